@@ -1,0 +1,216 @@
+"""The one error tree. Facts are attributes; turning them into answers and exit codes happens elsewhere.
+
+Every class has a ``code``: a short, stable word that metrics and logs use as a label. Messages are one line and
+carry no query string, no token and no control character.
+"""
+
+from __future__ import annotations
+
+
+class CacheserverError(Exception):
+    """Root of every error that the node raises on purpose."""
+
+    code = "error"
+
+
+# -- what a client asked for ------------------------------------------------------------------------------------
+
+
+class RequestError(CacheserverError):
+    """The request cannot be served as it stands."""
+
+    code = "bad_request"
+
+
+class MalformedRequest(RequestError):
+    """The target, the host or a field does not follow the grammar (answer 400)."""
+
+    code = "malformed"
+
+
+class HostNotAllowed(RequestError):
+    """The origin host is in no service of this node (answer 403)."""
+
+    code = "host_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"origin host {host!r} is not allowed on this node")
+        self.host = host
+
+
+class MethodNotAllowed(RequestError):
+    """Only GET and HEAD are served (answer 405 with Allow)."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str) -> None:
+        super().__init__("only GET and HEAD are served here")
+        self.method = method
+
+
+class BodyRefused(RequestError):
+    """A request body was announced (answer 413 and close)."""
+
+    code = "body_refused"
+
+
+class LoopDetected(RequestError):
+    """The request has passed through this node before (answer 508)."""
+
+    code = "loop"
+
+
+class Draining(RequestError):
+    """The node is going down and takes no new fill (answer 503)."""
+
+    code = "draining"
+
+
+# -- what an upstream source did --------------------------------------------------------------------------------
+
+
+class UpstreamError(CacheserverError):
+    """A source did not give what was asked of it.
+
+    ``source`` is ``scheme://host:port`` without path or query; ``retryable`` says whether another try or another
+    source can help.
+    """
+
+    code = "upstream"
+    retryable = True
+
+    def __init__(self, message: str, *, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+
+class ResolveFailed(UpstreamError):
+    """The origin host has no address."""
+
+    code = "resolve"
+
+
+class AddressRefused(UpstreamError):
+    """The origin host resolved only to addresses that the address policy refuses (I9)."""
+
+    code = "address_refused"
+    retryable = False
+
+
+class ConnectFailed(UpstreamError):
+    """No connection, or TLS failed."""
+
+    code = "connect"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The source was silent for too long."""
+
+    code = "timeout"
+
+
+class OriginStatus(UpstreamError):
+    """The source answered with a status that is not the representation (4xx, 5xx, a refused redirect)."""
+
+    code = "origin_status"
+
+    def __init__(self, status: int, *, source: str = "", message: str = "") -> None:
+        super().__init__(message or f"origin answered {status}", source=source)
+        self.status = status
+        self.retryable = status in (408, 425, 429) or status >= 500
+
+
+class BadAnswer(UpstreamError):
+    """The source's answer contradicts the request: wrong range, length, total, coding or framing."""
+
+    code = "bad_answer"
+
+    def __init__(self, what: str, *, expected: object = None, got: object = None, source: str = "") -> None:
+        detail = "" if expected is None and got is None else f": expected {expected}, got {got}"
+        super().__init__(f"{what}{detail}", source=source)
+        self.expected = expected
+        self.got = got
+
+
+class TruncatedBody(UpstreamError):
+    """The source ended the body early, or the connection broke."""
+
+    code = "truncated"
+
+
+class GenerationChanged(UpstreamError):
+    """The source now holds another representation than the one being filled (I5)."""
+
+    code = "generation_changed"
+    retryable = False
+
+
+# -- what the disk did ------------------------------------------------------------------------------------------
+
+
+class StoreError(CacheserverError):
+    """The store cannot keep or give bytes."""
+
+    code = "store"
+
+
+class StoreFull(StoreError):
+    """No space could be reserved, or the file system is full: pass through."""
+
+    code = "store_full"
+
+
+class VolumeOffline(StoreError):
+    """No volume is online for this object."""
+
+    code = "volume_offline"
+
+
+class DiskError(StoreError):
+    """A disk call failed; ``errno`` tells which way."""
+
+    code = "disk_error"
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class CorruptObject(StoreError):
+    """An object file does not describe itself correctly."""
+
+    code = "corrupt_object"
+
+
+class PieceMismatch(StoreError):
+    """The bytes of a piece do not have the digest that they must have."""
+
+    code = "piece_mismatch"
+
+    def __init__(self, piece: int, *, expected: bytes, got: bytes, against: str) -> None:
+        super().__init__(f"piece {piece} does not match the {against} digest")
+        self.piece = piece
+        self.expected = expected
+        self.got = got
+        self.against = against
+
+
+# -- metadata and configuration ---------------------------------------------------------------------------------
+
+
+class ManifestError(CacheserverError):
+    """A piece-hash file is malformed or contradicts itself."""
+
+    code = "bad_manifest"
+
+
+class ConfigError(CacheserverError):
+    """A setting is wrong. ``where`` is ``file:line`` or a flag, ``key`` the dotted key."""
+
+    code = "config"
+
+    def __init__(self, message: str, *, where: str = "", key: str = "") -> None:
+        place = ": ".join(part for part in (where, key) if part)
+        super().__init__(f"{place}: {message}" if place else message)
+        self.where = where
+        self.key = key

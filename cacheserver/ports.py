@@ -1,0 +1,61 @@
+"""What the rooms ask of one another: Protocols only, no behaviour.
+
+``fill`` and ``web`` are written against these; ``store``, ``upstream`` and ``metrics`` provide them; ``node`` puts
+them together.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, so that tests can make it."""
+
+    def wall_s(self) -> float:
+        """Unix time in seconds; may jump."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class Meter(Protocol):
+    """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
+
+    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+        """One finished answer. ``outcome`` is a word of ``core.decision.Outcome``; ``body_bytes`` reached the socket."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """One refusal; ``reason`` is an error's ``code``."""
+        ...
+
+    def upstream_request(self, service: str, result: str) -> None:
+        """One upstream answer; ``result`` is ``ok``, ``not_modified`` or an error's ``code``."""
+        ...
+
+    def upstream_bytes(self, service: str, body_bytes: int) -> None:
+        """Body bytes received from a source."""
+        ...
+
+    def fill_started(self) -> None:
+        """One upstream fill request began."""
+        ...
+
+    def fill_ended(self) -> None:
+        """It ended, however."""
+        ...
+
+    def collapsed(self) -> None:
+        """One request waited for a fill that another request had started."""
+        ...
+
+    def verified(self, level: str, result: str) -> None:
+        """One piece checked; ``level`` is ``at_rest``, ``self_consistent`` or ``anchored``; ``result`` ok or bad."""
+        ...
+
+    def evicted(self, reason: str, freed_bytes: int) -> None:
+        """Space given back; ``reason`` is space, purged, superseded or corrupt."""
+        ...
