@@ -57,4 +57,10 @@ class Representation:
 
     def refreshed(self, fields: Fields, *, request_time_s: float, response_time_s: float) -> Representation:
         """The same bytes with the fields and times of a 304 (RFC 9111 §4.3.4)."""
-        return replace(self, fields=fields, request_time_s=request_time_s, response_time_s=response_time_s, invalidated=False)
+        return replace(
+            self,
+            fields=fields,
+            request_time_s=request_time_s,
+            response_time_s=response_time_s,
+            invalidated=False,
+        )

@@ -1,0 +1,69 @@
+"""Settings of the store: where objects live and how much room they get."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class VolumeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One drive or directory."""
+
+    path: Annotated[
+        str, Meta(min_length=1, description="Directory of this volume; created 0700 when missing.")
+    ]
+    max_size: Annotated[
+        str,
+        Meta(
+            description='Most bytes this volume may hold, such as "500GiB"; object files and their footers count.'
+        ),
+    ] = "100GiB"
+
+
+class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where objects live and how much room they get."""
+
+    volumes: Annotated[
+        tuple[VolumeOptions, ...],
+        Meta(description="One table per drive. Empty: one volume in the user's cache directory."),
+    ] = ()
+    piece_size: Annotated[
+        str,
+        Meta(
+            description="Piece size for content without a manifest. Delivery Optimization uses 1MiB; powers of two, 64KiB to 16MiB."
+        ),
+    ] = "1MiB"
+    io_threads: Annotated[
+        int, Meta(ge=1, le=64, description="Threads for disk reads, writes and hashing.")
+    ] = 4
+    open_objects: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=1_000_000,
+            description="Object files kept open; each costs a descriptor and about 1 KiB.",
+        ),
+    ] = 2048
+    low_water_percent: Annotated[
+        int,
+        Meta(
+            ge=50,
+            le=100,
+            description="Eviction frees down to this share of max_size, so that it runs in batches.",
+        ),
+    ] = 98
+    extent: Annotated[
+        str,
+        Meta(
+            description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."
+        ),
+    ] = "32MiB"
+    errors_until_offline: Annotated[
+        int, Meta(ge=1, le=1000, description="I/O errors in a row that take a volume offline.")
+    ] = 5
+    retry_offline_s: Annotated[
+        int,
+        Meta(ge=1, le=86_400, description="Seconds between tries to bring an offline or full volume back."),
+    ] = 5

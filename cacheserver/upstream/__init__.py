@@ -1,0 +1,1 @@
+"""Sources: resolving, connecting, asking, reading answers. Knows nothing of the store or of clients."""

@@ -1,0 +1,1 @@
+"""The content and admin listeners: the only rooms that know aiohttp.web."""

@@ -1,0 +1,69 @@
+"""Settings of the listeners: addresses, deadlines, limits, how refusals look."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content listener."""
+
+    listen: Annotated[
+        tuple[str, ...], Meta(description="Addresses of the content listener, ADDR:PORT or [IPv6]:PORT.")
+    ] = ("0.0.0.0:8080",)
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most client connections; 0: the descriptor limit less what the node itself needs.",
+        ),
+    ] = 0
+    head_timeout_s: Annotated[
+        float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
+    ] = 10.0
+    idle_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")
+    ] = 60.0
+    max_head: Annotated[str, Meta(description="Largest request head.")] = "32KiB"
+    min_send_rate_bps: Annotated[
+        int,
+        Meta(
+            ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off."
+        ),
+    ] = 1024
+    turn: Annotated[
+        str, Meta(description="Most bytes sent to one client before the others get their turn.")
+    ] = "1MiB"
+    drain_s: Annotated[
+        float, Meta(ge=0, le=3600, description="How long running answers may take after SIGTERM.")
+    ] = 30.0
+    fast_lane: Annotated[
+        bool, Meta(description="Answer warm hits of plain form without the web framework.")
+    ] = True
+    cache_host_errors: Annotated[
+        Literal["5xx", "relay"],
+        Meta(
+            description="An origin's 4xx to a client in cache-host form: as 502, so that it does not ban the node, or relayed."
+        ),
+    ] = "5xx"
+    host_errors: Annotated[
+        Literal["5xx", "relay"], Meta(description="The same for a client in Host or absolute form.")
+    ] = "relay"
+
+
+class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The admin listener: health, metrics, status."""
+
+    listen: Annotated[str, Meta(description="Address of the admin listener, ADDR:PORT; empty: none.")] = (
+        "127.0.0.1:8081"
+    )
+    token: Annotated[
+        str,
+        Meta(
+            description="Bearer token that every admin request must carry; required when listening off loopback."
+        ),
+    ] = ""
+    metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True
