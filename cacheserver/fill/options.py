@@ -15,21 +15,15 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=64, description="Upstream requests in flight for one object that is read in sequence."),
     ] = 6
-    per_origin: Annotated[
-        int, Meta(ge=1, le=1024, description="Upstream requests in flight for one origin host.")
-    ] = 32
+    per_origin: Annotated[int, Meta(ge=1, le=1024, description="Upstream requests in flight for one origin host.")] = 32
     total: Annotated[int, Meta(ge=1, le=65_536, description="Upstream requests in flight in all.")] = 128
-    span_pieces: Annotated[
-        int, Meta(ge=1, le=1024, description="Most contiguous pieces in one upstream request.")
-    ] = 4
+    span_pieces: Annotated[int, Meta(ge=1, le=1024, description="Most contiguous pieces in one upstream request.")] = 4
     read_ahead_pieces: Annotated[
         int, Meta(ge=0, le=4096, description="Pieces fetched ahead of a client that reads in sequence.")
     ] = 32
     keep_until: Annotated[
         Literal["piece", "object"],
-        Meta(
-            description="What a fill finishes when no client waits any more: the piece in hand, or the whole object."
-        ),
+        Meta(description="What a fill finishes when no client waits any more: the piece in hand, or the whole object."),
     ] = "piece"
     linger_s: Annotated[
         float,
@@ -39,12 +33,10 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Seconds that read-ahead goes on for a client between two of its requests.",
         ),
     ] = 2.0
-    tries: Annotated[
-        int, Meta(ge=1, le=10, description="Tries per upstream request before its waiters are told.")
-    ] = 3
-    backoff_s: Annotated[
-        float, Meta(ge=0, le=10, description="Wait before the second try; doubles for the third.")
-    ] = 0.2
+    tries: Annotated[int, Meta(ge=1, le=10, description="Tries per upstream request before its waiters are told.")] = 3
+    backoff_s: Annotated[float, Meta(ge=0, le=10, description="Wait before the second try; doubles for the third.")] = (
+        0.2
+    )
     first_byte_s: Annotated[
         float,
         Meta(
@@ -55,9 +47,7 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 18.0
     pass_memory_s: Annotated[
         float,
-        Meta(
-            ge=0, le=3600, description="Seconds for which a key that could not be stored is passed at once."
-        ),
+        Meta(ge=0, le=3600, description="Seconds for which a key that could not be stored is passed at once."),
     ] = 60.0
     negative_s: Annotated[
         float,
@@ -69,7 +59,5 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 3.0
     spool_bytes: Annotated[
         str,
-        Meta(
-            description="Most bytes of an answer without a length that are collected before its head can be sent."
-        ),
+        Meta(description="Most bytes of an answer without a length that are collected before its head can be sent."),
     ] = "64MiB"

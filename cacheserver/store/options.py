@@ -11,14 +11,10 @@ from msgspec import Meta
 class VolumeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One drive or directory."""
 
-    path: Annotated[
-        str, Meta(min_length=1, description="Directory of this volume; created 0700 when missing.")
-    ]
+    path: Annotated[str, Meta(min_length=1, description="Directory of this volume; created 0700 when missing.")]
     max_size: Annotated[
         str,
-        Meta(
-            description='Most bytes this volume may hold, such as "500GiB"; object files and their footers count.'
-        ),
+        Meta(description='Most bytes this volume may hold, such as "500GiB"; object files and their footers count.'),
     ] = "100GiB"
 
 
@@ -35,9 +31,7 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Piece size for content without a manifest. Delivery Optimization uses 1MiB; powers of two, 64KiB to 16MiB."
         ),
     ] = "1MiB"
-    io_threads: Annotated[
-        int, Meta(ge=1, le=64, description="Threads for disk reads, writes and hashing.")
-    ] = 4
+    io_threads: Annotated[int, Meta(ge=1, le=64, description="Threads for disk reads, writes and hashing.")] = 4
     open_objects: Annotated[
         int,
         Meta(
@@ -56,9 +50,7 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 98
     extent: Annotated[
         str,
-        Meta(
-            description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."
-        ),
+        Meta(description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."),
     ] = "32MiB"
     errors_until_offline: Annotated[
         int, Meta(ge=1, le=1000, description="I/O errors in a row that take a volume offline.")

@@ -18,9 +18,9 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = msgspec.field(default_factory=dict)
     connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="TCP and TLS handshake.")] = 4.0
-    head_timeout_s: Annotated[
-        float, Meta(gt=0, le=120, description="From the request sent to the answer's head.")
-    ] = 8.0
+    head_timeout_s: Annotated[float, Meta(gt=0, le=120, description="From the request sent to the answer's head.")] = (
+        8.0
+    )
     stall_timeout_s: Annotated[float, Meta(gt=0, le=120, description="Longest silence inside a body.")] = 8.0
     min_rate_bps: Annotated[
         int,
@@ -35,15 +35,9 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dns_ttl_s: Annotated[
         float, Meta(ge=0, le=3600, description="How long a vetted address is used before DNS is asked again.")
     ] = 30.0
-    connections_per_host: Annotated[
-        int, Meta(ge=1, le=1024, description="Connections to one origin host.")
-    ] = 64
-    idle_s: Annotated[
-        float, Meta(gt=0, le=600, description="How long an idle upstream connection is kept.")
-    ] = 30.0
+    connections_per_host: Annotated[int, Meta(ge=1, le=1024, description="Connections to one origin host.")] = 64
+    idle_s: Annotated[float, Meta(gt=0, le=600, description="How long an idle upstream connection is kept.")] = 30.0
     ca_file: Annotated[
         str,
-        Meta(
-            description="PEM bundle trusted for https origins instead of the system's; empty: the system's."
-        ),
+        Meta(description="PEM bundle trusted for https origins instead of the system's; empty: the system's."),
     ] = ""

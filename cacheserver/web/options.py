@@ -24,25 +24,17 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_timeout_s: Annotated[
         float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
     ] = 10.0
-    idle_timeout_s: Annotated[
-        float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")
-    ] = 60.0
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")] = 60.0
     max_head: Annotated[str, Meta(description="Largest request head.")] = "32KiB"
     min_send_rate_bps: Annotated[
         int,
-        Meta(
-            ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off."
-        ),
+        Meta(ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off."),
     ] = 1024
-    turn: Annotated[
-        str, Meta(description="Most bytes sent to one client before the others get their turn.")
-    ] = "1MiB"
-    drain_s: Annotated[
-        float, Meta(ge=0, le=3600, description="How long running answers may take after SIGTERM.")
-    ] = 30.0
-    fast_lane: Annotated[
-        bool, Meta(description="Answer warm hits of plain form without the web framework.")
-    ] = True
+    turn: Annotated[str, Meta(description="Most bytes sent to one client before the others get their turn.")] = "1MiB"
+    drain_s: Annotated[float, Meta(ge=0, le=3600, description="How long running answers may take after SIGTERM.")] = (
+        30.0
+    )
+    fast_lane: Annotated[bool, Meta(description="Answer warm hits of plain form without the web framework.")] = True
     cache_host_errors: Annotated[
         Literal["5xx", "relay"],
         Meta(
@@ -62,8 +54,6 @@ class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     token: Annotated[
         str,
-        Meta(
-            description="Bearer token that every admin request must carry; required when listening off loopback."
-        ),
+        Meta(description="Bearer token that every admin request must carry; required when listening off loopback."),
     ] = ""
     metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True
