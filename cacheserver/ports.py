@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cacheserver.core.fields import Fields
+from cacheserver.core.upstream_request import UpstreamRequest
+
 
 class Clock(Protocol):
     """Time, so that tests can make it."""
@@ -25,7 +28,7 @@ class Meter(Protocol):
     """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
 
     def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
-        """One finished answer. ``outcome`` is a word of ``core.decision.Outcome``; ``body_bytes`` reached the socket."""
+        """One finished answer; ``outcome`` is a ``core.decision.Outcome``, ``body_bytes`` reached the socket."""
         ...
 
     def refused(self, reason: str) -> None:
@@ -58,4 +61,49 @@ class Meter(Protocol):
 
     def evicted(self, reason: str, freed_bytes: int) -> None:
         """Space given back; ``reason`` is space, purged, superseded or corrupt."""
+        ...
+
+
+class UpstreamAnswer(Protocol):
+    """A source's answer whose head has come and whose body is still on the wire."""
+
+    @property
+    def status(self) -> int:
+        """Final status code."""
+        ...
+
+    @property
+    def fields(self) -> Fields:
+        """All field lines as sent."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """``scheme://host:port`` of the last hop."""
+        ...
+
+    @property
+    def request_time_s(self) -> float:
+        """Wall clock when the request was sent."""
+        ...
+
+    @property
+    def response_time_s(self) -> float:
+        """Wall clock when the head had come."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next body bytes as they come; empty at the end. TruncatedBody, UpstreamTimeout."""
+        ...
+
+    def close(self) -> None:
+        """Done with it; the connection is kept only when the body was read to its end. Idempotent."""
+        ...
+
+
+class Upstream(Protocol):
+    """Asks sources."""
+
+    async def open(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """Send a request, follow allowed redirects, return once the head is there. Raises UpstreamError."""
         ...

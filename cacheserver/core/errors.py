@@ -155,9 +155,16 @@ class StoreError(CacheserverError):
 
 
 class StoreFull(StoreError):
-    """No space could be reserved, or the file system is full: pass through."""
+    """No space could be reserved, or the file system is full: pass through.
+
+    ``missing_bytes`` is how much would have to be freed first; 0 where that is not known.
+    """
 
     code = "store_full"
+
+    def __init__(self, *args: object, missing_bytes: int = 0) -> None:
+        super().__init__(*args)
+        self.missing_bytes = missing_bytes
 
 
 class VolumeOffline(StoreError):

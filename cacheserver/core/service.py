@@ -23,6 +23,19 @@ class HostRewrite:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestRule:
+    """Where the piece-hash file of some of a service's paths lives.
+
+    ``path`` is a glob over the decoded path; ``*`` and ``?`` match ``/`` too. ``url`` is a template: ``{base}`` is
+    scheme, host and path as requested, without query; ``{path}`` is the path alone; ``{key_host}`` is the host after
+    the service's rewrites. ``core.keys.manifest_url`` fills it in.
+    """
+
+    path: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """What the node knows of one service. Every field is data from ``services.toml`` or the operator's file."""
 
@@ -52,8 +65,8 @@ class Service:
     """False: every request passes through, nothing is stored."""
     forward_fields: tuple[str, ...] = ()
     """Request fields that go upstream (I10); ``*``: every end-to-end field."""
-    manifest: str | None = None
-    """Template of the piece-hash file's URL: ``{base}`` is scheme, host and path without query."""
+    manifests: tuple[ManifestRule, ...] = ()
+    """Where piece-hash files live; the first rule whose path fits is used, none: no manifest."""
     require: RequireRule = "any"
     sources: tuple[str, ...] = ()
     """Further sources as base URLs; ``cachehost+http://node:port`` speaks cacheHostOrigin."""

@@ -27,9 +27,7 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     piece_size: Annotated[
         str,
-        Meta(
-            description="Piece size for content without a manifest. Delivery Optimization uses 1MiB; powers of two, 64KiB to 16MiB."
-        ),
+        Meta(description="Piece size without a manifest, a power of two from 64KiB to 16MiB; clients use 1MiB."),
     ] = "1MiB"
     io_threads: Annotated[int, Meta(ge=1, le=64, description="Threads for disk reads, writes and hashing.")] = 4
     open_objects: Annotated[

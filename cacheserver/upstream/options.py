@@ -13,9 +13,7 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     connect_to: Annotated[
         dict[str, str],
-        Meta(
-            description="Per host (or host:port), the address:port to connect to instead of asking DNS; permits that address."
-        ),
+        Meta(description="Per host (or host:port) the address:port to connect to, without DNS; permits that address."),
     ] = msgspec.field(default_factory=dict)
     connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="TCP and TLS handshake.")] = 4.0
     head_timeout_s: Annotated[float, Meta(gt=0, le=120, description="From the request sent to the answer's head.")] = (

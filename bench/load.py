@@ -1,0 +1,174 @@
+"""The load generator: keep-alive connections that ask for random ranges and throw the bodies away.
+
+A process of its own, pinned to one core. Over plain HTTP bodies are discarded inside the kernel (``MSG_TRUNC``), so
+that the client's core does far less than the server's; over TLS they must be decrypted, and there the client often is
+the brake. Every result says how busy the client was: above ``CLIENT_BOUND`` the figure is the client's, not the
+server's. Only status and length are looked at here; bytes are compared by ``bench.check``.
+Run as ``python -m bench.load`` with a job as JSON on standard input; the result is JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import process
+from bench.load_drivers import Driver, PlainDriver, Tally, TlsDriver
+
+CLIENT_BOUND = 0.95
+PREBUILT_REQUESTS = 8192
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class LoadJob:
+    """What one run does. ``range_bytes`` 0 asks for whole objects; ``server_pids`` are read for their CPU time."""
+
+    port: int
+    authority: str
+    targets: tuple[str, ...]
+    object_bytes: int
+    range_bytes: int
+    connections: int
+    seconds: float
+    warmup_s: float = 0.2
+    seed: int = 1
+    tls: bool = False
+    core: int | None = None
+    server_core: int | None = None
+    server_pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What one run saw between the end of its warm-up and its end."""
+
+    wall_s: float
+    requests: int
+    body_bytes: int
+    errors: int
+    first_fault: str
+    first_byte_p50_s: float
+    first_byte_p99_s: float
+    client_cpu_s: float
+    server_cpu_s: float
+    server_core_busy_s: float
+
+    @property
+    def requests_per_s(self) -> float:
+        """Whole answers per second."""
+        return self.requests / self.wall_s
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Body bytes per second, those of unfinished answers included."""
+        return self.body_bytes / self.wall_s
+
+    @property
+    def client_share(self) -> float:
+        """Share of its core that the client used; above ``CLIENT_BOUND`` the client was the brake."""
+        return self.client_cpu_s / self.wall_s
+
+    @property
+    def server_share(self) -> float:
+        """Share of one core that the server used."""
+        return self.server_cpu_s / self.wall_s
+
+    @property
+    def cpu_s_per_gb(self) -> float:
+        """Server CPU seconds per 10^9 body bytes."""
+        return self.server_cpu_s / (self.body_bytes / 1e9) if self.body_bytes else 0.0
+
+
+def build_requests(job: LoadJob) -> list[bytes]:
+    """The request heads of one run: random aligned ranges over all targets, the same for every server and seed."""
+    generator = random.Random(job.seed)
+    requests = []
+    for _ in range(PREBUILT_REQUESTS if job.range_bytes else len(job.targets)):
+        target = generator.choice(job.targets)
+        head = f"GET {target} HTTP/1.1\r\nHost: {job.authority}\r\n"
+        if job.range_bytes:
+            first = generator.randrange(job.object_bytes // job.range_bytes) * job.range_bytes
+            head += f"Range: bytes={first}-{first + job.range_bytes - 1}\r\n"
+        requests.append(f"{head}\r\n".encode())
+    return requests
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """The value that ``share`` of the ascending values do not exceed; 0 without values."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def measure(job: LoadJob) -> LoadResult:
+    """Do one run in this process."""
+    if job.core is not None:
+        os.sched_setaffinity(0, {job.core})
+    driver: Driver = (TlsDriver if job.tls else PlainDriver)(
+        port=job.port,
+        authority=job.authority,
+        requests=build_requests(job),
+        expected_status=b"206" if job.range_bytes else b"200",
+        expected_bytes=job.range_bytes or job.object_bytes,
+    )
+    with driver:
+        driver.open(job.connections)
+        driver.run_until(time.perf_counter() + job.warmup_s)
+        driver.tally = Tally()
+        before = _clocks(job)
+        driver.run_until(before[0] + job.seconds)
+        wall_s, client_s, server_s, busy_s = (end - start for start, end in zip(before, _clocks(job), strict=True))
+        tally = driver.tally
+    latencies = sorted(tally.first_byte_s)
+    return LoadResult(
+        wall_s=wall_s,
+        requests=tally.requests,
+        body_bytes=tally.body_bytes,
+        errors=tally.errors,
+        first_fault=tally.first_fault,
+        first_byte_p50_s=percentile(latencies, 0.50),
+        first_byte_p99_s=percentile(latencies, 0.99),
+        client_cpu_s=client_s,
+        server_cpu_s=server_s,
+        server_core_busy_s=busy_s,
+    )
+
+
+def _clocks(job: LoadJob) -> tuple[float, float, float, float]:
+    """Wall, own CPU, server CPU and busy seconds of the server's core, all at about the same moment."""
+    busy = 0.0 if job.server_core is None else process.core_busy_seconds(job.server_core)
+    return time.perf_counter(), time.process_time(), process.cpu_seconds(job.server_pids), busy
+
+
+def run_load(job: LoadJob) -> LoadResult:
+    """Do one run in a process of its own; RuntimeError when that process fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load"],
+        input=json.dumps(asdict(job)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=job.seconds + job.warmup_s + 60,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"load generator failed:\n{done.stderr}")
+    return LoadResult(**json.loads(done.stdout))
+
+
+def main() -> None:
+    """Read a job from standard input, do it, print the result."""
+    fields = json.load(sys.stdin)
+    for name in ("targets", "server_pids"):
+        fields[name] = tuple(fields[name])
+    process.raise_descriptor_limit()
+    json.dump(asdict(measure(LoadJob(**fields))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Restart of a full cache: how soon does the node serve, and what does it weigh?
+
+Owns: the time from exec to the last byte of a stored object, memory after the whole index is known, memory per idle
+connection. The stored cache comes from ``bench.populate``. Only the node is measured: no peer keeps such an index.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench import process
+from bench.content import MIB
+from bench.fetch import Got, faults, fetch, whole
+from bench.lab import AUTHORITY, Lab, OriginLimits
+from bench.populate import REAL_LENGTH_BYTES, Populated, populate
+from bench.report import Bar, Table, at_most
+from bench.servers import NODE, Kind, Running, start_node
+
+KIB = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPlan:
+    """How full the cache is and how many connections idle."""
+
+    stored_objects: int = 1_000_000
+    real_objects: int = 4_000
+    idle_connections: int = 2_000
+    starts: int = 3
+    settle_s: float = 60.0
+
+
+QUICK = RestartPlan(stored_objects=2_000, real_objects=50, idle_connections=100, starts=1, settle_s=5.0)
+
+
+def run_restart(lab: Lab, kinds: Sequence[Kind], plan: RestartPlan) -> dict[str, Any]:
+    """Measure the node, when it is among ``kinds``; plain data."""
+    rows: list[dict[str, Any]] = []
+    if any(kind.name == NODE.name for kind in kinds):
+        began = time.monotonic()
+        cache_dir = lab.directory("stored")
+        filled = populate(cache_dir, lab.truth, stored=plan.stored_objects, real=plan.real_objects)
+        populate_s = time.monotonic() - began
+        with lab.origin(OriginLimits()) as origin:
+            rows = [_measure(lab, origin.port, filled, plan, number) for number in range(plan.starts)]
+            for row in rows:
+                row["populate_s"] = populate_s
+                row["origin_requests"] = sum(origin.record(path)["requests"] for path in filled.paths)
+    return {
+        "bench": "restart",
+        "plan": asdict(plan),
+        "rows": rows,
+        "wrong": any(row["faults"] for row in rows),
+        "tables": [asdict(_table(rows, plan))],
+        "bars": [asdict(bar) for bar in _bars(rows)],
+    }
+
+
+def _measure(lab: Lab, origin_port: int, filled: Populated, plan: RestartPlan, number: int) -> dict[str, Any]:
+    began = time.monotonic()
+    server = start_node(lab, origin_port, cache_dir=filled.cache_dir)
+    try:
+        listening_s = time.monotonic() - began
+        first = _hits(lab, server, [filled.numbers[-1 - number]])
+        first_hit_s = first[0].done_at - began
+        early = process.memory(server.pids())
+        whole_index_s = _whole_index(server, filled, began, plan.settle_s)
+        late = process.memory(server.pids())
+        later = _hits(lab, server, filled.numbers[:: max(1, len(filled.numbers) // 20)])
+        per_connection = _idle_connection_bytes(server, filled.paths[0], plan.idle_connections)
+    finally:
+        process.stop(server.popen)
+    return {
+        "listening_s": listening_s,
+        "first_hit_s": first_hit_s,
+        "whole_index_s": whole_index_s,
+        "rss_at_first_hit_mib": early.rss_bytes / MIB,
+        "rss_with_index_mib": late.rss_bytes / MIB,
+        "idle_connection_kib": per_connection / KIB,
+        "faults": faults([first, later]),
+    }
+
+
+def _hits(lab: Lab, server: Running, numbers: Sequence[int]) -> list[Got]:
+    asks = [whole(number, REAL_LENGTH_BYTES) for number in numbers]
+    return fetch(server.port, AUTHORITY, [asks], lab.truth, suffix=server.suffix)[0]
+
+
+def _whole_index(server: Running, filled: Populated, began: float, settle_s: float) -> float | None:
+    """Seconds from exec until the node's status names every stored object; None when it does not in time."""
+    deadline = time.monotonic() + settle_s
+    while time.monotonic() < deadline:
+        if _objects_known(server) >= filled.stored:
+            return time.monotonic() - began
+        time.sleep(0.05)
+    return None
+
+
+def _objects_known(server: Running) -> int:
+    """How many objects the node's admin listener says that its eviction order knows; 0 when it does not say."""
+    if server.admin_port is None:
+        return 0
+    connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=30)
+    try:
+        connection.request("GET", "/api/v1/status")
+        status = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+    return _stored_objects(status)
+
+
+def _stored_objects(status: Any) -> int:
+    store = status.get("store", {}) if isinstance(status, dict) else {}
+    return int(store.get("objects", 0)) if store.get("loaded", True) else 0
+
+
+def _idle_connection_bytes(server: Running, path: str, count: int) -> float:
+    """Bytes of memory that one idle connection adds after it has had one answer."""
+    request = f"GET {path}{server.suffix} HTTP/1.1\r\nHost: {AUTHORITY}\r\nRange: bytes=0-1023\r\n\r\n".encode()
+    idle: list[socket.socket] = []
+    before = process.memory(server.pids()).rss_bytes
+    try:
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", server.port), 10)
+            idle.append(sock)
+            sock.sendall(request)
+            if not sock.recv(65536):
+                raise RuntimeError("the node closed a connection that had asked")
+        added = process.memory(server.pids()).rss_bytes - before
+    finally:
+        for sock in idle:
+            sock.close()
+    return added / count
+
+
+def _bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
+    if not rows:
+        return []
+    worst = {
+        name: max(row[name] for row in rows) for name in ("first_hit_s", "rss_with_index_mib", "idle_connection_kib")
+    }
+    return [
+        at_most("restart: first hit after exec, s", worst["first_hit_s"], 1.0),
+        at_most("restart: RSS with the whole index, MiB", worst["rss_with_index_mib"], 400.0),
+        at_most("memory per idle connection, KiB", worst["idle_connection_kib"], 30.0),
+    ]
+
+
+def _table(rows: Sequence[dict[str, Any]], plan: RestartPlan) -> Table:
+    heads = ("start", "listening", "first hit", "whole index", "RSS at first hit", "RSS later", "per idle connection")
+    lines = tuple(
+        (
+            str(number),
+            f"{row['listening_s']:.2f} s",
+            f"{row['first_hit_s']:.2f} s",
+            "–" if row["whole_index_s"] is None else f"{row['whole_index_s']:.1f} s",
+            f"{row['rss_at_first_hit_mib']:.0f} MiB",
+            f"{row['rss_with_index_mib']:.0f} MiB",
+            f"{row['idle_connection_kib']:.1f} KiB",
+        )
+        for number, row in enumerate(rows, 1)
+    )
+    return Table(f"Restart with {plan.stored_objects:,} stored objects", heads, lines)

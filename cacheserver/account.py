@@ -1,0 +1,61 @@
+"""Counting and logging of finished exchanges, the same for every way an answer comes about."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from cacheserver.access_log import AccessLog
+from cacheserver.log import event, get_logger
+from cacheserver.ports import Clock, Meter
+from cacheserver.web.exchange import Exchange
+
+_log = get_logger(__name__)
+NO_SERVICE = "none"
+
+
+class Account:
+    """Writes each exchange to the metrics and the access log."""
+
+    def __init__(self, *, meter: Meter, access_log: AccessLog | None, clock: Clock) -> None:
+        self._meter = meter
+        self._access_log = access_log
+        self._clock = clock
+
+    def close(self, exchange: Exchange) -> None:
+        """Account for one finished exchange."""
+        duration_s = self._clock.monotonic_s() - exchange.started_s
+        target = exchange.target
+        service = target.service.name if target is not None else NO_SERVICE
+        self._meter.request(service, exchange.outcome, exchange.status, exchange.body_bytes, duration_s)
+        if exchange.outcome == "refused" and exchange.refused is not None:
+            self._meter.refused(exchange.refused)
+            event(_log, "refused", reason=exchange.refused, client=exchange.client, status=exchange.status)
+        if exchange.cut is not None and exchange.cut != "client":
+            event(_log, "cut", severity=logging.WARNING, reason=exchange.cut, service=service)
+        if self._access_log is None:
+            return
+        self._access_log.record(
+            client=exchange.client,
+            method=exchange.method,
+            form=target.form.value if target is not None else "",
+            service=service,
+            host=target.host if target is not None else "",
+            path=target.path_and_query if target is not None else exchange.raw_target,
+            status=exchange.status,
+            body_bytes=exchange.body_bytes,
+            duration_s=duration_s,
+            outcome=exchange.cut or exchange.outcome,
+            cache=exchange.cache_status,
+            range_=exchange.range_field,
+            ua=exchange.user_agent,
+        )
+
+    def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
+        """Account for a head that aiohttp's parser refused, or a fault of our own."""
+        reason = "malformed" if status == 400 else "internal"
+        self._meter.refused(reason)
+        self._meter.request(NO_SERVICE, "refused" if status == 400 else "error", status, 0, 0.0)
+        facts = {"reason": reason, "client": request.remote or "", "kind": type(error).__name__}
+        event(_log, "refused" if status == 400 else "failed", severity=logging.INFO, **facts)

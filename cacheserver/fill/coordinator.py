@@ -1,0 +1,231 @@
+"""The one place that starts fills: collapses openings, revalidations and piece fetches node-wide (I2).
+
+Owns: which openings and object fills are under way, the short memories of what passes and what is refused. Must not
+write to clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from cacheserver.core.answer import Asked
+from cacheserver.core.errors import OriginStatus, UpstreamError
+from cacheserver.core.freshness import received_age_s
+from cacheserver.core.keys import object_id
+from cacheserver.core.response_fields import merge_304, storable_fields
+from cacheserver.core.vary import variant_key
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.flight import Opened
+from cacheserver.fill.object_fill import ObjectFill, Reader
+from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
+from cacheserver.fill.options import FillOptions
+from cacheserver.fill.slots import Priority, Slots
+from cacheserver.ports import Clock, Meter
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject, VaryMarker
+
+T = TypeVar("T")
+_MEMORY_ENTRIES = 4096
+_NEGATIVE = (404, 410)
+
+
+class Coordinator:
+    """Fills of the whole node."""
+
+    def __init__(
+        self, *, store: Store, asker: Asker, opener: Opener, options: FillOptions, meter: Meter, clock: Clock
+    ) -> None:
+        self.asker = asker
+        self._store = store
+        self._opener = opener
+        self._options = options
+        self._meter = meter
+        self._clock = clock
+        self._slots = Slots(per_origin=options.per_origin, total=options.total)
+        self._fills: dict[StoredObject, ObjectFill] = {}
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._passes: OrderedDict[str, float] = OrderedDict()
+        self._refusals: OrderedDict[str, tuple[float, Answered]] = OrderedDict()
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    def peek(self, want: Want) -> StoredObject | None:
+        """The stored object for a want if it is open already; no I/O."""
+        key, found = want.target.key, self._store.peek(want.target.object_id)
+        if isinstance(found, VaryMarker):
+            key = self._variant_key(want, found)
+            found = self._store.peek(object_id(key))
+        return found if isinstance(found, StoredObject) and found.representation.key == key else None
+
+    async def find(self, want: Want) -> StoredObject | None:
+        """The stored object for a want, whatever its freshness."""
+        key, found = want.target.key, await self._store.find(want.target.object_id)
+        if isinstance(found, VaryMarker):
+            key = self._variant_key(want, found)
+            found = await self._store.find(object_id(key))
+        return found if isinstance(found, StoredObject) and found.representation.key == key else None
+
+    def _variant_key(self, want: Want, marker: VaryMarker) -> str:
+        return variant_key(want.target.key, marker.names, self.asker.upstream_fields(want))
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def passes(self, want: Want) -> bool:
+        """Whether this key could not be stored a moment ago and is passed at once."""
+        until = self._passes.get(want.target.object_id)
+        return until is not None and until > self._clock.monotonic_s()
+
+    async def open(self, want: Want, demand: tuple[int, int | None] | None) -> tuple[Opening, bool]:
+        """Open an object that is not stored: ``(outcome, first)``. Raises UpstreamError.
+
+        ``first`` is True for the caller that started it. For the others a ``Stored`` object may be another variant,
+        so they look theirs up, and a ``Relayed`` answer is not theirs to read, so they pass.
+        """
+        remembered = self._refusals.get(want.target.object_id)
+        if remembered is not None and remembered[0] > self._clock.monotonic_s():
+            return remembered[1], False
+        name = f"open {want.target.object_id}"
+        if name in self._tasks:
+            self._meter.collapsed()
+            return await self._shared(name), False
+        outcome = await self._flight(name, self._open(want, demand))
+        return outcome, True
+
+    async def _open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
+        async with self._slots.slot(want.target.origin, Priority.DEMANDED):
+            outcome = await self._opener.open(want, demand, self._start)
+        if isinstance(outcome, Relayed) and outcome.remember:
+            _remember(self._passes, want.target.object_id, self._clock.monotonic_s() + self._options.pass_memory_s)
+        shipped = not want.target.service.own
+        if isinstance(outcome, Answered) and shipped and outcome.status in _NEGATIVE and self._options.negative_s:
+            until = self._clock.monotonic_s() + self._options.negative_s
+            _remember(self._refusals, want.target.object_id, (until, outcome))
+        return outcome
+
+    def _start(self, obj: StoredObject, want: Want, opened: Opened) -> None:
+        first = obj.pieces.piece_at(opened.accepted.start)
+        stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
+        self._fill(obj, want).start(first, stop, Priority.DEMANDED, opened)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def reader(self, obj: StoredObject, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
+        """A reader that is told how far it may go and keeps its pieces coming; close it."""
+        fill = self._fill(obj, want)
+        fill.want = want
+        return fill.reader(start, stop, whole=whole)
+
+    def _fill(self, obj: StoredObject, want: Want) -> ObjectFill:
+        fill = self._fills.get(obj)
+        if fill is None:
+            fill = self._fills[obj] = ObjectFill(
+                obj,
+                want,
+                store=self._store,
+                asker=self.asker,
+                slots=self._slots,
+                options=self._options,
+                meter=self._meter,
+                on_idle=lambda idle: self._fills.__delitem__(idle.obj) if self._fills.get(idle.obj) is idle else None,
+            )
+        return fill
+
+    # -- revalidating -------------------------------------------------------------------------------------------
+
+    async def revalidate(self, obj: StoredObject, want: Want) -> Opening:
+        """Ask the origin whether a stored object still holds; collapsed per object. UpstreamError when it is mute."""
+        name = f"revalidate {obj.object_id}"
+        if name in self._tasks:
+            self._meter.collapsed()
+            outcome = await self._shared(name)
+        else:
+            outcome = await self._flight(name, self._revalidate(obj, want))
+        assert isinstance(outcome, Stored | Relayed | Answered)
+        return outcome
+
+    def revalidate_behind(self, obj: StoredObject, want: Want) -> None:
+        """The same without waiting; a failure leaves the stale object as it is."""
+        name = f"revalidate {obj.object_id}"
+        if name not in self._tasks:
+            self._start_task(name, self._quietly(self._revalidate(obj, want)))
+
+    async def _quietly(self, revalidation: Coroutine[Any, Any, Opening]) -> None:
+        try:
+            outcome = await revalidation
+            if isinstance(outcome, Relayed):
+                outcome.answer.close()
+        except UpstreamError:
+            pass
+
+    async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
+        known = obj.representation
+        extra: list[tuple[str, str]] = []
+        if known.validators.etag is not None:
+            extra.append(("If-None-Match", known.validators.etag))
+        if known.validators.last_modified is not None:
+            extra.append(("If-Modified-Since", known.validators.last_modified))
+        async with self._slots.slot(want.target.origin, Priority.DEMANDED):
+            answer = await self.asker.send(want, extra=tuple(extra))
+        if answer.status == 304:
+            answer.close()
+            refreshed = known.refreshed(
+                dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
+                request_time_s=answer.request_time_s - received_age_s(answer.fields),
+                response_time_s=answer.response_time_s,
+            )
+            await self._store.refresh(obj, refreshed)
+            return Stored(obj)
+        asked = Asked(0, None, whole=True)
+        if answer.status != 200:
+            if answer.status < 500 and answer.status not in (408, 425, 429):
+                await self._store.forget(obj.object_id, reason="superseded")
+                return await self._opener.refusal(answer, asked)
+            answer.close()
+            raise OriginStatus(answer.status, source=answer.source)
+        outcome = await self._opener.take(want, self.asker.checked(want, answer, asked), asked, self._start)
+        if not isinstance(outcome, Stored):
+            await self._store.forget(obj.object_id, reason="superseded")
+        return outcome
+
+    # -- tasks --------------------------------------------------------------------------------------------------
+
+    async def _flight(self, name: str, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._start_task(name, work))
+
+    def _start_task(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task.get_name()]
+        if not task.cancelled():
+            task.exception()
+
+    async def _shared(self, name: str) -> Any:
+        return await asyncio.shield(self._tasks[name])
+
+    @property
+    def fills_in_flight(self) -> int:
+        """Upstream fill requests under way or queued."""
+        return sum(fill.flight_count for fill in self._fills.values())
+
+    async def stop(self) -> None:
+        """End every fill; pieces in hand are given up, finished ones are kept."""
+        for fill in list(self._fills.values()):
+            await fill.cancel()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > _MEMORY_ENTRIES:
+        memory.popitem(last=False)

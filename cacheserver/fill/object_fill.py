@@ -1,0 +1,270 @@
+"""Everything under way for one object: its readers, what they want next, the flights that fetch it.
+
+Owns: the decision when to start a flight and when a flight is still wanted (I2, I7). Lives from the first reader that
+has to wait until nobody reads, fetches or is expected back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from cacheserver.core.errors import CacheserverError, GenerationChanged, UpstreamTimeout
+from cacheserver.core.piece_map import ABSENT, STORED
+from cacheserver.core.plan import Window, plan_spans
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.flight import Flight, Opened
+from cacheserver.fill.options import FillOptions
+from cacheserver.fill.progress import Progress
+from cacheserver.fill.slots import Priority, Slots
+from cacheserver.ports import Meter
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+
+_log = logging.getLogger(__name__)
+
+
+class ObjectFill:
+    """Readers and flights of one object."""
+
+    def __init__(
+        self,
+        obj: StoredObject,
+        want: Want,
+        *,
+        store: Store,
+        asker: Asker,
+        slots: Slots,
+        options: FillOptions,
+        meter: Meter,
+        on_idle: Callable[[ObjectFill], None],
+    ) -> None:
+        self.obj = obj
+        self.want = want
+        """The latest client's: its token is the one most likely to be valid."""
+        self.progress = Progress(obj.pieces)
+        self.range_ignored = False
+        """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
+        self._store = store
+        self._asker = asker
+        self._slots = slots
+        self._options = options
+        self._meter = meter
+        self._on_idle = on_idle
+        self._readers: set[Reader] = set()
+        self._expected: list[Window] = []
+        self._stops: set[int] = set()
+        self._run = 0
+        self._idle = False
+        self._flights: dict[Flight, asyncio.Task[None]] = {}
+        obj.hold()
+
+    # -- readers ------------------------------------------------------------------------------------------------
+
+    def reader(self, start: int, stop: int, *, whole: bool) -> Reader:
+        """A reader of bytes ``[start, stop)``; ``whole``: it asked to the end of the object."""
+        first, end = self.obj.pieces.covering(start, stop)
+        sequential = whole or first in self._stops
+        self._run = self._run + 1 if sequential else 0
+        ahead = 0 if whole or not sequential else min(self._options.read_ahead_pieces, 2**self._run)
+        self._stops.discard(first)
+        self._stops.add(end)
+        if len(self._stops) > 256:
+            self._stops.clear()
+        reader = Reader(self, start, stop, until_piece=min(end + ahead, len(self.obj.pieces)))
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Reader, *, served: bool) -> None:
+        """A reader is done; one that was served may come back for what follows."""
+        self._readers.discard(reader)
+        window = reader.window()
+        if served and window.first < window.stop and self._options.linger_s:
+            self._expected.append(window)
+            asyncio.get_running_loop().call_later(self._options.linger_s, self._give_up_on, window)
+        self._rest()
+
+    def _give_up_on(self, window: Window) -> None:
+        self._expected.remove(window)
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._idle and not self._readers and not self._flights and not self._expected:
+            self._idle = True
+            self._on_idle(self)
+            self.obj.release()
+
+    # -- flights ------------------------------------------------------------------------------------------------
+
+    @property
+    def flight_count(self) -> int:
+        """Upstream requests under way or queued."""
+        return len(self._flights)
+
+    @property
+    def read_ahead_pieces(self) -> int:
+        """How far in front of a reader anything is fetched."""
+        return max(1, self._options.read_ahead_pieces)
+
+    def plan_ahead(self) -> None:
+        """Plan when a reader has moved and there is room for read-ahead."""
+        if len(self._flights) < self._options.parallel and not self.obj.pieces.complete:
+            self.plan()
+
+    def plan(self) -> None:
+        """Start what should be fetched now."""
+        if self.obj.obsolete:
+            return
+        if self.range_ignored or not self.obj.representation.combinable:
+            self._plan_single_stream()
+            return
+        windows = [reader.window() for reader in self._readers]
+        spans = plan_spans(
+            self.obj.pieces,
+            self.progress.claims,
+            windows,
+            span_pieces=self._options.span_pieces,
+            room=self._options.parallel - len(self._flights),
+        )
+        for span in spans:
+            self.start(span.first, span.stop, Priority.DEMANDED if span.demanded else Priority.READ_AHEAD)
+
+    def _plan_single_stream(self) -> None:
+        if self._flights:
+            return
+        if not self.obj.representation.combinable:
+            return
+        wanted = [piece for reader in self._readers if (piece := reader.window().first) < len(self.obj.pieces)]
+        runs = self.obj.pieces.missing_runs(min(wanted, default=0), len(self.obj.pieces), self.progress.claims)
+        for first, stop in runs:
+            self.start(first, stop, Priority.DEMANDED)
+            break
+
+    def start(self, first: int, stop: int, priority: Priority, opened: Opened | None = None) -> None:
+        """Claim pieces ``[first, stop)`` and fetch them."""
+        flight = Flight(
+            self,
+            first=first,
+            stop=stop,
+            ask=self._ask,
+            store=self._store,
+            options=self._options,
+            meter=self._meter,
+            opened=opened,
+        )
+        self.range_ignored = self.range_ignored or (opened is not None and opened.range_ignored)
+        self.progress.claim(first, stop, flight)
+        self._flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+
+    async def _fly(self, flight: Flight, priority: Priority) -> None:
+        error: CacheserverError | None = None
+        self._meter.fill_started()
+        try:
+            async with self._slots.slot(self.want.target.origin, priority, at_once=flight.has_answer):
+                await flight.run()
+        except CacheserverError as exc:
+            error = exc
+        except Exception as exc:
+            _log.exception("fill failed unexpectedly")
+            error = CacheserverError(type(exc).__name__)
+        finally:
+            self._meter.fill_ended()
+            del self._flights[flight]
+            self.progress.release(flight, error)
+        if isinstance(error, GenerationChanged) or self._cannot_be_completed():
+            await self._abandon(error or GenerationChanged("the object cannot be completed"))
+        elif error is None:
+            self.plan()
+        self._rest()
+
+    def _cannot_be_completed(self) -> bool:
+        return not self.obj.representation.combinable and not self.obj.pieces.complete
+
+    async def _abandon(self, error: CacheserverError) -> None:
+        self.progress.fail_all(error)
+        if not self.obj.obsolete:
+            await self._store.forget(self.obj.object_id, reason="superseded")
+
+    async def _ask(self, start: int, stop: int) -> Opened:
+        opened = await self._asker.ask_span(self.want, self.obj.representation, start, stop)
+        self.range_ignored = self.range_ignored or opened.range_ignored
+        return opened
+
+    def wanted(self, first: int, stop: int) -> bool:
+        """Whether anyone waits for, or is expected to ask for, pieces in ``[first, stop)``."""
+        if self._options.keep_until == "object":
+            return True
+        windows = (*(reader.window() for reader in self._readers), *self._expected)
+        return any(window.first < stop and first < window.stop for window in windows)
+
+    async def cancel(self) -> None:
+        """End every flight at once; for a node that goes down."""
+        tasks = list(self._flights.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what a reader needs ------------------------------------------------------------------------------------
+
+    async def check(self, piece: int) -> None:
+        """Have a stored piece checked before its first delivery (I1)."""
+        await self._store.check(self.obj, (piece,))
+
+    async def wait(self, piece: int) -> None:
+        """Plan, then wait until something happened to ``piece``; UpstreamTimeout when nothing does for too long."""
+        if piece in self.progress.claims:
+            self._meter.collapsed()
+        self.plan()
+        if self.obj.obsolete or not self._flights:
+            raise GenerationChanged("the object cannot be completed")
+        if self.obj.pieces.state(piece) != ABSENT:
+            return
+        try:
+            async with asyncio.timeout(self._options.first_byte_s):
+                await self.progress.wait(piece)
+        except TimeoutError as exc:
+            raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
+
+
+class Reader:
+    """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
+
+    def __init__(self, fill: ObjectFill, start: int, stop: int, *, until_piece: int) -> None:
+        self._fill = fill
+        self._offset = start
+        self._stop = stop
+        self._until_piece = until_piece
+        self._waiting = False
+
+    def window(self) -> Window:
+        """The pieces that it wants now, read-ahead included."""
+        pieces = self._fill.obj.pieces
+        first = (
+            -(-self._offset // pieces.piece_size_bytes) if self._offset >= self._stop else pieces.piece_at(self._offset)
+        )
+        return Window(first, min(self._until_piece, first + self._fill.read_ahead_pieces), self._waiting)
+
+    async def readable(self, offset: int) -> int:
+        """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
+        fill = self._fill
+        self._offset = offset
+        while True:
+            reached = fill.progress.readable_until(offset, self._stop)
+            if reached > offset:
+                fill.plan_ahead()
+                return reached
+            piece = fill.obj.pieces.piece_at(offset)
+            if fill.obj.pieces.state(piece) == STORED:
+                await fill.check(piece)
+                continue
+            self._waiting = True
+            try:
+                await fill.wait(piece)
+            finally:
+                self._waiting = False
+
+    def close(self, *, reached: int) -> None:
+        """The delivery ended at byte ``reached``."""
+        self._offset = reached
+        self._fill.leave(self, served=reached >= self._stop)

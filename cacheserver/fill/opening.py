@@ -1,0 +1,253 @@
+"""The first answer for an object that is not stored: ask, judge, store or hand on.
+
+Owns: what is asked for first, whether the answer becomes an object, answers without a length. Must not talk to
+clients. The outcome is a value: ``Stored``, ``Relayed`` (the answer itself, for one client) or ``Answered`` (a refusal
+of the origin, small enough to give to everyone who waited).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cacheserver.core.answer import AcceptedAnswer, Asked, combinable
+from cacheserver.core.errors import OriginStatus, StoreError, UpstreamError, UpstreamTimeout
+from cacheserver.core.fields import Fields
+from cacheserver.core.freshness import received_age_s
+from cacheserver.core.http_date import format_http_date
+from cacheserver.core.keys import object_id
+from cacheserver.core.ranges import ContentRange, UnsatisfiedRange, parse_content_range
+from cacheserver.core.representation import Representation
+from cacheserver.core.response_fields import storable_fields
+from cacheserver.core.storable import NotStorable, Storable, storability
+from cacheserver.core.vary import variant_key, vary_names
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.flight import Opened
+from cacheserver.fill.options import FillOptions
+from cacheserver.ports import UpstreamAnswer
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+
+_BODY_LIMIT_BYTES = 1 << 18
+_OF_THE_REQUEST = ("authorization", "request-no-store")
+"""Reasons that say nothing of the next client's request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer became an object; its body is being filled."""
+
+    obj: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """The answer may not or cannot be stored. ``prefix`` are body bytes already read; ``asked`` is what it answers."""
+
+    answer: UpstreamAnswer
+    asked: Asked
+    reason: str
+    remember: bool
+    prefix: bytes = b""
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether a 206 holds the whole representation."""
+        span = parse_content_range(self.answer.fields.first("Content-Range") or "")
+        return isinstance(span, ContentRange) and (span.start, span.stop) == (0, span.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The origin's own small final answer that is no representation: an error page, an unsatisfied range."""
+
+    status: int
+    fields: Fields
+    body: bytes
+
+
+Opening = Stored | Relayed | Answered
+StartFlight = Callable[[StoredObject, Want, Opened], None]
+
+
+class Opener:
+    """Performs openings; collapsing them is the coordinator's."""
+
+    def __init__(
+        self, *, store: Store, asker: Asker, options: FillOptions, piece_size_bytes: int, spool_bytes: int
+    ) -> None:
+        self._store = store
+        self._asker = asker
+        self._options = options
+        self._piece_size_bytes = piece_size_bytes
+        self._spool_bytes = spool_bytes
+
+    async def open(self, want: Want, demand: tuple[int, int | None] | None, start: StartFlight) -> Opening:
+        """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
+        asked = self._first_span(demand)
+        for attempt in range(self._options.tries):
+            try:
+                return await self._open(want, asked, start)
+            except UpstreamError as exc:
+                if not exc.retryable or attempt + 1 == self._options.tries:
+                    raise
+                await asyncio.sleep(self._options.backoff_s * 2**attempt)
+        raise AssertionError("the last try returns or raises")
+
+    def _first_span(self, demand: tuple[int, int | None] | None) -> Asked:
+        size = self._piece_size_bytes
+        if demand is None:
+            return Asked(0, 1)
+        first = demand[0] // size
+        most = first + self._options.span_pieces
+        stop = most if demand[1] is None else min(most, -(-demand[1] // size))
+        return Asked(first * size, stop * size)
+
+    async def _open(self, want: Want, asked: Asked, start: StartFlight) -> Opening:
+        extra = () if asked.whole else (("Range", f"bytes={asked.start}-{(asked.stop or 0) - 1}"),)
+        answer = await self._asker.send(want, extra=extra)
+        if answer.status == 416 and not asked.whole and _empties(answer.fields, asked):
+            answer.close()
+            return await self._open(want, Asked(0, None, whole=True), start)
+        if answer.status not in (200, 206):
+            return await self.refusal(answer, asked)
+        opened = self._asker.checked(want, answer, asked)
+        return await self.take(want, opened, asked, start)
+
+    async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
+        """Read what the origin says instead of the representation; OriginStatus for a passing fault."""
+        body = await _bounded_body(answer, asked)
+        if answer.status in (502, 503, 504) and not isinstance(body, Relayed):
+            raise OriginStatus(answer.status, source=answer.source)
+        return body if isinstance(body, Relayed) else Answered(answer.status, answer.fields, body)
+
+    async def take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
+        """Make an object of a checked 200 or 206 if it may be stored."""
+        answer, accepted = opened.answer, opened.accepted
+        verdict = storability(
+            method="GET",
+            request=self._asker.upstream_fields(want),
+            status=answer.status,
+            response=answer.fields,
+            service=want.target.service,
+        )
+        if isinstance(verdict, NotStorable):
+            return Relayed(answer, asked, verdict.reason, remember=verdict.reason not in _OF_THE_REQUEST)
+        immutable = want.target.service.lifetime == "immutable"
+        joinable = combinable(accepted.validators, answer.fields.value("Date"), immutable)
+        if answer.status == 206 and not joinable and accepted.stop != accepted.total:
+            answer.close()
+            return await self._open(want, Asked(0, None, whole=True), start)
+        if accepted.total is None:
+            return await self._spool(want, opened, asked, start, verdict)
+        representation = self._representation(want, opened, accepted.total, joinable, verdict)
+        try:
+            obj = await self._store.create(representation)
+        except StoreError as exc:
+            return Relayed(answer, asked, exc.code, remember=False)
+        self._mark_variants(want, representation)
+        if asked == Asked(0, 1) or not len(obj.pieces):
+            answer.close()
+            return Stored(obj)
+        start(obj, want, opened)
+        return Stored(obj)
+
+    def _representation(
+        self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable
+    ) -> Representation:
+        names = vary_names(opened.answer.fields) or ()
+        key = variant_key(want.target.key, names, self._asker.upstream_fields(want)) if names else want.target.key
+        return Representation(
+            key=key,
+            object_id=object_id(key),
+            service=want.target.service.name,
+            length_bytes=total,
+            piece_size_bytes=self._piece_size_bytes,
+            fields=dated(storable_fields(opened.answer.fields, verdict.strip), opened.answer.response_time_s),
+            validators=opened.accepted.validators,
+            request_time_s=opened.answer.request_time_s - received_age_s(opened.answer.fields),
+            response_time_s=opened.answer.response_time_s,
+            origin=want.target.origin,
+            path_and_query=want.target.path_and_query.partition("?")[0],
+            vary=names,
+            combinable=joinable,
+        )
+
+    def _mark_variants(self, want: Want, representation: Representation) -> None:
+        if representation.vary:
+            self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
+
+    async def _spool(self, want: Want, opened: Opened, asked: Asked, start: StartFlight, verdict: Storable) -> Opening:
+        """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
+        answer = opened.answer
+        if "Transfer-Encoding" not in answer.fields:
+            return Relayed(answer, asked, "close_delimited", remember=True)
+        body = await _collected(answer, limit_bytes=self._spool_bytes, limit_s=self._options.first_byte_s / 2)
+        if not body.complete:
+            return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
+        whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
+        spooled = Opened(_Spooled(answer, body.data), whole, ranged=False)
+        return await self.take(want, spooled, replace(asked, start=0, stop=None, whole=True), start)
+
+
+class _Spooled:
+    """An answer whose body is in memory already."""
+
+    def __init__(self, answer: UpstreamAnswer, body: bytes) -> None:
+        self.status = 200
+        self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body)))
+        self.source = answer.source
+        self.request_time_s = answer.request_time_s
+        self.response_time_s = answer.response_time_s
+        self._body = body
+
+    async def read(self) -> bytes:
+        """The whole body, then nothing."""
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    data: bytes
+    complete: bool
+
+
+async def _collected(answer: UpstreamAnswer, *, limit_bytes: int, limit_s: float) -> _Collected:
+    chunks: list[bytes] = []
+    size = 0
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while size < limit_bytes and asyncio.get_running_loop().time() < deadline:
+        data = await answer.read()
+        if not data:
+            return _Collected(b"".join(chunks), True)
+        chunks.append(data)
+        size += len(data)
+    return _Collected(b"".join(chunks), False)
+
+
+async def _bounded_body(answer: UpstreamAnswer, asked: Asked) -> bytes | Relayed:
+    try:
+        body = await _collected(answer, limit_bytes=_BODY_LIMIT_BYTES, limit_s=2.0)
+    except UpstreamTimeout:
+        body = _Collected(b"", True)
+    if not body.complete:
+        return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
+    answer.close()
+    return body.data
+
+
+def dated(fields: Fields, response_time_s: float) -> Fields:
+    """With a Date where the origin sent none (RFC 9110 §6.6.1)."""
+    return fields if "Date" in fields else fields.with_line("Date", format_http_date(response_time_s))
+
+
+def _empties(fields: Fields, asked: Asked) -> bool:
+    """Whether a 416 says that the object is empty, or does not say how long it is."""
+    line = fields.first("Content-Range")
+    told = parse_content_range(line) if line is not None else None
+    return not isinstance(told, UnsatisfiedRange) or not told.total or told.total > asked.start

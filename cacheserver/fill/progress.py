@@ -1,0 +1,89 @@
+"""How far the pieces of one object have come, and who waits for them.
+
+Owns: claims (I2: a piece has at most one), how far a claimed piece may be read while it streams in, and the waiters,
+woken by events, never by polling. Must not fetch or store anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from cacheserver.core.errors import CacheserverError
+from cacheserver.core.piece_map import PieceMap
+
+
+class Progress:
+    """Claims, watermarks and waiters of one object."""
+
+    def __init__(self, pieces: PieceMap) -> None:
+        self._pieces = pieces
+        self.claims: dict[int, object] = {}
+        """Piece → the flight that fetches it."""
+        self._watermarks: dict[int, int] = {}
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+
+    def claim(self, first: int, stop: int, owner: object) -> None:
+        """Give the pieces ``[first, stop)`` to one flight."""
+        for piece in range(first, stop):
+            assert piece not in self.claims, f"piece {piece} is claimed twice (I2)"
+            self.claims[piece] = owner
+
+    def readable_until(self, offset: int, stop: int) -> int:
+        """Byte up to which a reader at ``offset`` may be served now; ``offset`` when it has to wait."""
+        reached = self._pieces.present_until(offset, stop)
+        if reached < stop:
+            reached = max(reached, self._watermarks.get(self._pieces.piece_at(reached), 0))
+        return min(reached, stop)
+
+    def advance(self, piece: int, offset: int) -> None:
+        """Bytes of a claimed piece up to ``offset`` may be read; wakes its waiters."""
+        self._watermarks[piece] = offset
+        self._wake(piece, None)
+
+    def done(self, piece: int) -> None:
+        """A claimed piece is PRESENT now; wakes its waiters."""
+        self._end(piece, None)
+
+    def release(self, owner: object, error: CacheserverError | None) -> None:
+        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again."""
+        for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
+            self._end(piece, error)
+
+    def fail_all(self, error: CacheserverError) -> None:
+        """Tell every waiter that the object is no more."""
+        for piece in list(self._waiters):
+            self._wake(piece, error)
+
+    async def wait(self, piece: int) -> None:
+        """Until something happened to this piece: more bytes, done, free again (returns) or failed (raises)."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(piece, []).append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()
+            waiters = self._waiters.get(piece)
+            if waiters is not None and waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiters[piece]
+
+    @property
+    def waiter_count(self) -> int:
+        """Readers that wait now."""
+        return sum(len(waiters) for waiters in self._waiters.values())
+
+    def _end(self, piece: int, error: CacheserverError | None) -> None:
+        self.claims.pop(piece, None)
+        self._watermarks.pop(piece, None)
+        self._wake(piece, error)
+
+    def _wake(self, piece: int, error: CacheserverError | None) -> None:
+        for waiter in self._waiters.pop(piece, ()):
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)

@@ -1,0 +1,358 @@
+"""The composition root: builds every room, starts and stops them in order, reloads what may change while running.
+
+Owns: lifetimes. Nothing else constructs rooms. Must hold no rule of caching or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import resource
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+import cacheserver
+from cacheserver.access_log import AccessLog
+from cacheserver.account import Account
+from cacheserver.core.addresses import Network, parse_network
+from cacheserver.core.allowlist import AllowList
+from cacheserver.core.errors import CacheserverError, ConfigError
+from cacheserver.core.units import parse_listen, parse_size
+from cacheserver.core.via import via_token
+from cacheserver.fill.asking import Asker
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.opening import Opener
+from cacheserver.log import configure, event, get_logger
+from cacheserver.metrics import PrometheusMeter, VolumeGauges
+from cacheserver.redirects import follow
+from cacheserver.settings import Settings
+from cacheserver.store.recovery import recover
+from cacheserver.store.store import Store
+from cacheserver.store.volume import Volume
+from cacheserver.upstream.client import UpstreamClient
+from cacheserver.upstream.resolver import VettedResolver
+from cacheserver.web.admin import Health, admin_app
+from cacheserver.web.connection import Listener
+from cacheserver.web.content import ContentHandler, Policy
+from cacheserver.web.delivery import Delivery
+from cacheserver.web.passing import Passing
+
+_log = get_logger(__name__)
+_OWN_DESCRIPTORS = 256
+_RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
+_RECENCY_EVERY_S = 300.0
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall_s(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+class Node:
+    """One running node."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+        self._load = load
+        self._settings = settings
+        self._clock = SystemClock()
+        self._started_s = self._clock.wall_s()
+        self._policy = _policy(settings)
+        self._meter = PrometheusMeter(services=[service.name for service in settings.all_services()])
+        self._volumes = [
+            Volume(
+                path=volume.path,
+                capacity_bytes=parse_size(volume.max_size),
+                low_water_percent=settings.store.low_water_percent,
+                errors_until_offline=settings.store.errors_until_offline,
+                retry_s=settings.store.retry_offline_s,
+                clock=self._clock,
+            )
+            for volume in settings.store.volumes
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Open the store, listen, then recover behind. Raises ConfigError or OSError."""
+        _raise_descriptor_limit()
+        for volume in self._volumes:
+            volume.open()
+        self._build()
+        await self._listen()
+        extent_bytes = parse_size(self._settings.store.extent)
+        for volume in self._volumes:
+            self._tasks.append(
+                asyncio.create_task(recover(self._store, volume, extent_bytes=extent_bytes), name="recover")
+            )
+        self._tasks.append(asyncio.create_task(self._keep_recency(), name="recency"))
+
+    def _build(self) -> None:
+        settings, node_id = self._settings, _node_id(self._volumes[0].path)
+        store_options, piece_size_bytes = settings.store, parse_size(settings.store.piece_size)
+        self._store = Store(
+            volumes=self._volumes,
+            extent_bytes=parse_size(store_options.extent),
+            open_objects=store_options.open_objects,
+            io_threads=store_options.io_threads,
+            meter=self._meter,
+        )
+        self._resolver = VettedResolver(
+            connect_to={host: _address(value) for host, value in settings.upstream.connect_to.items()},
+            allowed_for=self._allowed_for,
+            ttl_s=settings.upstream.dns_ttl_s,
+        )
+        self._upstream = UpstreamClient(
+            options=settings.upstream,
+            resolver=self._resolver,
+            redirect=lambda request, location: follow(request, location, self._policy.allowlist),
+            clock=self._clock,
+            meter=self._meter,
+            user_agent=f"cacheserver/{cacheserver.__version__}",
+        )
+        asker = Asker(upstream=self._upstream, node_id=node_id)
+        spool_bytes = parse_size(settings.fill.spool_bytes)
+        opener = Opener(
+            store=self._store,
+            asker=asker,
+            options=settings.fill,
+            piece_size_bytes=piece_size_bytes,
+            spool_bytes=spool_bytes,
+        )
+        self._coordinator = Coordinator(
+            store=self._store,
+            asker=asker,
+            opener=opener,
+            options=settings.fill,
+            meter=self._meter,
+            clock=self._clock,
+        )
+        self._access_log = AccessLog(settings.log.access_file) if settings.log.access else None
+        self._account = Account(meter=self._meter, access_log=self._access_log, clock=self._clock)
+        self._handler = ContentHandler(
+            policy=self._policy,
+            coordinator=self._coordinator,
+            store=self._store,
+            delivery=Delivery(coordinator=self._coordinator, store=self._store),
+            passing=Passing(asker=asker, meter=self._meter, via=via_token(node_id), spool_bytes=spool_bytes),
+            clock=self._clock,
+            node_id=node_id,
+            account=self._account.close,
+        )
+        self._listener = Listener(
+            self._handler,
+            options=settings.server,
+            turn_bytes=parse_size(settings.server.turn),
+            max_connections=settings.server.max_connections or _descriptors_for_clients(store_options.open_objects),
+            max_head_bytes=parse_size(settings.server.max_head),
+            on_error=self._account.malformed,
+        )
+        self._meter.set_connections_source(lambda: self._listener.connection_count)
+        self._meter.set_store_source(self._gauges)
+
+    def _allowed_for(self, host: str) -> tuple[Network, ...]:
+        service = self._policy.allowlist.match(host)
+        return () if service is None else tuple(parse_network(block) for block in service.allow_addresses)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for address in self._settings.server.listen:
+            host, port = parse_listen(address)
+            server = await loop.create_server(self._listener, host, port, backlog=1024, reuse_address=True)
+            self._servers.append(server)
+        admin = await self._listen_admin()
+        event(_log, "listening", content=[_name(s) for s in self._servers], admin=admin)
+
+    async def _listen_admin(self) -> str:
+        if not self._settings.admin.listen:
+            return ""
+        app = admin_app(options=self._settings.admin, meter=self._meter, health=self._health, status=self._status)
+        self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
+        await self._admin.setup()
+        host, port = parse_listen(self._settings.admin.listen)
+        site = web.TCPSite(self._admin, host, port)
+        await site.start()
+        bound = self._admin.addresses[0]
+        return f"{bound[0]}:{bound[1]}"
+
+    # -- what the admin listener shows --------------------------------------------------------------------------
+
+    def _health(self) -> Health:
+        reasons = []
+        if self._handler.draining:
+            reasons.append("draining")
+        if not any(volume.online for volume in self._volumes):
+            reasons.append("no volume is online; requests pass through")
+        return Health(ready=not reasons, reasons=tuple(reasons))
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "version": cacheserver.__version__,
+            "uptime_s": round(self._clock.wall_s() - self._started_s, 1),
+            "draining": self._handler.draining,
+            "connections": self._listener.connection_count,
+            "fills": self._coordinator.fills_in_flight,
+            "tasks": len(asyncio.all_tasks()),
+            "services": sorted(service.name for service in self._policy.allowlist.services),
+            "volumes": [
+                {
+                    "path": volume.path,
+                    "stored_bytes": volume.ledger.stored_bytes,
+                    "reserved_bytes": volume.ledger.reserved_bytes,
+                    "capacity_bytes": volume.ledger.capacity_bytes,
+                    "objects": volume.object_count,
+                    "online": volume.online,
+                    "writable": volume.writable,
+                    "errors": volume.error_count,
+                    "reconciled": volume.reconciled,
+                }
+                for volume in self._volumes
+            ],
+        }
+
+    def _gauges(self) -> list[VolumeGauges]:
+        return [
+            VolumeGauges(
+                volume=volume.path,
+                stored_bytes=volume.ledger.stored_bytes,
+                capacity_bytes=volume.ledger.capacity_bytes,
+                objects=volume.object_count,
+                online=volume.online,
+            )
+            for volume in self._volumes
+        ]
+
+    # -- while running ------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Take up changed services, limits and log settings; a bad file changes nothing."""
+        try:
+            settings = self._load()
+            policy = _policy(settings)
+        except CacheserverError as exc:
+            event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
+            return
+        later = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
+        if settings.server.listen != self._settings.server.listen:
+            later.append("server.listen")
+        self._settings, self._policy = settings, policy
+        self._handler.policy = policy
+        self._listener.options = settings.server
+        self._meter.allow_services(service.name for service in policy.allowlist.services)
+        configure(settings.log)
+        if self._access_log is not None:
+            self._access_log.reopen()
+        event(_log, "reloaded", services=len(policy.allowlist.services), needs_restart=later)
+
+    async def _keep_recency(self) -> None:
+        while True:
+            await asyncio.sleep(_RECENCY_EVERY_S)
+            for volume in self._volumes:
+                if volume.loaded.is_set():
+                    await volume.save_recency(self._store.executor)
+
+    async def stop(self) -> None:
+        """Take no more connections, let running answers end, write everything down."""
+        self._handler.draining = True
+        for server in self._servers:
+            server.close()
+        await self._listener.shutdown(self._settings.server.drain_s)
+        await self._coordinator.stop()
+        recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._upstream.close()
+        await self._resolver.close()
+        await self._store.stop(clean=recovered)
+        if self._settings.admin.listen:
+            await self._admin.cleanup()
+        if self._access_log is not None:
+            self._access_log.close()
+        event(_log, "stopped")
+
+
+def run(load: Callable[[], Settings]) -> int:
+    """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
+    settings = load()
+    configure(settings.log)
+    asyncio.run(_run(settings, load))
+    return 0
+
+
+async def _run(settings: Settings, load: Callable[[], Settings]) -> None:
+    node = Node(settings, load)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_error)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await node.start()
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    await stopping.wait()
+    await node.stop()
+
+
+def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    exc = context.get("exception")
+    event(_log, "loop_error", severity=logging.ERROR, reason=str(context.get("message")), kind=type(exc).__name__)
+    if exc is not None:
+        _log.debug("loop error", exc_info=exc)
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(allowlist=AllowList(settings.all_services()), options=settings.server)
+
+
+def _address(value: str) -> tuple[str, int]:
+    return parse_listen(value)
+
+
+def _name(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _node_id(directory: str) -> str:
+    """16 hex digits that stay with the cache directory; they tell this node in Via."""
+    path = os.path.join(directory, "node-id")
+    try:
+        with open(path, encoding="ascii") as file:
+            known = file.read(32).strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        known = ""
+    if re.fullmatch(r"[0-9a-f]{16}", known):
+        return known
+    made = secrets.token_hex(8)
+    try:
+        with open(path, "w", encoding="ascii", opener=partial(os.open, mode=0o600)) as file:
+            file.write(made)
+    except OSError as exc:
+        raise ConfigError(f"cache directory {directory} cannot be written", key="store.volumes") from exc
+    return made
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _descriptors_for_clients(open_objects: int) -> int:
+    """Connections that fit: each may cost two descriptors, besides objects, sources and the node's own."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, (soft - open_objects - _OWN_DESCRIPTORS) // 2)

@@ -1,0 +1,147 @@
+"""Rules that a type cannot say: sizes, addresses, and how settings must fit together.
+
+Owns: one generator of problems, the first of which refuses the configuration. Reads nothing but the settings, except
+that a file named in them must exist.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from cacheserver.core.toml_lines import Path
+from cacheserver.core.units import format_size, is_ip, is_loopback, parse_listen, parse_size
+from cacheserver.settings_file import Problem
+from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.web.options import AdminOptions, ServerOptions
+
+if TYPE_CHECKING:
+    from cacheserver.settings import Settings
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+MIN_TOKEN_LENGTH: Final = 16
+DEFAULT_MAX_SIZE: Final[str] = VolumeOptions(path="/").max_size
+
+
+def problems(settings: Settings) -> Iterator[Problem]:
+    """Every rule that ``settings`` breaks, in a fixed order."""
+    yield from _listeners(settings.server, settings.admin)
+    yield from _size(("server", "max_head"), settings.server.max_head, 1 * _KIB, 1 * _MIB)
+    yield from _size(("server", "turn"), settings.server.turn, 16 * _KIB, 64 * _MIB)
+    yield from _size(("fill", "spool_bytes"), settings.fill.spool_bytes, 64 * _KIB, 1 << 40)
+    yield from _store(settings.store)
+    for host, address in settings.upstream.connect_to.items():
+        yield from _connect_to(host, address)
+    if settings.upstream.ca_file and not os.path.isfile(settings.upstream.ca_file):
+        yield Problem(("upstream", "ca_file"), f"no such file: {settings.upstream.ca_file}")
+    for name, table in settings.services.items():
+        yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
+    yield from _no_wildcard(("allow",), list(settings.allow))
+
+
+def _listeners(server: ServerOptions, admin: AdminOptions) -> Iterator[Problem]:
+    if not server.listen:
+        yield Problem(("server", "listen"), "needs at least one ADDR:PORT")
+    taken: set[tuple[str, int]] = set()
+    for position, text in enumerate(server.listen):
+        yield from _listen(("server", "listen", position), text, taken)
+    if admin.listen:
+        yield from _listen(("admin", "listen"), admin.listen, taken)
+    if admin.token:
+        yield from _token(admin.token)
+    elif admin.listen and not is_loopback(_host(admin.listen)):
+        yield Problem(("admin", "listen"), f"{admin.listen} is not loopback: set admin.token, or use 127.0.0.1")
+
+
+def _listen(path: Path, text: str, taken: set[tuple[str, int]]) -> Iterator[Problem]:
+    try:
+        address = parse_listen(text)
+    except ValueError as exc:
+        yield Problem(path, str(exc))
+        return
+    if address in taken:
+        yield Problem(path, f"{text} is listened on already")
+    if address[1]:
+        taken.add(address)
+
+
+def _host(listen: str) -> str:
+    try:
+        return parse_listen(listen)[0]
+    except ValueError:
+        return ""
+
+
+def _token(token: str) -> Iterator[Problem]:
+    if len(token) < MIN_TOKEN_LENGTH:
+        yield Problem(("admin", "token"), f"is shorter than {MIN_TOKEN_LENGTH} characters")
+    if not token.isascii() or any(char <= " " or char == "\x7f" for char in token):
+        yield Problem(("admin", "token"), "may hold visible ASCII characters only")
+
+
+def _store(store: StoreOptions) -> Iterator[Problem]:
+    piece_bytes = _parsed(store.piece_size)
+    yield from _size(("store", "piece_size"), store.piece_size, 64 * _KIB, 16 * _MIB)
+    if piece_bytes is None:
+        return
+    if piece_bytes & (piece_bytes - 1):
+        yield Problem(("store", "piece_size"), f"{store.piece_size} is not a power of two")
+    yield from _size(("store", "extent"), store.extent, piece_bytes, 1 << 50)
+    if (_parsed(store.extent) or 0) % piece_bytes:
+        yield Problem(("store", "extent"), f"{store.extent} is not a multiple of the piece size {store.piece_size}")
+    seen: set[str] = set()
+    for position, volume in enumerate(store.volumes):
+        yield from _volume(("store", "volumes", position), volume, piece_bytes, seen)
+
+
+def _volume(path: Path, volume: VolumeOptions, piece_bytes: int, seen: set[str]) -> Iterator[Problem]:
+    if any(char < " " or char == "\x7f" for char in volume.path):
+        yield Problem((*path, "path"), "holds a control character")
+        return
+    place = os.path.realpath(volume.path)
+    if any(os.path.commonpath((place, other)) in (place, other) for other in seen):
+        yield Problem((*path, "path"), f"{volume.path} is, holds or lies in another volume")
+    seen.add(place)
+    yield from _size((*path, "max_size"), volume.max_size, piece_bytes, 1 << 60)
+
+
+def _connect_to(host: str, address: str) -> Iterator[Problem]:
+    path: Path = ("upstream", "connect_to", host)
+    name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
+    try:
+        parse_listen(f"{name}:{port or 80}")
+    except ValueError:
+        yield Problem(path, "the key is not HOST or HOST:PORT")
+        return
+    try:
+        target, target_port = parse_listen(address)
+    except ValueError as exc:
+        yield Problem(path, str(exc).replace("0.0.0.0:8080", "192.0.2.1:80").replace("[::]:8080", "[2001:db8::1]:80"))
+        return
+    if not is_ip(target) or target_port == 0:
+        yield Problem(path, f"{address} is not an IP address with a port")
+
+
+def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:
+    for position, host in enumerate(hosts if isinstance(hosts, list) else []):
+        if isinstance(host, str) and host.strip().rstrip(".") in ("*", "*.*"):
+            yield Problem((*path, position), "an allow-list for every host would make an open proxy; name the hosts")
+
+
+def _parsed(text: str) -> int | None:
+    try:
+        return parse_size(text)
+    except ValueError:
+        return None
+
+
+def _size(path: Path, text: str, least: int, most: int) -> Iterator[Problem]:
+    try:
+        size_bytes = parse_size(text)
+    except ValueError as exc:
+        yield Problem(path, str(exc))
+        return
+    if not least <= size_bytes <= most:
+        yield Problem(path, f"{text} is not from {format_size(least)} to {format_size(most)}")

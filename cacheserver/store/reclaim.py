@@ -1,0 +1,145 @@
+"""Giving space back: whole objects, extents of large ones, single files.
+
+Owns: the steps by which bytes leave the store and the ledger. What to evict is ``core.eviction``'s choice; objects and
+extents in use are never chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from cacheserver.core.errors import DiskError, StoreError
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.ports import Meter
+from cacheserver.store.object_file import disk_errors
+from cacheserver.store.stored_object import StoredObject, VaryMarker, split_unit, unit_key
+from cacheserver.store.volume import Volume
+
+if TYPE_CHECKING:
+    from cacheserver.store.store import Store
+
+
+class Reclaimer:
+    """Removes objects and extents from the volumes of one store."""
+
+    def __init__(self, store: Store, *, meter: Meter) -> None:
+        self._store = store
+        self._meter = meter
+        self._locks: dict[Volume, asyncio.Lock] = {}
+
+    async def free(self, volume: Volume, missing_bytes: int) -> bool:
+        """Evict until ``missing_bytes`` more fit; False when nothing more can go."""
+        lock = self._locks.setdefault(volume, asyncio.Lock())
+        wanted = volume.ledger.free_bytes + missing_bytes
+        async with lock:
+            await volume.loaded.wait()
+            while volume.ledger.free_bytes < wanted:
+                units = volume.policy.victims(wanted - volume.ledger.free_bytes + volume.batch_bytes, skip=self._in_use)
+                if not units:
+                    return False
+                for unit in units:
+                    await self._evict(volume, unit)
+        return True
+
+    def _in_use(self, unit: bytes) -> bool:
+        found = self._store.peek_quietly(split_unit(unit)[0])
+        return isinstance(found, StoredObject) and (found.held or found.erasing is not None)
+
+    async def _evict(self, volume: Volume, unit: bytes) -> None:
+        object_id, extent = split_unit(unit)
+        found = self._store.peek_quietly(object_id)
+        if isinstance(found, StoredObject) and found.volume is volume:
+            if found.held or found.erasing is not None:
+                volume.policy.admit(unit, 1)
+            elif found.extent_count > 1 and extent is not None:
+                await self._evict_extent(found, extent)
+            else:
+                await self.drop_open(found, reason="space")
+        elif extent is None:
+            await self.drop_file(volume, object_id, reason="space")
+        else:
+            opened = await self._store.find(object_id)
+            if isinstance(opened, StoredObject) and not opened.held and opened.erasing is None:
+                await self._evict_extent(opened, extent)
+
+    async def _evict_extent(self, obj: StoredObject, extent: int) -> None:
+        first, stop = obj.extent_pieces_span(extent)
+        freed = sum(obj.pieces.size_bytes(p) for p in range(first, stop) if obj.pieces.state(p) != ABSENT)
+        for piece in range(first, stop):
+            obj.pieces.mark(piece, ABSENT)
+        if not obj.pieces.stored_bytes:
+            await self.drop_open(obj, reason="space")
+            return
+        obj.erasing = asyncio.get_running_loop().create_future()
+        obj.hold()
+        self._store.announce(obj)
+        failed = False
+        try:
+            await self._store.run(obj.volume, obj.file.erase, first, stop)
+        except DiskError:
+            failed = True
+        obj.erasing.set_result(None)
+        obj.erasing = None
+        obj.release()
+        if failed:
+            await self.drop_open(obj, reason="space")
+            return
+        obj.charged_bytes -= freed
+        obj.volume.ledger.give_back(freed)
+        self._store.note_row(obj)
+        self._meter.evicted("space", freed)
+
+    async def drop_open(self, obj: StoredObject, *, reason: str) -> None:
+        """Make an open object obsolete and remove its file and row."""
+        if obj.obsolete:
+            return
+        volume = obj.volume
+        self._store.detach(obj)
+        volume.catalogue.delete(obj.object_id)
+        for extent in range(obj.extent_count):
+            volume.policy.remove(obj.unit(extent))
+        volume.ledger.give_back(obj.charged_bytes)
+        volume.object_count -= 1
+        self._meter.evicted(reason, obj.charged_bytes)
+        obj.hold()
+        try:
+            await self._store.run(volume, obj.file.unlink_if_current)
+        except DiskError:
+            pass
+        finally:
+            obj.release()
+
+    async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> None:
+        """Remove an object that is not open, or a Vary marker; nothing where there is none."""
+        try:
+            record = volume.catalogue.get(object_id)
+        except StoreError:
+            record = None
+        if record is None and volume.reconciled and reason != "corrupt":
+            return
+        volume.catalogue.delete(object_id)
+        volume.policy.remove(unit_key(object_id, None))
+        if record is not None:
+            volume.ledger.give_back(record.stored_bytes)
+            self._meter.evicted(reason, record.stored_bytes)
+            if record.vary:
+                self._store.drop_marker(object_id)
+                return
+            volume.object_count -= 1
+        try:
+            await self._store.run(volume, _unlink, volume.path_of(object_id))
+        except DiskError:
+            pass
+
+
+def _unlink(path: str) -> None:
+    with disk_errors("remove"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+__all__ = ["Reclaimer", "VaryMarker"]

@@ -1,0 +1,84 @@
+"""Behind the first requests after a start: teach the policy what is stored, reconcile files with the catalogue.
+
+Owns: the background walk of one volume. Must not hold requests up: serving needs none of this. After a clean stop only
+the catalogue is read; after an unclean one every object directory is listed as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+
+from cacheserver.core.errors import DiskError
+from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.object_file import disk_errors
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import unit_key
+from cacheserver.store.volume import Volume
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_BATCH = 1000
+
+
+async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
+    """Bring one volume's policy and catalogue into line with its files."""
+    try:
+        await volume.load_recency(store.executor)
+        await _load_rows(store, volume, extent_bytes)
+    finally:
+        volume.loaded.set()
+    if not volume.reconciled:
+        for fan in range(256):
+            await _reconcile_directory(store, volume, os.path.join(volume.path, "objects", f"{fan:02x}"))
+        volume.reconciled = True
+
+
+async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
+    loop = asyncio.get_running_loop()
+    batches: Iterator[list[tuple[str, CatalogueRecord]]] = volume.catalogue.iterate(batch=_BATCH)
+    while True:
+        batch = await loop.run_in_executor(store.executor, next, batches, None)
+        if batch is None:
+            return
+        for object_id, record in batch:
+            for unit, size_bytes in _units(object_id, record, extent_bytes):
+                if unit not in volume.policy:
+                    volume.policy.admit(unit, size_bytes)
+        await asyncio.sleep(0)
+
+
+def _units(object_id: str, record: CatalogueRecord, extent_bytes: int) -> Iterator[tuple[bytes, int]]:
+    extents = -(-record.length_bytes // extent_bytes)
+    if extents <= 1:
+        yield unit_key(object_id, None), max(1, record.stored_bytes)
+        return
+    for extent in range(extents):
+        yield unit_key(object_id, extent), max(1, record.stored_bytes // extents)
+
+
+async def _reconcile_directory(store: Store, volume: Volume, directory: str) -> None:
+    try:
+        names = await store.run(volume, _listed, directory)
+    except DiskError:
+        return
+    for name in names:
+        if not _NAME.fullmatch(name):
+            if not (name.endswith(".new") and store.is_creating(name.removesuffix(".new"))):
+                await store.run(volume, _unlink_stray, os.path.join(directory, name))
+        elif volume.catalogue.get(name) is None:
+            await store.find(name)
+
+
+def _listed(directory: str) -> list[str]:
+    with disk_errors("list"):
+        return os.listdir(directory)
+
+
+def _unlink_stray(path: str) -> None:
+    with disk_errors("remove"):
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            pass

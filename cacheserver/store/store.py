@@ -1,0 +1,367 @@
+"""The object store: finds, creates, writes, checks and forgets objects on one or several volumes.
+
+Owns: the table of open objects, the choice of volume, the order of steps in every change (I3), space by way of each
+volume's ledger (I4). Must not know of HTTP, clients or sources. Everything runs in the event loop; blocking calls go
+to the store's own threads, never to the shared default executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from cacheserver.core.errors import CorruptObject, DiskError, PieceMismatch, StoreError, StoreFull, VolumeOffline
+from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.core.representation import Representation
+from cacheserver.ports import Meter
+from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.ledger import Reservation
+from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.placement import preferred_order
+from cacheserver.store.reclaim import Reclaimer
+from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
+from cacheserver.store.volume import Volume
+
+T = TypeVar("T")
+MARKER_BYTES = 512
+"""What a Vary marker is charged: about its row in the catalogue."""
+_ROW_DELAY_S = 1.0
+
+
+class Store:
+    """All volumes as one store."""
+
+    def __init__(
+        self, *, volumes: Sequence[Volume], extent_bytes: int, open_objects: int, io_threads: int, meter: Meter
+    ) -> None:
+        self.volumes = tuple(volumes)
+        self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
+        self.on_gone: list[Callable[[StoredObject], None]] = []
+        """Called in the loop when an object stops being findable, or loses an extent."""
+        self._extent_bytes = extent_bytes
+        self._open_limit = open_objects
+        self._meter = meter
+        self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
+        self._finding: dict[str, asyncio.Future[StoredObject | VaryMarker | None]] = {}
+        self._checking: dict[tuple[int, int], asyncio.Future[None]] = {}
+        self._forgetting: set[str] = set()
+        self._creating: set[str] = set()
+        self._dirty: set[StoredObject] = set()
+        self._row_timer: asyncio.TimerHandle | None = None
+        self._reclaimer = Reclaimer(self, meter=meter)
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
+        """The object if it is open already; no I/O (I6)."""
+        found = self._open.get(object_id)
+        if found is not None:
+            self._open.move_to_end(object_id)
+        return found
+
+    def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
+        """The same without counting as a use of the descriptor."""
+        return self._open.get(object_id)
+
+    async def find(self, object_id: str) -> StoredObject | VaryMarker | None:
+        """The object, opened when it is on a volume; None when it is on none or unusable."""
+        while True:
+            found = self.peek(object_id)
+            if isinstance(found, StoredObject) and found.erasing is not None:
+                await asyncio.shield(found.erasing)
+                continue
+            if found is not None or object_id in self._forgetting:
+                return found
+            flight = self._finding.get(object_id)
+            if flight is None:
+                flight = asyncio.ensure_future(self._open_from_disk(object_id))
+                self._finding[object_id] = flight
+                flight.add_done_callback(lambda _done: self._finding.pop(object_id, None))
+            return await asyncio.shield(flight)
+
+    async def _open_from_disk(self, object_id: str) -> StoredObject | VaryMarker | None:
+        for volume in preferred_order(self.volumes, object_id):
+            if not volume.online:
+                continue
+            try:
+                record = volume.catalogue.get(object_id)
+            except (DiskError, CorruptObject):
+                record = None
+            if record is not None and record.vary:
+                return self._remember(object_id, VaryMarker(object_id, record.vary))
+            if record is None and volume.reconciled:
+                continue
+            try:
+                opened = await self._open_file(volume, object_id)
+            except DiskError:
+                continue
+            if opened is None and record is not None:
+                await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
+            if opened is not None and object_id not in self._forgetting:
+                known = 0 if record is None else record.stored_bytes
+                return self._remember(object_id, self._adopt(volume, opened, known))
+        return None
+
+    async def _open_file(self, volume: Volume, object_id: str) -> ObjectFile | None:
+        path = volume.path_of(object_id)
+        try:
+            opened = await self.run(volume, ObjectFile.open, path)
+        except CorruptObject:
+            await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
+            return None
+        if opened is not None and opened.representation.object_id != object_id:
+            opened.close()
+            await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
+            return None
+        return opened
+
+    def _adopt(self, volume: Volume, opened: ObjectFile, known_bytes: int) -> StoredObject:
+        obj = self._wrap(volume, opened)
+        obj.charged_bytes = opened.layout.footer_bytes + opened.pieces.stored_bytes
+        volume.ledger.correct(obj.charged_bytes - known_bytes)
+        for extent in range(obj.extent_count):
+            if obj.unit(extent) not in volume.policy:
+                first, stop = obj.extent_pieces_span(extent)
+                stored = len(obj.pieces.pieces_in_state(first, stop, STORED)) * obj.pieces.piece_size_bytes
+                volume.policy.admit(obj.unit(extent), max(1, stored))
+        if known_bytes != obj.charged_bytes:
+            self.note_row(obj)
+        return obj
+
+    def _wrap(self, volume: Volume, file: ObjectFile) -> StoredObject:
+        extent_pieces = max(1, self._extent_bytes // file.layout.piece_size_bytes)
+        return StoredObject(file=file, volume=volume, extent_pieces=extent_pieces)
+
+    def _remember(self, object_id: str, found: StoredObject | VaryMarker) -> StoredObject | VaryMarker:
+        self._open[object_id] = found
+        if len(self._open) > self._open_limit:
+            self._close_least_recent()
+        return found
+
+    def _close_least_recent(self) -> None:
+        for object_id in list(self._open)[: len(self._open) - self._open_limit + 16]:
+            found = self._open[object_id]
+            if isinstance(found, StoredObject):
+                if found.held or found in self._dirty or found.erasing is not None:
+                    continue
+                self.announce(found)
+                found.file.close()
+            del self._open[object_id]
+
+    # -- creating and writing -----------------------------------------------------------------------------------
+
+    async def create(self, representation: Representation) -> StoredObject:
+        """A new, empty generation; an older one becomes obsolete. StoreFull, VolumeOffline or DiskError."""
+        volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
+        if volume is None:
+            raise VolumeOffline("no volume can be written to")
+        await self.forget(representation.object_id, reason="superseded")
+        with await self._reserve(volume, 1 << 12) as reservation:
+            self._creating.add(representation.object_id)
+            try:
+                path = volume.path_of(representation.object_id)
+                file = await self.run(volume, ObjectFile.create, path, representation)
+            finally:
+                self._creating.discard(representation.object_id)
+            obj = self._wrap(volume, file)
+            obj.charged_bytes = file.layout.footer_bytes
+            reservation.commit(min(obj.charged_bytes, 1 << 12))
+            volume.ledger.correct(max(0, obj.charged_bytes - (1 << 12)))
+        volume.policy.admit(obj.unit(0), obj.charged_bytes)
+        volume.object_count += 1
+        self._remember(representation.object_id, obj)
+        self.note_row(obj)
+        return obj
+
+    def is_creating(self, object_id: str) -> bool:
+        """Whether a file of this object is being made right now."""
+        return object_id in self._creating
+
+    def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
+        """Note that the origin selects representations of this primary key by these request fields."""
+        found = self._open.get(object_id)
+        if isinstance(found, VaryMarker) and found.names == names:
+            return
+        volume = next((v for v in preferred_order(self.volumes, object_id) if v.writable), None)
+        if volume is None:
+            return
+        record = CatalogueRecord(length_bytes=0, stored_bytes=MARKER_BYTES, complete=True, service=service, vary=names)
+        volume.catalogue.put(object_id, record)
+        if found is None:
+            volume.ledger.correct(MARKER_BYTES)
+            volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
+        self._remember(object_id, VaryMarker(object_id, names))
+
+    async def reserve(self, obj: StoredObject, amount_bytes: int) -> Reservation:
+        """Room for pieces of this object, evicting others where needed; StoreFull when there is none."""
+        if not obj.volume.writable:
+            raise VolumeOffline("volume cannot be written to")
+        return await self._reserve(obj.volume, amount_bytes)
+
+    async def _reserve(self, volume: Volume, amount_bytes: int) -> Reservation:
+        for _ in range(3):
+            try:
+                return volume.ledger.reserve(amount_bytes)
+            except StoreFull as exc:
+                if not await self._reclaimer.free(volume, exc.missing_bytes):
+                    raise
+        return volume.ledger.reserve(amount_bytes)
+
+    async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
+        """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
+        await self.run(obj.volume, _write_and_hash, obj.file, offset, data, digest)
+
+    async def commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
+        """Mark a written piece PRESENT, on disk first; its bytes move from reserved to stored."""
+        await self.run(obj.volume, obj.file.record_piece, piece, digest)
+        size = obj.pieces.size_bytes(piece)
+        reservation.commit(size)
+        obj.charged_bytes += size
+        if not obj.obsolete:
+            obj.volume.policy.admit(obj.unit_of(piece), size)
+            self.note_row(obj)
+        else:
+            obj.volume.ledger.give_back(size)
+
+    async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
+        """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""
+        for piece in pieces:
+            flight = self._checking.get((id(obj), piece))
+            if flight is None:
+                flight = asyncio.ensure_future(self._check_one(obj, piece))
+                self._checking[(id(obj), piece)] = flight
+            await asyncio.shield(flight)
+
+    async def _check_one(self, obj: StoredObject, piece: int) -> None:
+        obj.hold()
+        try:
+            await self.run(obj.volume, obj.file.check_piece, piece)
+        except (PieceMismatch, DiskError) as exc:
+            self._meter.verified("at_rest", "bad" if isinstance(exc, PieceMismatch) else "unreadable")
+            self.drop_piece(obj, piece)
+        else:
+            self._meter.verified("at_rest", "ok")
+            obj.pieces.mark(piece, PRESENT)
+        finally:
+            obj.release()
+            del self._checking[(id(obj), piece)]
+
+    def drop_piece(self, obj: StoredObject, piece: int) -> None:
+        """Take a bad piece out of service; its bytes are fetched again on demand."""
+        if obj.pieces.state(piece) == ABSENT:
+            return
+        obj.pieces.mark(piece, ABSENT)
+        size = obj.pieces.size_bytes(piece)
+        obj.charged_bytes -= size
+        if not obj.obsolete:
+            obj.volume.ledger.give_back(size)
+            self.announce(obj)
+            self.note_row(obj)
+
+    async def refresh(self, obj: StoredObject, representation: Representation) -> None:
+        """Take up the fields and times of a 304; an object whose header has outgrown its slot is forgotten."""
+        obj.hold()
+        try:
+            if not await self.run(obj.volume, obj.file.rewrite_header, representation):
+                await self.forget(obj.object_id, reason="superseded")
+        finally:
+            obj.release()
+
+    def touch(self, obj: StoredObject, first: int, stop: int) -> None:
+        """Note a use of pieces ``[first, stop)``."""
+        extents = obj.extent_pieces
+        for extent in range(first // extents, max(first // extents + 1, -(-stop // extents))):
+            obj.volume.policy.touch(obj.unit(extent))
+
+    # -- forgetting ---------------------------------------------------------------------------------------------
+
+    async def forget(self, object_id: str, *, reason: str) -> None:
+        """Remove an object everywhere; its readers keep what they hold."""
+        self._forgetting.add(object_id)
+        try:
+            found = self._open.get(object_id)
+            if isinstance(found, StoredObject):
+                await self._reclaimer.drop_open(found, reason=reason)
+                return
+            for volume in self.volumes:
+                await self._reclaimer.drop_file(volume, object_id, reason=reason)
+        finally:
+            self._forgetting.discard(object_id)
+
+    def detach(self, obj: StoredObject) -> None:
+        """Make an object obsolete: nobody finds it any more. Its file and row are the caller's to remove."""
+        obj.obsolete = True
+        self._dirty.discard(obj)
+        if self._open.get(obj.object_id) is obj:
+            del self._open[obj.object_id]
+        self.announce(obj)
+
+    def drop_marker(self, object_id: str) -> None:
+        """Forget an open Vary marker."""
+        if isinstance(self._open.get(object_id), VaryMarker):
+            del self._open[object_id]
+
+    def announce(self, obj: StoredObject) -> None:
+        """Tell the listeners that the object is gone or has lost pieces."""
+        for listener in self.on_gone:
+            listener(obj)
+
+    # -- rows, threads, end -------------------------------------------------------------------------------------
+
+    def note_row(self, obj: StoredObject) -> None:
+        """Have the object's catalogue row written within a second."""
+        self._dirty.add(obj)
+        if self._row_timer is None:
+            self._row_timer = asyncio.get_running_loop().call_later(_ROW_DELAY_S, self.write_rows)
+
+    def write_rows(self) -> None:
+        """Hand every changed row to the catalogue's writer."""
+        self._row_timer = None
+        for obj in self._dirty:
+            record = CatalogueRecord(
+                length_bytes=obj.representation.length_bytes,
+                stored_bytes=obj.charged_bytes,
+                complete=obj.pieces.complete,
+                service=obj.representation.service,
+                vary=(),
+            )
+            obj.volume.catalogue.put(obj.object_id, record)
+        self._dirty.clear()
+
+    async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
+        """Run one blocking call in the store's threads; the volume learns how it went."""
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
+        except DiskError as exc:
+            volume.failed(exc)
+            raise
+        volume.succeeded()
+        return result
+
+    async def stop(self, *, clean: bool) -> None:
+        """Write all rows and recency, close every file and volume."""
+        if self._row_timer is not None:
+            self._row_timer.cancel()
+        self.write_rows()
+        loop = asyncio.get_running_loop()
+        for volume in self.volumes:
+            await volume.save_recency(self.executor)
+            await loop.run_in_executor(self.executor, partial(volume.close, clean=clean))
+        for found in self._open.values():
+            if isinstance(found, StoredObject):
+                found.file.close()
+        self._open.clear()
+        self.executor.shutdown(wait=True)
+
+
+def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
+    file.write_at(offset, data)
+    digest.update(data)
+
+
+__all__ = ["MARKER_BYTES", "Store", "StoreError"]

@@ -1,0 +1,111 @@
+"""One object as the other rooms see it: its representation, its piece map, and who is using it.
+
+Owns: the use count that keeps a descriptor open, and the object from being evicted, while bytes of it are on their way
+to a client or from a source. Must not touch the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cacheserver.core.piece_map import PieceMap
+from cacheserver.core.representation import Representation
+from cacheserver.store.object_file import ObjectFile
+
+if TYPE_CHECKING:
+    from cacheserver.store.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class VaryMarker:
+    """Stands at a primary key whose origin selects by request fields; the variants have ids of their own."""
+
+    object_id: str
+    names: tuple[str, ...]
+
+
+class StoredObject:
+    """One generation of one object.
+
+    ``obsolete`` is set once and for ever when it was superseded, purged or found corrupt: pieces that are PRESENT may
+    still be read by those who hold it, nothing is written to it and nobody finds it any more.
+    """
+
+    __slots__ = ("_holders", "charged_bytes", "erasing", "extent_pieces", "file", "obsolete", "volume")
+
+    def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int) -> None:
+        self.file = file
+        self.volume = volume
+        self.extent_pieces = extent_pieces
+        self.charged_bytes = 0
+        self.obsolete = False
+        self.erasing: asyncio.Future[None] | None = None
+        """Set while an extent is being evicted; nobody may take hold of the object until it is done."""
+        self._holders = 0
+
+    @property
+    def object_id(self) -> str:
+        """32 hex digits."""
+        return self.file.representation.object_id
+
+    @property
+    def representation(self) -> Representation:
+        """Fields, validators and times; replaced as a whole when it is revalidated."""
+        return self.file.representation
+
+    @property
+    def pieces(self) -> PieceMap:
+        """State of each piece."""
+        return self.file.pieces
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may still be taken hold of: neither replaced nor closed since it was found."""
+        return not self.obsolete and self.file.fd >= 0
+
+    @property
+    def held(self) -> bool:
+        """Whether anyone reads or fills the object; such an object is not evicted."""
+        return self._holders > 0
+
+    @property
+    def extent_count(self) -> int:
+        """Number of units in which this object is evicted; 1 for all but large ones."""
+        return max(1, -(-len(self.pieces) // self.extent_pieces))
+
+    def extent_pieces_span(self, extent: int) -> tuple[int, int]:
+        """Half-open piece span of one extent."""
+        first = extent * self.extent_pieces
+        return first, min(first + self.extent_pieces, len(self.pieces))
+
+    def unit_of(self, piece: int) -> bytes:
+        """Key of the eviction unit that holds a piece."""
+        return self.unit(piece // self.extent_pieces)
+
+    def unit(self, extent: int) -> bytes:
+        """Key of one eviction unit."""
+        return unit_key(self.object_id, extent if self.extent_count > 1 else None)
+
+    def hold(self) -> None:
+        """Keep the descriptor open; pair with ``release``."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """End one ``hold``; the last one closes the descriptor of an obsolete object."""
+        self._holders -= 1
+        assert self._holders >= 0, "released more often than held"
+        if self.obsolete and not self._holders:
+            self.file.close()
+
+
+def unit_key(object_id: str, extent: int | None) -> bytes:
+    """16 bytes for a whole object, two more (big-endian) for one extent of a large one."""
+    whole = bytes.fromhex(object_id)
+    return whole if extent is None else whole + extent.to_bytes(2, "big")
+
+
+def split_unit(unit: bytes) -> tuple[str, int | None]:
+    """Object id and extent of a unit key."""
+    return unit[:16].hex(), int.from_bytes(unit[16:], "big") if len(unit) > 16 else None

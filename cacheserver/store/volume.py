@@ -1,0 +1,182 @@
+"""One drive: a directory with object files, a catalogue, a space ledger, an eviction policy and an error counter.
+
+Owns: paths, whether the drive may be written or read right now, recency across restarts. Must not open object files;
+``store`` does. An fsync error or a full drive is a state here, never an exception that leaks to a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from typing import Any
+
+import aiofiles
+
+from cacheserver.core.errors import ConfigError, DiskError
+from cacheserver.core.eviction import S3Fifo
+from cacheserver.ports import Clock
+from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.ledger import Ledger
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RECENCY = "recency"
+_CLEAN = "clean"
+
+
+class Volume:
+    """State of one drive; all methods run in the event loop unless they say otherwise."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        capacity_bytes: int,
+        low_water_percent: int,
+        errors_until_offline: int,
+        retry_s: float,
+        clock: Clock,
+    ) -> None:
+        self.path = os.path.abspath(path)
+        self.ledger = Ledger(capacity_bytes=capacity_bytes)
+        self.policy = S3Fifo(capacity_bytes=capacity_bytes)
+        self.object_count = 0
+        self.loaded = asyncio.Event()
+        """Set once the policy knows every stored object; eviction waits for it."""
+        self.batch_bytes = capacity_bytes * (100 - low_water_percent) // 100
+        """What eviction frees beyond the need, so that it runs in batches."""
+        self.reconciled = False
+        """Whether every object file is known to the catalogue."""
+        self.error_count = 0
+        self._errors_until_offline = errors_until_offline
+        self._errors_in_a_row = 0
+        self._retry_s = retry_s
+        self._clock = clock
+        self._offline_until = self._full_until = 0.0
+        self._lock_fd = -1
+        self._catalogue: Catalogue | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The durable map of this volume; only after ``open``."""
+        assert self._catalogue is not None, "volume is not open"
+        return self._catalogue
+
+    @property
+    def online(self) -> bool:
+        """Whether reads may be tried; an offline volume is tried again after ``retry_offline_s``."""
+        return self._clock.monotonic_s() >= self._offline_until
+
+    @property
+    def writable(self) -> bool:
+        """Whether writes may be tried."""
+        return self.online and self._clock.monotonic_s() >= self._full_until
+
+    def open(self) -> None:
+        """Make or check the directories, open the catalogue, count what is stored. Blocking.
+
+        Raises ConfigError when the directory cannot be used, with the reason.
+        """
+        try:
+            self._prepare_directory()
+            self._take_lock()
+            self._catalogue = Catalogue(os.path.join(self.path, "catalogue"))
+            counted = self._take_clean_mark()
+        except OSError as exc:
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
+        self.reconciled = counted is not None and not self.catalogue.rebuilt
+        self.ledger.set_stored(self.catalogue.stored_bytes_total() if counted is None else counted)
+        self.object_count = len(self.catalogue)
+
+    def _take_clean_mark(self) -> int | None:
+        """Stored bytes that a clean stop left; None after an unclean one. The mark is gone afterwards."""
+        try:
+            with open(self._file(_CLEAN), encoding="ascii") as mark:
+                counted = mark.read(32)
+            os.unlink(self._file(_CLEAN))
+        except FileNotFoundError:
+            return None
+        return int(counted) if counted.isdigit() else None
+
+    def _prepare_directory(self) -> None:
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        status = os.stat(self.path)
+        if status.st_uid != os.geteuid():
+            raise ConfigError(f"cache directory {self.path} belongs to another user", key="store.volumes")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.chmod(self.path, 0o700)
+        root = os.path.join(self.path, "objects")
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        for fan in range(256):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.join(root, f"{fan:02x}"), 0o700)
+        for directory in (root, *(os.path.join(root, f"{fan:02x}") for fan in range(256))):
+            if stat.S_ISLNK(os.lstat(directory).st_mode):
+                raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
+
+    def _take_lock(self) -> None:
+        self._lock_fd = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
+
+    def path_of(self, object_id: str) -> str:
+        """File of an object; the name is made of hex digits only."""
+        assert len(object_id) == 32, object_id
+        return os.path.join(self.path, "objects", object_id[:2], object_id)
+
+    def failed(self, error: DiskError) -> None:
+        """Note a failed disk call: a full drive rests, an ailing one goes offline."""
+        self.error_count += 1
+        now = self._clock.monotonic_s()
+        if error.errno in _FULL:
+            self._full_until = now + self._retry_s
+            return
+        self._errors_in_a_row += 1
+        if self._errors_in_a_row >= self._errors_until_offline:
+            self._offline_until = now + self._retry_s
+            self._errors_in_a_row = self._errors_until_offline - 1
+
+    def succeeded(self) -> None:
+        """Note a disk call that worked."""
+        self._errors_in_a_row = 0
+
+    async def save_recency(self, executor: Any) -> None:
+        """Write the order of eviction, so that a restart forgets nothing; a failure costs only the order."""
+        temporary = self._file(f"{_RECENCY}.new")
+        try:
+            async with aiofiles.open(temporary, "wb", executor=executor) as file:
+                await file.write(self.policy.snapshot())
+            os.replace(temporary, self._file(_RECENCY))
+        except OSError as exc:
+            self.failed(DiskError("recency could not be saved", errno=exc.errno))
+
+    async def load_recency(self, executor: Any) -> None:
+        """Take up the order that an earlier run left, keeping what was admitted since; a damaged one is dropped."""
+        policy = S3Fifo(capacity_bytes=self.ledger.capacity_bytes)
+        try:
+            async with aiofiles.open(self._file(_RECENCY), "rb", executor=executor) as file:
+                data = await file.read()
+            await asyncio.get_running_loop().run_in_executor(executor, policy.restore, data)
+        except (OSError, ValueError):
+            return
+        for unit, size_bytes in self.policy.units():
+            if unit not in policy:
+                policy.admit(unit, size_bytes)
+        self.policy = policy
+
+    def close(self, *, clean: bool) -> None:
+        """Flush the catalogue, leave the mark of a clean stop, give the lock back. Blocking."""
+        self.catalogue.close()
+        if clean and not self.catalogue.write_errors:
+            with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii") as mark:
+                mark.write(str(self.ledger.stored_bytes))
+        os.close(self._lock_fd)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)

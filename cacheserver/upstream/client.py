@@ -1,0 +1,193 @@
+"""Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted, every fault translated.
+
+Owns: connections to sources. Must not interpret a body or a cache rule. aiohttp's defaults that do harm here are off:
+redirects, decompression, proxies from the environment, its total timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+
+import aiohttp
+from yarl import URL
+
+from cacheserver.core.errors import (
+    BadAnswer,
+    CacheserverError,
+    ConnectFailed,
+    OriginStatus,
+    TruncatedBody,
+    UpstreamTimeout,
+)
+from cacheserver.core.fields import Fields
+from cacheserver.core.upstream_request import UpstreamRequest
+from cacheserver.ports import Clock, Meter
+from cacheserver.upstream.options import UpstreamOptions
+from cacheserver.upstream.resolver import VettedResolver
+
+Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
+"""The request for a redirect's target, or None when the node may not go there."""
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_READ_BUFFER_BYTES = 1 << 19
+_RATE_WINDOW_S = 10.0
+_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class Answer:
+    """One open answer; see ``ports.UpstreamAnswer``."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, source: str, times_s: tuple[float, float], options: UpstreamOptions
+    ) -> None:
+        self.status = response.status
+        self.fields = Fields.from_raw(response.raw_headers)
+        self.source = source
+        self.request_time_s, self.response_time_s = times_s
+        self._response = response
+        self._options = options
+        self._window_start_s = 0.0
+        self._window_bytes = 0
+
+    async def read(self) -> bytes:
+        """The next body bytes; see ``ports.UpstreamAnswer.read``."""
+        try:
+            async with asyncio.timeout(self._options.stall_timeout_s):
+                data = await self._response.content.readany()
+        except TimeoutError as exc:
+            raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise TruncatedBody("source broke off inside the body", source=self.source) from exc
+        self._check_rate(len(data))
+        return data
+
+    def _check_rate(self, got_bytes: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._window_start_s:
+            self._window_start_s = now
+        self._window_bytes += got_bytes
+        passed_s = now - self._window_start_s
+        if passed_s < _RATE_WINDOW_S:
+            return
+        if got_bytes and self._window_bytes < self._options.min_rate_bps * passed_s:
+            raise UpstreamTimeout("source sends too slowly", source=self.source)
+        self._window_start_s, self._window_bytes = now, 0
+
+    def close(self) -> None:
+        """Give the connection back when the body was read, else cut it."""
+        self._response.close()
+
+
+class UpstreamClient:
+    """Opens answers; see ``ports.Upstream``."""
+
+    def __init__(
+        self,
+        *,
+        options: UpstreamOptions,
+        resolver: VettedResolver,
+        redirect: Redirect,
+        clock: Clock,
+        meter: Meter,
+        user_agent: str,
+    ) -> None:
+        self._options = options
+        self._resolver = resolver
+        self._redirect = redirect
+        self._clock = clock
+        self._meter = meter
+        self._user_agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, request: UpstreamRequest) -> Answer:
+        """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
+        for _hop in range(self._options.redirects + 1):
+            try:
+                answer = await self._ask(request)
+            except CacheserverError as exc:
+                self._meter.upstream_request(request.service.name, exc.code)
+                raise
+            if answer.status not in _REDIRECTS:
+                self._meter.upstream_request(request.service.name, _result(answer.status))
+                return answer
+            location = answer.fields.first("Location")
+            target = self._redirect(request, location) if location else None
+            if target is None:
+                self._meter.upstream_request(request.service.name, "redirect_refused")
+                return answer
+            answer.close()
+            request = target
+        self._meter.upstream_request(request.service.name, "redirect_refused")
+        raise OriginStatus(508, source=request.source, message="too many redirects")
+
+    async def _ask(self, request: UpstreamRequest) -> Answer:
+        self._resolver.vet_literal(request.host, request.port)
+        headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
+        headers.extend(request.fields)
+        sent_s = self._clock.wall_s()
+        budget_s = self._options.connect_timeout_s + self._options.head_timeout_s
+        try:
+            async with asyncio.timeout(budget_s):
+                response = await self._open_session().request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=headers,
+                    skip_auto_headers=_SKIPPED,
+                    allow_redirects=False,
+                )
+        except TimeoutError as exc:
+            raise UpstreamTimeout("source did not answer in time", source=request.source) from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise ConnectFailed("source's certificate is not trusted", source=request.source) from exc
+        except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError) as exc:
+            raise BadAnswer("source's answer is not HTTP", source=request.source) from exc
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise ConnectFailed(f"no connection to the source ({type(exc).__name__})", source=request.source) from exc
+        return Answer(response, source=request.source, times_s=(sent_s, self._clock.wall_s()), options=self._options)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            context = ssl.create_default_context(cafile=self._options.ca_file or None)
+            context.set_alpn_protocols(["http/1.1"])
+            connector = aiohttp.TCPConnector(
+                resolver=self._resolver,
+                use_dns_cache=False,
+                limit=0,
+                limit_per_host=self._options.connections_per_host,
+                keepalive_timeout=self._options.idle_s,
+                ssl=context,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
+                read_bufsize=_READ_BUFFER_BYTES,
+                max_line_size=16_384,
+                max_field_size=16_384,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, path_and_query: str) -> UpstreamRequest:
+    """The same request at another place; credentials do not cross to another host."""
+    fields = request.fields
+    if (host, port) != (request.host, request.port):
+        fields = fields.without("Authorization", "Cookie")
+    return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
+
+
+def _result(status: int) -> str:
+    if status in (200, 206):
+        return "ok"
+    return "not_modified" if status == 304 else f"status_{status // 100}xx"

@@ -1,0 +1,179 @@
+"""One client connection: aiohttp's protocol with deadlines, a cap, quiet errors and the wire that bodies go out by.
+
+Owns: what aiohttp's server leaves open: a deadline for the head, one for idleness, no traceback for malformed input.
+Must not know of caching.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from cacheserver.web.options import ServerOptions
+from cacheserver.web.wire import Wire
+
+
+class SentResponse(web.StreamResponse):
+    """Stands for an answer that is on the wire already; aiohttp is told only whether the connection goes on."""
+
+    def __init__(self, *, status: int, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._keep_alive = keep_alive
+        self._eof_sent = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to prepare."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to send."""
+
+    @property
+    def prepared(self) -> bool:
+        """The head is out."""
+        return True
+
+
+class ClientConnection(RequestHandler):
+    """aiohttp's request handler with the node's deadlines."""
+
+    __slots__ = ("_drain_waiter", "_head_timer", "_listener", "wire")
+
+    def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+        super().__init__(manager, loop=loop, **kwargs)
+        self._listener = listener
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self.wire: Wire | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, or close it when there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        if not self._listener.admit(self):
+            self._manager = None
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(0)
+        options = self._listener.options
+        super().connection_made(transport)
+        self.wire = Wire(self, turn_bytes=self._listener.turn_bytes, min_rate_bps=options.min_send_rate_bps)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give everything back."""
+        self._listener.forget(self)
+        self._stop_head_timer()
+        self._wake_drained()
+        if self.wire is not None:
+            self.wire.close()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head must be complete within its deadline from its first byte on."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._stop_head_timer()
+        elif self._head_timer is None and not self._request_in_progress and not self._messages:
+            deadline_s = self._listener.options.head_timeout_s
+            self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def resume_writing(self) -> None:
+        """The buffer is empty."""
+        super().resume_writing()
+        self._wake_drained()
+
+    def _wake_drained(self) -> None:
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
+
+    async def drained(self) -> None:
+        """Until nothing is buffered in the transport; returns at once when the client is gone."""
+        if self.transport is None or not self.transport.get_write_buffer_size():
+            return
+        self._drain_waiter = self._loop.create_future()
+        try:
+            await self._drain_waiter
+        finally:
+            self._drain_waiter = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A malformed head (400) or a fault of our own (500): one line of text, one of log, never a traceback."""
+        self._listener.on_error(request, status, exc)
+        reason = "malformed request" if status == 400 else "internal error"
+        response = web.Response(status=status, text=f"{reason}\n", headers={"Server": "cacheserver"})
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Faults are logged by ``handle_error``, in one line."""
+
+
+class Listener:
+    """Makes connections for one listening socket set and keeps count of them."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        options: ServerOptions,
+        turn_bytes: int,
+        max_connections: int,
+        max_head_bytes: int,
+        on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
+    ) -> None:
+        self.options = options
+        self.turn_bytes = turn_bytes
+        self.on_error = on_error
+        self.refused_connections = 0
+        self._max_connections = max_connections
+        self._max_head_bytes = max_head_bytes
+        self._connections: set[ClientConnection] = set()
+        self._server = web.Server(handler)
+
+    def __call__(self) -> ClientConnection:
+        """Protocol factory for ``loop.create_server``."""
+        return ClientConnection(
+            self,
+            self._server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self.options.idle_timeout_s,
+            max_line_size=self._max_head_bytes // 2,
+            max_field_size=self._max_head_bytes // 2,
+            lingering_time=0,
+            access_log=None,
+        )
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Take a connection in, unless there are too many."""
+        if len(self._connections) >= self._max_connections:
+            self.refused_connections += 1
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+
+    @property
+    def connection_count(self) -> int:
+        """Open client connections."""
+        return len(self._connections)
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Close idle connections, let running answers end, then cut what is left."""
+        await self._server.shutdown(timeout_s)

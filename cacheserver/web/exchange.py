@@ -1,0 +1,29 @@
+"""One request and what became of it: filled in by the handler, read once by the account at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cacheserver.core.target import Target
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Facts of one answer for the access log and the metrics."""
+
+    client: str
+    method: str
+    raw_target: str
+    started_s: float
+    range_field: str | None = None
+    user_agent: str | None = None
+    target: Target | None = None
+    outcome: str = "error"
+    """A word of ``core.decision.Outcome``."""
+    cache_status: str = ""
+    status: int = 0
+    body_bytes: int = 0
+    refused: str | None = None
+    """Error code when the request was refused."""
+    cut: str | None = None
+    """Error code when the connection was cut inside the body."""

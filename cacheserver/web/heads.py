@@ -1,0 +1,77 @@
+"""Response heads: which fields an answer carries, in which order and letter case, and their bytes.
+
+Owns: the answer's head for stored objects and for the node's own texts, the same for the fast lane and for the full
+path. Pure; must not send. Clients of Delivery Optimization look fields up by exact case, so spelling matters here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from cacheserver.core.fields import Fields
+from cacheserver.core.representation import Representation
+from cacheserver.core.response_fields import end_to_end
+from cacheserver.core.via import append_via
+
+Lines = tuple[tuple[str, str], ...]
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_WRITTEN_HERE = ("Age", "Via", "Cache-Status", "Content-Length", "Content-Range", "Accept-Ranges", "Connection")
+_REPRESENTATION_ONLY = ("Content-Type", "Content-Encoding", "Content-Language", "Last-Modified")
+NODE_NAME = "cacheserver"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and field lines of one answer; ``length_bytes`` None means that the body is chunked."""
+
+    status: int
+    lines: Lines
+    length_bytes: int | None
+
+    def encode(self, *, close: bool, http_10: bool) -> bytes:
+        """The head's bytes; ``close``: the connection ends after this answer."""
+        parts = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Unknown')}"]
+        parts.extend(f"{name}: {value}" for name, value in self.lines)
+        if self.length_bytes is not None:
+            parts.append(f"Content-Length: {self.length_bytes}")
+        elif self.status >= 200 and self.status not in (204, 304) and not http_10:
+            parts.append("Transfer-Encoding: chunked")
+        if close:
+            parts.append("Connection: close")
+        elif http_10:
+            parts.append("Connection: keep-alive")
+        return ("\r\n".join(parts) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def object_lines(representation: Representation, *, age_s: float, via: str, cache_status: str) -> Lines:
+    """Field lines of any answer made from a stored representation, but for length and range."""
+    kept = (line for line in representation.fields if line[0].title() not in _WRITTEN_HERE)
+    return (
+        *kept,
+        ("Accept-Ranges", "bytes"),
+        ("Age", str(min(int(age_s), 2**31))),
+        ("Via", append_via(representation.fields.value("Via"), via)),
+        ("Cache-Status", cache_status),
+    )
+
+
+def without_representation(lines: Lines) -> Lines:
+    """Lines for a 304, 412 or 416: no metadata that describes a body which is not sent (RFC 9110 §15.4.5)."""
+    return tuple(line for line in lines if line[0].title() not in _REPRESENTATION_ONLY)
+
+
+def relayed_lines(fields: Fields, *, via: str, cache_status: str) -> Lines:
+    """Field lines of an origin's answer that passes through."""
+    kept = (line for line in end_to_end(fields) if line[0].title() not in ("Via", "Cache-Status", "Content-Length"))
+    member = fields.value("Cache-Status")
+    return (
+        *kept,
+        ("Via", append_via(fields.value("Via"), via)),
+        ("Cache-Status", f"{member}, {cache_status}" if member else cache_status),
+    )
+
+
+def text_lines(date: str, *extra: tuple[str, str]) -> Lines:
+    """Field lines of a text of the node's own."""
+    return (("Date", date), ("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *extra)

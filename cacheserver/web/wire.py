@@ -1,0 +1,153 @@
+"""Bytes to one client: small writes through the transport, object bytes by ``sendfile`` beside it.
+
+Owns: back-pressure, fairness between clients (a bounded number of bytes per turn) and the lowest rate that a client may
+read at. Must not know what it sends. A client that is gone or too slow is ``ClientGone``; a disk that fails is
+DiskError, so that the caller can go on from another source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from typing import Protocol
+
+from cacheserver.core.errors import DiskError
+
+RATE_WINDOW_S = 30.0
+_TLS_READ_BYTES = 1 << 18
+_SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
+
+
+class ClientGone(Exception):
+    """The client closed, reset, or read too slowly."""
+
+
+class Connection(Protocol):
+    """What the wire needs of its connection."""
+
+    transport: asyncio.Transport | None
+
+    async def drained(self) -> None:
+        """Until nothing is buffered in the transport; returns at once when the client is gone."""
+        ...
+
+
+class Wire:
+    """The sending side of one connection."""
+
+    def __init__(self, connection: Connection, *, turn_bytes: int, min_rate_bps: int) -> None:
+        self._connection = connection
+        self._turn_bytes = turn_bytes
+        self._min_rate_bps = min_rate_bps
+        self._loop = asyncio.get_running_loop()
+        self._dup: socket.socket | None = None
+        self._window_start_s = 0.0
+        self._window_bytes = 0
+        self.sent_bytes = 0
+        """Bytes handed to the socket since the connection began."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; returns when the transport has let go of them."""
+        transport = self._transport()
+        transport.write(data)
+        self.sent_bytes += len(data)
+        if transport.get_write_buffer_size():
+            await self._within_rate(self._connection.drained())
+            self._transport()
+        self._count(len(data))
+
+    async def send_file(self, fd: int, start: int, stop: int) -> None:
+        """Send bytes ``[start, stop)`` of an open file."""
+        transport = self._transport()
+        if transport.get_extra_info("sslcontext") is not None:
+            await self._send_read(fd, start, stop)
+            return
+        out = transport.get_extra_info("socket").fileno()
+        while start < stop:
+            try:
+                sent = os.sendfile(out, fd, start, min(stop - start, self._turn_bytes))
+            except BlockingIOError:
+                await self._within_rate(self._writable())
+                self._transport()
+                continue
+            except OSError as exc:
+                raise self._translated(exc) from exc
+            if not sent:
+                raise DiskError("object file is shorter than it should be")
+            start += sent
+            self.sent_bytes += sent
+            self._count(sent)
+            if start < stop:
+                await asyncio.sleep(0)
+                self._transport()
+
+    async def _send_read(self, fd: int, start: int, stop: int) -> None:
+        """The same through TLS: large reads, since the transport encrypts them anyway."""
+        while start < stop:
+            try:
+                data = os.pread(fd, min(stop - start, _TLS_READ_BYTES), start)
+            except OSError as exc:
+                raise DiskError("read failed", errno=exc.errno) from exc
+            if not data:
+                raise DiskError("object file is shorter than it should be")
+            await self.write(data)
+            start += len(data)
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone("client closed the connection")
+        return transport
+
+    def _translated(self, exc: OSError) -> Exception:
+        if exc.errno in _SOCKET_ERRORS:
+            return ClientGone("client closed the connection")
+        return DiskError(f"sendfile: {os.strerror(exc.errno or errno.EIO)}", errno=exc.errno)
+
+    async def _writable(self) -> None:
+        """Until the socket takes bytes; on a descriptor of our own, to leave the transport's registration alone."""
+        if self._dup is None:
+            self._dup = self._transport().get_extra_info("socket").dup()
+        writable: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(self._dup, _resolve, writable)
+        try:
+            await writable
+        finally:
+            self._loop.remove_writer(self._dup)
+
+    async def _within_rate(self, waiting: object) -> None:
+        try:
+            async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
+                await waiting  # type: ignore[misc]
+        except TimeoutError as exc:
+            raise ClientGone("client reads too slowly") from exc
+
+    def _count(self, sent: int) -> None:
+        now = self._loop.time()
+        if now - self._window_start_s >= 2 * RATE_WINDOW_S:
+            self._window_start_s, self._window_bytes = now, 0
+        self._window_bytes += sent
+        passed_s = now - self._window_start_s
+        if passed_s >= RATE_WINDOW_S:
+            if self._window_bytes < self._min_rate_bps * passed_s:
+                raise ClientGone("client reads too slowly")
+            self._window_start_s, self._window_bytes = now, 0
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        if self._connection.transport is not None:
+            self._connection.transport.abort()
+
+    def close(self) -> None:
+        """Give the duplicate descriptor back."""
+        if self._dup is not None:
+            self._loop.remove_writer(self._dup)
+            self._dup.close()
+            self._dup = None
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,125 @@
+"""SIGTERM and SIGHUP: running answers are finished, new settings are taken only when they are right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import RawClient
+from tests.support.content import Content, blob
+from tests.support.flow import eventually
+from tests.support.ground import FRESH, HOST, PIECE, THIRD_HOST, Ground, GroundOptions, running_ground, was_hit
+
+BODY = blob(111, 3 * PIECE)
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    async with running_ground(tmp_path, GroundOptions(config="[server]\ndrain_s = 5\n")) as ground:
+        yield ground
+
+
+async def test_sigterm_finishes_a_running_answer_and_exits_with_0(ground: Ground) -> None:
+    path = ground.add(BODY)
+    gate = ground.origin.gate(path, at=PIECE)
+    async with RawClient(*ground.node.content) as client:
+        response = await client.start("GET", path, host=HOST)
+        await client.read_body(response, PIECE)
+        ended = asyncio.create_task(ground.node.stop())
+        await wait_until_refused(ground)
+        gate.open()
+        await client.finish(response)
+        assert (response.complete, response.body == BODY) == (True, True)
+        assert await ended == 0
+
+
+async def wait_until_refused(ground: Ground) -> None:
+    """The node takes no new connection any more."""
+
+    async def refuses() -> bool:
+        try:
+            async with RawClient(*ground.node.content):
+                return False
+        except OSError:
+            return True
+
+    await eventually(refuses)
+
+
+async def test_sigterm_cuts_what_does_not_end_and_exits_with_0(tmp_path: Path) -> None:
+    async with running_ground(tmp_path, GroundOptions(config="[server]\ndrain_s = 0.3\n")) as ground:
+        path = ground.add(BODY)
+        gate = ground.origin.gate(path, at=PIECE)
+        async with RawClient(*ground.node.content) as client, RawClient(*ground.node.content):
+            response = await client.start("GET", path, host=HOST)
+            await client.read_body(response, PIECE)
+            assert await ground.node.stop() == 0
+            await client.finish(response)
+            assert not response.complete
+        gate.open()
+
+
+async def test_idle_connections_do_not_hold_up_the_end(ground: Ground) -> None:
+    path = ground.add(BODY)
+    async with RawClient(*ground.node.content) as used, RawClient(*ground.node.content) as unused:
+        assert (await used.request("GET", path, host=HOST)).body == BODY
+        async with asyncio.timeout(4):
+            assert await ground.node.stop() == 0
+        assert await used.at_end()
+        assert await unused.at_end()
+
+
+async def test_a_reload_adds_an_allowed_host_and_keeps_connections_and_cache(ground: Ground) -> None:
+    path = ground.add(BODY)
+    assert (await ground.get(path)).body == BODY
+    assert (await ground.get(path, host=THIRD_HOST)).status == 403
+    mark = len(ground.node.log)
+    ground.node.config_file.write_text(f'allow = ["{THIRD_HOST}"]\n')
+    async with RawClient(*ground.node.content) as client:
+        assert (await client.request("GET", path, host=HOST)).body == BODY
+        ground.node.reload()
+        await ground.node.wait_log(lambda line: line.get("event") == "reloaded", since=mark)
+        response = await client.request("GET", path, host=HOST)
+        assert (response.body == BODY, was_hit(response)) == (True, True)
+    ground.origin.add("/third", Content(b"third", headers=FRESH))
+    assert (await ground.get("/third", host=THIRD_HOST)).body == b"third"
+
+
+BAD = {
+    "unknown key": ('[server]\nidle_timeout_s = 5\nlistn = ["127.0.0.1:0"]\n', 3, "listn"),
+    "bad value": ("[fill]\n\nparallel = 0\n", 3, "parallel"),
+    "not TOML": ("[server]\nidle_timeout_s = = 5\n", 2, ""),
+    "bad host": ('allow = ["ok.example.test", "a..b"]\n', 1, "allow"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_reload_names_line_and_key_and_keeps_the_old_settings(ground: Ground, name: str) -> None:
+    text, line_number, key = BAD[name]
+    path = ground.add(BODY)
+    mark = len(ground.node.log)
+    ground.node.config_file.write_text(text)
+    ground.node.reload()
+    line = await ground.node.wait_log(lambda line: "cacheserver.toml" in str(line), since=mark)
+    assert f"cacheserver.toml:{line_number}" in str(line)
+    assert key in str(line)
+    assert line["level"] in ("error", "warning")
+    assert (await ground.get(path)).body == BODY
+    assert (await ground.get(path, host="ok.example.test")).status == 403
+
+
+async def test_many_reloads_in_a_row_do_not_disturb_running_answers(ground: Ground) -> None:
+    path = ground.add(BODY)
+    gate = ground.origin.gate(path, at=PIECE)
+    async with RawClient(*ground.node.content) as client:
+        response = await client.start("GET", path, host=HOST)
+        await client.read_body(response, PIECE)
+        mark = len(ground.node.log)
+        for _ in range(10):
+            ground.node.reload()
+        await ground.node.wait_log(lambda line: line.get("event") == "reloaded", since=mark)
+        gate.open()
+        assert (await client.finish(response)).body == BODY

@@ -1,0 +1,243 @@
+"""A node in a process of its own, as an operator runs it: started, asked, signalled, killed, started again.
+
+Owns the process and what it writes on stderr. At the end of every run it insists that each line there is one JSON
+object without control characters, that no warning and no fault of a library was logged, and no traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.support.client import Lines, Response, fetch
+from tests.support.flow import PATIENCE_S
+
+Address = tuple[str, int]
+LogLine = dict[str, Any]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LIBRARIES = ("aiohttp", "asyncio", "concurrent", "py.warnings")
+
+
+class NodeFailed(AssertionError):
+    """The node did not start, or ended in a way it must not."""
+
+
+class Metrics:
+    """One reading of ``/metrics``."""
+
+    def __init__(self, text: str) -> None:
+        self.samples: list[Sample] = [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+    def names(self) -> set[str]:
+        """Names of all samples."""
+        return {sample.name for sample in self.samples}
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum of the samples of ``name`` that carry these labels; KeyError where the name does not exist."""
+        found = [sample for sample in self.samples if sample.name == name]
+        if not found:
+            raise KeyError(name)
+        return sum(s.value for s in found if labels.items() <= s.labels.items())
+
+
+class Node:
+    """One cache directory and configuration, and the process that runs on it while it runs."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str], config: str, env: Mapping[str, str]) -> None:
+        self.cache_dir = directory / "cache"
+        self.config_file = directory / "cacheserver.toml"
+        self.config_file.parent.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(config)
+        self.content: Address = ("", 0)
+        self.admin: Address = ("", 0)
+        self.log: list[LogLine] = []
+        """Lines of stderr of all runs."""
+        self.stray: list[bytes] = []
+        """Lines of stderr that are not what a line must be."""
+        self._arguments = arguments
+        self._env = {**os.environ, "HOME": str(directory), "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "default", **env}
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._logged = asyncio.Condition()
+
+    # -- the process --------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The running process."""
+        assert self._process is not None, "the node is not running"
+        return self._process
+
+    async def start(self) -> None:
+        """Start the process and wait until it listens."""
+        command = [sys.executable, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
+        mark = len(self.log)
+        self._process = await asyncio.create_subprocess_exec(
+            *command, *self._arguments, cwd=self.config_file.parent, env=self._env, stderr=asyncio.subprocess.PIPE
+        )
+        self._reader = asyncio.create_task(self._read_log(self._process))
+        listening = await self.wait_log(lambda line: line.get("event") in ("listening", "ended"), since=mark)
+        if listening["event"] == "ended":
+            raise NodeFailed(f"the node ended at once: {self.log[mark:]} {self.stray}")
+        self.content = _address(listening["content"][0])
+        self.admin = _address(listening["admin"])
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        self.process.send_signal(signal.SIGKILL)
+        await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the end of the process; the exit code."""
+        assert self._reader is not None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                code = await self.process.wait()
+                await self._reader
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+            raise NodeFailed("the node does not end") from None
+        self._process = None
+        return code
+
+    async def restart(self) -> None:
+        """Stop cleanly and start again on the same cache."""
+        assert await self.stop() == 0
+        await self.start()
+
+    def reload(self) -> None:
+        """SIGHUP."""
+        self.process.send_signal(signal.SIGHUP)
+
+    # -- what it writes -----------------------------------------------------------------------------------------
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while raw := await process.stderr.readline():
+            line = _log_line(raw)
+            if line is None:
+                self.stray.append(raw)
+            else:
+                self.log.append(line)
+            async with self._logged:
+                self._logged.notify_all()
+        self.log.append({"event": "ended"})
+        async with self._logged:
+            self._logged.notify_all()
+
+    async def wait_log(self, wanted: Callable[[LogLine], bool], *, since: int = 0) -> LogLine:
+        """The first line from number ``since`` on that is ``wanted``; TimeoutError when none comes."""
+        async with asyncio.timeout(PATIENCE_S), self._logged:
+            await self._logged.wait_for(lambda: any(map(wanted, self.log[since:])))
+        return next(filter(wanted, self.log[since:]))
+
+    async def wait_answered(self, path: str, answers: int = 1) -> list[LogLine]:
+        """The access-log lines of ``path``, once there are that many."""
+        async with asyncio.timeout(PATIENCE_S), self._logged:
+            await self._logged.wait_for(lambda: len(self._answered(path)) >= answers)
+        return self._answered(path)
+
+    def _answered(self, path: str) -> list[LogLine]:
+        return [line for line in self.log if line.get("path") == path and "status" in line]
+
+    def check_log(self) -> None:
+        """Raise where stderr holds anything that must not be there."""
+        if self.stray:
+            raise NodeFailed(f"stderr has lines that are not clean JSON: {self.stray[:5]}")
+        faults = [line for line in self.log if str(line.get("logger", "")).split(".")[0] in _LIBRARIES]
+        faults += [line for line in self.log if line.get("logger") == "py.warnings" or "Traceback" in str(line)]
+        faults += [line for line in self.log if line.get("event") in ("loop_error", "admin_failed")]
+        if faults:
+            raise NodeFailed(f"unexpected log lines: {faults[:5]}")
+
+    # -- what it answers ----------------------------------------------------------------------------------------
+
+    async def get(self, target: str, headers: Lines = (), *, method: str = "GET", host: str | None = None) -> Response:
+        """One request to the content listener on a connection of its own."""
+        return await fetch(self.content, target, headers, method=method, host=host)
+
+    async def ask_admin(self, target: str, headers: Lines = (), *, method: str = "GET") -> Response:
+        """One request to the admin listener."""
+        return await fetch(self.admin, target, headers, method=method)
+
+    async def metrics(self) -> Metrics:
+        """A reading of ``/metrics``."""
+        response = await self.ask_admin("/metrics")
+        assert response.status == 200, response.status
+        return Metrics(response.body.decode())
+
+    async def status(self) -> dict[str, Any]:
+        """``/api/v1/status``."""
+        response = await self.ask_admin("/api/v1/status")
+        assert response.status == 200, response.status
+        status = json.loads(response.body)
+        assert isinstance(status, dict)
+        return status
+
+
+@asynccontextmanager
+async def running_node(
+    directory: Path,
+    *,
+    allow: Iterable[str] = (),
+    connect_to: Mapping[str, str] | None = None,
+    config: str = "",
+    max_size: str = "1GiB",
+    cache_dir: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[Node]:
+    """A node that listens on free loopback ports, with its files under ``directory``; stopped and checked at the end.
+
+    ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text.
+    """
+    cache_dir = directory / "cache" if cache_dir is None else cache_dir
+    arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+    arguments += ["--cache-dir", str(cache_dir), "--max-size", max_size]
+    for host in allow:
+        arguments += ["--allow", host]
+    for host, address in (connect_to or {}).items():
+        arguments += ["--connect-to", f"{host}={address}"]
+    node = Node(directory, arguments, config, env or {})
+    node.cache_dir = cache_dir
+    await node.start()
+    try:
+        yield node
+    finally:
+        code = await node.stop() if node._process is not None else 0
+    node.check_log()
+    if code != 0:
+        raise NodeFailed(f"exit code {code} after SIGTERM")
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _log_line(raw: bytes) -> LogLine | None:
+    """The line as an object, None where it is not one clean JSON object."""
+    text = raw.decode("utf-8", "replace").removesuffix("\n")
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+        return None
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
