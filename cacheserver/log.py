@@ -21,6 +21,7 @@ from msgspec import Meta
 MESSAGE_LIMIT: Final = 2048
 """Most characters of one message."""
 _FACT_LIMIT: Final = 512
+_MEMBERS_LIMIT: Final = 64
 _TRACEBACK_LIMIT: Final = 8192
 _RESERVED: Final = frozenset(("ts", "level", "event", "logger", "message", "error", "dropped", "traceback"))
 _BUCKETS_LIMIT: Final = 1024
@@ -158,9 +159,11 @@ def _bounded(text: str, limit: int) -> str:
 
 
 def _plain(value: object) -> object:
-    """A fact as a JSON value: numbers as they are, everything else as bounded text."""
+    """A fact as a JSON value: numbers as they are, short lists, everything else as bounded text."""
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value[:_MEMBERS_LIMIT]]
     try:
         return _bounded(str(value), _FACT_LIMIT)
     except Exception:

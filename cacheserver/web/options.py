@@ -38,7 +38,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache_host_errors: Annotated[
         Literal["5xx", "relay"],
         Meta(
-            description="An origin's 4xx in cache-host form: a 502, which does not make the client ban the node, or relayed."
+            description="An origin's 4xx in cache-host form: a 502, for which clients do not ban the node, or relayed."
         ),
     ] = "5xx"
     host_errors: Annotated[

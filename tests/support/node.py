@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ Address = tuple[str, int]
 LogLine = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_LISTENING = re.compile(r"\[?([0-9a-f.:]+?)\]?:([0-9]+)")
 _LIBRARIES = ("aiohttp", "asyncio", "concurrent", "py.warnings")
 
 
@@ -90,7 +92,7 @@ class Node:
         listening = await self.wait_log(lambda line: line.get("event") in ("listening", "ended"), since=mark)
         if listening["event"] == "ended":
             raise NodeFailed(f"the node ended at once: {self.log[mark:]} {self.stray}")
-        self.content = _address(listening["content"][0])
+        self.content = _address(listening["content"])
         self.admin = _address(listening["admin"])
 
     async def stop(self) -> int:
@@ -226,9 +228,12 @@ async def running_node(
         raise NodeFailed(f"exit code {code} after SIGTERM")
 
 
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
+def _address(listed: object) -> Address:
+    """The first ``host:port`` of a log member, which is a text or a list of them."""
+    found = _LISTENING.search(str(listed))
+    if found is None:
+        raise NodeFailed(f"no address in {listed!r}")
+    return found[1], int(found[2])
 
 
 def _log_line(raw: bytes) -> LogLine | None:
