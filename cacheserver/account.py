@@ -10,9 +10,11 @@ from cacheserver.access_log import AccessLog
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.exchange import Exchange
+from cacheserver.web.hot_table import HotEntry
 
 _log = get_logger(__name__)
 NO_SERVICE = "none"
+LANE_CACHE_STATUS = "cacheserver; hit"
 
 
 class Account:
@@ -50,6 +52,31 @@ class Account:
             cache=exchange.cache_status,
             range_=exchange.range_field,
             ua=exchange.user_agent,
+        )
+
+    def lane(
+        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
+    ) -> None:
+        """Account for one answer of the fast lane."""
+        duration_s = self._clock.monotonic_s() - started_s
+        target = entry.target
+        self._meter.request(target.service.name, "hit", status, body_bytes, duration_s)
+        if self._access_log is None:
+            return
+        self._access_log.record(
+            client=client,
+            method="GET",
+            form=target.form.value,
+            service=target.service.name,
+            host=target.host,
+            path=target.path_and_query,
+            status=status,
+            body_bytes=body_bytes,
+            duration_s=duration_s,
+            outcome="hit",
+            cache=LANE_CACHE_STATUS,
+            range_=None if range_ is None else f"bytes={range_.decode('ascii')}",
+            ua=entry.user_agent,
         )
 
     def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:

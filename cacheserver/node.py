@@ -43,7 +43,10 @@ from cacheserver.web.admin import Health, admin_app
 from cacheserver.web.connection import Listener
 from cacheserver.web.content import ContentHandler, Policy
 from cacheserver.web.delivery import Delivery
+from cacheserver.web.fast_lane import LaneShared
+from cacheserver.web.hot_table import HotTable
 from cacheserver.web.passing import Passing
+from cacheserver.web.wire import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _OWN_DESCRIPTORS = 256
@@ -100,6 +103,7 @@ class Node:
                 asyncio.create_task(recover(self._store, volume, extent_bytes=extent_bytes), name="recover")
             )
         self._tasks.append(asyncio.create_task(self._keep_recency(), name="recency"))
+        self._tasks.append(asyncio.create_task(self._sweep_slow_readers(), name="sweep"))
 
     def _build(self) -> None:
         settings, node_id = self._settings, _node_id(self._volumes[0].path)
@@ -153,10 +157,20 @@ class Node:
             node_id=node_id,
             account=self._account.close,
         )
+        self._table = HotTable()
+        self._store.on_gone.append(self._table.forget)
+        lanes = LaneShared(
+            table=self._table,
+            clock=self._clock,
+            account=self._account.lane,
+            touch=self._store.touch,
+            turn_bytes=parse_size(settings.server.turn),
+        )
+        lanes.enabled = settings.server.fast_lane
         self._listener = Listener(
             self._handler,
             options=settings.server,
-            turn_bytes=parse_size(settings.server.turn),
+            lanes=lanes,
             max_connections=settings.server.max_connections or _descriptors_for_clients(store_options.open_objects),
             max_head_bytes=parse_size(settings.server.max_head),
             on_error=self._account.malformed,
@@ -252,6 +266,8 @@ class Node:
         self._settings, self._policy = settings, policy
         self._handler.policy = policy
         self._listener.options = settings.server
+        self._listener.lanes.enabled = settings.server.fast_lane
+        self._table.clear()
         self._meter.allow_services(service.name for service in policy.allowlist.services)
         configure(settings.log)
         if self._access_log is not None:
@@ -265,9 +281,16 @@ class Node:
                 if volume.loaded.is_set():
                     await volume.save_recency(self._store.executor)
 
+    async def _sweep_slow_readers(self) -> None:
+        while True:
+            await asyncio.sleep(RATE_WINDOW_S)
+            self._listener.sweep(RATE_WINDOW_S)
+
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
         self._handler.draining = True
+        self._listener.lanes.enabled = False
+        self._table.clear()
         for server in self._servers:
             server.close()
         await self._listener.shutdown(self._settings.server.drain_s)

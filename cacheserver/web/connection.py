@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.wire import Wire
 
@@ -40,13 +41,16 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_head_timer", "_listener", "wire")
+    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._listener = listener
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
+        self._lane_idle: asyncio.Future[None] | None = None
+        self._half_closed = False
+        self.lane: FastLane | None = None
         self.wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,19 +63,39 @@ class ClientConnection(RequestHandler):
         transport.set_write_buffer_limits(0)
         options = self._listener.options
         super().connection_made(transport)
-        self.wire = Wire(self, turn_bytes=self._listener.turn_bytes, min_rate_bps=options.min_send_rate_bps)
+        self.wire = Wire(self, turn_bytes=self._listener.lanes.turn_bytes, min_rate_bps=options.min_send_rate_bps)
+        if self.ssl_context is None:
+            client = self.peername[0] if isinstance(self.peername, tuple) else ""
+            self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
         self._listener.forget(self)
         self._stop_head_timer()
         self._wake_drained()
+        if self.lane is not None:
+            self.lane.close()
+            self._lane_is_idle()
         if self.wire is not None:
             self.wire.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a head must be complete within its deadline from its first byte on."""
+        """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
+        lane = self.lane
+        if lane is not None:
+            if lane.busy or (
+                self._head_timer is None
+                and not self._messages
+                and not self._request_in_progress
+                and not self._close
+                and not self._force_close
+                and not self._upgraded
+            ):
+                if lane.take(data):
+                    return
+            else:
+                lane.last_head = b""
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
@@ -79,6 +103,43 @@ class ClientConnection(RequestHandler):
         elif self._head_timer is None and not self._request_in_progress and not self._messages:
             deadline_s = self._listener.options.head_timeout_s
             self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+
+    def _lane_done(self, pending: bytes) -> None:
+        """The lane has sent an answer; ``pending`` came meanwhile."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._lane_idle is not None:
+            self._lane_is_idle()
+        if pending:
+            self.data_received(pending)
+        elif self._half_closed and self.transport is not None:
+            self.transport.close()
+
+    def _lane_is_idle(self) -> None:
+        if self._lane_idle is not None and not self._lane_idle.done():
+            self._lane_idle.set_result(None)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has closed its sending side still gets the answers it has asked for."""
+        lane_busy = self.lane is not None and self.lane.busy
+        self._half_closed = True
+        if lane_busy or self._request_in_progress or self._messages:
+            if not lane_busy:
+                self._close = True
+            return True
+        return False
+
+    def _process_keepalive(self) -> None:
+        """Idle connections end here; one whose lane is sending is not idle."""
+        if self.lane is not None and self.lane.busy:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let a running answer end, then close."""
+        if self.lane is not None and self.lane.busy:
+            self._lane_idle = self._loop.create_future()
+            await asyncio.wait((self._lane_idle,), timeout=timeout)
+        await super().shutdown(timeout)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -130,13 +191,13 @@ class Listener:
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         *,
         options: ServerOptions,
-        turn_bytes: int,
+        lanes: LaneShared,
         max_connections: int,
         max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
     ) -> None:
         self.options = options
-        self.turn_bytes = turn_bytes
+        self.lanes = lanes
         self.on_error = on_error
         self.refused_connections = 0
         self._max_connections = max_connections
@@ -168,6 +229,14 @@ class Listener:
     def forget(self, connection: ClientConnection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+
+    def sweep(self, window_s: float) -> None:
+        """Cut fast-lane clients that took less than the lowest rate since the last sweep, ``window_s`` ago."""
+        least = self.options.min_send_rate_bps * window_s
+        for connection in list(self._connections):
+            lane = connection.lane
+            if lane is not None and lane.swept_slow(least) and connection.transport is not None:
+                connection.transport.abort()
 
     @property
     def connection_count(self) -> int:

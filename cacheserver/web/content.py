@@ -44,7 +44,8 @@ from cacheserver.web.channel import Channel
 from cacheserver.web.connection import ClientConnection, SentResponse
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.heads import NODE_NAME, Head, object_lines, text_lines
+from cacheserver.web.heads import NODE_NAME, Head, encode_lines, object_lines, text_lines
+from cacheserver.web.hot_table import HotEntry, is_plain
 from cacheserver.web.object_reply import asked_range, plan_object_reply
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
@@ -102,6 +103,8 @@ class ContentHandler:
         exchange = self._exchange(request)
         try:
             await self._guarded(request, exchange, channel)
+            if exchange.hot is not None and channel.keep_alive and connection.lane is not None:
+                connection.lane.learn(exchange.hot)
         except ClientGone:
             exchange.cut = "client"
             channel.cut()
@@ -286,8 +289,31 @@ class ContentHandler:
             for start, stop in spans:
                 self._store.touch(obj, *obj.pieces.covering(start, stop))
             await self._delivery.send(channel, want, obj, reply)
+            if outcome is Outcome.HIT and len(spans) == 1 and not channel.http_10:
+                exchange.hot = self._hot_entry(want, obj, exchange)
         finally:
             obj.release()
+
+    def _hot_entry(self, want: Want, obj: StoredObject, exchange: Exchange) -> HotEntry | None:
+        """What the fast lane needs to answer the same head again; None where the answer could differ."""
+        rep = obj.representation
+        freshness = self._freshness(want, obj)
+        if freshness is None or not freshness.fresh or rep.vary or not is_plain(want.fields):
+            return None
+
+        def render(status: int) -> bytes:
+            word = self._cache_status(want, obj, Outcome.HIT, collapsed=False)
+            age_s = current_age_s(rep, self._clock.wall_s())
+            return encode_lines(status, object_lines(rep, age_s=age_s, via=self._via, cache_status=word))
+
+        return HotEntry(
+            obj=obj,
+            representation=rep,
+            target=want.target,
+            user_agent=exchange.user_agent,
+            fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
+            render=render,
+        )
 
     def _cache_status(self, want: Want, obj: StoredObject, outcome: Outcome, *, collapsed: bool) -> str:
         freshness = self._freshness(want, obj)

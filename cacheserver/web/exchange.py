@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cacheserver.core.target import Target
+from cacheserver.web.hot_table import HotEntry
 
 
 @dataclass(slots=True)
@@ -25,5 +26,7 @@ class Exchange:
     body_bytes: int = 0
     refused: str | None = None
     """Error code when the request was refused."""
+    hot: HotEntry | None = None
+    """Set when the fast lane may answer the same head again."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""

@@ -31,17 +31,22 @@ class Head:
 
     def encode(self, *, close: bool, http_10: bool) -> bytes:
         """The head's bytes; ``close``: the connection ends after this answer."""
-        parts = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Unknown')}"]
-        parts.extend(f"{name}: {value}" for name, value in self.lines)
+        end = []
         if self.length_bytes is not None:
-            parts.append(f"Content-Length: {self.length_bytes}")
+            end.append(f"Content-Length: {self.length_bytes}\r\n")
         elif self.status >= 200 and self.status not in (204, 304) and not http_10:
-            parts.append("Transfer-Encoding: chunked")
+            end.append("Transfer-Encoding: chunked\r\n")
         if close:
-            parts.append("Connection: close")
+            end.append("Connection: close\r\n")
         elif http_10:
-            parts.append("Connection: keep-alive")
-        return ("\r\n".join(parts) + "\r\n\r\n").encode("latin-1", "replace")
+            end.append("Connection: keep-alive\r\n")
+        return encode_lines(self.status, self.lines) + "".join(end).encode("ascii") + b"\r\n"
+
+
+def encode_lines(status: int, lines: Lines) -> bytes:
+    """Status line and field lines, without the empty line that ends a head."""
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}\r\n{text}".encode("latin-1", "replace")
 
 
 def object_lines(representation: Representation, *, age_s: float, via: str, cache_status: str) -> Lines:
@@ -50,9 +55,9 @@ def object_lines(representation: Representation, *, age_s: float, via: str, cach
     return (
         *kept,
         ("Accept-Ranges", "bytes"),
-        ("Age", str(min(int(age_s), 2**31))),
         ("Via", append_via(representation.fields.value("Via"), via)),
         ("Cache-Status", cache_status),
+        ("Age", str(min(int(age_s), 2**31))),
     )
 
 

@@ -76,12 +76,19 @@ async def test_a_head_that_is_too_large_is_refused(ground: Ground, padding: int)
         assert await client.at_end()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND"])
 async def test_another_method_is_refused_with_allow(ground: Ground, method: str) -> None:
     path = ground.add(BODY)
     response = await ground.get(path, method=method)
     assert response.status == 405
     assert {word.strip() for word in (response.fields.value("Allow") or "").split(",")} == {"GET", "HEAD"}
+    assert not ground.origin.asked(path)
+
+
+@pytest.mark.parametrize("method", ["get", "FOO"])
+async def test_a_method_that_nobody_knows_is_refused(ground: Ground, method: str) -> None:
+    path = ground.add(BODY)
+    assert (await ground.get(path, method=method)).status in (400, 405, 501)
     assert not ground.origin.asked(path)
 
 

@@ -1,0 +1,275 @@
+"""Warm hits without the framework: a head that the full path has answered before is answered from the hot table.
+
+Owns: the way of one such answer from head to last byte on one connection, a bounded number of bytes per turn. Holds no
+rule: whatever is not in the table, not fresh, not wholly PRESENT or not of the strictest form goes to the full path
+with its bytes untouched. No SQLite, no executor, no upstream (I6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from cacheserver.core.errors import DiskError
+from cacheserver.ports import Clock
+from cacheserver.store.stored_object import StoredObject
+from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, shape_of
+
+_SMALL_BYTES = 1 << 16
+"""Up to here one read and one send cost less than sendfile."""
+_PENDING_LIMIT_BYTES = 1 << 16
+_END = b"\r\n\r\n"
+
+
+Touch = Callable[[StoredObject, int, int], None]
+"""Note a use of pieces ``[first, stop)``."""
+
+
+class LaneAccount(Protocol):
+    """Counts and logs one answer of the lane."""
+
+    def __call__(
+        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
+    ) -> None: ...
+
+
+class LaneShared:
+    """What the lanes of all connections share."""
+
+    def __init__(self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int) -> None:
+        self.table = table
+        self.clock = clock
+        self.account = account
+        self.touch = touch
+        self.turn_bytes = turn_bytes
+        self.enabled = True
+
+
+class FastLane:
+    """The lane of one plain-text connection."""
+
+    __slots__ = (
+        "_at",
+        "_client",
+        "_done",
+        "_dup",
+        "_entry",
+        "_fd",
+        "_head",
+        "_head_left",
+        "_loop",
+        "_pending",
+        "_range",
+        "_sent_bytes",
+        "_shared",
+        "_sock",
+        "_start",
+        "_started_s",
+        "_status",
+        "_stop",
+        "_swept",
+        "_transport",
+        "busy",
+        "last_head",
+    )  # fmt: skip
+
+    def __init__(
+        self, shared: LaneShared, transport: asyncio.Transport, *, client: str, done: Callable[[bytes], None]
+    ) -> None:
+        outer = transport.get_extra_info("socket")
+        self._shared = shared
+        self._transport = transport
+        self._client = client
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        self._sock = socket.socket(outer.family, outer.type, outer.proto, fileno=outer.fileno())
+        self._dup: socket.socket | None = None
+        self._pending = b""
+        self._entry: HotEntry | None = None
+        self.busy = False
+        self.last_head = b""
+        """The head that went to the full path last, for it to learn from."""
+        self._sent_bytes = 0
+        self._swept: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
+
+    def take(self, data: bytes) -> bool:
+        """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""
+        if self.busy:
+            self._pending += data
+            if len(self._pending) > _PENDING_LIMIT_BYTES:
+                self._transport.pause_reading()
+            return True
+        end = data.find(_END) + 4
+        if end < 4 or end > MAX_HEAD_BYTES:
+            self.last_head = b""
+            return False
+        head = data if end == len(data) else data[:end]
+        shape, value = shape_of(head)
+        entry = self._shared.table.get(shape)
+        if entry is None or not self._begin(entry, value):
+            self.last_head = head if end == len(data) and self._shared.enabled else b""
+            return False
+        if end != len(data):
+            self._pending = data[end:]
+        self._go_on()
+        return True
+
+    def learn(self, entry: HotEntry) -> None:
+        """The full path has answered ``last_head`` as a plain hit: answer it here from now on."""
+        if self.last_head and self._shared.enabled:
+            self._shared.table.learn(self.last_head, entry)
+
+    def _begin(self, entry: HotEntry, value: bytes | None) -> bool:
+        """Set the answer up; False when the full path has to judge."""
+        obj, now_s = entry.obj, self._shared.clock.monotonic_s()
+        length = entry.representation.length_bytes
+        start, stop = (0, length) if value is None else _span(value, length)
+        if (
+            start >= stop
+            or now_s >= entry.fresh_until_s
+            or not obj.usable
+            or obj.representation is not entry.representation
+            or obj.pieces.present_until(start, stop) != stop
+        ):
+            return False
+        status = 200 if value is None else 206
+        second = int(now_s)
+        if second != entry.second:
+            entry.second = second
+            entry.heads.clear()
+            entry.touched.clear()
+        lines = entry.heads.get(status)
+        if lines is None:
+            lines = entry.heads[status] = entry.render(status)
+        if value is None:
+            self._head = b"%bContent-Length: %d\r\n\r\n" % (lines, length)
+        else:
+            self._head = b"%bContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n" % (
+                lines, start, stop - 1, length, stop - start,
+            )  # fmt: skip
+        first, end = obj.pieces.covering(start, stop)
+        if first not in entry.touched:
+            entry.touched.add(first)
+            self._shared.touch(obj, first, end)
+        self._entry, self._status, self._range = entry, status, value
+        self._fd, self._start, self._at, self._stop, self._started_s = obj.file.fd, start, start, stop, now_s
+        obj.hold()
+        self.busy = True
+        return True
+
+    def _go_on(self) -> None:
+        """Send what may be sent in one turn; called again when the socket takes more, or in the next turn."""
+        entry = self._entry
+        if entry is None:
+            return
+        try:
+            self._send_turn()
+        except BlockingIOError:
+            self._wait_writable()
+            return
+        except (OSError, DiskError):
+            self._finish(cut=True)
+            return
+        if self._at < self._stop or self._head:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._finish(cut=False)
+
+    def _send_turn(self) -> None:
+        if self._head:
+            self._send_head()
+        budget = self._shared.turn_bytes
+        out = self._sock.fileno()
+        while budget > 0 and self._at < self._stop:
+            sent = os.sendfile(out, self._fd, self._at, min(budget, self._stop - self._at))
+            if not sent:
+                raise DiskError("object file is shorter than it should be")
+            self._at += sent
+            self._sent_bytes += sent
+            budget -= sent
+
+    def _send_head(self) -> None:
+        size = self._stop - self._at
+        if size > _SMALL_BYTES:
+            sent = self._sock.send(self._head, socket.MSG_MORE)
+            self._head = self._head[sent:]
+            if self._head:
+                raise BlockingIOError
+            return
+        data = os.pread(self._fd, size, self._at)
+        if len(data) != size:
+            raise DiskError("object file is shorter than it should be")
+        head_size = len(self._head)
+        sent = self._sock.send(self._head + data)
+        if sent >= head_size:
+            self._head = b""
+            self._at += sent - head_size
+            self._sent_bytes += sent
+        else:
+            self._head = self._head[sent:]
+            raise BlockingIOError
+
+    def _wait_writable(self) -> None:
+        if self._dup is None:
+            self._dup = self._sock.dup()
+        self._loop.add_writer(self._dup, self._writable)
+
+    def _writable(self) -> None:
+        assert self._dup is not None
+        self._loop.remove_writer(self._dup)
+        self._go_on()
+
+    def _finish(self, *, cut: bool) -> None:
+        entry = self._entry
+        assert entry is not None
+        self._entry = None
+        entry.obj.release()
+        self._shared.account(entry, self._status, self._at - self._start, self._started_s, self._client, self._range)
+        if cut:
+            self.busy = False
+            self._transport.abort()
+        elif self._pending:
+            self._loop.call_soon(self._resume)
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Hand on what came meanwhile; until then ``busy`` keeps further bytes behind it."""
+        self.busy = False
+        pending, self._pending = self._pending, b""
+        if len(pending) > _PENDING_LIMIT_BYTES:
+            self._transport.resume_reading()
+        self._done(pending)
+
+    def swept_slow(self, least_bytes: float) -> bool:
+        """Whether the answer that was under way at the last sweep still is, with fewer bytes sent than this."""
+        entry, started_s, sent_bytes = self._swept
+        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, self._sent_bytes)
+        same = entry is not None and entry is self._entry and started_s == self._started_s
+        return same and self._sent_bytes - sent_bytes < least_bytes
+
+    def close(self) -> None:
+        """The connection is gone: give back what an answer under way holds."""
+        if self._dup is not None:
+            self._loop.remove_writer(self._dup)
+            self._dup.close()
+            self._dup = None
+        if self._entry is not None:
+            self._finish(cut=True)
+        self._sock.detach()
+
+
+def _span(value: bytes, length: int) -> tuple[int, int]:
+    """Half-open span of ``first-last`` or ``first-``; an empty one for every other form."""
+    first, dash, last = value.partition(b"-")
+    if not dash or not first.isdigit() or len(first) > 18:
+        return 0, 0
+    start = int(first)
+    if not last:
+        return start, length
+    if not last.isdigit() or len(last) > 18:
+        return 0, 0
+    return start, min(int(last) + 1, length)

@@ -1,0 +1,44 @@
+"""The transcript of an acceptance run as Markdown. Pure: what it is given is what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tests.acceptance.lab import Case, Run
+
+_INTRODUCTION = """\
+# Real clients
+
+Written by `make acceptance`, which runs `python -m tests.acceptance.real_clients`. An nginx on the loopback interface
+is the origin and counts what it sends; the node lies in front of it with an empty cache; unchanged programs download
+real files through the node, first cold, then warm, and every file's SHA-256 is compared with the origin's. A run fails
+when a digest is wrong, when a cold run costs the origin anything but each byte once, or when a warm run reaches it.
+(After a cut, a cold run may cost more: what the origin had sent already when the client was killed.)
+
+`NODE` is the node's `address:port`, `ORIGIN` the origin's. Outcomes are the node's own words (`docs/reference.md`).
+"""
+
+
+def render(cases: Sequence[Case], *, versions: Mapping[str, str], skipped: Mapping[str, str]) -> str:
+    """The whole page."""
+    parts = [_INTRODUCTION, "## Programs\n", *(f"* {version}" for version in versions.values()), ""]
+    parts.extend(_case(case) for case in cases)
+    parts.extend(f"## {title}\n\nNot run: {reason}.\n" for title, reason in skipped.items())
+    return "\n".join(parts)
+
+
+def _case(case: Case) -> str:
+    lines = [f"## {case.title}", "", "```", *case.commands, "```", ""]
+    lines += [f"{note}\n" for note in case.notes]
+    lines += ["| run | files | bytes | digests | origin requests | origin bytes / file bytes | outcomes |"]
+    lines += ["|---|---|---|---|---|---|---|", *(_row(run) for run in case.runs), ""]
+    return "\n".join(lines)
+
+
+def _row(run: Run) -> str:
+    outcomes = ", ".join(f"{name} {count}" for name, count in run.outcomes.items())
+    share = run.origin_bytes / run.file_bytes
+    digests = "equal"
+    return (
+        f"| {run.name} | {run.files} | {run.file_bytes:,} | {digests} | {run.origin_requests} | {share:.3f} | {outcomes} |"
+    )
