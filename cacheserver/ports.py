@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from cacheserver.core.fields import Fields
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim
 from cacheserver.core.upstream_request import UpstreamRequest
 
 
@@ -106,4 +108,16 @@ class Upstream(Protocol):
 
     async def open(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Send a request, follow allowed redirects, return once the head is there. Raises UpstreamError."""
+        ...
+
+
+class Anchor(Protocol):
+    """Somebody who can say what a content must be: a service over TLS, a signed catalogue, the name itself."""
+
+    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
+
+        Empty when it says nothing. Bounded in time; never raises: a mute or failing anchor is no claim, and is counted
+        and logged by itself.
+        """
         ...

@@ -1,0 +1,119 @@
+"""The piece-hash file (PHF): content length, piece size and the SHA-256 of every piece, bound by one hash of hashes.
+
+Owns: parsing hostile input, self-consistency, and the byte-exact form, so that a node which holds the content can
+rebuild the file and its digest. Says nothing of authenticity: a manifest that is right in itself may still be forged.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import msgspec
+
+from cacheserver.core.errors import ManifestError
+
+HASH_BYTES = 32
+MAX_MANIFEST_BYTES = 32 << 20
+"""About 700,000 pieces, or 680 GiB in pieces of 1 MiB."""
+_MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 1 << 14, 1 << 26
+_MAX_LENGTH_BYTES = 1 << 46
+_HEAD = struct.Struct("<IQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One self-consistent manifest. ``piece_hashes`` are raw digests one after the other."""
+
+    length_bytes: int
+    piece_size_bytes: int
+    piece_hashes: bytes
+
+    @property
+    def piece_count(self) -> int:
+        """Number of pieces."""
+        return len(self.piece_hashes) // HASH_BYTES
+
+    def piece_hash(self, piece: int) -> bytes:
+        """SHA-256 of one piece."""
+        return self.piece_hashes[piece * HASH_BYTES : (piece + 1) * HASH_BYTES]
+
+    @property
+    def hash_of_hashes(self) -> bytes:
+        """SHA-256 over version, length, piece size and all piece hashes."""
+        head = _HEAD.pack(1, self.length_bytes, self.piece_size_bytes)
+        return hashlib.sha256(head + self.piece_hashes).digest()
+
+    def render(self) -> bytes:
+        """The file, byte for byte as services publish it: one line, fixed field order, padded base64."""
+        pieces = ",".join(f'"{_text(self.piece_hash(piece))}"' for piece in range(self.piece_count))
+        return (
+            f'{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{_text(self.hash_of_hashes)}",'
+            f'"ContentLength":{self.length_bytes},"PieceSize":{self.piece_size_bytes},"Pieces":[{pieces}]}}'
+        ).encode("ascii")
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the file (``PiecesHashDigest`` of update metadata)."""
+        return hashlib.sha256(self.render()).digest()
+
+
+class _File(msgspec.Struct):
+    MajorVersion: int
+    MinorVersion: int
+    HashOfHashes: str
+    ContentLength: int
+    PieceSize: int
+    Pieces: list[str]
+
+
+def parse_manifest(data: bytes, *, length_bytes: int | None = None) -> Manifest:
+    """Parse and check a piece-hash file; ``length_bytes`` is the content's length where it is known.
+
+    Raises ManifestError, with one line of reason, for anything but a self-consistent manifest of exactly that length.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError("manifest is too large")
+    try:
+        file = msgspec.json.decode(data, type=_File)
+        _refuse_duplicates(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ManifestError("manifest is not JSON of the expected form") from exc
+    if (file.MajorVersion, file.MinorVersion) != (1, 0):
+        raise ManifestError("manifest has an unknown version")
+    if not _MIN_PIECE_BYTES <= file.PieceSize <= _MAX_PIECE_BYTES or file.PieceSize & (file.PieceSize - 1):
+        raise ManifestError("piece size is out of bounds")
+    if not 0 < file.ContentLength <= _MAX_LENGTH_BYTES:
+        raise ManifestError("content length is out of bounds")
+    if length_bytes is not None and file.ContentLength != length_bytes:
+        raise ManifestError(f"manifest is for {file.ContentLength} bytes, the content has {length_bytes}")
+    if len(file.Pieces) != -(-file.ContentLength // file.PieceSize):
+        raise ManifestError("number of pieces does not fit the length")
+    manifest = Manifest(file.ContentLength, file.PieceSize, b"".join(_hash(text) for text in file.Pieces))
+    if manifest.hash_of_hashes != _hash(file.HashOfHashes):
+        raise ManifestError("hash of hashes does not match the pieces")
+    return manifest
+
+
+def _refuse_duplicates(data: bytes) -> None:
+    """A key that stands twice may be read in two ways: refuse it."""
+    for name in _File.__struct_fields__:
+        if data.count(f'"{name}"'.encode("ascii")) != 1:
+            raise ManifestError(f"{name} does not stand exactly once")
+
+
+def _hash(text: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise ManifestError("a hash is not base64") from exc
+    if len(raw) != HASH_BYTES or _text(raw) != text:
+        raise ManifestError("a hash is not SHA-256 in canonical base64")
+    return raw
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
