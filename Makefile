@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: install run test lint lock reference clean
+.PHONY: install run test acceptance lint lock reference clean
 
 install: $(VENV)/.installed
 
@@ -14,6 +14,10 @@ run: install
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Real programs (curl, wget, aria2c, Chromium, pip, apt-get) through the node; gets about 150 MB of packages once.
+acceptance: $(VENV)/.installed-test
+	$(BIN)/python -m tests.acceptance.real_clients --output docs/real-clients.md $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -48,17 +48,20 @@ class CountingOrigin:
 
     port: int
 
-    def record(self, path: str) -> dict[str, Any]:
-        """What it gave of one path: requests, body_bytes, duplicate_bytes, first_byte_at, spans; zeros if nothing."""
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What it gave, by path: requests, body_bytes, duplicate_bytes, first_byte_at, spans."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", "/_stats")
-            records = json.loads(connection.getresponse().read())
+            found: dict[str, dict[str, Any]] = json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        nothing = {"requests": 0, "body_bytes": 0, "duplicate_bytes": 0, "first_byte_at": 0.0, "spans": []}
-        found: dict[str, Any] = records.get(path, nothing)
         return found
+
+    def record(self, path: str) -> dict[str, Any]:
+        """What it gave of one path; zeros if nothing."""
+        nothing = {"requests": 0, "body_bytes": 0, "duplicate_bytes": 0, "first_byte_at": 0.0, "spans": []}
+        return self.records().get(path, nothing)
 
 
 class Lab:

@@ -49,9 +49,10 @@ def run_restart(lab: Lab, kinds: Sequence[Kind], plan: RestartPlan) -> dict[str,
         populate_s = time.monotonic() - began
         with lab.origin(OriginLimits()) as origin:
             rows = [_measure(lab, origin.port, filled, plan, number) for number in range(plan.starts)]
-            for row in rows:
-                row["populate_s"] = populate_s
-                row["origin_requests"] = sum(origin.record(path)["requests"] for path in filled.paths)
+            refetched = sorted(origin.records())
+        for row in rows:
+            row["populate_s"] = populate_s
+            row["faults"] += [f"{path}: was stored, and yet fetched" for path in refetched]
     return {
         "bench": "restart",
         "plan": asdict(plan),
@@ -70,7 +71,8 @@ def _measure(lab: Lab, origin_port: int, filled: Populated, plan: RestartPlan, n
         first = _hits(lab, server, [filled.numbers[-1 - number]])
         first_hit_s = first[0].done_at - began
         early = process.memory(server.pids())
-        whole_index_s = _whole_index(server, filled, began, plan.settle_s)
+        whole_index_s = _whole_index(server, began, plan.settle_s)
+        _wait_until_quiet(server, plan.settle_s)
         late = process.memory(server.pids())
         later = _hits(lab, server, filled.numbers[:: max(1, len(filled.numbers) // 20)])
         per_connection = _idle_connection_bytes(server, filled.paths[0], plan.idle_connections)
@@ -92,34 +94,41 @@ def _hits(lab: Lab, server: Running, numbers: Sequence[int]) -> list[Got]:
     return fetch(server.port, AUTHORITY, [asks], lab.truth, suffix=server.suffix)[0]
 
 
-def _whole_index(server: Running, filled: Populated, began: float, settle_s: float) -> float | None:
-    """Seconds from exec until the node's status names every stored object; None when it does not in time."""
+def _whole_index(server: Running, began: float, settle_s: float) -> float | None:
+    """Seconds from exec until the node's status says that every volume is loaded; None when it never says so."""
     deadline = time.monotonic() + settle_s
     while time.monotonic() < deadline:
-        if _objects_known(server) >= filled.stored:
+        volumes = _volumes(server)
+        if not all("loaded" in volume for volume in volumes):
+            return None
+        if volumes and all(volume["loaded"] for volume in volumes):
             return time.monotonic() - began
-        time.sleep(0.05)
+        time.sleep(0.1)
     return None
 
 
-def _objects_known(server: Running) -> int:
-    """How many objects the node's admin listener says that its eviction order knows; 0 when it does not say."""
+def _volumes(server: Running) -> list[dict[str, Any]]:
+    """The volumes in the status of the node's admin listener; empty where it has none."""
     if server.admin_port is None:
-        return 0
+        return []
     connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=30)
     try:
         connection.request("GET", "/api/v1/status")
-        status = json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException):
-        return 0
+        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())["volumes"]
     finally:
         connection.close()
-    return _stored_objects(status)
+    return found
 
 
-def _stored_objects(status: Any) -> int:
-    store = status.get("store", {}) if isinstance(status, dict) else {}
-    return int(store.get("objects", 0)) if store.get("loaded", True) else 0
+def _wait_until_quiet(server: Running, settle_s: float) -> None:
+    """Wait until the node has used less than 5 % of a core for a second: its start is over then."""
+    deadline = time.monotonic() + settle_s
+    used_s = process.cpu_seconds(server.pids())
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        before_s, used_s = used_s, process.cpu_seconds(server.pids())
+        if used_s - before_s < 0.05:
+            return
 
 
 def _idle_connection_bytes(server: Running, path: str, count: int) -> float:

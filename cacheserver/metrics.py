@@ -29,7 +29,8 @@ TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SERVICES_LIMIT: Final = 32
 """Service names with series of their own; an operator with more sees the rest as ``other``."""
 _LEVELS: Final = ("at_rest", "self_consistent", "anchored")
-_RESULTS: Final = ("ok", "bad")
+_RESULTS: Final = ("ok", "bad", "unreadable")
+_MANIFESTS: Final = ("anchored", "self_consistent", "absent", "refused", "contradicts", "timeout")
 _EVICTION_REASONS: Final = ("space", "purged", "superseded", "corrupt")
 _DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
 
@@ -57,6 +58,9 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
     _doc("fills_in_flight", "gauge", "", "Upstream fill requests running now."),
     _doc("collapsed_waiters_total", "counter", "", "Requests that waited for a fill which another one had started."),
     _doc("verified_pieces_total", "counter", "level result", "Pieces checked: at_rest, self_consistent or anchored."),
+    _doc("manifests_total", "counter", "result", "Looks for a manifest: trust level found, or why there is none."),
+    _doc("source_strikes_total", "counter", "", "Bad pieces that were blamed on a source."),
+    _doc("source_bans_total", "counter", "", "Sources banned for bad pieces."),
     _doc("evictions_total", "counter", "reason", "Times that space was given back."),
     _doc("evicted_bytes_total", "counter", "reason", "Bytes given back: space, purged, superseded or corrupt."),
     _doc("hit_ratio_requests", "gauge", "", "Hits, stale and revalidated ones among all answers but refused ones."),
@@ -97,6 +101,9 @@ class PrometheusMeter:
         self._fills = self._gauge("fills_in_flight")
         self._collapsed = self._counter("collapsed_waiters_total")
         self._verified = self._counter("verified_pieces_total")
+        self._manifests = self._counter("manifests_total")
+        self._strikes = self._counter("source_strikes_total")
+        self._bans = self._counter("source_bans_total")
         self._evictions = self._counter("evictions_total")
         self._evicted_bytes = self._counter("evicted_bytes_total")
         self._gauge("hit_ratio_requests").set_function(self._tally.hit_ratio_requests)
@@ -150,6 +157,16 @@ class PrometheusMeter:
     def verified(self, level: str, result: str) -> None:
         """Count one checked piece."""
         self._inc(self._verified, "verified", _one_of(level, _LEVELS), _one_of(result, _RESULTS))
+
+    def manifest(self, result: str) -> None:
+        """Count one look for a manifest."""
+        self._inc(self._manifests, "manifests", _one_of(result, _MANIFESTS))
+
+    def struck(self, *, banned: bool) -> None:
+        """Count a strike, and the ban that it led to."""
+        self._strikes.inc()
+        if banned:
+            self._bans.inc()
 
     def evicted(self, reason: str, freed_bytes: int) -> None:
         """Count one eviction and its bytes."""

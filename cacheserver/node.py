@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -23,13 +24,19 @@ import cacheserver
 from cacheserver.access_log import AccessLog
 from cacheserver.account import Account
 from cacheserver.core.addresses import Network, parse_network
+from cacheserver.core.admission import parse_target
 from cacheserver.core.allowlist import AllowList
-from cacheserver.core.errors import CacheserverError, ConfigError
+from cacheserver.core.errors import CacheserverError, ConfigError, RequestError
+from cacheserver.core.source_health import SourceHealth
+from cacheserver.core.sources import source_hosts
+from cacheserver.core.target import Target
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.no_anchor import NoAnchor
 from cacheserver.fill.opening import Opener
+from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.log import configure, event, get_logger
 from cacheserver.metrics import PrometheusMeter, VolumeGauges
 from cacheserver.redirects import follow
@@ -50,6 +57,8 @@ from cacheserver.web.wire import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _OWN_DESCRIPTORS = 256
+_ANYWHERE = (parse_network("0.0.0.0/0"), parse_network("::/0"))
+"""Naming a further source permits its address, whatever it is."""
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
 
@@ -128,11 +137,27 @@ class Node:
             meter=self._meter,
             user_agent=f"cacheserver/{cacheserver.__version__}",
         )
-        asker = Asker(upstream=self._upstream, node_id=node_id)
+        self._health_of_sources = SourceHealth()
+        asker = Asker(
+            upstream=self._upstream,
+            node_id=node_id,
+            health=self._health_of_sources,
+            clock=self._clock,
+            meter=self._meter,
+        )
+        fetcher = MetadataFetcher(
+            asker=asker,
+            anchor=NoAnchor(),
+            admit=self._admit_url,
+            meter=self._meter,
+            clock=self._clock,
+            negative_s=settings.fill.negative_s,
+        )
         spool_bytes = parse_size(settings.fill.spool_bytes)
         opener = Opener(
             store=self._store,
             asker=asker,
+            fetcher=fetcher,
             options=settings.fill,
             piece_size_bytes=piece_size_bytes,
             spool_bytes=spool_bytes,
@@ -141,6 +166,7 @@ class Node:
             store=self._store,
             asker=asker,
             opener=opener,
+            fetcher=fetcher,
             options=settings.fill,
             meter=self._meter,
             clock=self._clock,
@@ -179,8 +205,18 @@ class Node:
         self._meter.set_store_source(self._gauges)
 
     def _allowed_for(self, host: str) -> tuple[Network, ...]:
+        if host in self._policy.source_hosts:
+            return _ANYWHERE
         service = self._policy.allowlist.match(host)
         return () if service is None else tuple(parse_network(block) for block in service.allow_addresses)
+
+    def _admit_url(self, url: str) -> Target | None:
+        """The target of a URL that a service's rule made, if its host is allowed."""
+        try:
+            host = urlsplit(url).netloc
+            return parse_target(url, (host,), tls=url.startswith("https:"), allowlist=self._policy.allowlist)
+        except (RequestError, ValueError):
+            return None
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -221,6 +257,10 @@ class Node:
             "connections": self._listener.connection_count,
             "fills": self._coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
+            "banned_sources": [
+                {"source": ban.source, "seconds_left": round(ban.seconds_left)}
+                for ban in self._health_of_sources.bans(self._clock.monotonic_s())
+            ],
             "services": sorted(service.name for service in self._policy.allowlist.services),
             "volumes": [
                 {
@@ -338,7 +378,9 @@ def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 
 
 def _policy(settings: Settings) -> Policy:
-    return Policy(allowlist=AllowList(settings.all_services()), options=settings.server)
+    services = settings.all_services()
+    hosts = frozenset(host for service in services for host in source_hosts(service))
+    return Policy(allowlist=AllowList(services), options=settings.server, source_hosts=hosts)
 
 
 def _address(value: str) -> tuple[str, int]:

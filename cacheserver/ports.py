@@ -61,6 +61,14 @@ class Meter(Protocol):
         """One piece checked; ``level`` is ``at_rest``, ``self_consistent`` or ``anchored``; ``result`` ok or bad."""
         ...
 
+    def manifest(self, result: str) -> None:
+        """One look for a manifest: a trust level, ``absent``, ``refused``, ``contradicts`` or ``timeout``."""
+        ...
+
+    def struck(self, *, banned: bool) -> None:
+        """A source gave a bad piece; ``banned``: it is not asked any more for a while."""
+        ...
+
     def evicted(self, reason: str, freed_bytes: int) -> None:
         """Space given back; ``reason`` is space, purged, superseded or corrupt."""
         ...
@@ -82,6 +90,11 @@ class UpstreamAnswer(Protocol):
     @property
     def source(self) -> str:
         """``scheme://host:port`` of the last hop."""
+        ...
+
+    @property
+    def asked(self) -> str:
+        """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
         ...
 
     @property

@@ -8,13 +8,20 @@ _KNOWN = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-co
 def accepted_codings(field: str | None) -> frozenset[str]:
     """Lower-case codings besides identity that a request accepts; empty when it names none."""
     accepted: set[str] = set()
+    refused: set[str] = set()
+    any_other = False
     for member in (field or "").split(","):
         coding, _, parameters = member.strip().partition(";")
         coding = coding.strip().lower()
-        if not coding or coding == "identity" or _refused(parameters):
+        if not coding or coding == "identity":
             continue
-        accepted |= _KNOWN if coding == "*" else {coding}
-    return frozenset(accepted)
+        if _refused(parameters):
+            refused.add(coding)
+        elif coding == "*":
+            any_other = True
+        else:
+            accepted.add(coding)
+    return frozenset(accepted | (_KNOWN - refused if any_other else set()))
 
 
 def _refused(parameters: str) -> bool:

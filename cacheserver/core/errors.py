@@ -103,6 +103,19 @@ class ConnectFailed(UpstreamError):
     code = "connect"
 
 
+class CertificateRefused(UpstreamError):
+    """The TLS certificate of a trust service is not trusted, out of date, or for another name."""
+
+    code = "certificate"
+    retryable = False
+
+
+class AnchorPaused(UpstreamError):
+    """A trust service failed a moment ago and is not asked again yet."""
+
+    code = "anchor_paused"
+
+
 class UpstreamTimeout(UpstreamError):
     """The source was silent for too long."""
 
@@ -136,6 +149,23 @@ class TruncatedBody(UpstreamError):
     """The source ended the body early, or the connection broke."""
 
     code = "truncated"
+
+
+class BadPiece(UpstreamError):
+    """The bytes that a source gave for a piece do not have the digest that the manifest names."""
+
+    code = "bad_piece"
+
+    def __init__(self, piece: int, *, source: str = "") -> None:
+        super().__init__(f"piece {piece} is not what the manifest says", source=source)
+        self.piece = piece
+
+
+class NoSource(UpstreamError):
+    """Every source of this content is banned for bad bytes."""
+
+    code = "no_source"
+    retryable = False
 
 
 class GenerationChanged(UpstreamError):
@@ -209,6 +239,24 @@ class ManifestError(CacheserverError):
     """A piece-hash file is malformed or contradicts itself."""
 
     code = "bad_manifest"
+
+
+class CatalogueError(CacheserverError):
+    """A content catalogue is malformed, contradicts itself, or is not signed by a trusted key."""
+
+    code = "bad_catalogue"
+
+
+class BundleError(CacheserverError):
+    """A bundle, or one object in it, is damaged, hostile or not signed by a trusted key."""
+
+    code = "bad_bundle"
+
+
+class FetchFailed(CacheserverError):
+    """The fetch tool could not get the content, or what it got is not what it must be."""
+
+    code = "fetch_failed"
 
 
 class ConfigError(CacheserverError):

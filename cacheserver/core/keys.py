@@ -105,6 +105,18 @@ def cache_key(service: Service, scheme: str, host: str, port: int, canonical: Ca
     return "\n".join((service.name, "*" if fixed else scheme, shown_host, path, "" if query is None else f"?{query}"))
 
 
+def content_name(target: Target) -> str:
+    """The canonical path of a target and what of its query is in the key: what tells contents of one host apart.
+
+    Without tokens where the service leaves them out of the key. Raises MalformedRequest for a target that was never
+    admitted.
+    """
+    canonical = canonical_target(target.path_and_query)
+    query = _key_query(target.service, canonical.query)
+    path = _SLASHES.sub("/", canonical.path) if target.service.collapse_slashes else canonical.path
+    return path if query is None else f"{path}?{query}"
+
+
 def object_id(key: str) -> str:
     """32 hex digits of the key's SHA-256: the only name under which an object is stored."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -61,13 +62,17 @@ class Manifest:
         return hashlib.sha256(self.render()).digest()
 
 
+# The length of a SHA-256 in base64: strings of any other length are refused before they take up memory.
+_HashText = Annotated[str, msgspec.Meta(min_length=44, max_length=44)]
+
+
 class _File(msgspec.Struct):
     MajorVersion: int
     MinorVersion: int
-    HashOfHashes: str
+    HashOfHashes: _HashText
     ContentLength: int
     PieceSize: int
-    Pieces: list[str]
+    Pieces: list[_HashText]
 
 
 def parse_manifest(data: bytes, *, length_bytes: int | None = None) -> Manifest:
@@ -77,6 +82,8 @@ def parse_manifest(data: bytes, *, length_bytes: int | None = None) -> Manifest:
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise ManifestError("manifest is too large")
+    if not data.isascii() or b"\\u" in data:
+        raise ManifestError("manifest holds characters that no manifest needs")  # and that hide a key's second spelling
     try:
         file = msgspec.json.decode(data, type=_File)
         _refuse_duplicates(data)

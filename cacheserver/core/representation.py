@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cacheserver.core.fields import Fields
+from cacheserver.core.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Representation:
     """Lower-case names of the selecting fields."""
     combinable: bool = True
     """Whether parts from several answers may be put together (RFC 9111 §3.4; immutable services: always)."""
+    trust: Trust = Trust.SIMPLE
+    """How far its bytes may be believed."""
+    hash_of_hashes: str | None = None
+    """Hex, of the manifest that every piece was checked against."""
     invalidated: bool = False
     """True: must be revalidated before any use, whatever its lifetime says."""
 

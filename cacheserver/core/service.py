@@ -70,6 +70,10 @@ class Service:
     require: RequireRule = "any"
     sources: tuple[str, ...] = ()
     """Further sources as base URLs; ``cachehost+http://node:port`` speaks cacheHostOrigin."""
+    prefer_sources: bool = False
+    """Ask ``sources`` before the origin that the client named."""
+    digest_in_name: bool = False
+    """File names carry the SHA-1 of the content, as update metadata gives them; see ``core.name_digest``."""
     allow_addresses: tuple[str, ...] = ()
     """CIDR blocks (private ones, loopback) that this service's hosts may resolve to (I9)."""
     own: bool = False

@@ -103,6 +103,10 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifests: Annotated[tuple[ManifestTable, ...], Meta(description="Where piece-hash files live.")] = ()
     require: Annotated[RequireRule, Meta(description="Trust that content needs: any, or anchored.")] = "any"
     sources: Annotated[tuple[str, ...], Meta(description="Further sources as base URLs.")] = ()
+    prefer_sources: Annotated[bool, Meta(description="Ask them before the origin that the client named.")] = False
+    digest_in_name: Annotated[
+        bool, Meta(description="File names carry the content's SHA-1, as /Content/XX/<40 hex>.<ext> of WSUS does.")
+    ] = False
     allow_addresses: Annotated[tuple[str, ...], Meta(description="CIDR blocks that the hosts may resolve to.")] = ()
 
 
@@ -165,7 +169,9 @@ def _service(name: str, raw: object, *, own: bool) -> Service:
         forward_fields=tuple(_field_name(each, f"{prefix}.forward_fields") for each in table.forward_fields),
         manifests=tuple(_manifest(each, f"{prefix}.manifests") for each in table.manifests),
         require=table.require,
+        prefer_sources=table.prefer_sources,
         sources=tuple(_source(each, f"{prefix}.sources") for each in table.sources),
+        digest_in_name=table.digest_in_name,
         allow_addresses=_blocks(table.allow_addresses, f"{prefix}.allow_addresses")
         + (_literal_blocks(hosts) if own else ()),
         own=own,

@@ -5,19 +5,24 @@ Owns: which fields go up, If-Range, the generation check (I5). Must not read bod
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from cacheserver.core.answer import Asked, ExpectedGeneration, check_answer, resume_condition
 from cacheserver.core.codings import accepted_codings
-from cacheserver.core.errors import UpstreamError
+from cacheserver.core.errors import NoSource, UpstreamError
 from cacheserver.core.fields import Fields
 from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import request_fields_upstream
+from cacheserver.core.source_health import SourceHealth
+from cacheserver.core.sources import candidates
 from cacheserver.core.target import Target
 from cacheserver.core.upstream_request import UpstreamRequest
 from cacheserver.core.via import upstream_via
 from cacheserver.fill.flight import Opened
-from cacheserver.ports import Upstream, UpstreamAnswer
+from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,12 @@ class Want:
 class Asker:
     """Sends constructed requests to the sources of a target."""
 
-    def __init__(self, *, upstream: Upstream, node_id: str) -> None:
+    def __init__(self, *, upstream: Upstream, node_id: str, health: SourceHealth, clock: Clock, meter: Meter) -> None:
         self._upstream = upstream
         self._node_id = node_id
+        self._health = health
+        self._clock = clock
+        self._meter = meter
 
     def upstream_fields(self, want: Want) -> Fields:
         """The fields that every request for this want carries."""
@@ -42,27 +50,60 @@ class Asker:
             fields = fields.with_line("Accept-Encoding", "identity")
         return fields.with_line("Via", upstream_via(want.fields, self._node_id))
 
-    async def send(self, want: Want, *, method: str = "GET", extra: tuple[tuple[str, str], ...] = ()) -> UpstreamAnswer:
-        """Send one request with ``extra`` field lines; returns once the head is there. UpstreamError."""
-        target = want.target
+    async def send(
+        self,
+        want: Want,
+        *,
+        method: str = "GET",
+        extra: tuple[tuple[str, str], ...] = (),
+        avoid: frozenset[str] = frozenset(),
+    ) -> UpstreamAnswer:
+        """Send one request with ``extra`` field lines to the best source; returns once the head is there.
+
+        Sources in ``avoid`` are asked only when there is no other. Raises UpstreamError, NoSource when all are banned.
+        """
+        target, now_s = want.target, self._clock.monotonic_s()
+        sources = {source.name: source for source in candidates(target)}
+        order = self._health.order(tuple(sources), now_s, avoid=avoid)
+        if not order:
+            raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
+        source = sources[order[0]]
         request = UpstreamRequest(
             method=method,
-            scheme=target.scheme,
-            host=target.host,
-            port=target.port,
-            path_and_query=target.path_and_query,
+            scheme=source.scheme,
+            host=source.host,
+            port=source.port,
+            path_and_query=source.path_and_query,
             fields=Fields((*self.upstream_fields(want), *extra)),
             service=target.service,
         )
-        return await self._upstream.open(request)
+        try:
+            answer = await self._upstream.open(request)
+        except UpstreamError:
+            self._health.failed(source.name, self._clock.monotonic_s())
+            raise
+        if answer.status >= 500:
+            self._health.failed(source.name, self._clock.monotonic_s())
+        else:
+            self._health.succeeded(source.name)
+        return answer
 
-    async def ask_span(self, want: Want, representation: Representation, start: int, stop: int) -> Opened:
+    def strike(self, source: str) -> None:
+        """A source gave bytes that are not the content: three such pieces ban it."""
+        banned = self._health.strike(source, self._clock.monotonic_s())
+        self._meter.struck(banned=banned)
+        extra = {"event": "source_banned" if banned else "source_struck", "facts": {"source": source}}
+        _log.warning(extra["event"], extra=extra)
+
+    async def ask_span(
+        self, want: Want, representation: Representation, start: int, stop: int, avoid: frozenset[str] = frozenset()
+    ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another."""
         extra = [("Range", f"bytes={start}-{stop - 1}")]
         condition = resume_condition(representation.validators, representation.fields.value("Date"))
         if condition is not None:
             extra.append(("If-Range", condition))
-        answer = await self.send(want, extra=tuple(extra))
+        answer = await self.send(want, extra=tuple(extra), avoid=avoid)
         expected = ExpectedGeneration(representation.length_bytes, representation.validators)
         return self.checked(want, answer, Asked(start, stop), expected)
 

@@ -7,12 +7,14 @@ write to clients.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from cacheserver.core.answer import Asked
-from cacheserver.core.errors import OriginStatus, UpstreamError
+from cacheserver.core.errors import CacheserverError, GenerationChanged, OriginStatus, StoreError
+from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import received_age_s
 from cacheserver.core.keys import object_id
 from cacheserver.core.response_fields import merge_304, storable_fields
@@ -23,11 +25,13 @@ from cacheserver.fill.object_fill import ObjectFill, Reader
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.slots import Priority, Slots
+from cacheserver.fill.verification import NOTHING, Metadata, MetadataFetcher, Verification
 from cacheserver.ports import Clock, Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
 _NEGATIVE = (404, 410)
 
@@ -36,9 +40,18 @@ class Coordinator:
     """Fills of the whole node."""
 
     def __init__(
-        self, *, store: Store, asker: Asker, opener: Opener, options: FillOptions, meter: Meter, clock: Clock
+        self,
+        *,
+        store: Store,
+        asker: Asker,
+        opener: Opener,
+        fetcher: MetadataFetcher,
+        options: FillOptions,
+        meter: Meter,
+        clock: Clock,
     ) -> None:
         self.asker = asker
+        self._fetcher = fetcher
         self._store = store
         self._opener = opener
         self._options = options
@@ -105,22 +118,23 @@ class Coordinator:
             _remember(self._refusals, want.target.object_id, (until, outcome))
         return outcome
 
-    def _start(self, obj: StoredObject, want: Want, opened: Opened) -> None:
+    def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
         first = obj.pieces.piece_at(opened.accepted.start)
         stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
-        self._fill(obj, want).start(first, stop, Priority.DEMANDED, opened)
+        self._fill(obj, want, opened.answer.fields, metadata).start(first, stop, Priority.DEMANDED, opened)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def reader(self, obj: StoredObject, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
         """A reader that is told how far it may go and keeps its pieces coming; close it."""
-        fill = self._fill(obj, want)
+        fill = self._fill(obj, want, obj.representation.fields, None)
         fill.want = want
         return fill.reader(start, stop, whole=whole)
 
-    def _fill(self, obj: StoredObject, want: Want) -> ObjectFill:
+    def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
+            verification = Verification(metadata)
             fill = self._fills[obj] = ObjectFill(
                 obj,
                 want,
@@ -129,9 +143,29 @@ class Coordinator:
                 slots=self._slots,
                 options=self._options,
                 meter=self._meter,
+                verification=verification,
                 on_idle=lambda idle: self._fills.__delitem__(idle.obj) if self._fills.get(idle.obj) is idle else None,
             )
+            if verification.pending:
+                fill.progress.holding = self._fetcher.expects_manifest(want.target)
+                self._start_task(f"metadata {id(fill)}", self._verify(fill, want, response))
         return fill
+
+    async def _verify(self, fill: ObjectFill, want: Want, response: Fields) -> None:
+        """Fetch an object's metadata beside its first bytes."""
+        rep = fill.obj.representation
+        fill.obj.hold()
+        try:
+            metadata = await self._fetcher.fetch(
+                want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+            )
+            await fill.settle(metadata)
+        except StoreError:
+            _log.warning("what is stored could not be held against its metadata")
+        finally:
+            if fill.verification.pending:
+                await fill.settle(NOTHING)
+            fill.obj.release()
 
     # -- revalidating -------------------------------------------------------------------------------------------
 
@@ -141,6 +175,8 @@ class Coordinator:
         if name in self._tasks:
             self._meter.collapsed()
             outcome = await self._shared(name)
+            if isinstance(outcome, Relayed) or (isinstance(outcome, Answered) and not speaks_for_all(outcome)):
+                raise GenerationChanged("the answer was meant for another client")
         else:
             outcome = await self._flight(name, self._revalidate(obj, want))
         assert isinstance(outcome, Stored | Relayed | Answered)
@@ -157,7 +193,7 @@ class Coordinator:
             outcome = await revalidation
             if isinstance(outcome, Relayed):
                 outcome.answer.close()
-        except UpstreamError:
+        except CacheserverError:
             pass
 
     async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
@@ -181,7 +217,8 @@ class Coordinator:
         asked = Asked(0, None, whole=True)
         if answer.status != 200:
             if answer.status < 500 and answer.status not in (408, 425, 429):
-                await self._store.forget(obj.object_id, reason="superseded")
+                if answer.status < 400 or answer.status in _NEGATIVE:
+                    await self._store.forget(obj.object_id, reason="superseded")
                 return await self._opener.refusal(answer, asked)
             answer.close()
             raise OriginStatus(answer.status, source=answer.source)
@@ -193,7 +230,12 @@ class Coordinator:
     # -- tasks --------------------------------------------------------------------------------------------------
 
     async def _flight(self, name: str, work: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(self._start_task(name, work))
+        task = self._start_task(name, work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_close_relayed)
+            raise
 
     def _start_task(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
@@ -216,12 +258,23 @@ class Coordinator:
 
     async def stop(self) -> None:
         """End every fill; pieces in hand are given up, finished ones are kept."""
-        for fill in list(self._fills.values()):
-            await fill.cancel()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for fill in list(self._fills.values()):
+            await fill.cancel()
+
+
+def speaks_for_all(answered: Answered) -> bool:
+    """Whether a refusal says something of the object, not of one client's range, token or credentials."""
+    return answered.status < 400 or answered.status in _NEGATIVE or answered.status >= 500
+
+
+def _close_relayed(task: asyncio.Task[Any]) -> None:
+    """Nobody is left to read the answer."""
+    if not task.cancelled() and task.exception() is None and isinstance(task.result(), Relayed):
+        task.result().answer.close()
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:

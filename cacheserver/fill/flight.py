@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cacheserver.core.answer import AcceptedAnswer
-from cacheserver.core.errors import BadAnswer, GenerationChanged, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadAnswer, BadPiece, GenerationChanged, TruncatedBody, UpstreamError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.options import FillOptions
 from cacheserver.ports import Meter, UpstreamAnswer
@@ -39,8 +39,8 @@ class Opened:
         return self.ranged and self.answer.status == 200
 
 
-Ask = Callable[[int, int], Awaitable[Opened]]
-"""Ask the sources of an object for bytes ``[start, stop)``."""
+Ask = Callable[[int, int, frozenset[str]], Awaitable[Opened]]
+"""Ask the sources of an object for bytes ``[start, stop)``, some only if there is no other."""
 
 
 class Flight:
@@ -71,6 +71,10 @@ class Flight:
         self._offset = self._obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
         self._committed = 0
+        self._source = ""
+        self._contributors: set[str] = set()
+        """Sources of the piece in hand; only a single one can be blamed for a bad one."""
+        self._avoid: frozenset[str] = frozenset()
         self._reservation: Reservation | None = None
 
     @property
@@ -83,10 +87,14 @@ class Flight:
         try:
             await self._try_until_done()
         finally:
-            if self._opened is not None:
-                self._opened.answer.close()
-            if self._reservation is not None:
-                self._reservation.release()
+            self.close()
+
+    def close(self) -> None:
+        """Give back what it holds: an answer that was not begun, room that was not used."""
+        if self._opened is not None:
+            self._opened.answer.close()
+        if self._reservation is not None:
+            self._reservation.release()
 
     async def _try_until_done(self) -> None:
         tries = 0
@@ -104,7 +112,8 @@ class Flight:
     async def _fetch(self) -> None:
         opened, self._opened = self._opened, None
         if opened is None:
-            opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1])
+            opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1], self._avoid)
+        self._source = opened.answer.asked
         try:
             await self._take(opened)
         finally:
@@ -133,6 +142,7 @@ class Flight:
                 self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
+            self._contributors.add(self._source)
             await self._store.write(self._obj, self._offset, part, self._digest)
             self._offset += len(part)
             if self._offset < piece_stop:
@@ -143,12 +153,35 @@ class Flight:
                 return False
         return True
 
+    async def _verify_piece(self, piece: int) -> None:
+        """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
+        if self._fill.verification.pending:
+            await self._fill.verification.wait(self._options.hold_timeout_s)
+        expected = self._fill.verification.expected(piece)
+        if expected is None:
+            return
+        level = self._fill.trust.word
+        if expected == self._digest.digest():
+            self._meter.verified(level, "ok")
+            return
+        self._meter.verified(level, "bad")
+        self._offset = self._obj.pieces.bounds(piece)[0]
+        self._digest = hashlib.sha256()
+        culprit = self._source if self._contributors == {self._source} else None
+        self._contributors.clear()
+        self._fill.bad_piece(piece, culprit)
+        if culprit is not None:
+            self._avoid |= {culprit}
+        raise BadPiece(piece, source=self._source)
+
     async def _finish_piece(self, reservation: Reservation) -> None:
         piece = self._piece
+        await self._verify_piece(piece)
         assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
         await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
         self._reservation = None
         self._committed += 1
         self._piece += 1
+        self._contributors.clear()
         self._digest = hashlib.sha256()
         self._fill.progress.done(piece)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
-from cacheserver.core.errors import CacheserverError, GenerationChanged, UpstreamTimeout
+from cacheserver.core.errors import BadPiece, CacheserverError, GenerationChanged, UpstreamTimeout
+from cacheserver.core.manifest import Manifest
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window, plan_spans
+from cacheserver.core.trust import Trust
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Flight, Opened
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.progress import Progress
 from cacheserver.fill.slots import Priority, Slots
+from cacheserver.fill.verification import Metadata, Verification
 from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -38,12 +42,15 @@ class ObjectFill:
         slots: Slots,
         options: FillOptions,
         meter: Meter,
+        verification: Verification,
         on_idle: Callable[[ObjectFill], None],
     ) -> None:
         self.obj = obj
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
+        self.verification = verification
         self.progress = Progress(obj.pieces)
+        self.progress.holding = verification.holds
         self.range_ignored = False
         """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
         self._store = store
@@ -57,6 +64,7 @@ class ObjectFill:
         self._stops: set[int] = set()
         self._run = 0
         self._idle = False
+        self._whole_checked = False
         self._flights: dict[Flight, asyncio.Task[None]] = {}
         obj.hold()
 
@@ -67,7 +75,7 @@ class ObjectFill:
         first, end = self.obj.pieces.covering(start, stop)
         sequential = whole or first in self._stops
         self._run = self._run + 1 if sequential else 0
-        ahead = 0 if whole or not sequential else min(self._options.read_ahead_pieces, 2**self._run)
+        ahead = 0 if whole or not sequential else min(self._options.read_ahead_pieces, 1 << min(self._run, 12))
         self._stops.discard(first)
         self._stops.add(end)
         if len(self._stops) > 256:
@@ -170,13 +178,19 @@ class ObjectFill:
             error = CacheserverError(type(exc).__name__)
         finally:
             self._meter.fill_ended()
-            del self._flights[flight]
-            self.progress.release(flight, error)
-        if isinstance(error, GenerationChanged) or self._cannot_be_completed():
-            await self._abandon(error or GenerationChanged("the object cannot be completed"))
-        elif error is None:
-            self.plan()
-        self._rest()
+            self._ended(flight, error)
+        try:
+            if isinstance(error, GenerationChanged) or self._cannot_be_completed():
+                await self._abandon(error or GenerationChanged("the object cannot be completed"))
+            elif error is None:
+                self.plan()
+                await self._check_whole()
+        finally:
+            self._rest()
+
+    def _ended(self, flight: Flight, error: CacheserverError | None) -> None:
+        del self._flights[flight]
+        self.progress.release(flight, error)
 
     def _cannot_be_completed(self) -> bool:
         return not self.obj.representation.combinable and not self.obj.pieces.complete
@@ -186,8 +200,8 @@ class ObjectFill:
         if not self.obj.obsolete:
             await self._store.forget(self.obj.object_id, reason="superseded")
 
-    async def _ask(self, start: int, stop: int) -> Opened:
-        opened = await self._asker.ask_span(self.want, self.obj.representation, start, stop)
+    async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
+        opened = await self._asker.ask_span(self.want, self.obj.representation, start, stop, avoid)
         self.range_ignored = self.range_ignored or opened.range_ignored
         return opened
 
@@ -204,6 +218,71 @@ class ObjectFill:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for flight in [flight for flight, task in self._flights.items() if task in tasks]:
+            flight.close()  # it was cancelled before its first step
+            self._ended(flight, None)
+        self._rest()
+
+    # -- verification -------------------------------------------------------------------------------------------
+
+    @property
+    def trust(self) -> Trust:
+        """The level at which pieces are being checked."""
+        metadata = self.verification.metadata
+        return Trust.SIMPLE if metadata is None else metadata.trust
+
+    def bad_piece(self, piece: int, source: str | None) -> None:
+        """A complete piece did not match the manifest; ``source`` is to blame where it is known."""
+        self.progress.reject(piece)
+        if source is not None:
+            self._asker.strike(source)
+
+    async def settle(self, metadata: Metadata) -> None:
+        """Metadata has come, or none will: check what is stored already, release what was held."""
+        self.verification.settle(metadata)
+        if metadata.manifest is None:
+            self.progress.stop_holding()
+        else:
+            await self._recheck(metadata, metadata.manifest)
+        await self._check_whole()
+
+    async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
+        """Hold the digests of pieces that were stored before the manifest came against it."""
+        self.progress.holding = True
+        for piece in range(len(self.obj.pieces)):
+            if self.obj.pieces.state(piece) == ABSENT:
+                continue
+            recorded = await self._store.digest_of(self.obj, piece)
+            good = recorded == manifest.piece_hash(piece)
+            self._meter.verified(metadata.trust.word, "ok" if good else "bad")
+            if not good:
+                self._store.drop_piece(self.obj, piece)
+        await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
+
+    async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
+        known = self.obj.representation
+        if not self.obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
+            await self._store.refresh(self.obj, replace(known, trust=trust, hash_of_hashes=hash_of_hashes))
+
+    async def _check_whole(self) -> None:
+        """Hold a complete object against digests of the whole content: names, catalogues, digest fields."""
+        metadata = self.verification.metadata
+        claims = [claim for claim in (metadata.claims if metadata is not None else ()) if claim.whole_digests]
+        if not claims or self._whole_checked or not self.obj.pieces.complete or self.obj.obsolete:
+            return
+        self._whole_checked = True
+        names = sorted({name for claim in claims for name in claim.whole_digests})
+        found = await self._store.whole_digests(self.obj, names)
+        for claim in claims:
+            good = all(found[name] == digest for name, digest in claim.whole_digests.items())
+            level = Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT
+            self._meter.verified(level.word, "ok" if good else "bad")
+            if not good:
+                self._asker.strike(self.want.target.origin)
+                await self._abandon(GenerationChanged(f"the whole content is not what {claim.anchor} says"))
+                return
+            if level > self.obj.representation.trust:
+                await self._note_trust(level, self.obj.representation.hash_of_hashes)
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
@@ -217,12 +296,22 @@ class ObjectFill:
             self._meter.collapsed()
         self.plan()
         if self.obj.obsolete or not self._flights:
-            raise GenerationChanged("the object cannot be completed")
+            error = GenerationChanged("the object cannot be completed")
+            await self._abandon(error)
+            raise error
         if self.obj.pieces.state(piece) != ABSENT:
             return
+        held_s = self._options.hold_timeout_s if self.progress.holding else self._options.first_byte_s
         try:
-            async with asyncio.timeout(self._options.first_byte_s):
+            async with asyncio.timeout(held_s):
                 await self.progress.wait(piece)
+                return
+        except TimeoutError:
+            self.progress.expose(piece)
+        try:
+            async with asyncio.timeout(self._options.first_byte_s - held_s):
+                if not self.progress.has_bytes(piece):
+                    await self.progress.wait(piece)
         except TimeoutError as exc:
             raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
 
@@ -236,6 +325,8 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
+        self._tasted: tuple[int, int] | None = None
+        """Piece and epoch of bytes that were served before their piece was complete."""
 
     def window(self) -> Window:
         """The pieces that it wants now, read-ahead included."""
@@ -250,8 +341,10 @@ class Reader:
         fill = self._fill
         self._offset = offset
         while True:
+            self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
             if reached > offset:
+                self._taste(reached)
                 fill.plan_ahead()
                 return reached
             piece = fill.obj.pieces.piece_at(offset)
@@ -263,6 +356,16 @@ class Reader:
                 await fill.wait(piece)
             finally:
                 self._waiting = False
+
+    def _taste(self, reached: int) -> None:
+        piece = self._fill.obj.pieces.piece_at(reached - 1)
+        partial = self._fill.obj.pieces.state(piece) == ABSENT
+        self._tasted = (piece, self._fill.progress.epoch(piece)) if partial else None
+
+    def _refuse_mixture(self) -> None:
+        """A reader that was given bytes of a piece which proved bad must not get the rest of a good one (I1)."""
+        if self._tasted is not None and self._fill.progress.epoch(self._tasted[0]) != self._tasted[1]:
+            raise BadPiece(self._tasted[0])
 
     def close(self, *, reached: int) -> None:
         """The delivery ended at byte ``reached``."""

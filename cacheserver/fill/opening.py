@@ -25,6 +25,7 @@ from cacheserver.core.vary import variant_key, vary_names
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Opened
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.verification import Metadata, MetadataFetcher
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -68,17 +69,25 @@ class Answered:
 
 
 Opening = Stored | Relayed | Answered
-StartFlight = Callable[[StoredObject, Want, Opened], None]
+StartFlight = Callable[[StoredObject, Want, Opened, Metadata | None], None]
 
 
 class Opener:
     """Performs openings; collapsing them is the coordinator's."""
 
     def __init__(
-        self, *, store: Store, asker: Asker, options: FillOptions, piece_size_bytes: int, spool_bytes: int
+        self,
+        *,
+        store: Store,
+        asker: Asker,
+        fetcher: MetadataFetcher,
+        options: FillOptions,
+        piece_size_bytes: int,
+        spool_bytes: int,
     ) -> None:
         self._store = store
         self._asker = asker
+        self._fetcher = fetcher
         self._options = options
         self._piece_size_bytes = piece_size_bytes
         self._spool_bytes = spool_bytes
@@ -142,16 +151,27 @@ class Opener:
         if accepted.total is None:
             return await self._spool(want, opened, asked, start, verdict)
         representation = self._representation(want, opened, accepted.total, joinable, verdict)
+        metadata = await self._required_metadata(want, opened, representation)
+        if metadata is not None and not metadata.anchored:
+            return Relayed(answer, asked, "not_anchored", remember=True)
         try:
             obj = await self._store.create(representation)
         except StoreError as exc:
             return Relayed(answer, asked, exc.code, remember=False)
-        self._mark_variants(want, representation)
-        if asked == Asked(0, 1) or not len(obj.pieces):
+        await self._mark_variants(want, representation)
+        if (asked == Asked(0, 1) and joinable) or not len(obj.pieces):
             answer.close()
             return Stored(obj)
-        start(obj, want, opened)
+        start(obj, want, opened, metadata)
         return Stored(obj)
+
+    async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
+        """Metadata before anything is stored, where the service demands anchored content; None where it does not."""
+        if want.target.service.require != "anchored":
+            return None
+        return await self._fetcher.fetch(
+            want, opened.answer.fields, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+        )
 
     def _representation(
         self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable
@@ -174,9 +194,9 @@ class Opener:
             combinable=joinable,
         )
 
-    def _mark_variants(self, want: Want, representation: Representation) -> None:
+    async def _mark_variants(self, want: Want, representation: Representation) -> None:
         if representation.vary:
-            self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
+            await self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
 
     async def _spool(self, want: Want, opened: Opened, asked: Asked, start: StartFlight, verdict: Storable) -> Opening:
         """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
@@ -198,6 +218,7 @@ class _Spooled:
         self.status = 200
         self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body)))
         self.source = answer.source
+        self.asked = answer.asked
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
         self._body = body
@@ -222,7 +243,11 @@ async def _collected(answer: UpstreamAnswer, *, limit_bytes: int, limit_s: float
     size = 0
     deadline = asyncio.get_running_loop().time() + limit_s
     while size < limit_bytes and asyncio.get_running_loop().time() < deadline:
-        data = await answer.read()
+        try:
+            data = await answer.read()
+        except BaseException:
+            answer.close()
+            raise
         if not data:
             return _Collected(b"".join(chunks), True)
         chunks.append(data)

@@ -33,6 +33,9 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Seconds that read-ahead goes on for a client between two of its requests.",
         ),
     ] = 2.0
+    hold_timeout_s: Annotated[
+        float, Meta(gt=0, le=15, description="Longest wait for a whole verified piece before its bytes are streamed.")
+    ] = 5.0
     tries: Annotated[int, Meta(ge=1, le=10, description="Tries per upstream request before its waiters are told.")] = 3
     backoff_s: Annotated[float, Meta(ge=0, le=10, description="Wait before the second try; doubles for the third.")] = (
         0.2

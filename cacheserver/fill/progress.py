@@ -19,7 +19,11 @@ class Progress:
         self._pieces = pieces
         self.claims: dict[int, object] = {}
         """Piece → the flight that fetches it."""
-        self._watermarks: dict[int, int] = {}
+        self.holding = False
+        """Whether bytes of an unfinished piece are held back until its hash has matched."""
+        self._arrived: dict[int, int] = {}
+        self._exposed: set[int] = set()
+        self._epochs: dict[int, int] = {}
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
 
     def claim(self, first: int, stop: int, owner: object) -> None:
@@ -32,13 +36,44 @@ class Progress:
         """Byte up to which a reader at ``offset`` may be served now; ``offset`` when it has to wait."""
         reached = self._pieces.present_until(offset, stop)
         if reached < stop:
-            reached = max(reached, self._watermarks.get(self._pieces.piece_at(reached), 0))
+            piece = self._pieces.piece_at(reached)
+            if not self.holding or piece in self._exposed:
+                reached = max(reached, self._arrived.get(piece, 0))
         return min(reached, stop)
+
+    def epoch(self, piece: int) -> int:
+        """How often bytes of this piece were shown to readers and then found bad; they must not be mixed."""
+        return self._epochs.get(piece, 0)
+
+    def has_bytes(self, piece: int) -> bool:
+        """Whether any byte of this claimed piece has arrived."""
+        return piece in self._arrived
+
+    def expose(self, piece: int) -> None:
+        """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
+        self._exposed.add(piece)
+        if piece in self._arrived:
+            self._wake(piece, None)
+
+    def stop_holding(self) -> None:
+        """There is no manifest: bytes go out as they come."""
+        self.holding = False
+        for piece in list(self._arrived):
+            self._wake(piece, None)
+
+    def reject(self, piece: int) -> None:
+        """A complete piece was bad: forget its bytes; whoever has seen some of them is cut at the next look."""
+        if not self.holding or piece in self._exposed:
+            self._epochs[piece] = self.epoch(piece) + 1
+        self._arrived.pop(piece, None)
+        self._exposed.discard(piece)
+        self._wake(piece, None)
 
     def advance(self, piece: int, offset: int) -> None:
         """Bytes of a claimed piece up to ``offset`` may be read; wakes its waiters."""
-        self._watermarks[piece] = offset
-        self._wake(piece, None)
+        self._arrived[piece] = offset
+        if not self.holding or piece in self._exposed:
+            self._wake(piece, None)
 
     def done(self, piece: int) -> None:
         """A claimed piece is PRESENT now; wakes its waiters."""
@@ -76,7 +111,8 @@ class Progress:
 
     def _end(self, piece: int, error: CacheserverError | None) -> None:
         self.claims.pop(piece, None)
-        self._watermarks.pop(piece, None)
+        self._arrived.pop(piece, None)
+        self._exposed.discard(piece)
         self._wake(piece, error)
 
     def _wake(self, piece: int, error: CacheserverError | None) -> None:

@@ -58,7 +58,8 @@ class BatchWriter:
         self._apply, self._sync, self._release = apply, sync, release
         self._translate, self._on_error = translate, on_error
         self._retry_s, self._max_backlog = retry_s, max_backlog
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._queued: dict[str, Row | None] = {}
         self._in_hand: dict[str, Row | None] = {}
         self._waiters: list[_Waiter] = []
@@ -96,14 +97,14 @@ class BatchWriter:
 
     def look_up(self, key: str) -> Row | Unqueued | None:
         """The queued row, None for a queued deletion, UNQUEUED where the database is up to date."""
-        with self._wake:
+        with self._lock:
             if key in self._queued:
                 return self._queued[key]
             return self._in_hand.get(key, UNQUEUED)
 
     def overlay(self) -> dict[str, Row | None]:
         """A copy of all that is queued; some of it may have reached the database when the caller looks there."""
-        with self._wake:
+        with self._lock:
             return {**self._in_hand, **self._queued}
 
     async def flush(self) -> None:

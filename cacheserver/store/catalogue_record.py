@@ -57,18 +57,27 @@ class CatalogueRecord:
         if end < _HEAD.size or _SUM.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
             raise CorruptObject("a catalogue row is cut short or has a wrong checksum")
         version, flags, name_count, service_length, length_bytes, stored_bytes = _HEAD.unpack_from(data)
-        if version != _VERSION or flags > _COMPLETE or max(length_bytes, stored_bytes) >= MAX_BYTES:
+        if version != _VERSION or flags > _COMPLETE or length_bytes >= MAX_BYTES or stored_bytes >= MAX_BYTES:
             raise CorruptObject("a catalogue row is not of this version")
+        place = _HEAD.size + service_length
+        if place > end or (place < end and not name_count):
+            raise CorruptObject("a catalogue row has a length that contradicts its names")
         try:
-            place = _HEAD.size + service_length
             service = sys.intern(data[_HEAD.size : place].decode())
-            names = []
-            for _ in range(name_count):
-                start = place + 1
-                place = start + data[place]
-                names.append(data[start:place].decode())
+            vary = _names(data[place:end], name_count) if name_count else ()
         except (UnicodeDecodeError, IndexError) as exc:
             raise CorruptObject("a catalogue row has a bad name") from exc
-        if place != end:
-            raise CorruptObject("a catalogue row has a length that contradicts its names")
-        return cls(length_bytes, stored_bytes, flags == _COMPLETE, service, tuple(names))
+        return cls(length_bytes, stored_bytes, flags == _COMPLETE, service, vary)
+
+
+def _names(data: bytes, count: int) -> tuple[str, ...]:
+    """``count`` names that fill ``data``. Raises CorruptObject, UnicodeDecodeError or IndexError."""
+    names = []
+    place = 0
+    for _ in range(count):
+        start = place + 1
+        place = start + data[place]
+        names.append(data[start:place].decode())
+    if place != len(data):
+        raise CorruptObject("a catalogue row has a length that contradicts its names")
+    return tuple(names)

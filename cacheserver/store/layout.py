@@ -21,6 +21,7 @@ import msgspec
 from cacheserver.core.errors import CorruptObject
 from cacheserver.core.fields import Fields
 from cacheserver.core.representation import Representation, Validators
+from cacheserver.core.trust import Trust
 
 PAGE_BYTES = 4096
 GENERATION_BYTES = 16
@@ -57,6 +58,8 @@ class _Header(msgspec.Struct, array_like=False, forbid_unknown_fields=True):
     vary: list[str]
     combinable: bool
     invalidated: bool
+    trust: int = 0
+    hash_of_hashes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,8 @@ def encode_header(representation: Representation) -> bytes:
             vary=list(representation.vary),
             combinable=representation.combinable,
             invalidated=representation.invalidated,
+            trust=int(representation.trust),
+            hash_of_hashes=representation.hash_of_hashes,
         )
     )
 
@@ -241,4 +246,6 @@ def decode_header(payload: bytes) -> Representation:
         vary=tuple(header.vary),
         combinable=header.combinable,
         invalidated=header.invalidated,
+        trust=Trust(header.trust) if header.trust in tuple(Trust) else Trust.SIMPLE,
+        hash_of_hashes=header.hash_of_hashes,
     )

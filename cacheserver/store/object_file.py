@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cacheserver.core.errors import CorruptObject, DiskError, PieceMismatch
@@ -148,6 +148,17 @@ class ObjectFile:
                 digest.update(data)
                 start += len(data)
         return digest.digest()
+
+    def whole_digests(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Digests over all body bytes, by hashlib name: SHA-256, or what older metadata still carries."""
+        digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        position, length = 0, self.layout.length_bytes
+        with disk_errors("read"):
+            while position < length and (data := os.pread(self.fd, min(_READ_BYTES, length - position), position)):
+                for digest in digests.values():
+                    digest.update(data)
+                position += len(data)
+        return {name: digest.digest() for name, digest in digests.items()}
 
     def check_piece(self, piece: int) -> None:
         """Hash a stored piece against its record; PieceMismatch when it is not what was stored."""

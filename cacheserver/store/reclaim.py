@@ -29,10 +29,9 @@ class Reclaimer:
         self._meter = meter
         self._locks: dict[Volume, asyncio.Lock] = {}
 
-    async def free(self, volume: Volume, missing_bytes: int) -> bool:
-        """Evict until ``missing_bytes`` more fit; False when nothing more can go."""
+    async def free(self, volume: Volume, wanted: int) -> bool:
+        """Evict until ``wanted`` bytes are free; False when nothing more can go."""
         lock = self._locks.setdefault(volume, asyncio.Lock())
-        wanted = volume.ledger.free_bytes + missing_bytes
         async with lock:
             await volume.loaded.wait()
             while volume.ledger.free_bytes < wanted:
@@ -44,27 +43,31 @@ class Reclaimer:
         return True
 
     def _in_use(self, unit: bytes) -> bool:
-        found = self._store.peek_quietly(split_unit(unit)[0])
-        return isinstance(found, StoredObject) and (found.held or found.erasing is not None)
+        object_id = split_unit(unit)[0]
+        found = self._store.peek_quietly(object_id)
+        if isinstance(found, StoredObject):
+            return found.held or found.erasing is not None
+        return self._store.is_finding(object_id)
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
         found = self._store.peek_quietly(object_id)
         if isinstance(found, StoredObject) and found.volume is volume:
             if found.held or found.erasing is not None:
-                volume.policy.admit(unit, 1)
+                volume.policy.admit(unit, max(1, found.charged_bytes // found.extent_count))
             elif found.extent_count > 1 and extent is not None:
                 await self._evict_extent(found, extent)
             else:
                 await self.drop_open(found, reason="space")
-        elif extent is None:
+        elif extent is None and not self._store.is_finding(object_id):
             await self.drop_file(volume, object_id, reason="space")
         else:
             opened = await self._store.find(object_id)
-            if isinstance(opened, StoredObject) and not opened.held and opened.erasing is None:
+            if extent is not None and isinstance(opened, StoredObject) and not opened.held and opened.erasing is None:
                 await self._evict_extent(opened, extent)
 
     async def _evict_extent(self, obj: StoredObject, extent: int) -> None:
+        obj.volume.policy.remove(obj.unit(extent))
         first, stop = obj.extent_pieces_span(extent)
         freed = sum(obj.pieces.size_bytes(p) for p in range(first, stop) if obj.pieces.state(p) != ABSENT)
         for piece in range(first, stop):
@@ -80,10 +83,11 @@ class Reclaimer:
             await self._store.run(obj.volume, obj.file.erase, first, stop)
         except DiskError:
             failed = True
-        obj.erasing.set_result(None)
-        obj.erasing = None
-        obj.release()
-        if failed:
+        finally:
+            obj.erasing.set_result(None)
+            obj.erasing = None
+            obj.release()
+        if failed or obj.obsolete:
             await self.drop_open(obj, reason="space")
             return
         obj.charged_bytes -= freed
@@ -124,10 +128,10 @@ class Reclaimer:
         if record is not None:
             volume.ledger.give_back(record.stored_bytes)
             self._meter.evicted(reason, record.stored_bytes)
+            volume.object_count -= 1
             if record.vary:
                 self._store.drop_marker(object_id)
                 return
-            volume.object_count -= 1
         try:
             await self._store.run(volume, _unlink, volume.path_of(object_id))
         except DiskError:

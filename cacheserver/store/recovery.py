@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from cacheserver.core.errors import DiskError
+from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.object_file import disk_errors
 from cacheserver.store.store import Store
@@ -30,9 +30,8 @@ async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
     finally:
         volume.loaded.set()
     if not volume.reconciled:
-        for fan in range(256):
-            await _reconcile_directory(store, volume, os.path.join(volume.path, "objects", f"{fan:02x}"))
-        volume.reconciled = True
+        directories = [os.path.join(volume.path, "objects", f"{fan:02x}") for fan in range(256)]
+        volume.reconciled = all([await _reconcile_directory(store, volume, directory) for directory in directories])
 
 
 async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
@@ -58,17 +57,25 @@ def _units(object_id: str, record: CatalogueRecord, extent_bytes: int) -> Iterat
         yield unit_key(object_id, extent), max(1, record.stored_bytes // extents)
 
 
-async def _reconcile_directory(store: Store, volume: Volume, directory: str) -> None:
+async def _reconcile_directory(store: Store, volume: Volume, directory: str) -> bool:
+    """Adopt what has no row, remove what is no object; False where the disk failed, so that files may be unknown."""
     try:
-        names = await store.run(volume, _listed, directory)
+        for name in await store.run(volume, _listed, directory):
+            if not _NAME.fullmatch(name):
+                if not (name.endswith(".new") and store.is_creating(name.removesuffix(".new"))):
+                    await store.run(volume, _unlink_stray, os.path.join(directory, name))
+            elif not _has_row(volume, name):
+                await store.find(name)
     except DiskError:
-        return
-    for name in names:
-        if not _NAME.fullmatch(name):
-            if not (name.endswith(".new") and store.is_creating(name.removesuffix(".new"))):
-                await store.run(volume, _unlink_stray, os.path.join(directory, name))
-        elif volume.catalogue.get(name) is None:
-            await store.find(name)
+        return False
+    return True
+
+
+def _has_row(volume: Volume, object_id: str) -> bool:
+    try:
+        return volume.catalogue.get(object_id) is not None
+    except CorruptObject:
+        return False
 
 
 def _listed(directory: str) -> list[str]:

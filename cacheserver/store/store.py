@@ -20,11 +20,13 @@ from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.core.representation import Representation
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
+from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
@@ -58,10 +60,11 @@ class Store:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open already; no I/O (I6)."""
+        """The object if it is open already and not losing an extent right now; no I/O (I6)."""
         found = self._open.get(object_id)
-        if found is not None:
-            self._open.move_to_end(object_id)
+        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
+            return None
+        self._open.move_to_end(object_id)
         return found
 
     def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
@@ -71,12 +74,12 @@ class Store:
     async def find(self, object_id: str) -> StoredObject | VaryMarker | None:
         """The object, opened when it is on a volume; None when it is on none or unusable."""
         while True:
-            found = self.peek(object_id)
+            found = self.peek_quietly(object_id)
             if isinstance(found, StoredObject) and found.erasing is not None:
                 await asyncio.shield(found.erasing)
                 continue
-            if found is not None or object_id in self._forgetting:
-                return found
+            if found is not None or object_id in self._forgetting or object_id in self._creating:
+                return self.peek(object_id)
             flight = self._finding.get(object_id)
             if flight is None:
                 flight = asyncio.ensure_future(self._open_from_disk(object_id))
@@ -102,10 +105,17 @@ class Store:
                 continue
             if opened is None and record is not None:
                 await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
-            if opened is not None and object_id not in self._forgetting:
+            if opened is not None and object_id in self._forgetting:
+                opened.close()
+                return None
+            if opened is not None:
                 known = 0 if record is None else record.stored_bytes
                 return self._remember(object_id, self._adopt(volume, opened, known))
         return None
+
+    def is_finding(self, object_id: str) -> bool:
+        """Whether the object's file is being opened right now."""
+        return object_id in self._finding
 
     async def _open_file(self, volume: Volume, object_id: str) -> ObjectFile | None:
         path = volume.path_of(object_id)
@@ -124,6 +134,7 @@ class Store:
         obj = self._wrap(volume, opened)
         obj.charged_bytes = opened.layout.footer_bytes + opened.pieces.stored_bytes
         volume.ledger.correct(obj.charged_bytes - known_bytes)
+        volume.object_count += 0 if known_bytes else 1
         for extent in range(obj.extent_count):
             if obj.unit(extent) not in volume.policy:
                 first, stop = obj.extent_pieces_span(extent)
@@ -144,7 +155,7 @@ class Store:
         return found
 
     def _close_least_recent(self) -> None:
-        for object_id in list(self._open)[: len(self._open) - self._open_limit + 16]:
+        for object_id in list(self._open)[: len(self._open) - self._open_limit + self._open_limit // 8]:
             found = self._open[object_id]
             if isinstance(found, StoredObject):
                 if found.held or found in self._dirty or found.erasing is not None:
@@ -161,17 +172,20 @@ class Store:
         if volume is None:
             raise VolumeOffline("no volume can be written to")
         await self.forget(representation.object_id, reason="superseded")
-        with await self._reserve(volume, 1 << 12) as reservation:
-            self._creating.add(representation.object_id)
-            try:
-                path = volume.path_of(representation.object_id)
-                file = await self.run(volume, ObjectFile.create, path, representation)
-            finally:
-                self._creating.discard(representation.object_id)
-            obj = self._wrap(volume, file)
-            obj.charged_bytes = file.layout.footer_bytes
-            reservation.commit(min(obj.charged_bytes, 1 << 12))
-            volume.ledger.correct(max(0, obj.charged_bytes - (1 << 12)))
+        footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
+        with await self._reserve(volume, footer_bytes) as reservation:
+            return await to_the_end(self._create(volume, representation, reservation))
+
+    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
+        self._creating.add(representation.object_id)
+        try:
+            path = volume.path_of(representation.object_id)
+            file = await self.run(volume, ObjectFile.create, path, representation)
+        finally:
+            self._creating.discard(representation.object_id)
+        obj = self._wrap(volume, file)
+        obj.charged_bytes = file.layout.footer_bytes
+        reservation.commit(obj.charged_bytes)
         volume.policy.admit(obj.unit(0), obj.charged_bytes)
         volume.object_count += 1
         self._remember(representation.object_id, obj)
@@ -182,19 +196,24 @@ class Store:
         """Whether a file of this object is being made right now."""
         return object_id in self._creating
 
-    def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
-        """Note that the origin selects representations of this primary key by these request fields."""
-        found = self._open.get(object_id)
+    async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
+        """Note that the origin selects representations of this primary key by these request fields.
+
+        An object or another marker that stands at the key is forgotten.
+        """
+        found = await self.find(object_id)
         if isinstance(found, VaryMarker) and found.names == names:
             return
+        if found is not None:
+            await self.forget(object_id, reason="superseded")
         volume = next((v for v in preferred_order(self.volumes, object_id) if v.writable), None)
         if volume is None:
             return
         record = CatalogueRecord(length_bytes=0, stored_bytes=MARKER_BYTES, complete=True, service=service, vary=names)
         volume.catalogue.put(object_id, record)
-        if found is None:
-            volume.ledger.correct(MARKER_BYTES)
-            volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
+        volume.ledger.correct(MARKER_BYTES)
+        volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
+        volume.object_count += 1
         self._remember(object_id, VaryMarker(object_id, names))
 
     async def reserve(self, obj: StoredObject, amount_bytes: int) -> Reservation:
@@ -207,17 +226,20 @@ class Store:
         for _ in range(3):
             try:
                 return volume.ledger.reserve(amount_bytes)
-            except StoreFull as exc:
-                if not await self._reclaimer.free(volume, exc.missing_bytes):
+            except StoreFull:
+                if not await self._reclaimer.free(volume, amount_bytes):
                     raise
         return volume.ledger.reserve(amount_bytes)
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
-        await self.run(obj.volume, _write_and_hash, obj.file, offset, data, digest)
+        await self.run(obj.volume, write_and_hash, obj.file, offset, data, digest)
 
     async def commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         """Mark a written piece PRESENT, on disk first; its bytes move from reserved to stored."""
+        await to_the_end(self._commit(obj, piece, digest, reservation))
+
+    async def _commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         await self.run(obj.volume, obj.file.record_piece, piece, digest)
         size = obj.pieces.size_bytes(piece)
         reservation.commit(size)
@@ -251,6 +273,22 @@ class Store:
             obj.release()
             del self._checking[(id(obj), piece)]
 
+    async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
+        """The recorded SHA-256 of a piece, or None."""
+        obj.hold()
+        try:
+            return await self.run(obj.volume, obj.file.digest_of, piece)
+        finally:
+            obj.release()
+
+    async def whole_digests(self, obj: StoredObject, names: Sequence[str]) -> dict[str, bytes]:
+        """Digests over the whole content of a complete object, by hashlib name."""
+        obj.hold()
+        try:
+            return await self.run(obj.volume, obj.file.whole_digests, names)
+        finally:
+            obj.release()
+
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service; its bytes are fetched again on demand."""
         if obj.pieces.state(piece) == ABSENT:
@@ -264,10 +302,14 @@ class Store:
             self.note_row(obj)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
-        """Take up the fields and times of a 304; an object whose header has outgrown its slot is forgotten."""
+        """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten."""
         obj.hold()
         try:
-            if not await self.run(obj.volume, obj.file.rewrite_header, representation):
+            try:
+                kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
+            except DiskError:
+                kept = False
+            if not kept:
                 await self.forget(obj.object_id, reason="superseded")
         finally:
             obj.release()
@@ -276,7 +318,8 @@ class Store:
         """Note a use of pieces ``[first, stop)``."""
         extents = obj.extent_pieces
         for extent in range(first // extents, max(first // extents + 1, -(-stop // extents))):
-            obj.volume.policy.touch(obj.unit(extent))
+            if obj.used_again(extent):
+                obj.volume.policy.touch(obj.unit(extent))
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
@@ -284,6 +327,8 @@ class Store:
         """Remove an object everywhere; its readers keep what they hold."""
         self._forgetting.add(object_id)
         try:
+            if object_id in self._finding:
+                await asyncio.wait((self._finding[object_id],))
             found = self._open.get(object_id)
             if isinstance(found, StoredObject):
                 await self._reclaimer.drop_open(found, reason=reason)
@@ -357,11 +402,6 @@ class Store:
                 found.file.close()
         self._open.clear()
         self.executor.shutdown(wait=True)
-
-
-def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
-    file.write_at(offset, data)
-    digest.update(data)
 
 
 __all__ = ["MARKER_BYTES", "Store", "StoreError"]

@@ -7,6 +7,7 @@ to a client or from a source. Must not touch the disk.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from cacheserver.store.object_file import ObjectFile
 
 if TYPE_CHECKING:
     from cacheserver.store.volume import Volume
+
+USE_WINDOW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class StoredObject:
     still be read by those who hold it, nothing is written to it and nobody finds it any more.
     """
 
-    __slots__ = ("_holders", "charged_bytes", "erasing", "extent_pieces", "file", "obsolete", "volume")
+    __slots__ = ("_holders", "_next_use_s", "charged_bytes", "erasing", "extent_pieces", "file", "obsolete", "volume")
 
     def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int) -> None:
         self.file = file
@@ -44,6 +47,7 @@ class StoredObject:
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted; nobody may take hold of the object until it is done."""
         self._holders = 0
+        self._next_use_s: dict[int, float] = {}
 
     @property
     def object_id(self) -> str:
@@ -60,10 +64,18 @@ class StoredObject:
         """State of each piece."""
         return self.file.pieces
 
+    def used_again(self, extent: int) -> bool:
+        """Whether this use of an extent counts: one download in many ranges, or of many clients at once, is one use."""
+        now_s = time.monotonic()
+        if now_s < self._next_use_s.get(extent, 0.0):
+            return False
+        self._next_use_s[extent] = now_s + USE_WINDOW_S
+        return True
+
     @property
     def usable(self) -> bool:
-        """Whether it may still be taken hold of: neither replaced nor closed since it was found."""
-        return not self.obsolete and self.file.fd >= 0
+        """Whether it may still be taken hold of: not replaced, closed or losing an extent since it was found."""
+        return not self.obsolete and self.erasing is None and self.file.fd >= 0
 
     @property
     def held(self) -> bool:

@@ -85,6 +85,8 @@ class Volume:
             self._take_lock()
             self._catalogue = Catalogue(os.path.join(self.path, "catalogue"))
             counted = self._take_clean_mark()
+        except DiskError as exc:
+            raise ConfigError(f"cache directory {self.path} cannot be used: {exc}", key="store.volumes") from exc
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
@@ -95,12 +97,12 @@ class Volume:
     def _take_clean_mark(self) -> int | None:
         """Stored bytes that a clean stop left; None after an unclean one. The mark is gone afterwards."""
         try:
-            with open(self._file(_CLEAN), encoding="ascii") as mark:
+            with open(self._file(_CLEAN), encoding="ascii", errors="replace") as mark:
                 counted = mark.read(32)
             os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
-        return int(counted) if counted.isdigit() else None
+        return int(counted) if counted.isascii() and counted.isdigit() else None
 
     def _prepare_directory(self) -> None:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
@@ -123,6 +125,7 @@ class Volume:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
+            os.close(self._lock_fd)
             raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
 
     def path_of(self, object_id: str) -> str:

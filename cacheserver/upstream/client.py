@@ -41,11 +41,18 @@ class Answer:
     """One open answer; see ``ports.UpstreamAnswer``."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, *, source: str, times_s: tuple[float, float], options: UpstreamOptions
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        source: str,
+        asked: str,
+        times_s: tuple[float, float],
+        options: UpstreamOptions,
     ) -> None:
         self.status = response.status
         self.fields = Fields.from_raw(response.raw_headers)
         self.source = source
+        self.asked = asked
         self.request_time_s, self.response_time_s = times_s
         self._response = response
         self._options = options
@@ -104,9 +111,10 @@ class UpstreamClient:
 
     async def open(self, request: UpstreamRequest) -> Answer:
         """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
+        asked = request.source
         for _hop in range(self._options.redirects + 1):
             try:
-                answer = await self._ask(request)
+                answer = await self._ask(request, asked)
             except CacheserverError as exc:
                 self._meter.upstream_request(request.service.name, exc.code)
                 raise
@@ -123,7 +131,7 @@ class UpstreamClient:
         self._meter.upstream_request(request.service.name, "redirect_refused")
         raise OriginStatus(508, source=request.source, message="too many redirects")
 
-    async def _ask(self, request: UpstreamRequest) -> Answer:
+    async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
         self._resolver.vet_literal(request.host, request.port)
         headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
         headers.extend(request.fields)
@@ -146,7 +154,9 @@ class UpstreamClient:
             raise BadAnswer("source's answer is not HTTP", source=request.source) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise ConnectFailed(f"no connection to the source ({type(exc).__name__})", source=request.source) from exc
-        return Answer(response, source=request.source, times_s=(sent_s, self._clock.wall_s()), options=self._options)
+        return Answer(
+            response, source=request.source, asked=asked, times_s=(sent_s, self._clock.wall_s()), options=self._options
+        )
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

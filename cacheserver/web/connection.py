@@ -203,7 +203,7 @@ class Listener:
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
-        self._server = web.Server(handler)
+        self._server = web.Server(handler, handler_cancellation=True)
 
     def __call__(self) -> ClientConnection:
         """Protocol factory for ``loop.create_server``."""

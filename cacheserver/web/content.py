@@ -6,6 +6,7 @@ and ``passing``. Whatever goes wrong ends here, as an answer or a cut connection
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from cacheserver.core.http_date import format_http_date
 from cacheserver.core.ranges import first_demand
 from cacheserver.core.via import passed_here, via_token
 from cacheserver.fill.asking import Want
-from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.coordinator import Coordinator, speaks_for_all
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
@@ -62,6 +63,8 @@ class Policy:
 
     allowlist: AllowList
     options: ServerOptions
+    source_hosts: frozenset[str] = frozenset()
+    """Hosts of further sources, whose addresses need no vetting."""
 
 
 class ContentHandler:
@@ -108,6 +111,9 @@ class ContentHandler:
         except ClientGone:
             exchange.cut = "client"
             channel.cut()
+        except asyncio.CancelledError:
+            exchange.cut = "client"
+            raise
         except Exception:
             _log.exception("request failed unexpectedly")
             exchange.cut = "internal"
@@ -220,7 +226,9 @@ class ContentHandler:
         exchange.outcome = Outcome.MISS.value
         field = asked_range(want.fields, None, method=exchange.method)
         outcome, first = await self._coordinator.open(want, first_demand(field))
-        if isinstance(outcome, Answered):
+        if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
+            await self._pass(want, exchange, channel)
+        elif isinstance(outcome, Answered):
             await self._answered(want, outcome, exchange, channel, collapsed=not first)
         elif isinstance(outcome, Relayed):
             await self._relayed(want, outcome, first, exchange, channel)
@@ -320,12 +328,16 @@ class ContentHandler:
         assert freshness is not None
         left_s = freshness.lifetime_s - freshness.age_s
         ttl_s = int(left_s) if abs(left_s) < 1e9 else None
+        trust = obj.representation.trust
+        detail = trust.word if trust else None
         if outcome in (Outcome.HIT, Outcome.STALE):
-            return cache_status(NODE_NAME, hit=True, ttl_s=ttl_s)
+            return cache_status(NODE_NAME, hit=True, ttl_s=ttl_s, detail=detail)
         if outcome is Outcome.REVALIDATED:
-            return cache_status(NODE_NAME, hit=False, fwd="stale", fwd_status=304, ttl_s=ttl_s)
+            return cache_status(NODE_NAME, hit=False, fwd="stale", fwd_status=304, ttl_s=ttl_s, detail=detail)
         forwarded = "partial" if outcome is Outcome.PARTIAL else "uri-miss"
-        return cache_status(NODE_NAME, hit=False, fwd=forwarded, stored=True, collapsed=collapsed or None, ttl_s=ttl_s)
+        return cache_status(
+            NODE_NAME, hit=False, fwd=forwarded, stored=True, collapsed=collapsed or None, ttl_s=ttl_s, detail=detail
+        )
 
     async def _answered(
         self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool

@@ -18,6 +18,8 @@ from cacheserver.web.object_reply import ObjectReply
 
 _STEP_PIECES = 4
 _PASS_TRIES = 3
+_DISK_TRIES = 3
+"""Unreadable pieces in one part before the rest comes straight from the source."""
 
 
 class Delivery:
@@ -108,6 +110,7 @@ class _Cursor:
         self._whole = whole
         self._readable = start
         self._past_store = False
+        self._disk_errors = 0
         self._reader: Reader | None = None
         if obj.pieces.stored_until(start, stop) < stop:
             self._reader = delivery.reader(obj, want, start, stop, whole=whole)
@@ -146,6 +149,8 @@ class _Cursor:
             except DiskError:
                 self._delivery.unreadable(self._obj, self._at + self._channel.body_bytes - before)
                 self._readable = 0
+                self._disk_errors += 1
+                self._past_store = self._disk_errors >= _DISK_TRIES
             self._at += self._channel.body_bytes - before
 
     def close(self) -> None:

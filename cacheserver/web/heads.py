@@ -70,8 +70,9 @@ def relayed_lines(fields: Fields, *, via: str, cache_status: str) -> Lines:
     """Field lines of an origin's answer that passes through."""
     kept = (line for line in end_to_end(fields) if line[0].title() not in ("Via", "Cache-Status", "Content-Length"))
     member = fields.value("Cache-Status")
+    spelled = ((name if name.lower() != "content-range" else "Content-Range", value) for name, value in kept)
     return (
-        *kept,
+        *spelled,
         ("Via", append_via(fields.value("Via"), via)),
         ("Cache-Status", f"{member}, {cache_status}" if member else cache_status),
     )

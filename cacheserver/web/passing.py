@@ -80,8 +80,7 @@ class Passing:
                 return
             if head.length_bytes is None and want.target.form is Form.CACHE_HOST:
                 prefix = await self._spooled(answer, prefix)
-                head = Head(head.status, head.lines, len(prefix))
-                body = _Body(0, len(prefix))
+                head, body = _framed(answer, want, method, head.lines, len(prefix))
             await channel.start(head)
             await self._stream(channel, want, answer, body, prefix)
             await channel.finish()
@@ -151,9 +150,11 @@ def _own_fields(want: Want, method: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _framed(answer: UpstreamAnswer, want: Want, method: str, lines: tuple[tuple[str, str], ...]) -> tuple[Head, _Body]:
+def _framed(
+    answer: UpstreamAnswer, want: Want, method: str, lines: tuple[tuple[str, str], ...], collected: int | None = None
+) -> tuple[Head, _Body]:
     """Head and part of the body: a whole answer is cut to the range that the client asked for, and the reverse."""
-    length = _length(answer.fields)
+    length = _length(answer.fields) if collected is None else collected
     field = parse_range(want.fields.last("Range")) if method == "GET" else NoRange()
     if answer.status == 206 and isinstance(field, NoRange):
         span = parse_content_range(answer.fields.first("Content-Range") or "")

@@ -43,7 +43,8 @@ class Wire:
         self._min_rate_bps = min_rate_bps
         self._loop = asyncio.get_running_loop()
         self._dup: socket.socket | None = None
-        self._window_start_s = 0.0
+        self._writable_waiter: asyncio.Future[None] | None = None
+        self._waited_s = 0.0
         self._window_bytes = 0
         self.sent_bytes = 0
         """Bytes handed to the socket since the connection began."""
@@ -110,30 +111,32 @@ class Wire:
         """Until the socket takes bytes; on a descriptor of our own, to leave the transport's registration alone."""
         if self._dup is None:
             self._dup = self._transport().get_extra_info("socket").dup()
-        writable: asyncio.Future[None] = self._loop.create_future()
+        writable = self._writable_waiter = self._loop.create_future()
         self._loop.add_writer(self._dup, _resolve, writable)
         try:
             await writable
         finally:
-            self._loop.remove_writer(self._dup)
+            if self._dup is not None:
+                self._loop.remove_writer(self._dup)
 
     async def _within_rate(self, waiting: object) -> None:
+        began_s = self._loop.time()
         try:
             async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
                 await waiting  # type: ignore[misc]
         except TimeoutError as exc:
             raise ClientGone("client reads too slowly") from exc
+        self._waited_s += self._loop.time() - began_s
 
     def _count(self, sent: int) -> None:
-        now = self._loop.time()
-        if now - self._window_start_s >= 2 * RATE_WINDOW_S:
-            self._window_start_s, self._window_bytes = now, 0
+        """Judge the client by the time that was spent waiting for it: a slow source or a pause is not its fault."""
         self._window_bytes += sent
-        passed_s = now - self._window_start_s
-        if passed_s >= RATE_WINDOW_S:
-            if self._window_bytes < self._min_rate_bps * passed_s:
-                raise ClientGone("client reads too slowly")
-            self._window_start_s, self._window_bytes = now, 0
+        if self._waited_s < RATE_WINDOW_S:
+            return
+        too_slow = self._window_bytes < self._min_rate_bps * self._waited_s
+        self._waited_s, self._window_bytes = 0.0, 0
+        if too_slow:
+            raise ClientGone("client reads too slowly")
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -146,6 +149,8 @@ class Wire:
             self._loop.remove_writer(self._dup)
             self._dup.close()
             self._dup = None
+        if self._writable_waiter is not None:
+            _resolve(self._writable_waiter)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

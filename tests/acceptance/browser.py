@@ -56,9 +56,7 @@ async def chromium_download(lab: Lab, source: Path) -> Case:
 
 async def _download(lab: Lab, case: Case, folder: Path) -> None:
     async with _browser(lab, case, folder) as tools:
-        await tools.call(
-            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True
-        )
+        await tools.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
         target = await tools.call("Target.createTarget", url="about:blank")
         attached = await tools.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         session = attached["sessionId"]
@@ -128,26 +126,21 @@ async def _browser(lab: Lab, case: Case, folder: Path) -> AsyncIterator[_DevTool
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    reader = asyncio.create_task(_read_log(process.stderr, listening))
     try:
-        async with aiohttp.ClientSession() as http:
-            url = await _devtools_url(process.stderr)
-            drain = asyncio.create_task(_drained(process.stderr))
-            async with http.ws_connect(url, max_msg_size=0) as socket:
-                yield _DevTools(socket)
-            await drain
+        async with aiohttp.ClientSession() as http, http.ws_connect(await listening, max_msg_size=0) as socket:
+            yield _DevTools(socket)
     finally:
         if process.returncode is None:
             process.terminate()
+        await reader
         await process.wait()
 
 
-async def _devtools_url(stderr: asyncio.StreamReader) -> str:
+async def _read_log(stderr: asyncio.StreamReader, listening: asyncio.Future[str]) -> None:
     while line := await stderr.readline():
-        if line.startswith(_LISTENING):
-            return line.removeprefix(_LISTENING).decode().strip()
-    raise ClientFailed("Chromium did not start")
-
-
-async def _drained(stderr: asyncio.StreamReader) -> None:
-    while await stderr.read(1 << 16):
-        pass
+        if line.startswith(_LISTENING) and not listening.done():
+            listening.set_result(line.removeprefix(_LISTENING).decode().strip())
+    if not listening.done():
+        listening.set_exception(ClientFailed("Chromium did not start"))

@@ -6,6 +6,7 @@ Owns their options. Every form of request occurs: cache-host form, Host form, ab
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ async def curl_ranges(lab: Lab, source: Path, chance: random.Random) -> Case:
     for name in ("cold", "warm"):
         folder = lab.folder(f"curl-ranges-{name}")
         async with lab.run(case, name, [path]):
-            for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
+            for number, (start, stop) in enumerate(itertools.pairwise(borders)):
                 argv = ["curl", "-sS", "-f", *_connect_to(lab), "-r", f"{start}-{stop - 1}", "-o", f"part{number}"]
                 await lab.command(case, [*argv, f"http://{OWN_HOST}{path}"], cwd=folder)
         _join(folder, [f"part{number}" for number in range(4)], "payload.bin")
@@ -146,7 +147,7 @@ async def _cut_at(lab: Lab, case: Case, argv: Sequence[str], into: Path, cut: in
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 def _join(folder: Path, parts: Sequence[str], name: str) -> None:

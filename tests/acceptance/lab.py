@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,10 +22,10 @@ from tests.support.node import Metrics, Node, running_node
 OWN_HOST = "downloads.example.test"
 PACKAGES_HOST = "packages.example.test"
 COMMAND_TIMEOUT_S = 120.0
-SERVICES = f"""\
+SERVICES = """\
 [services.index]
 hosts = ["127.0.0.1"]
-port = {{port}}
+port = {port}
 """
 """An index server that is asked by address: its own port, and permission for that one address."""
 
@@ -95,7 +96,7 @@ class Lab:
 
     def shown(self, text: str) -> str:
         """Without what differs from run to run and from machine to machine."""
-        text = text.replace(str(self.directory), "$DIR")
+        text = text.replace(str(self.directory), "$DIR").replace(sys.executable, "python")
         return text.replace(self.node_address, "NODE").replace(self.origin.address, "ORIGIN")
 
     async def command(
@@ -200,7 +201,7 @@ def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _quoted(word: str) -> str:
-    return f"'{word}'" if not word or any(char in " ?&*;|<>\"$" for char in word) else word
+    return f"'{word}'" if not word or any(char in ' ?&*;|<>"$' for char in word) else word
 
 
 __all__ = ["Case", "ClientFailed", "Lab", "Run", "Served", "running_lab"]

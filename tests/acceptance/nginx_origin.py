@@ -90,9 +90,7 @@ def nginx_program() -> str | None:
 
 
 @asynccontextmanager
-async def running_nginx(
-    root: Path, work: Path, *, rate: str = "0", expires: str = "1d"
-) -> AsyncIterator[NginxOrigin]:
+async def running_nginx(root: Path, work: Path, *, rate: str = "0", expires: str = "1d") -> AsyncIterator[NginxOrigin]:
     """An nginx that serves ``root`` at ``rate`` per connection; ended by its process, never by its name."""
     program = nginx_program()
     assert program is not None, "nginx is not installed"

@@ -73,41 +73,44 @@ async def apt_proxy(lab: Lab, debs: list[Path]) -> Case:
     """apt asks the node as its HTTP proxy; every run begins with an empty apt."""
     case = Case("apt-get, the node as its proxy, absolute form", "apt-get")
     paths = [lab.add(f"/debian/pool/{deb.name.replace('%', '_')}", deb) for deb in debs]
-    names = [await _write_repository(lab, case, paths)]
+    names = await _write_repository(lab, paths)
     for name in ("cold", "warm"):
         folder = lab.folder(f"apt-{name}")
         env = {"APT_CONFIG": str(_apt_config(lab, folder))}
         async with lab.run(case, name, paths):
             await lab.command(case, ["apt-get", "-q", "update"], cwd=folder, env=env)
-            await lab.command(case, ["apt-get", "-q", "download", *names[0]], cwd=folder, env=env)
+            await lab.command(case, ["apt-get", "-q", "download", *names], cwd=folder, env=env)
         got = {sha256_of(file) for file in folder.glob("*.deb")}
         if got != {lab.digests[path] for path in paths}:
             raise ClientFailed("apt-get: a package with a wrong digest")
     case.notes.append(
-        "apt's configuration: `Acquire::http::Proxy \"http://NODE\";`, an empty directory tree for each run, and "
-        f"`deb [trusted=yes] http://{PACKAGES_HOST}/debian ./` as the only source."
+        'Configuration of apt: `Acquire::http::Proxy "http://NODE";`, an empty directory tree for each run, and '
+        f"`deb [trusted=yes] http://{PACKAGES_HOST}/debian lab main` as the only source."
     )
     lab.expect_once_then_never(case)
     return case
 
 
-async def _write_repository(lab: Lab, case: Case, paths: list[str]) -> list[str]:
-    """A flat repository: one Packages file, one Release that names its digest; the packages' names."""
+async def _write_repository(lab: Lab, paths: list[str]) -> list[str]:
+    """One Packages file and one Release that names its digest; the packages' names."""
+    quiet = Case("repository", "dpkg")
+    machine = (await lab.command(quiet, ["dpkg", "--print-architecture"], cwd=lab.directory)).strip()
     entries, names = [], []
-    quiet = Case(case.title, case.program)
     for path in paths:
         file = lab.origin.root / path.lstrip("/")
         control = (await lab.command(quiet, ["dpkg-deb", "-f", file], cwd=lab.directory)).strip()
         names.append(control.partition("Package: ")[2].partition("\n")[0])
         place = path.removeprefix("/debian/")
-        entries.append(
-            f"{control}\nFilename: {place}\nSize: {lab.sizes[path]}\nSHA256: {lab.digests[path]}\n"
-        )
-    folder = lab.origin.root / "debian"
-    packages = folder / "Packages"
+        entries.append(f"{control}\nFilename: {place}\nSize: {lab.sizes[path]}\nSHA256: {lab.digests[path]}\n")
+    suite = lab.origin.root / "debian" / "dists" / "lab"
+    packages = suite / "main" / f"binary-{machine}" / "Packages"
+    packages.parent.mkdir(parents=True)
     packages.write_text("\n".join(entries))
-    line = f" {sha256_of(packages)} {packages.stat().st_size} Packages\n"
-    (folder / "Release").write_text(f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{line}")
+    listed = packages.relative_to(suite)
+    (suite / "Release").write_text(
+        f"Suite: lab\nCodename: lab\nComponents: main\nArchitectures: {machine}\n"
+        f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {sha256_of(packages)} {packages.stat().st_size} {listed}\n"
+    )
     return names
 
 
@@ -115,7 +118,7 @@ def _apt_config(lab: Lab, folder: Path) -> Path:
     for part in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d", "log"):
         (folder / "apt" / part).mkdir(parents=True)
     (folder / "apt/state/status").write_text("")
-    (folder / "apt/etc/sources.list").write_text(f"deb [trusted=yes] http://{PACKAGES_HOST}/debian ./\n")
+    (folder / "apt/etc/sources.list").write_text(f"deb [trusted=yes] http://{PACKAGES_HOST}/debian lab main\n")
     config = folder / "apt.conf"
     config.write_text(
         f'Acquire::http::Proxy "{lab.node_url}";\n'

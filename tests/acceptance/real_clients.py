@@ -65,10 +65,8 @@ async def _run(directory: Path, files: Path) -> str:
     return render(cases, versions=_versions(), skipped=skipped)
 
 
-async def _cases(
-    lab: Lab, payload: Path, wheels: list[Path], debs: list[Path]
-) -> tuple[list[Case], dict[str, str]]:
-    chance = random.Random(_SEED)  # noqa: S311
+async def _cases(lab: Lab, payload: Path, wheels: list[Path], debs: list[Path]) -> tuple[list[Case], dict[str, str]]:
+    chance = random.Random(_SEED)
     cases: list[Case] = []
     skipped: dict[str, str] = {}
     for program, runner in DOWNLOADERS:

@@ -30,7 +30,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that is no multiple of anything."""
     made = tmp_path_factory.mktemp("payload") / "payload.bin"
-    made.write_bytes(random.Random(7).randbytes(PAYLOAD_BYTES))  # noqa: S311
+    made.write_bytes(random.Random(7).randbytes(PAYLOAD_BYTES))
     return made
 
 
@@ -40,5 +40,5 @@ async def test_a_real_client_gets_right_bytes_and_costs_the_origin_each_once(
 ) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    case = await runner(lab, payload, random.Random(payload.stat().st_size))  # noqa: S311
+    case = await runner(lab, payload, random.Random(payload.stat().st_size))
     assert [run.name for run in case.runs] == ["cold", "warm"]

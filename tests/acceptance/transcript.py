@@ -38,7 +38,5 @@ def _case(case: Case) -> str:
 def _row(run: Run) -> str:
     outcomes = ", ".join(f"{name} {count}" for name, count in run.outcomes.items())
     share = run.origin_bytes / run.file_bytes
-    digests = "equal"
-    return (
-        f"| {run.name} | {run.files} | {run.file_bytes:,} | {digests} | {run.origin_requests} | {share:.3f} | {outcomes} |"
-    )
+    cost = f"{run.origin_requests} | {share:.3f}"
+    return f"| {run.name} | {run.files} | {run.file_bytes:,} | equal | {cost} | {outcomes} |"

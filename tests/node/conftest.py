@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -16,3 +16,12 @@ async def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     options = getattr(request.module, "GROUND", GroundOptions())
     async with running_ground(tmp_path_factory.mktemp("node"), options) as ground:
         yield ground
+
+
+@pytest.fixture(autouse=True)
+def log_without_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test that made the node log a fault of its own is the one that fails."""
+    yield
+    ground = request.node.funcargs.get("ground")
+    if isinstance(ground, Ground):
+        ground.node.check_log()

@@ -62,6 +62,12 @@ def test_well_signed_nonsense_is_corrupt(body: bytes) -> None:
         CatalogueRecord.decode(signed(body))
 
 
+def test_checksum_is_never_read_as_part_of_the_service() -> None:
+    for letter in b"abcdefghijklmnopqrstuvwxyz":
+        with pytest.raises(CorruptObject, match="length"):
+            CatalogueRecord.decode(signed(head(service=2) + bytes([letter])))
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -111,7 +111,7 @@ class Connection:
             return
         if fault.endless:
             while True:
-                await self._send_chunk(record, bytes(_CHUNK_BYTES), fault)
+                await self._send_chunk(record, answer.payload, fault)
         for start, stop in self._steps(answer, fault, gates):
             for gate in gates:
                 if gate.at is not None and not gate.is_open and answer.offset + start >= gate.at:

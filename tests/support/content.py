@@ -90,7 +90,7 @@ class Fault:
     bomb_bytes: int = 0
     """The body is the gzip coding of that many zeros, labelled as such."""
     endless: bool = False
-    """A chunked body that never ends."""
+    """A chunked body that never ends: the right one over and over."""
     status: int | None = None
     """This status with a short text instead of the object."""
     headers: FieldLines = ()

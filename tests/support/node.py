@@ -28,7 +28,8 @@ LogLine = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LISTENING = re.compile(r"\[?([0-9a-f.:]+?)\]?:([0-9]+)")
-_LIBRARIES = ("aiohttp", "asyncio", "concurrent", "py.warnings")
+_LIBRARIES = ("aiohttp", "asyncio", "concurrent")
+_FAULT_EVENTS = ("admin_failed", "failed", "loop_error")
 
 
 class NodeFailed(AssertionError):
@@ -72,6 +73,7 @@ class Node:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._logged = asyncio.Condition()
+        self._checked = 0
 
     # -- the process --------------------------------------------------------------------------------------------
 
@@ -160,13 +162,12 @@ class Node:
         return [line for line in self.log if line.get("path") == path and "status" in line]
 
     def check_log(self) -> None:
-        """Raise where stderr holds anything that must not be there."""
-        if self.stray:
-            raise NodeFailed(f"stderr has lines that are not clean JSON: {self.stray[:5]}")
-        faults = [line for line in self.log if str(line.get("logger", "")).split(".")[0] in _LIBRARIES]
-        faults += [line for line in self.log if line.get("logger") == "py.warnings" or "Traceback" in str(line)]
-        faults += [line for line in self.log if line.get("event") in ("loop_error", "admin_failed")]
-        if faults:
+        """Raise where stderr holds anything new that must not be there."""
+        new, self._checked = self.log[self._checked :], len(self.log)
+        stray, self.stray = self.stray, []
+        if stray:
+            raise NodeFailed(f"stderr has lines that are not clean JSON: {stray[:5]}")
+        if faults := [line for line in new if _is_fault(line)]:
             raise NodeFailed(f"unexpected log lines: {faults[:5]}")
 
     # -- what it answers ----------------------------------------------------------------------------------------
@@ -234,6 +235,13 @@ def _address(listed: object) -> Address:
     if found is None:
         raise NodeFailed(f"no address in {listed!r}")
     return found[1], int(found[2])
+
+
+def _is_fault(line: LogLine) -> bool:
+    logger = str(line.get("logger", ""))
+    if logger == "py.warnings" or logger.partition(".")[0] in _LIBRARIES:
+        return True
+    return line.get("event") in _FAULT_EVENTS or "Traceback" in str(line)
 
 
 def _log_line(raw: bytes) -> LogLine | None:

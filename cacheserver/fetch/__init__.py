@@ -1,0 +1,1 @@
+"""A client that follows the documented Delivery Optimization workflow; a tool, not a part of the node."""

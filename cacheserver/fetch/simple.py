@@ -1,0 +1,104 @@
+"""The decisions of a fetch without metadata: HTTP only, each generation of the file from one source.
+
+Owns: what is asked next and what an answer means for the bytes at hand. Pure. A broken answer is gone on with only at
+the same source, by If-Range with a strong validator; without one, or at another source, the file begins anew, since
+nothing could tell a mixture of two generations from a whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cacheserver.core.answer import AcceptedAnswer, ExpectedGeneration
+from cacheserver.core.representation import Validators
+from cacheserver.fetch.sources import Source
+from cacheserver.fetch.workflow import FAULTS_TO_BAN, Hopeless, SourceHealth
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The generation that the bytes at hand belong to. ``condition`` is its strong validator for If-Range."""
+
+    source: str
+    length_bytes: int | None
+    condition: str | None
+    validators: Validators
+
+
+@dataclass(frozen=True, slots=True)
+class AskRest:
+    """Ask ``source`` for everything from ``start`` on, under ``generation``'s condition where ``start`` is not 0."""
+
+    source: Source
+    start: int
+    generation: Generation | None
+    rest_s: float
+
+    @property
+    def expected(self) -> ExpectedGeneration | None:
+        """What an answer must agree with."""
+        if self.generation is None or self.generation.length_bytes is None:
+            return None
+        return ExpectedGeneration(self.generation.length_bytes, self.generation.validators)
+
+
+@dataclass(slots=True)
+class SimpleWorkflow:
+    """The state of one fetch without metadata; ``have_bytes`` are those of ``generation``."""
+
+    sources: Sequence[Source]
+    have_bytes: int = 0
+    generation: Generation | None = None
+    health: dict[Source, SourceHealth] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.health = {source: SourceHealth(source) for source in self.sources}
+
+    def next(self, now_s: float) -> AskRest | Hopeless:
+        """What to ask next."""
+        usable = [health for health in self.health.values() if health.banned is None]
+        if not usable:
+            return Hopeless("; ".join(f"{each.source.name}: {each.banned}" for each in self.health.values()))
+        held = self.generation
+        known = [health for health in usable if held is not None and health.source.name == held.source]
+        chosen = known[0] if known else usable[0]
+        if not known or held is None or held.condition is None or held.length_bytes is None:
+            self.restart()
+        return AskRest(chosen.source, self.have_bytes, self.generation, max(0.0, chosen.rest_until_s - now_s))
+
+    def restart(self) -> None:
+        """Throw the bytes at hand away."""
+        self.have_bytes, self.generation = 0, None
+
+    def answered(self, ask: AskRest, accepted: AcceptedAnswer, condition: str | None) -> None:
+        """An answer was accepted whose body begins at ``accepted.start``: 0 means that the file begins anew."""
+        if accepted.start == 0:
+            self.have_bytes = 0
+            self.generation = Generation(ask.source.name, accepted.total, condition, accepted.validators)
+
+    def received(self, ask: AskRest, size_bytes: int) -> None:
+        """Body bytes were written."""
+        self.have_bytes += size_bytes
+        health = self.health[ask.source]
+        health.body_bytes += size_bytes
+        health.faults = 0
+
+    def faulty(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
+        """The request failed in a way that may pass."""
+        health = self.health[ask.source]
+        health.fault(reason, started_s=started_s, now_s=now_s)
+        return f"{ask.source.name}: {reason}" + (": not asked again" if health.banned else "")
+
+    def changed(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
+        """The source holds another generation now: begin anew."""
+        self.restart()
+        return self.faulty(ask, reason, started_s=started_s, now_s=now_s)
+
+    def refused(self, ask: AskRest, reason: str) -> str:
+        """The source does not serve this content."""
+        self.health[ask.source].banned = reason
+        return f"{ask.source.name}: {reason}: not asked again"
+
+
+__all__ = ["FAULTS_TO_BAN", "AskRest", "Generation", "SimpleWorkflow"]

@@ -1,0 +1,165 @@
+"""What is known of one object's content, and when: manifest and claims arrive while the first bytes do.
+
+Owns: the state of one object's verification and the fetching of its metadata. Must not store pieces or touch
+sources' bans; it says what a piece must be, and ``object_fill`` acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cacheserver.core.errors import ManifestError, UpstreamError, UpstreamTimeout
+from cacheserver.core.fields import Fields
+from cacheserver.core.keys import manifest_url
+from cacheserver.core.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim, Trust, judge_manifest
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.ports import Anchor, Clock, Meter
+
+_MEMORY_ENTRIES = 4096
+_DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What was found for one content: a manifest that fits it, or none, and what anchors say."""
+
+    manifest: Manifest | None
+    trust: Trust
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the content is bound to something authentic, by pieces or as a whole."""
+        return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
+
+
+NOTHING = Metadata(None, Trust.SIMPLE)
+
+
+class Verification:
+    """The state for one object: pending until ``settle`` is called, then what it was given."""
+
+    def __init__(self, metadata: Metadata | None = None) -> None:
+        self.metadata = metadata
+        self._settled = asyncio.Event()
+        if metadata is not None:
+            self._settled.set()
+
+    @property
+    def pending(self) -> bool:
+        """Whether metadata may still come."""
+        return self.metadata is None
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes are held back until their piece is complete and right."""
+        return self.metadata is None or self.metadata.manifest is not None
+
+    def settle(self, metadata: Metadata) -> None:
+        """Metadata has come, or it is known that there is none."""
+        self.metadata = metadata
+        self._settled.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until settled, at most ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+        except TimeoutError:
+            pass
+
+    def expected(self, piece: int) -> bytes | None:
+        """The digest that a piece must have, or None where nobody says."""
+        manifest = self.metadata.manifest if self.metadata is not None else None
+        return None if manifest is None else manifest.piece_hash(piece)
+
+
+class MetadataFetcher:
+    """Fetches manifests by the services' rules and asks the anchors; remembers for seconds where there was none."""
+
+    def __init__(
+        self,
+        *,
+        asker: Asker,
+        anchor: Anchor,
+        admit: Callable[[str], Target | None],
+        meter: Meter,
+        clock: Clock,
+        negative_s: float,
+    ) -> None:
+        self._asker = asker
+        self._anchor = anchor
+        self._admit = admit
+        self._meter = meter
+        self._clock = clock
+        self._negative_s = negative_s
+        self._absent: OrderedDict[str, float] = OrderedDict()
+
+    def expects_manifest(self, target: Target) -> bool:
+        """Whether the service says that there is a manifest for this target."""
+        return manifest_url(target) is not None
+
+    async def fetch(self, want: Want, response: Fields, *, length_bytes: int, piece_size_bytes: int) -> Metadata:
+        """Everything that can be learnt of this content; never raises, never takes longer than 15 s."""
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                claims, manifest = await asyncio.gather(
+                    self._anchor.claims(want.target, response),
+                    self._manifest(want.target, length_bytes, piece_size_bytes),
+                )
+        except TimeoutError:
+            self._meter.manifest("timeout")
+            return NOTHING
+        if any(claim.authentic and claim.length_bytes not in (None, length_bytes) for claim in claims):
+            self._meter.manifest("contradicts")
+            return Metadata(None, Trust.SIMPLE, claims)
+        if manifest is None:
+            return Metadata(None, Trust.SIMPLE, claims)
+        try:
+            trust = judge_manifest(manifest, claims)
+        except ManifestError:
+            self._meter.manifest("contradicts")
+            return Metadata(None, Trust.SIMPLE, claims)
+        self._meter.manifest(trust.word)
+        return Metadata(manifest, trust, claims)
+
+    async def _manifest(self, content: Target, length_bytes: int, piece_size_bytes: int) -> Manifest | None:
+        url = manifest_url(content)
+        target = self._admit(url) if url is not None else None
+        if target is None or self._absent.get(target.key, 0.0) > self._clock.monotonic_s():
+            return None
+        try:
+            manifest = parse_manifest(await self._body(Want(target, Fields())), length_bytes=length_bytes)
+            if manifest.piece_size_bytes != piece_size_bytes:
+                raise ManifestError("piece size is not the node's")
+        except (ManifestError, UpstreamError) as exc:
+            self._meter.manifest("refused" if isinstance(exc, ManifestError) else "absent")
+            self._remember_absent(target.key)
+            return None
+        return manifest
+
+    async def _body(self, want: Want) -> bytes:
+        answer = await self._asker.send(want)
+        try:
+            if answer.status != 200:
+                raise UpstreamTimeout("no manifest", source=answer.source)
+            chunks, size = [], 0
+            while data := await answer.read():
+                chunks.append(data)
+                size += len(data)
+                if size > MAX_MANIFEST_BYTES:
+                    raise ManifestError("manifest is too large")
+            return b"".join(chunks)
+        finally:
+            answer.close()
+
+    def _remember_absent(self, key: str) -> None:
+        self._absent[key] = self._clock.monotonic_s() + self._negative_s
+        self._absent.move_to_end(key)
+        if len(self._absent) > _MEMORY_ENTRIES:
+            self._absent.popitem(last=False)
