@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -155,8 +155,8 @@ def _row(case: Case, server: Running, runs: Sequence[LoadResult], verdict: Verdi
         "rates": rates,
         "requests_per_s": statistics.median(run.requests_per_s for run in runs),
         "bytes_per_s": statistics.median(run.bytes_per_s for run in runs),
-        "first_byte_p50_ms": statistics.median(run.first_byte_p50_s for run in runs) * 1000,
-        "first_byte_p99_ms": statistics.median(run.first_byte_p99_s for run in runs) * 1000,
+        "first_byte_p50_ms": _median_ms(run.first_byte_p50_s for run in runs),
+        "first_byte_p99_ms": _median_ms(run.first_byte_p99_s for run in runs),
         "cpu_s_per_gb": sum(run.server_cpu_s for run in runs) / max(sum(run.body_bytes for run in runs) / 1e9, 1e-9),
         "cpu_us_per_request": sum(run.server_cpu_s for run in runs) / max(sum(run.requests for run in runs), 1) * 1e6,
         "server_share": statistics.median(run.server_share for run in runs),
@@ -170,6 +170,15 @@ def _row(case: Case, server: Running, runs: Sequence[LoadResult], verdict: Verdi
         "checked_bodies": verdict.bodies,
         "wrong_bodies": list(verdict.faults),
     }
+
+
+def _median_ms(times_s: Iterable[float | None]) -> float | None:
+    known = [time_s * 1000 for time_s in times_s if time_s is not None]
+    return statistics.median(known) if known else None
+
+
+def _shown(figure: float | None) -> str:
+    return "–" if figure is None else f"{figure:.2f}"
 
 
 def _ratios(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -201,14 +210,15 @@ def _bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
             bars.append(at_least(f"{case} vs the faster nginx", faster, 1.2 if case == "1 MiB" else 1.0))
         peer = _find(rows, case, SLICE)
         if case == "10 MiB" and peer is not None:
-            p99 = row["first_byte_p99_ms"] / max(peer["first_byte_p99_ms"], 1e-6)
+            mine, theirs = row["first_byte_p99_ms"], peer["first_byte_p99_ms"]
+            p99 = mine / theirs if mine and theirs else None
             bars.append(at_most(f"first-byte p99 at 10 MiB vs {SLICE}", p99, 1.0))
     return bars
 
 
 def _tls_bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
     row = _find(rows, "1 MiB", NODE)
-    return [] if row is None else [at_least(f"TLS 1 MiB vs {STATIC}", row["ratios"].get(STATIC), 0.6)]
+    return [at_least(f"TLS 1 MiB vs {STATIC}", None if row is None else row["ratios"].get(STATIC), 0.6)]
 
 
 def _table(rows: Sequence[dict[str, Any]], memory: dict[str, dict[str, int]], plan: HitsPlan) -> Table:
@@ -216,12 +226,12 @@ def _table(rows: Sequence[dict[str, Any]], memory: dict[str, dict[str, int]], pl
     lines = []
     for row in rows:
         rate = f"{row['rate'] / 1e3:.1f} k/s" if row["unit"] == "requests/s" else f"{row['rate'] / 1e9:.2f} GB/s"
-        ratios = [f"{row['ratios'][name]:.2f}" if name in row["ratios"] else "–" for name in (STATIC, SLICE)]
+        ratios = [_shown(row["ratios"].get(name)) for name in (STATIC, SLICE)]
         remarks = "client is the brake; " if row["client_bound"] else ""
         remarks += f"{row['errors']} errors; " if row["errors"] else ""
         remarks += f"{len(row['wrong_bodies'])} WRONG BODIES" if row["wrong_bodies"] else ""
         rss = memory[row["server"]]["rss_bytes"] / MIB
-        figures = (f"{row['first_byte_p50_ms']:.2f}", f"{row['first_byte_p99_ms']:.2f}", f"{row['cpu_s_per_gb']:.2f}")
+        figures = [_shown(row[name]) for name in ("first_byte_p50_ms", "first_byte_p99_ms", "cpu_s_per_gb")]
         lines.append(
             (row["case"], row["server"], rate, f"{row['spread']:.0%}", *ratios, *figures, f"{rss:.0f}", remarks)
         )

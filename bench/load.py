@@ -54,8 +54,9 @@ class LoadResult:
     body_bytes: int
     errors: int
     first_fault: str
-    first_byte_p50_s: float
-    first_byte_p99_s: float
+    first_byte_p50_s: float | None
+    first_byte_p99_s: float | None
+    """None where no answer began inside the run."""
     client_cpu_s: float
     server_cpu_s: float
     server_core_busy_s: float
@@ -131,8 +132,8 @@ def measure(job: LoadJob) -> LoadResult:
         body_bytes=tally.body_bytes,
         errors=tally.errors,
         first_fault=tally.first_fault,
-        first_byte_p50_s=percentile(latencies, 0.50),
-        first_byte_p99_s=percentile(latencies, 0.99),
+        first_byte_p50_s=percentile(latencies, 0.50) if latencies else None,
+        first_byte_p99_s=percentile(latencies, 0.99) if latencies else None,
         client_cpu_s=client_s,
         server_cpu_s=server_s,
         server_core_busy_s=busy_s,

@@ -16,8 +16,11 @@ import click
 
 import cacheserver
 from cacheserver import reference
+from cacheserver.bundle_cli import export_command, import_command
+from cacheserver.catalogue_cli import catalogue_group
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
+from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
 from cacheserver.settings import Flags, Settings, load_settings
 
@@ -106,6 +109,12 @@ def reference_command(write: bool, root: str) -> int:
             file.write(text)
         click.echo(f"wrote {relative}")
     return 0
+
+
+cli.add_command(catalogue_group)
+cli.add_command(fetch_command)
+cli.add_command(export_command)
+cli.add_command(import_command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

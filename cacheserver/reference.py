@@ -229,20 +229,31 @@ def _commands_part(commands: click.Group) -> Iterator[str]:
         "2 a wrong setting or flag. Errors are one line on stderr."
     )
     yield ""
-    for name, command in sorted(commands.commands.items()):
+    context = click.Context(commands)
+    for name, command in _all_commands(commands):
         arguments = [param for param in command.params if isinstance(param, click.Argument)]
-        usage = "".join(f" [{(param.name or '').upper()}]" for param in arguments)
+        usage = "".join(f" {param.make_metavar(context)}" for param in arguments)
         yield f"### cacheserver {name}{usage}"
         yield ""
-        yield (command.help or "").strip()
+        yield inspect.cleandoc(command.help or "")
         yield ""
+        if not any(isinstance(param, click.Option) for param in command.params):
+            continue
         yield "| flag | value | meaning |"
         yield "|---|---|---|"
         for param in command.params:
             if isinstance(param, click.Option):
-                value = "" if param.is_flag else f"`{param.metavar}`"
-                yield f"| `{', '.join(param.opts)}` | {value} | {_cell(param.help or '')} |"
+                value = "" if param.is_flag else _cell(f"`{param.metavar}`")
+                yield f"| `{'`, `'.join(param.opts)}` | {value} | {_cell(param.help or '')} |"
         yield ""
+
+
+def _all_commands(commands: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its full name; the members of a group follow the group."""
+    for name, command in sorted(commands.commands.items()):
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from _all_commands(command, f"{prefix}{name} ")
 
 
 def _metrics_part() -> Iterator[str]:

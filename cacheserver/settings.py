@@ -25,6 +25,7 @@ from cacheserver.settings_file import Problem, read_toml, schema_problem
 from cacheserver.settings_rules import DEFAULT_MAX_SIZE, problems
 from cacheserver.shipped import load_shipped_services
 from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.trust.options import TrustOptions
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.web.options import AdminOptions, ServerOptions
 
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreOptions = msgspec.field(default_factory=StoreOptions)
     fill: FillOptions = msgspec.field(default_factory=FillOptions)
     upstream: UpstreamOptions = msgspec.field(default_factory=UpstreamOptions)
+    trust: TrustOptions = msgspec.field(default_factory=TrustOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
@@ -93,8 +95,8 @@ class _Source:
 def load_settings(path: str | None, flags: Flags) -> Settings:
     """Settings of the file at ``path`` (None: all defaults) with ``flags`` over them, all rules checked.
 
-    The result has at least one volume. Relative volume paths of the file are taken from the file's directory, those
-    of a flag from the working directory. Raises ConfigError with ``where`` and ``key``.
+    The result has at least one volume. Relative paths of volumes and catalogues in the file are taken from the
+    file's directory, those of a flag from the working directory. Raises ConfigError with ``where`` and ``key``.
     """
     source = _Source(path=path or "")
     settings = Settings() if path is None else _from_file(path, source)
@@ -116,7 +118,12 @@ def _from_file(path: str, source: _Source) -> Settings:
         msgspec.structs.replace(volume, path=os.path.join(base, os.path.expanduser(volume.path)))
         for volume in settings.store.volumes
     )
-    return msgspec.structs.replace(settings, store=msgspec.structs.replace(settings.store, volumes=volumes))
+    catalogues = tuple(os.path.join(base, os.path.expanduser(name)) for name in settings.trust.catalogues)
+    return msgspec.structs.replace(
+        settings,
+        store=msgspec.structs.replace(settings.store, volumes=volumes),
+        trust=msgspec.structs.replace(settings.trust, catalogues=catalogues),
+    )
 
 
 # -- the command line -------------------------------------------------------------------------------------------

@@ -1,19 +1,24 @@
 """Rules that a type cannot say: sizes, addresses, and how settings must fit together.
 
 Owns: one generator of problems, the first of which refuses the configuration. Reads nothing but the settings, except
-that a file named in them must exist.
+that a CA file named in them must exist.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from cacheserver.core.errors import CatalogueError
 from cacheserver.core.toml_lines import Path
 from cacheserver.core.units import format_size, is_ip, is_loopback, parse_listen, parse_size
 from cacheserver.settings_file import Problem
 from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.trust.https_json import check_base_url
+from cacheserver.trust.options import TrustOptions
+from cacheserver.trust.signing import parse_public_key
 from cacheserver.web.options import AdminOptions, ServerOptions
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
+_REQUEST_PATH: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII, no fragment
 MIN_TOKEN_LENGTH: Final = 16
 DEFAULT_MAX_SIZE: Final[str] = VolumeOptions(path="/").max_size
 
@@ -36,6 +42,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield from _connect_to(host, address)
     if settings.upstream.ca_file and not os.path.isfile(settings.upstream.ca_file):
         yield Problem(("upstream", "ca_file"), f"no such file: {settings.upstream.ca_file}")
+    yield from _trust(settings.trust)
     for name, table in settings.services.items():
         yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
     yield from _no_wildcard(("allow",), list(settings.allow))
@@ -122,6 +129,37 @@ def _connect_to(host: str, address: str) -> Iterator[Problem]:
         return
     if not is_ip(target) or target_port == 0:
         yield Problem(path, f"{address} is not an IP address with a port")
+
+
+def _trust(trust: TrustOptions) -> Iterator[Problem]:
+    if trust.catalogues and not trust.catalogue_keys:
+        yield Problem(("trust", "catalogues"), "needs trust.catalogue_keys, the keys that may sign them")
+    for position, text in enumerate(trust.catalogue_keys):
+        try:
+            parse_public_key(text)
+        except CatalogueError as exc:
+            yield Problem(("trust", "catalogue_keys", position), str(exc))
+    if trust.ca_file and not os.path.isfile(trust.ca_file):
+        yield Problem(("trust", "ca_file"), f"no such file: {trust.ca_file}")
+    for name in ("content_policy_url", "edge_cdp_url"):
+        try:
+            check_base_url(getattr(trust, name))
+        except ValueError as exc:
+            yield Problem(("trust", name), str(exc))
+    yield from _trust_template("content_policy_path", trust.content_policy_path, "{url}")
+    yield from _trust_template("edge_cdp_path", trust.edge_cdp_path, "{product}", "{version}")
+    try:
+        missing = {"product", "version"} - re.compile(trust.edge_cdp_pattern).groupindex.keys()
+    except re.error as exc:
+        yield Problem(("trust", "edge_cdp_pattern"), f"is not a regular expression: {exc}")
+        return
+    yield from (Problem(("trust", "edge_cdp_pattern"), f"has no group {name}") for name in sorted(missing))
+
+
+def _trust_template(name: str, text: str, *needed: str) -> Iterator[Problem]:
+    if not _REQUEST_PATH.fullmatch(text):
+        yield Problem(("trust", name), "is not a path and query that begins with /")
+    yield from (Problem(("trust", name), f"does not hold {part}") for part in needed if part not in text)
 
 
 def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:

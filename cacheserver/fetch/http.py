@@ -75,7 +75,7 @@ class Answer:
                 return await self._response.content.readany()
         except TimeoutError as exc:
             raise UpstreamTimeout("went silent inside the body", source=self.source) from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # a closed reader raises plain RuntimeError
             raise TruncatedBody("broke off inside the body", source=self.source) from exc
 
     async def read_all(self, limit_bytes: int) -> bytes:

@@ -44,6 +44,7 @@ class SimpleNote(msgspec.Struct, frozen=True, tag="simple", forbid_unknown_field
 
 
 Note = PiecesNote | SimpleNote
+_NOTES: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Note)
 
 
 class WholeDigests(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class PartFile:
         """What an earlier run left; None when there is nothing usable."""
         try:
             with open(self._note_path, "rb") as file:
-                return msgspec.json.decode(file.read(1 << 24), type=Note)  # type: ignore[arg-type]
+                return _NOTES.decode(file.read(1 << 24))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 

@@ -39,7 +39,7 @@ class SourceHealth:
     def fault(self, reason: str, *, started_s: float, now_s: float) -> None:
         """Note a fault of a request begun at ``started_s``; requests that failed together count as one."""
         self.last_fault = reason
-        if started_s <= self.last_fault_s:
+        if started_s <= self.last_fault_s or self.banned is not None:
             return
         self.faults += 1
         self.last_fault_s = now_s
@@ -152,7 +152,7 @@ class PieceWorkflow:
         """The piece's digest did not match: one line that says what follows."""
         health = self._ended(ask)
         health.strikes += 1
-        if health.strikes >= STRIKES_TO_BAN:
+        if health.strikes >= STRIKES_TO_BAN and health.banned is None:
             health.banned = f"{health.strikes} bad pieces"
         self._again(ask)
         fate = "banned" if health.banned else f"strike {health.strikes} of {STRIKES_TO_BAN}"

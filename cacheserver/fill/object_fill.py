@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from cacheserver.core.errors import BadPiece, CacheserverError, GenerationChanged, UpstreamTimeout
+from cacheserver.core.errors import BadPiece, CacheserverError, GenerationChanged, StoreError, UpstreamTimeout
 from cacheserver.core.manifest import Manifest
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window, plan_spans
@@ -88,7 +88,8 @@ class ObjectFill:
         """A reader is done; one that was served may come back for what follows."""
         self._readers.discard(reader)
         window = reader.window()
-        if served and window.first < window.stop and self._options.linger_s:
+        if served and self._options.linger_s and not self.obj.pieces.complete:
+            # An empty window fetches nothing, but keeps in mind where this client stopped.
             self._expected.append(window)
             asyncio.get_running_loop().call_later(self._options.linger_s, self._give_up_on, window)
         self._rest()
@@ -185,6 +186,8 @@ class ObjectFill:
             elif error is None:
                 self.plan()
                 await self._check_whole()
+        except StoreError:
+            _log.warning("what is stored could not be read again")
         finally:
             self._rest()
 
@@ -257,6 +260,7 @@ class ObjectFill:
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
                 self._store.drop_piece(self.obj, piece)
+                self.progress.reject(piece, seen=True)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
 
     async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
@@ -286,14 +290,19 @@ class ObjectFill:
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
+    def note_collapse(self) -> None:
+        """A reader waits for what another one's request fetches."""
+        self._meter.collapsed()
+
     async def check(self, piece: int) -> None:
         """Have a stored piece checked before its first delivery (I1)."""
         await self._store.check(self.obj, (piece,))
 
-    async def wait(self, piece: int) -> None:
-        """Plan, then wait until something happened to ``piece``; UpstreamTimeout when nothing does for too long."""
-        if piece in self.progress.claims:
-            self._meter.collapsed()
+    async def wait(self, piece: int, since_s: float) -> None:
+        """Plan, then wait until something happens to ``piece``; ``since_s`` is when its reader began to wait.
+
+        UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``.
+        """
         self.plan()
         if self.obj.obsolete or not self._flights:
             error = GenerationChanged("the object cannot be completed")
@@ -301,19 +310,15 @@ class ObjectFill:
             raise error
         if self.obj.pieces.state(piece) != ABSENT:
             return
-        held_s = self._options.hold_timeout_s if self.progress.holding else self._options.first_byte_s
+        held = self.progress.holds(piece)
+        patience_s = self._options.hold_timeout_s if held else self._options.first_byte_s
         try:
-            async with asyncio.timeout(held_s):
+            async with asyncio.timeout_at(since_s + patience_s):
                 await self.progress.wait(piece)
-                return
-        except TimeoutError:
-            self.progress.expose(piece)
-        try:
-            async with asyncio.timeout(self._options.first_byte_s - held_s):
-                if not self.progress.has_bytes(piece):
-                    await self.progress.wait(piece)
         except TimeoutError as exc:
-            raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
+            if not held:
+                raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
+            self.progress.expose(piece)
 
 
 class Reader:
@@ -325,6 +330,7 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
+        self._collapsed = False
         self._tasted: tuple[int, int] | None = None
         """Piece and epoch of bytes that were served before their piece was complete."""
 
@@ -340,6 +346,8 @@ class Reader:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
         fill = self._fill
         self._offset = offset
+        since_s = asyncio.get_running_loop().time()
+        failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
         while True:
             self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
@@ -351,11 +359,18 @@ class Reader:
             if fill.obj.pieces.state(piece) == STORED:
                 await fill.check(piece)
                 continue
+            fill.progress.raise_failure(piece, since=failures)
+            self._note_collapse(piece)
             self._waiting = True
             try:
-                await fill.wait(piece)
+                await fill.wait(piece, since_s)
             finally:
                 self._waiting = False
+
+    def _note_collapse(self, piece: int) -> None:
+        if not self._collapsed and piece in self._fill.progress.claims:
+            self._collapsed = True
+            self._fill.note_collapse()
 
     def _taste(self, reached: int) -> None:
         piece = self._fill.obj.pieces.piece_at(reached - 1)

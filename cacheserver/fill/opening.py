@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.answer import AcceptedAnswer, Asked, combinable
-from cacheserver.core.errors import OriginStatus, StoreError, UpstreamError, UpstreamTimeout
+from cacheserver.core.errors import StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import received_age_s
 from cacheserver.core.http_date import format_http_date
@@ -31,6 +31,7 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _BODY_LIMIT_BYTES = 1 << 18
+_PASSING_FAULTS = (502, 503, 504)
 _OF_THE_REQUEST = ("authorization", "request-no-store")
 """Reasons that say nothing of the next client's request."""
 
@@ -96,12 +97,15 @@ class Opener:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
         asked = self._first_span(demand)
         for attempt in range(self._options.tries):
+            last = attempt + 1 == self._options.tries
             try:
-                return await self._open(want, asked, start)
+                outcome = await self._open(want, asked, start)
+                if last or not isinstance(outcome, Answered) or outcome.status not in _PASSING_FAULTS:
+                    return outcome
             except UpstreamError as exc:
-                if not exc.retryable or attempt + 1 == self._options.tries:
+                if not exc.retryable or last:
                     raise
-                await asyncio.sleep(self._options.backoff_s * 2**attempt)
+            await asyncio.sleep(self._options.backoff_s * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
     def _first_span(self, demand: tuple[int, int | None] | None) -> Asked:
@@ -125,14 +129,19 @@ class Opener:
         return await self.take(want, opened, asked, start)
 
     async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
-        """Read what the origin says instead of the representation; OriginStatus for a passing fault."""
+        """Read what the origin says instead of the representation; an answer that is too long is for one client."""
         body = await _bounded_body(answer, asked)
-        if answer.status in (502, 503, 504) and not isinstance(body, Relayed):
-            raise OriginStatus(answer.status, source=answer.source)
         return body if isinstance(body, Relayed) else Answered(answer.status, answer.fields, body)
 
     async def take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""
+        try:
+            return await self._take(want, opened, asked, start)
+        except BaseException:
+            opened.answer.close()
+            raise
+
+    async def _take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
         answer, accepted = opened.answer, opened.accepted
         verdict = storability(
             method="GET",

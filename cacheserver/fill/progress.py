@@ -24,6 +24,7 @@ class Progress:
         self._arrived: dict[int, int] = {}
         self._exposed: set[int] = set()
         self._epochs: dict[int, int] = {}
+        self._failed: dict[int, tuple[int, CacheserverError]] = {}
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
 
     def claim(self, first: int, stop: int, owner: object) -> None:
@@ -45,9 +46,9 @@ class Progress:
         """How often bytes of this piece were shown to readers and then found bad; they must not be mixed."""
         return self._epochs.get(piece, 0)
 
-    def has_bytes(self, piece: int) -> bool:
-        """Whether any byte of this claimed piece has arrived."""
-        return piece in self._arrived
+    def holds(self, piece: int) -> bool:
+        """Whether bytes of this piece are held back."""
+        return self.holding and piece not in self._exposed
 
     def expose(self, piece: int) -> None:
         """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
@@ -61,9 +62,9 @@ class Progress:
         for piece in list(self._arrived):
             self._wake(piece, None)
 
-    def reject(self, piece: int) -> None:
-        """A complete piece was bad: forget its bytes; whoever has seen some of them is cut at the next look."""
-        if not self.holding or piece in self._exposed:
+    def reject(self, piece: int, *, seen: bool = False) -> None:
+        """A complete piece was bad: forget its bytes; whoever has ``seen`` some of them is cut at the next look."""
+        if seen or not self.holding or piece in self._exposed:
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)
@@ -77,12 +78,27 @@ class Progress:
 
     def done(self, piece: int) -> None:
         """A claimed piece is PRESENT now; wakes its waiters."""
+        self._failed.pop(piece, None)
         self._end(piece, None)
 
     def release(self, owner: object, error: CacheserverError | None) -> None:
         """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again."""
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
+            if error is not None:
+                self._failed[piece] = (self.failures(piece) + 1, error)
             self._end(piece, error)
+
+    def failures(self, piece: int) -> int:
+        """How many flights have failed at this piece."""
+        return self._failed[piece][0] if piece in self._failed else 0
+
+    def raise_failure(self, piece: int, *, since: int) -> None:
+        """Raise the last error of a piece at which flights have failed more than ``since`` times.
+
+        A reader that was busy when its flight failed hears of it here, instead of starting the next one for ever.
+        """
+        if self.failures(piece) > since:
+            raise self._failed[piece][1]
 
     def fail_all(self, error: CacheserverError) -> None:
         """Tell every waiter that the object is no more."""

@@ -149,14 +149,14 @@ class Catalogue:
         await self._writer.flush()
 
     def close(self) -> None:
-        """Write what is queued in one last try and close the database; again is nothing. Blocking.
+        """Write what is queued in one last try and close the database. Blocking.
 
-        Call it in the thread that reads. Failures show in ``write_errors``.
+        Failures show in ``write_errors``. Again, in another thread, it only gives that thread's connection back: call
+        it in the one that reads as well.
         """
         self._writer.close()
-        if not self._closed:
-            self._closed = True
-            self._cache.close()
+        self._closed = True
+        self._cache.close()
 
     # -- sums and walks -------------------------------------------------------------------------------------------
 

@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from cacheserver.core.errors import CorruptObject, DiskError, PieceMismatch, StoreError, StoreFull, VolumeOffline
-from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.core.errors import CorruptObject, DiskError, StoreError, StoreFull, VolumeOffline
+from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.representation import Representation
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.checking import Checker
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.object_file import ObjectFile
@@ -47,15 +48,14 @@ class Store:
         """Called in the loop when an object stops being findable, or loses an extent."""
         self._extent_bytes = extent_bytes
         self._open_limit = open_objects
-        self._meter = meter
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
         self._finding: dict[str, asyncio.Future[StoredObject | VaryMarker | None]] = {}
-        self._checking: dict[tuple[int, int], asyncio.Future[None]] = {}
         self._forgetting: set[str] = set()
         self._creating: set[str] = set()
         self._dirty: set[StoredObject] = set()
         self._row_timer: asyncio.TimerHandle | None = None
         self._reclaimer = Reclaimer(self, meter=meter)
+        self._checker = Checker(self, meter=meter)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -252,26 +252,7 @@ class Store:
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""
-        for piece in pieces:
-            flight = self._checking.get((id(obj), piece))
-            if flight is None:
-                flight = asyncio.ensure_future(self._check_one(obj, piece))
-                self._checking[(id(obj), piece)] = flight
-            await asyncio.shield(flight)
-
-    async def _check_one(self, obj: StoredObject, piece: int) -> None:
-        obj.hold()
-        try:
-            await self.run(obj.volume, obj.file.check_piece, piece)
-        except (PieceMismatch, DiskError) as exc:
-            self._meter.verified("at_rest", "bad" if isinstance(exc, PieceMismatch) else "unreadable")
-            self.drop_piece(obj, piece)
-        else:
-            self._meter.verified("at_rest", "ok")
-            obj.pieces.mark(piece, PRESENT)
-        finally:
-            obj.release()
-            del self._checking[(id(obj), piece)]
+        await self._checker.check(obj, pieces)
 
     async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
         """The recorded SHA-256 of a piece, or None."""
@@ -397,6 +378,7 @@ class Store:
         for volume in self.volumes:
             await volume.save_recency(self.executor)
             await loop.run_in_executor(self.executor, partial(volume.close, clean=clean))
+            volume.catalogue.close()
         for found in self._open.values():
             if isinstance(found, StoredObject):
                 found.file.close()

@@ -67,9 +67,16 @@ class Answer:
         except TimeoutError as exc:
             raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise TruncatedBody("source broke off inside the body", source=self.source) from exc
+            data = self._left_over()
+            if not data:
+                raise TruncatedBody("source broke off inside the body", source=self.source) from exc
         self._check_rate(len(data))
         return data
+
+    def _left_over(self) -> bytes:
+        """Bytes that came before the body broke off: aiohttp's reader raises without giving them out."""
+        content = self._response.content
+        return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
 
     def _check_rate(self, got_bytes: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -124,11 +131,11 @@ class UpstreamClient:
             location = answer.fields.first("Location")
             target = self._redirect(request, location) if location else None
             if target is None:
-                self._meter.upstream_request(request.service.name, "redirect_refused")
+                self._meter.upstream_request(request.service.name, OriginStatus.code)
                 return answer
             answer.close()
             request = target
-        self._meter.upstream_request(request.service.name, "redirect_refused")
+        self._meter.upstream_request(request.service.name, OriginStatus.code)
         raise OriginStatus(508, source=request.source, message="too many redirects")
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
@@ -200,4 +207,4 @@ def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, p
 def _result(status: int) -> str:
     if status in (200, 206):
         return "ok"
-    return "not_modified" if status == 304 else f"status_{status // 100}xx"
+    return "not_modified" if status == 304 else OriginStatus.code

@@ -245,4 +245,5 @@ class Listener:
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left."""
+        self._server.pre_shutdown()
         await self._server.shutdown(timeout_s)

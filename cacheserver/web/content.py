@@ -33,7 +33,7 @@ from cacheserver.core.errors import (
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import Freshness, assess, current_age_s
 from cacheserver.core.http_date import format_http_date
-from cacheserver.core.ranges import first_demand
+from cacheserver.core.ranges import RangeField, RangeSpecs, first_demand
 from cacheserver.core.via import passed_here, via_token
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator, speaks_for_all
@@ -55,6 +55,12 @@ from cacheserver.web.wire import ClientGone
 
 _log = logging.getLogger(__name__)
 _LOOKUPS = 4
+
+
+def _opening_demand(field: RangeField) -> tuple[int, int | None] | None:
+    """What to open a cold object with: of several ranges any may lie beyond its end, so that its beginning is asked."""
+    several = isinstance(field, RangeSpecs) and len(field.specs) > 1
+    return (0, 1) if several else first_demand(field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +231,7 @@ class ContentHandler:
             raise Draining("the node is going down")
         exchange.outcome = Outcome.MISS.value
         field = asked_range(want.fields, None, method=exchange.method)
-        outcome, first = await self._coordinator.open(want, first_demand(field))
+        outcome, first = await self._coordinator.open(want, _opening_demand(field))
         if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
             await self._pass(want, exchange, channel)
         elif isinstance(outcome, Answered):

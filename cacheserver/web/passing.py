@@ -31,6 +31,7 @@ from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.refusals import relays_status
 
+_REDIRECTS = (300, 301, 302, 303, 307, 308)
 _CONDITIONS = ("If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
@@ -78,7 +79,7 @@ class Passing:
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(head)
                 return
-            if head.length_bytes is None and want.target.form is Form.CACHE_HOST:
+            if head.length_bytes is None and _needs_length(want, answer.status):
                 prefix = await self._spooled(answer, prefix)
                 head, body = _framed(answer, want, method, head.lines, len(prefix))
             await channel.start(head)
@@ -98,8 +99,8 @@ class Passing:
         await channel.finish()
 
     def _refuse_status(self, status: int, want: Want, options: ServerOptions, source: str) -> None:
-        if status in (301, 302, 303, 307, 308) and want.target.form is Form.CACHE_HOST:
-            raise OriginStatus(status, source=source, message=f"origin answered {status} to a host that is not allowed")
+        if want.target.form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS):
+            raise OriginStatus(status, source=source)
         relayed = relays_status(
             status,
             want.target.form,
@@ -137,12 +138,11 @@ class Passing:
 
 def _own_fields(want: Want, method: str) -> tuple[tuple[str, str], ...]:
     """Range and conditions of the client: its own lines for own services, a rebuilt Range for shipped ones (I10)."""
-    if method != "GET":
-        return ()
-    line = want.fields.last("Range")
+    line = want.fields.last("Range") if method == "GET" else None
     if want.target.service.forwards_everything:
         ranged = () if line is None else (("Range", line),)
-        return (*ranged, *((name, value) for name in _CONDITIONS if (value := want.fields.value(name)) is not None))
+        names = _CONDITIONS if line is not None else _CONDITIONS[1:]
+        return (*ranged, *((name, value) for name in names if (value := want.fields.value(name)) is not None))
     field = parse_range(line)
     if isinstance(field, RangeSpecs) and len(field.specs) == 1 and isinstance(field.specs[0], IntSpec):
         spec = field.specs[0]
@@ -170,6 +170,12 @@ def _framed(
             ranged = (*lines, ("Content-Range", format_content_range(start, stop, length)))
             return Head(206, ranged, stop - start), _Body(start, stop - start)
     return Head(answer.status, lines, length), _Body(0, length)
+
+
+def _needs_length(want: Want, status: int) -> bool:
+    """Whether a body without a length has to be collected: for caches' clients always, for others to cut a range."""
+    ranged = "Range" in want.fields and "If-Range" not in want.fields
+    return want.target.form is Form.CACHE_HOST or (status == 200 and ranged)
 
 
 def _length(fields: Fields) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,7 +68,7 @@ def test_missing_runs_are_the_absent_unclaimed_pieces_in_maximal_runs(
     runs = list(pieces.missing_runs(first, stop, claimed))
     wanted = [p for p in range(first, min(stop, len(pieces))) if pieces.state(p) == ABSENT and p not in claimed]
     assert [piece for begin, end in runs for piece in range(begin, end)] == wanted
-    assert all(end < begin for (_, end), (begin, _) in zip(runs, runs[1:], strict=False)), "runs that touch are one"
+    assert all(end < begin for (_, end), (begin, _) in pairwise(runs)), "runs that touch are one"
 
 
 @given(piece_maps(), st.integers(0, 14), st.integers(0, 16), st.sampled_from([ABSENT, STORED, PRESENT]))

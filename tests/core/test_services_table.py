@@ -43,6 +43,7 @@ def test_every_field_of_a_service_can_be_set() -> None:
         manifests=[{"path": "/f/*", "url": "{base}.phf"}],
         require="anchored",
         sources=["http://mirror.example/base/", "cachehost+http://10.0.0.5:8080"],
+        digest_in_name=True,
         allow_addresses=["10.0.0.0/8", "::1"],
     )
     assert service == Service(
@@ -65,6 +66,7 @@ def test_every_field_of_a_service_can_be_set() -> None:
         manifests=(ManifestRule("/f/*", "{base}.phf"),),
         require="anchored",
         sources=("http://mirror.example/base/", "cachehost+http://10.0.0.5:8080"),
+        digest_in_name=True,
         allow_addresses=("10.0.0.0/8", "::1/128"),
         own=True,
     )

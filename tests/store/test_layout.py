@@ -24,9 +24,7 @@ TEXT = st.text(st.characters(codec="latin-1"), max_size=20)
 
 def damaged(data: bytes) -> list[bytes]:
     """``data`` with one byte changed, each byte in two ways."""
-    return [
-        data[:at] + bytes((data[at] ^ mask,)) + data[at + 1 :] for at in range(len(data)) for mask in (0x01, 0xFF)
-    ]
+    return [data[:at] + bytes((data[at] ^ mask,)) + data[at + 1 :] for at in range(len(data)) for mask in (0x01, 0xFF)]
 
 
 def decoded_prologue(data: bytes) -> fmt.Layout:
@@ -87,9 +85,7 @@ def test_every_damaged_byte_of_a_tail_is_noticed_or_points_elsewhere() -> None:
             continue
         assert offset != LAYOUT.footer_offset
         with pytest.raises(CorruptObject):
-            fmt.decode_prologue(
-                fmt.encode_prologue(LAYOUT), footer_offset=offset, file_bytes=LAYOUT.file_bytes
-            )
+            fmt.decode_prologue(fmt.encode_prologue(LAYOUT), footer_offset=offset, file_bytes=LAYOUT.file_bytes)
 
 
 def test_a_damaged_record_is_absent_and_never_another_digest() -> None:

@@ -232,8 +232,8 @@ def test_a_failed_creation_leaves_no_file_behind(path: Path, monkeypatch: pytest
     def full(_fd: int, _data: object, _offset: int) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    with monkeypatch.context() as patched, pytest.raises(DiskError) as caught:
-        patched.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskError) as caught:
         ObjectFile.create(str(path), REP)
     assert caught.value.errno == errno.ENOSPC
     assert list(path.parent.iterdir()) == []

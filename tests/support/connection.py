@@ -59,8 +59,8 @@ class Connection:
 
     async def _close(self) -> None:
         """FIN, then wait for the peer's own, so that what was sent is not lost to a reset."""
-        self._writer.write_eof()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, OSError):
+            self._writer.write_eof()
             async with asyncio.timeout(1.0):
                 while await self._reader.read(_CHUNK_BYTES):
                     pass

@@ -83,6 +83,11 @@ class Node:
         assert self._process is not None, "the node is not running"
         return self._process
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a process was started and not yet waited for."""
+        return self._process is not None
+
     async def start(self) -> None:
         """Start the process and wait until it listens."""
         command = [sys.executable, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
@@ -93,13 +98,15 @@ class Node:
         self._reader = asyncio.create_task(self._read_log(self._process))
         listening = await self.wait_log(lambda line: line.get("event") in ("listening", "ended"), since=mark)
         if listening["event"] == "ended":
+            await self.ended()
             raise NodeFailed(f"the node ended at once: {self.log[mark:]} {self.stray}")
         self.content = _address(listening["content"])
         self.admin = _address(listening["admin"])
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
         return await self.ended()
 
     async def kill(self) -> None:
@@ -223,10 +230,10 @@ async def running_node(
     try:
         yield node
     finally:
-        code = await node.stop() if node._process is not None else 0
+        code = await node.stop() if node.is_running else 0
     node.check_log()
     if code != 0:
-        raise NodeFailed(f"exit code {code} after SIGTERM")
+        raise NodeFailed(f"exit code {code}")
 
 
 def _address(listed: object) -> Address:
@@ -240,6 +247,8 @@ def _address(listed: object) -> Address:
 def _is_fault(line: LogLine) -> bool:
     logger = str(line.get("logger", ""))
     if logger == "py.warnings" or logger.partition(".")[0] in _LIBRARIES:
+        return True
+    if "internal" in (line.get("outcome"), line.get("reason")):
         return True
     return line.get("event") in _FAULT_EVENTS or "Traceback" in str(line)
 

@@ -149,7 +149,7 @@ async def found(store: Store, rep: Representation) -> StoredObject:
 def bytes_on_disk(path: Path) -> int:
     """Footers and recorded pieces of every object file of a volume."""
     total = 0
-    for name in (path / "objects").glob("??/*"):
+    for name in (path / "objects").glob(f"??/{'?' * 32}"):
         file = ObjectFile.open(str(name))
         assert file is not None
         total += file.layout.footer_bytes + sum(

@@ -1,0 +1,226 @@
+"""From a bundle into a stopped node's volumes.
+
+Owns: the order of steps. Every piece of an object is hashed on its way into a file that no node would find; only when
+all of them were right, written and synced does the file take its name, then its row. So a fault at any moment leaves
+whole objects and nothing else; what a killed import left over is removed at the node's next start. Blocking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from cacheserver.bundle.reader import BundleReader, Damaged, Found
+from cacheserver.bundle.volumes import open_object
+from cacheserver.core.bundle_header import primary_key, shown_name
+from cacheserver.core.errors import BundleError, CorruptObject, StoreError, StoreFull
+from cacheserver.core.keys import object_id
+from cacheserver.core.representation import Representation
+from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.layout import GENERATION_BYTES, layout_for
+from cacheserver.store.ledger import Reservation
+from cacheserver.store.object_file import ObjectFile, disk_errors
+from cacheserver.store.placement import preferred_order
+from cacheserver.store.rebuilt_manifest import recorded_digests
+from cacheserver.store.store import MARKER_BYTES
+from cacheserver.store.volume import Volume
+
+Tell = Callable[[str], None]
+
+
+class Fate(Enum):
+    """What became of one object."""
+
+    IMPORTED = "imported"
+    UNCHANGED = "already there"
+    KEPT = "kept"
+    """Another generation is here, complete, and was not to be replaced."""
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did."""
+
+    imported: int = 0
+    body_bytes: int = 0
+    unchanged: int = 0
+    kept: int = 0
+    damaged: int = 0
+    stopped: str | None = None
+    """Why the import ended early; None when it did not."""
+
+
+class Importer:
+    """Takes the objects of one bundle into some volumes."""
+
+    def __init__(self, *, volumes: Sequence[Volume], reader: BundleReader, replace: bool, tell: Tell) -> None:
+        self._volumes = volumes
+        self._reader = reader
+        self._replace = replace
+        self._tell = tell
+        self.report = ImportReport()
+
+    def run(self) -> ImportReport:
+        """Import everything that is sound; one line is told for each object that is not."""
+        if self._reader.contents_fault is not None:
+            self._tell(f"table of contents: {self._reader.contents_fault}; what can be found is checked one by one")
+            self.report.damaged += 1
+        for found in self._reader.objects():
+            if isinstance(found, Damaged):
+                self._damaged(f"object {found.number} {found.name}".rstrip(), found.reason)
+                continue
+            name = shown_name(found.bundled.representation)
+            try:
+                self._count(found, self._take(found))
+            except (BundleError, CorruptObject) as exc:
+                self._damaged(f"object {found.number} {name}", str(exc))
+            except StoreError as exc:
+                self.report.stopped = f"{name}: {exc}"
+                break
+        return self.report
+
+    def _damaged(self, name: str, reason: str) -> None:
+        self._tell(f"{name}: not imported: {reason}")
+        self.report.damaged += 1
+
+    def _count(self, found: Found, fate: Fate) -> None:
+        representation = found.bundled.representation
+        if fate is Fate.IMPORTED:
+            self.report.imported += 1
+            self.report.body_bytes += representation.length_bytes
+        elif fate is Fate.UNCHANGED:
+            self.report.unchanged += 1
+        else:
+            self.report.kept += 1
+            self._tell(f"{shown_name(representation)}: kept as it is: another generation is here; see --replace")
+
+    def _take(self, found: Found) -> Fate:
+        """Import one object. Raises BundleError for the bundle's faults, StoreError for the volume's."""
+        representation = found.bundled.believed(signed=self._reader.signed)
+        for volume in self._volumes:
+            fate = self._standing(volume, representation, found.bundled.digests)
+            if fate is not None:
+                return fate
+        volume, reservation = self._room(representation)
+        with reservation:
+            file = self._staged(volume, found, representation)
+            try:
+                self._publish(volume, file)
+                reservation.commit(reservation.remaining_bytes)
+            except BaseException:
+                # The file may have its name and no row: the node's next start has to look.
+                volume.reconciled = False
+                with contextlib.suppress(StoreError):
+                    file.unlink_if_current()
+                raise
+            finally:
+                file.close()
+        for other in self._volumes:
+            if other is not volume:
+                _remove(other, representation.object_id)
+        self._mark_variants(volume, representation)
+        return Fate.IMPORTED
+
+    def _standing(self, volume: Volume, representation: Representation, digests: bytes) -> Fate | None:
+        """What an object that is here already decides; None: nothing, it may be written over."""
+        file = open_object(volume, representation.object_id)
+        if file is None:
+            return None
+        try:
+            if not file.pieces.complete:
+                return None
+            here = file.representation
+            same = (here.length_bytes, here.piece_size_bytes) == (
+                representation.length_bytes,
+                representation.piece_size_bytes,
+            ) and recorded_digests(file) == digests
+            if same:
+                return Fate.UNCHANGED if here.trust >= representation.trust else None
+            return None if self._replace else Fate.KEPT
+        finally:
+            file.close()
+
+    def _room(self, representation: Representation) -> tuple[Volume, Reservation]:
+        """A volume with room for the object; nothing is evicted for it. Raises StoreFull."""
+        layout = layout_for(representation, bytes(GENERATION_BYTES))
+        needed = layout.footer_bytes + representation.length_bytes
+        missing = 0
+        for volume in preferred_order(self._volumes, representation.object_id):
+            try:
+                return volume, volume.ledger.reserve(needed)
+            except StoreFull as exc:
+                missing = exc.missing_bytes
+        raise StoreFull(f"no volume has room for it: {missing} bytes are missing", missing_bytes=missing)
+
+    def _staged(self, volume: Volume, found: Found, representation: Representation) -> ObjectFile:
+        """A complete, synced file under a name that is no object's; nothing is left of it after a fault."""
+        file = ObjectFile.create(f"{volume.path_of(representation.object_id)}.import", representation)
+        try:
+            for piece in range(len(file.pieces)):
+                data = self._reader.piece(found, piece)
+                digest = hashlib.sha256(data).digest()
+                if digest != found.bundled.digest(piece):
+                    raise BundleError(f"piece {piece} does not match its digest")
+                file.write_at(piece * representation.piece_size_bytes, data)
+                file.record_piece(piece, digest)
+            file.sync()
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                file.unlink_if_current()
+            file.close()
+            raise
+        return file
+
+    def _publish(self, volume: Volume, file: ObjectFile) -> None:
+        """Give the file its name and its row; the bytes of an older one go back to the ledger."""
+        representation = file.representation
+        path = volume.path_of(representation.object_id)
+        charged = file.layout.footer_bytes + representation.length_bytes
+        old = _row(volume, representation.object_id)
+        with disk_errors("name the object"):
+            os.rename(file.path, path)
+            directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        if old is not None:
+            volume.ledger.give_back(min(old.stored_bytes, volume.ledger.stored_bytes))
+        record = CatalogueRecord(
+            length_bytes=representation.length_bytes,
+            stored_bytes=charged,
+            complete=True,
+            service=representation.service,
+        )
+        volume.catalogue.put(representation.object_id, record)
+
+    def _mark_variants(self, volume: Volume, representation: Representation) -> None:
+        """Note at the primary key by which request fields the variants are selected (RFC 9111 §4.1)."""
+        if not representation.vary:
+            return
+        primary = object_id(primary_key(representation))
+        if _row(volume, primary) is None:
+            volume.ledger.correct(MARKER_BYTES)
+            record = CatalogueRecord(0, MARKER_BYTES, True, representation.service, representation.vary)
+            volume.catalogue.put(primary, record)
+
+
+def _row(volume: Volume, object_id: str) -> CatalogueRecord | None:
+    try:
+        return volume.catalogue.get(object_id)
+    except CorruptObject:
+        return None
+
+
+def _remove(volume: Volume, object_id: str) -> None:
+    """Take an older copy away from another volume."""
+    row = _row(volume, object_id)
+    with disk_errors("remove the older object"), contextlib.suppress(FileNotFoundError):
+        os.unlink(volume.path_of(object_id))
+    if row is not None:
+        volume.ledger.give_back(min(row.stored_bytes, volume.ledger.stored_bytes))
+        volume.catalogue.delete(object_id)

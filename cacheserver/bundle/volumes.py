@@ -1,0 +1,74 @@
+"""The volumes of a stopped node, opened for one command.
+
+Owns: taking and giving back the locks. A volume that a running node holds is refused in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cacheserver.core.errors import CorruptObject
+from cacheserver.core.units import parse_size
+from cacheserver.store.object_file import ObjectFile, disk_errors
+from cacheserver.store.options import StoreOptions
+from cacheserver.store.volume import Volume
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+
+class _Clock:
+    def wall_s(self) -> float:
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+@contextmanager
+def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
+    """The volumes of a node's store, locked. Raises ConfigError when one is in use or cannot be used."""
+    opened: list[Volume] = []
+    try:
+        for options in store.volumes:
+            volume = Volume(
+                path=options.path,
+                capacity_bytes=parse_size(options.max_size),
+                low_water_percent=store.low_water_percent,
+                errors_until_offline=store.errors_until_offline,
+                retry_s=store.retry_offline_s,
+                clock=_Clock(),
+            )
+            volume.open()
+            opened.append(volume)
+        yield opened
+    finally:
+        for volume in opened:
+            # A volume that was not reconciled is left so: the node's next start has to look at every file.
+            volume.close(clean=volume.reconciled)
+
+
+def stored_ids(volume: Volume) -> Iterator[str]:
+    """Ids of all object files of a volume, in order. Raises DiskError."""
+    for fan in range(256):
+        with disk_errors("list objects"):
+            names = sorted(os.listdir(os.path.join(volume.path, "objects", f"{fan:02x}")))
+        yield from (name for name in names if _NAME.fullmatch(name))
+
+
+def open_object(volume: Volume, object_id: str) -> ObjectFile | None:
+    """An object file that describes itself as this object; None where there is none or it is corrupt. DiskError."""
+    try:
+        file = ObjectFile.open(volume.path_of(object_id))
+    except CorruptObject:
+        return None
+    if file is not None and file.representation.object_id != object_id:
+        file.close()
+        return None
+    return file
+
+
+__all__ = ["open_object", "opened_volumes", "stored_ids"]

@@ -1,0 +1,79 @@
+"""The whole workflow: metadata, its authenticity, the bytes, the check of the whole file, its name.
+
+Owns: the order of the steps. What each decides is in ``request``, ``workflow`` and ``simple``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from cacheserver.core.errors import FetchFailed
+from cacheserver.core.manifest import Manifest
+from cacheserver.fetch.by_pieces import PieceFetch
+from cacheserver.fetch.by_stream import StreamFetch
+from cacheserver.fetch.http import Client
+from cacheserver.fetch.metadata import get_manifest
+from cacheserver.fetch.part_file import DEFAULT_PIECE_BYTES, PartFile
+from cacheserver.fetch.request import FetchRequest, FetchResult, Reporter, contradiction, trust_of
+from cacheserver.fetch.workflow import SourceHealth
+
+
+class Work:
+    """One fetch from beginning to end; ``sources`` shows the health of each source, also after a failure."""
+
+    def __init__(self, request: FetchRequest, reporter: Reporter) -> None:
+        self._request = request
+        self._reporter = reporter
+        self._fetch: PieceFetch | StreamFetch | None = None
+
+    @property
+    def sources(self) -> tuple[SourceHealth, ...]:
+        """Every source that could be asked."""
+        return () if self._fetch is None else tuple(self._fetch.workflow.health.values())
+
+    async def run(self) -> FetchResult:
+        """Fetch, check, and give the file its name. Raises FetchFailed, DiskError."""
+        request = self._request
+        part = await asyncio.to_thread(PartFile, request.output)
+        try:
+            async with Client(
+                connect_to=request.connect_to, connections=request.connections, user_agent=request.user_agent
+            ) as client:
+                manifest = await get_manifest(client, request, self._reporter)
+                if manifest is None:
+                    self._reporter.notice("simple mode: pieces cannot be verified")
+                await self._bytes(client, manifest, part)
+            return await self._finish(part, manifest)
+        finally:
+            part.close()
+
+    async def _bytes(self, client: Client, manifest: Manifest | None, part: PartFile) -> None:
+        if manifest is None:
+            self._fetch = StreamFetch(client=client, request=self._request, part=part, reporter=self._reporter)
+        else:
+            self._fetch = PieceFetch(
+                client=client, request=self._request, manifest=manifest, part=part, reporter=self._reporter
+            )
+        await self._fetch.run()
+
+    async def _finish(self, part: PartFile, manifest: Manifest | None) -> FetchResult:
+        assert self._fetch is not None
+        length = self._fetch.length_bytes
+        piece_bytes = manifest.piece_size_bytes if manifest is not None else DEFAULT_PIECE_BYTES
+        digests = await asyncio.to_thread(part.whole_digests, length, piece_bytes)
+        if manifest is not None and digests.hash_of_hashes != manifest.hash_of_hashes:
+            raise FetchFailed("what the disk gives back is not what was written to it")
+        reason = contradiction(self._request, sha256=digests.sha256, hash_of_hashes=digests.hash_of_hashes)
+        if reason is not None:
+            await asyncio.to_thread(part.discard)
+            raise FetchFailed(f"{reason}: discarded")
+        await asyncio.to_thread(part.finish)
+        return FetchResult(
+            trust=trust_of(self._request, by_manifest=manifest is not None),
+            mode="simple" if manifest is None else "pieces",
+            length_bytes=length,
+            resumed_bytes=self._fetch.resumed_bytes,
+            sha256=digests.sha256,
+            hash_of_hashes=digests.hash_of_hashes,
+            sources=self.sources,
+        )

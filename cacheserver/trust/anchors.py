@@ -1,0 +1,154 @@
+"""All anchors of a node as one: asked in order, each within its deadline, each fault counted and kept from the caller.
+
+Owns: the order, the merging of claims, and building the anchors that the settings name. Must not weigh claims: that is
+``core.trust``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, runtime_checkable
+
+from aiohttp.abc import AbstractResolver
+
+from cacheserver.core.errors import AnchorPaused, CacheserverError
+from cacheserver.core.fields import Fields
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim
+from cacheserver.log import event, get_logger
+from cacheserver.ports import Clock
+from cacheserver.trust.catalogue_anchor import CatalogueAnchor
+from cacheserver.trust.content_policy import ContentPolicyAnchor
+from cacheserver.trust.digest_field_anchor import DigestFieldAnchor
+from cacheserver.trust.edge_cdp import EdgeCdpAnchor
+from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.name_anchor import NameAnchor
+from cacheserver.trust.options import TrustOptions
+
+Count = Callable[[str, str], None]
+"""Told of each anchor asked: its name, and ``claim``, ``silent``, ``timeout``, ``failed`` or an error's ``code``."""
+
+_SLACK_S: Final = 1.0
+_log = get_logger(__name__)
+
+
+class ClaimSource(Protocol):
+    """One anchor behind ``Anchors``: unlike ``ports.Anchor`` it may raise."""
+
+    @property
+    def name(self) -> str:
+        """The anchor's word, as in ``Claim.anchor``."""
+        ...
+
+    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """What it says; empty when it has nothing to say. Raises UpstreamError when it cannot tell."""
+        ...
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+class Anchors:
+    """See ``ports.Anchor``. ``local`` ones are asked first, one after the other, then the ``remote`` ones at once.
+
+    Remote ones are left alone when a local, authentic claim binds the manifest already. The claims come in the order
+    of the anchors, the same one only once. ``deadline_s`` bounds a remote one's own wait; a second more bounds each.
+    """
+
+    def __init__(
+        self, *, local: Sequence[ClaimSource], remote: Sequence[ClaimSource], deadline_s: float, count: Count
+    ) -> None:
+        self._local = tuple(local)
+        self._remote = tuple(remote)
+        self._limit_s = deadline_s + _SLACK_S
+        self._count = count
+
+    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """Everything that is said of the content of ``target``; never raises."""
+        told = [await self._ask(source, target, response) for source in self._local]
+        if not any(_binds_manifest(claim) for part in told for claim in part):
+            told += await asyncio.gather(*(self._ask(source, target, response) for source in self._remote))
+        return tuple(dict.fromkeys(claim for part in told for claim in part))
+
+    async def _ask(self, source: ClaimSource, target: Target, response: Fields) -> tuple[Claim, ...]:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                claims = await source.ask(target, response)
+        except TimeoutError:
+            self._failed(source, target, "timeout", "did not answer in time")
+        except CacheserverError as exc:
+            self._failed(source, target, exc.code, str(exc), asked=not isinstance(exc, AnchorPaused))
+        except Exception as exc:  # whatever went wrong here, a fill must go on without this anchor
+            self._failed(source, target, "failed", type(exc).__name__)
+            _log.debug("anchor failed", exc_info=exc)
+        else:
+            self._count(source.name, "claim" if claims else "silent")
+            return claims
+        return ()
+
+    def _failed(self, source: ClaimSource, target: Target, result: str, reason: str, *, asked: bool = True) -> None:
+        self._count(source.name, result)
+        if asked:
+            severity = logging.ERROR if result == "failed" else logging.WARNING
+            event(
+                _log,
+                "anchor_failed",
+                severity=severity,
+                anchor=source.name,
+                result=result,
+                reason=reason,
+                service=target.service.name,
+                object=target.object_id,
+            )
+
+    def reload(self, options: TrustOptions) -> None:
+        """Read the catalogues anew; other changes wait for a restart. Raises ConfigError and keeps the old ones."""
+        for source in self._local:
+            if isinstance(source, CatalogueAnchor):
+                source.reload(files=options.catalogues, trusted_keys=options.catalogue_keys)
+
+    async def close(self) -> None:
+        """Close every connection to trust services."""
+        for source in self._remote:
+            if isinstance(source, _Closable):
+                await source.close()
+
+
+def build_anchors(
+    options: TrustOptions, *, clock: Clock, count: Count, user_agent: str, resolver: AbstractResolver | None
+) -> Anchors:
+    """The anchors that ``options`` name: catalogue, name, digest fields, content policy, Edge.
+
+    Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``. Raises ConfigError.
+    """
+
+    def https(base_url: str) -> HttpsJson:
+        return HttpsJson(
+            base_url=base_url,
+            ca_file=options.ca_file,
+            timeout_s=options.deadline_s,
+            user_agent=user_agent,
+            resolver=resolver,
+        )
+
+    local: list[ClaimSource] = [
+        CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys),
+    ]
+    if options.names:
+        local.append(NameAnchor())
+    if options.digest_fields:
+        local.append(DigestFieldAnchor())
+    remote: list[ClaimSource] = []
+    if options.content_policy:
+        remote.append(ContentPolicyAnchor(options=options, https=https(options.content_policy_url), clock=clock))
+    if options.edge_cdp:
+        remote.append(EdgeCdpAnchor(options=options, https=https(options.edge_cdp_url), clock=clock))
+    return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count)
+
+
+def _binds_manifest(claim: Claim) -> bool:
+    return claim.authentic and (claim.hash_of_hashes is not None or claim.manifest_digest is not None)

@@ -1,0 +1,92 @@
+"""The Delivery Optimization content policy service: hashes of hashes over TLS.
+
+Owns: what is asked and how the answer is read; base, path and member names are settings, as only part of the service
+is documented. Asks about named services and paths alone, and sends no query string: no token leaves with it.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from functools import partial
+from urllib.parse import quote
+
+from cacheserver.core.content_catalogue import MAX_CONTENT_BYTES
+from cacheserver.core.digest_text import from_base64
+from cacheserver.core.errors import BadAnswer
+from cacheserver.core.fields import Fields
+from cacheserver.core.keys import content_name
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim
+from cacheserver.ports import Clock
+from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.memory import AnswerMemory
+from cacheserver.trust.options import TrustOptions
+
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class ContentPolicyAnchor:
+    """Says which hash of hashes the content policy service names."""
+
+    name = "content_policy"
+
+    def __init__(self, *, options: TrustOptions, https: HttpsJson, clock: Clock) -> None:
+        self._options = options
+        self._https = https
+        self._memory: AnswerMemory[tuple[Claim, ...]] = AnswerMemory(
+            clock=clock, answer_s=options.answer_s, failure_s=options.failure_s
+        )
+
+    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """One claim, or none for other services and paths; see ``anchors.ClaimSource``."""
+        if target.service.name not in self._options.content_policy_services:
+            return ()
+        path = content_name(target).partition("?")[0]
+        if not any(fnmatchcase(path, pattern) for pattern in self._options.content_policy_paths):
+            return ()
+        return await self._memory.get(target.object_id, partial(self._ask, target, path))
+
+    async def _ask(self, target: Target, path: str) -> tuple[Claim, ...]:
+        guid = _GUID.search(path)
+        values = {
+            "{content_id}": guid[0] if guid is not None else target.object_id,
+            "{url}": quote(target.origin + path, safe=""),
+        }
+        template = self._options.content_policy_path
+        request = re.sub(r"\{content_id\}|\{url\}", lambda found: values[found[0]], template)
+        return (self._claim(await self._https.ask("GET", request)),)
+
+    def _claim(self, answer: object) -> Claim:
+        options = self._options
+        try:
+            hash_of_hashes = from_base64(_member(answer, options.content_policy_hash_field), 32)
+        except ValueError as exc:
+            raise BadAnswer(f"content policy's {options.content_policy_hash_field} {exc}", source=self.source) from exc
+        length_bytes: object = None
+        if options.content_policy_length_field:
+            length_bytes = _member(answer, options.content_policy_length_field)
+            if type(length_bytes) is not int or not 0 <= length_bytes <= MAX_CONTENT_BYTES:
+                raise BadAnswer("content policy's length is not a length", source=self.source)
+        return Claim(
+            anchor=self.name,
+            authentic=True,
+            hash_of_hashes=hash_of_hashes,
+            length_bytes=length_bytes if isinstance(length_bytes, int) else None,
+        )
+
+    @property
+    def source(self) -> str:
+        """The service's base."""
+        return self._https.source
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._https.close()
+
+
+def _member(value: object, path: str) -> object:
+    """The member at a dotted path, or None where there is none."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,131 @@
+"""JSON from one configured host over verified TLS, and from nowhere else.
+
+Owns: the session of one trust service. The certificate is always checked, no redirect is followed, no proxy is taken
+from the environment, no body larger than 1 MiB is read. Every fault is an UpstreamError; messages carry no path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from cacheserver.core.errors import (
+    BadAnswer,
+    CertificateRefused,
+    ConfigError,
+    ConnectFailed,
+    MalformedRequest,
+    OriginStatus,
+    UpstreamTimeout,
+)
+from cacheserver.core.hostname import parse_authority
+from cacheserver.core.strict_json import strict_json
+
+MAX_BODY_BYTES: Final = 1 << 20
+_BASE: Final = re.compile(r"https://([^/?#@]+)/?")
+
+
+def check_base_url(text: str) -> str:
+    """``https://host[:port]`` in canonical form. Raises ValueError for anything else."""
+    found = _BASE.fullmatch(text)
+    try:
+        authority = parse_authority(found[1]) if found is not None else None
+    except MalformedRequest as exc:
+        raise ValueError(f"{text[:80]!a}: {exc}") from exc
+    if authority is None:
+        raise ValueError(f"{text[:80]!a} is not https://HOST or https://HOST:PORT")
+    return f"https://{authority.host}" + ("" if authority.port in (None, 443) else f":{authority.port}")
+
+
+class HttpsJson:
+    """Asks one service. ``ca_file``: PEM bundle, or empty for the system's. Raises ConfigError for a bad one.
+
+    ``resolver`` vets addresses (I9); None: the system's resolver, for tools that run beside a node.
+    """
+
+    def __init__(
+        self, *, base_url: str, ca_file: str, timeout_s: float, user_agent: str, resolver: AbstractResolver | None
+    ) -> None:
+        self.source = check_base_url(base_url)
+        self._timeout_s = timeout_s
+        self._user_agent = user_agent
+        self._resolver = resolver
+        self._tls = tls_context(ca_file)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(self, method: str, path_and_query: str, body: bytes | None = None) -> object:
+        """The parsed answer to one request; ``path_and_query`` starts with ``/`` and is sent as it is.
+
+        Raises ConnectFailed, CertificateRefused, UpstreamTimeout, OriginStatus (anything but 200) and BadAnswer; what
+        the resolver raises goes through.
+        """
+        if not path_and_query.startswith("/"):
+            raise BadAnswer("path of a trust service does not start with /", source=self.source)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._ask(method, path_and_query, body)
+        except TimeoutError as exc:
+            raise UpstreamTimeout("trust service did not answer in time", source=self.source) from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise CertificateRefused("trust service's certificate is not valid", source=self.source) from exc
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as exc:
+            raise BadAnswer("trust service's answer is not HTTP", source=self.source) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise ConnectFailed(
+                f"no connection to the trust service ({type(exc).__name__})", source=self.source
+            ) from exc
+
+    async def _ask(self, method: str, path_and_query: str, body: bytes | None) -> object:
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": self._user_agent}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        async with self._open_session().request(
+            method, URL(self.source + path_and_query, encoded=True), data=body, headers=headers, allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                raise OriginStatus(response.status, source=self.source)
+            data = bytearray()
+            async for chunk in response.content.iter_any():
+                data += chunk
+                if len(data) > MAX_BODY_BYTES:
+                    raise BadAnswer("trust service's answer is larger than 1 MiB", source=self.source)
+        try:
+            return strict_json(bytes(data))
+        except ValueError as exc:
+            raise BadAnswer(f"trust service's answer {exc}", source=self.source) from exc
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=16, ssl=self._tls)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                # A resolver that was handed in belongs to the node, which closes it.
+                auto_decompress=False,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """A context that checks chain, dates and name. Raises ConfigError where ``ca_file`` holds no certificates."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ValueError) as exc:
+        raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key="trust.ca_file") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,19 @@
+"""Digests in file names as an anchor; the rule itself is ``core.name_digest``."""
+
+from __future__ import annotations
+
+from cacheserver.core.fields import Fields
+from cacheserver.core.name_digest import claim_from_name
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim
+
+
+class NameAnchor:
+    """Says what the name of the file says."""
+
+    name = "name"
+
+    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """At most one claim; see ``anchors.ClaimSource``."""
+        claim = claim_from_name(target)
+        return () if claim is None else (claim,)

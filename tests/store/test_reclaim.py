@@ -1,0 +1,153 @@
+"""Giving space back: whole objects, extents, files that are not open; nothing that is in use, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.stored_object import StoredObject
+from tests.support.stored import (
+    PIECE,
+    body_of,
+    bytes_on_disk,
+    found,
+    open_descriptors,
+    put,
+    representation,
+    running_store,
+    settled,
+)
+
+CAPACITY = 40 * PIECE
+
+
+async def test_eviction_makes_room_and_spares_what_is_in_use(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        held = await put(store, representation("held"))
+        held.hold()
+        for number in range(30):
+            await put(store, representation(f"n{number}"))
+        assert not held.obsolete
+        assert held.pieces.complete
+        held.release()
+        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path) <= CAPACITY
+        assert store.volumes[0].ledger.stored_bytes > CAPACITY // 2, "no more was evicted than was needed"
+
+
+async def test_a_large_object_loses_extents_and_keeps_the_rest(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        large = representation("large", 20 * PIECE)
+        await put(store, large)
+        for number in range(8):
+            await put(store, representation(f"n{number}"))
+        obj = await found(store, large)
+        kept = [piece for piece in range(20) if obj.pieces.state(piece) != ABSENT]
+        assert 0 < len(kept) < 20
+        assert all(len({piece in kept for piece in range(first, first + 4)}) == 1 for first in range(0, 20, 4))
+        for piece in kept:
+            start, stop = obj.pieces.bounds(piece)
+            assert os.pread(obj.file.fd, PIECE, start) == body_of(large)[start:stop]
+        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
+
+
+async def test_extents_of_an_object_that_is_not_open_are_evicted_too(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        await put(store, representation("large", 20 * PIECE))
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        for number in range(8):
+            await put(store, representation(f"n{number}"))
+        obj = await found(store, representation("large", 20 * PIECE))
+        assert not obj.pieces.complete
+        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
+        for extent in range(obj.extent_count):
+            first, stop = obj.extent_pieces_span(extent)
+            stored = stop - first - len(obj.pieces.pieces_in_state(first, stop, ABSENT))
+            assert (obj.unit(extent) in store.volumes[0].policy) == (stored > 0)
+
+
+async def test_an_object_is_not_lent_out_while_it_loses_an_extent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        large = representation("large", 20 * PIECE)
+        obj = await put(store, large)
+        run, lent = store.run, []
+
+        async def watching(volume: object, call: object, *args: object) -> object:
+            if getattr(call, "__name__", "") == "erase":
+                lent.append(store.peek(large.object_id))
+                lent.append(obj if obj.usable else None)
+            return await run(volume, call, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store, "run", watching)
+        for number in range(8):
+            await put(store, representation(f"n{number}"))
+        assert lent
+        assert all(each is None for each in lent), "a fill would write under the hole that is being punched"
+        assert store.peek(large.object_id) is obj
+
+
+async def test_an_object_forgotten_while_it_loses_an_extent_is_given_back_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        large = representation("large", 20 * PIECE)
+        await put(store, large)
+        run = store.run
+
+        async def forgetting(volume: object, call: object, *args: object) -> object:
+            if getattr(call, "__name__", "") == "erase":
+                await store.forget(large.object_id, reason="purged")
+            return await run(volume, call, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store, "run", forgetting)
+        for number in range(8):
+            await put(store, representation(f"n{number}"))
+        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
+
+
+async def test_a_file_that_is_being_opened_is_not_evicted(tmp_path: Path) -> None:
+    rep = representation("late")
+    async with running_store(tmp_path) as store:
+        await put(store, rep)
+    async with running_store(tmp_path) as store:
+        finding = asyncio.ensure_future(store.find(rep.object_id))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert store.is_finding(rep.object_id)
+        assert not await store._reclaimer.free(store.volumes[0], store.volumes[0].ledger.free_bytes + 1)
+        assert isinstance(await finding, StoredObject)
+
+
+async def test_a_file_that_is_being_opened_is_purged_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rep = representation("late")
+    async with running_store(tmp_path) as store:
+        await put(store, rep)
+        before = open_descriptors()
+    async with running_store(tmp_path) as store:
+        gate, really = threading.Event(), ObjectFile.open
+
+        def slow(path: str) -> ObjectFile | None:
+            opened = really(path)
+            gate.wait(10)
+            return opened
+
+        monkeypatch.setattr(ObjectFile, "open", slow)
+        finding = asyncio.ensure_future(store.find(rep.object_id))
+        await settled()
+        forgetting = asyncio.ensure_future(store.forget(rep.object_id, reason="purged"))
+        await asyncio.wait((forgetting,), timeout=0.1)
+        gate.set()
+        await asyncio.gather(finding, forgetting)
+        assert await store.find(rep.object_id) is None
+        assert store.volumes[0].ledger.stored_bytes == 0
+        assert list((tmp_path / "objects").glob("??/*")) == []
+    assert open_descriptors() < before

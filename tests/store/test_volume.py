@@ -1,0 +1,183 @@
+"""One drive: private, locked, offline when it ails, at rest when it is full, remembering its order."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import ConfigError, DiskError
+from tests.support.stored import (
+    HandClock,
+    bytes_on_disk,
+    found,
+    open_descriptors,
+    put,
+    representation,
+    running_store,
+    volume_at,
+)
+
+IO_ERROR = DiskError("read", errno=5)
+FULL = DiskError("write", errno=28)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+def test_errors_in_a_row_take_a_volume_offline_until_it_is_tried_again(tmp_path: Path, clock: HandClock) -> None:
+    volume = volume_at(tmp_path, clock=clock, errors=3)
+    seen = []
+
+    def after(errors: int, wait_s: float = 0.0) -> None:
+        for _ in range(errors):
+            volume.failed(IO_ERROR)
+        clock.now_s += wait_s
+        seen.append((volume.online, volume.writable))
+
+    after(2)
+    after(1)
+    after(0, wait_s=4.9)
+    after(0, wait_s=0.2)
+    after(1)  # the try failed: one error is enough now
+    clock.now_s += 5
+    volume.succeeded()
+    after(2)  # the try worked: the count begins anew
+    assert seen == [(True, True), (False, False), (False, False), (True, True), (False, False), (True, True)]
+    assert volume.error_count == 6
+
+
+def test_a_success_between_errors_keeps_a_volume_online(tmp_path: Path) -> None:
+    volume = volume_at(tmp_path, errors=2)
+    for _ in range(5):
+        volume.failed(IO_ERROR)
+        volume.succeeded()
+    assert volume.online
+
+
+def test_a_full_volume_is_read_and_not_written_for_a_while(tmp_path: Path, clock: HandClock) -> None:
+    volume = volume_at(tmp_path, clock=clock, errors=1)
+    volume.failed(FULL)
+    assert (volume.online, volume.writable) == (True, False)
+    clock.now_s += 5
+    assert volume.writable
+
+
+async def test_files_and_directories_are_private(tmp_path: Path) -> None:
+    async with running_store(tmp_path / "cache"):
+        for directory, _names, files in os.walk(tmp_path / "cache"):
+            assert os.stat(directory).st_mode & 0o077 == 0
+            assert all(os.stat(os.path.join(directory, name)).st_mode & 0o077 == 0 for name in files)
+
+
+async def test_an_open_directory_is_made_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    async with running_store(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_second_node_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        before = open_descriptors()
+        with pytest.raises(ConfigError, match="in use by another node"):
+            volume_at(tmp_path).open()
+        assert open_descriptors() == before
+        await put(store, representation())
+    async with running_store(tmp_path):
+        pass
+
+
+def test_another_users_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="another user"):
+        volume_at(tmp_path).open()
+
+
+@pytest.mark.parametrize("place", ["objects", "objects/7f"])
+def test_a_link_in_place_of_an_object_directory_is_refused(tmp_path: Path, place: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "cache" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="is a link"):
+        volume_at(tmp_path / "cache").open()
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "lock").symlink_to(victim)
+    with pytest.raises(ConfigError):
+        volume_at(tmp_path / "cache").open()
+    assert not victim.exists()
+
+
+def test_a_file_in_place_of_the_directory_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        volume_at(tmp_path / "cache").open()
+
+
+async def test_the_mark_of_a_clean_stop_is_used_once(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, representation())
+    assert int((tmp_path / "clean").read_text()) == bytes_on_disk(tmp_path)
+    volume = volume_at(tmp_path)
+    volume.open()
+    assert volume.reconciled
+    assert volume.ledger.stored_bytes == bytes_on_disk(tmp_path)
+    assert not (tmp_path / "clean").exists()
+    volume.close(clean=False)
+    again = volume_at(tmp_path)
+    again.open()
+    assert not again.reconciled
+    assert again.ledger.stored_bytes == bytes_on_disk(tmp_path), "counted from the rows"
+    again.close(clean=False)
+
+
+@pytest.mark.parametrize("mark", [b"", b"-5", b"12x", b"\xff\xfe", b"\xb2", b"1e9"])
+async def test_a_damaged_mark_counts_as_an_unclean_stop(tmp_path: Path, mark: bytes) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, representation())
+    (tmp_path / "clean").write_bytes(mark)
+    volume = volume_at(tmp_path)
+    volume.open()
+    assert not volume.reconciled
+    assert volume.ledger.stored_bytes == bytes_on_disk(tmp_path)
+    volume.close(clean=False)
+
+
+async def test_the_order_of_eviction_survives_a_restart(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        for name in "abcdef":
+            obj = await put(store, representation(name))
+            store.touch(obj, 0, 1)
+        for name in "bd":
+            for _ in range(3):
+                store.touch(await found(store, representation(name)), 0, 1)
+        before = store.volumes[0].policy.snapshot()
+    async with running_store(tmp_path) as store:
+        assert store.volumes[0].policy.snapshot() == before
+
+
+async def test_a_damaged_order_is_dropped_and_every_object_stays_evictable(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        for name in "abc":
+            await put(store, representation(name))
+    data = bytearray((tmp_path / "recency").read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "recency").write_bytes(data)
+    async with running_store(tmp_path) as store:
+        assert len(store.volumes[0].policy) == 3
+
+
+async def test_a_disk_that_cannot_keep_the_order_counts_an_error(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        volume = volume_at(tmp_path / "missing")
+        await volume.save_recency(executor)
+    assert volume.error_count == 1

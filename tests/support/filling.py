@@ -1,0 +1,193 @@
+"""A coordinator over a real store and a scripted source, and ways to read, to cancel and to look for leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cacheserver.core.fields import Fields
+from cacheserver.core.keys import object_id
+from cacheserver.core.service import Service
+from cacheserver.core.source_health import SourceHealth
+from cacheserver.core.target import Form, Target
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.no_anchor import NoAnchor
+from cacheserver.fill.object_fill import ObjectFill, Reader
+from cacheserver.fill.opening import Opener, Stored
+from cacheserver.fill.options import FillOptions
+from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+from tests.support.meter import CountingMeter
+from tests.support.scripted import ScriptedUpstream
+from tests.support.stored import PIECE, HandClock, running_store, settled
+
+OWN = Service(name="own", hosts=("a.test",), own=True, forward_fields=("*",))
+SHIPPED = Service(name="shipped", hosts=("a.test",), lifetime="immutable")
+NODE_ID = "0" * 16
+QUICK = FillOptions(linger_s=0, backoff_s=0, span_pieces=2, parallel=2, read_ahead_pieces=4)
+
+
+def want_for(name: str = "a", *fields: tuple[str, str], service: Service = OWN, form: Form = Form.HOST) -> Want:
+    """What a client wants that asks for ``/name``."""
+    key = f"http://a.test/{name}"
+    target = Target(form, service, "http", "a.test", 80, f"/{name}", key, object_id(key))
+    return Want(target, Fields(fields))
+
+
+@dataclass(slots=True)
+class Rig:
+    """Everything around a fill."""
+
+    store: Store
+    upstream: ScriptedUpstream
+    coordinator: Coordinator
+    asker: Asker
+    meter: CountingMeter
+    clock: HandClock
+
+    async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
+        """Open an object that can be stored."""
+        outcome, _first = await self.coordinator.open(want, demand)
+        assert isinstance(outcome, Stored)
+        return outcome.obj
+
+    async def opened_or_found(self, want: Want) -> StoredObject:
+        """The stored object, opened where there is none yet."""
+        return await self.coordinator.find(want) or await self.opened(want)
+
+    async def read(
+        self, obj: StoredObject, want: Want, start: int = 0, stop: int | None = None, *, whole: bool = True
+    ) -> bytes:
+        """Deliver ``[start, stop)`` as the web room does."""
+        stop = obj.representation.length_bytes if stop is None else stop
+        obj.hold()
+        reader = self.coordinator.reader(obj, want, start, stop, whole=whole)
+        at = start
+        try:
+            return b"".join([data async for data in _delivered(reader, obj, start, stop)])
+        finally:
+            at = reader._offset
+            reader.close(reached=stop if at == stop else at)
+            obj.release()
+
+    @property
+    def fills(self) -> list[ObjectFill]:
+        """Fills under way."""
+        return list(self.coordinator._fills.values())
+
+    async def idle(self) -> None:
+        """Until nothing is under way any more."""
+        for _ in range(2000):
+            if not self.fills and not self.coordinator._tasks:
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError(f"still under way: {self.fills} {list(self.coordinator._tasks)}")
+
+    async def assert_clean(self) -> None:
+        """Nothing is claimed, reserved, held or open, once all has ended."""
+        await self.idle()
+        await settled()
+        assert self.coordinator.fills_in_flight == 0
+        assert self.coordinator._slots.in_use == 0
+        assert self.meter.fills_running == 0
+        assert self.upstream.unclosed == 0, "an answer was not given back"
+        assert all(volume.ledger.reserved_bytes == 0 for volume in self.store.volumes)
+        assert not any(isinstance(obj, StoredObject) and obj.held for obj in self.store._open.values())
+
+
+async def _delivered(reader: Reader, obj: StoredObject, start: int, stop: int) -> AsyncIterator[bytes]:
+    while start < stop:
+        reached = await reader.readable(start)
+        assert reached > start
+        data = os.pread(obj.file.fd, reached - start, start)
+        assert len(data) == reached - start
+        yield data
+        start = reached
+    reader._offset = stop
+
+
+@asynccontextmanager
+async def filling(
+    directory: Path, upstream: ScriptedUpstream, *, options: FillOptions = QUICK, capacity_bytes: int = 1 << 26
+) -> AsyncIterator[Rig]:
+    """A rig whose loop must end without an exception that nobody has seen."""
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
+    meter, clock = CountingMeter(), HandClock()
+    async with running_store(directory, clock=clock, meter=meter, capacity_bytes=capacity_bytes) as store:
+        asker = Asker(upstream=upstream, node_id=NODE_ID, health=SourceHealth(), clock=clock, meter=meter)
+        fetcher = MetadataFetcher(
+            asker=asker, anchor=NoAnchor(), admit=lambda _url: None, meter=meter, clock=clock, negative_s=3
+        )
+        opener = Opener(
+            store=store,
+            asker=asker,
+            fetcher=fetcher,
+            options=options,
+            piece_size_bytes=PIECE,
+            spool_bytes=1 << 20,
+        )
+        coordinator = Coordinator(
+            store=store, asker=asker, opener=opener, fetcher=fetcher, options=options, meter=meter, clock=clock
+        )
+        yield Rig(store, upstream, coordinator, asker, meter, clock)
+        await coordinator.stop()
+    await settled()
+    gc.collect()
+    await settled()
+    assert unseen == []
+
+
+def quick(**changes: Any) -> FillOptions:
+    """QUICK with other values."""
+    return msgspec.structs.replace(QUICK, **changes)
+
+
+class CancelAt:
+    """Runs a coroutine and has its task cancelled while it waits for the ``number``-th time."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], number: int) -> None:
+        self._work = work
+        self._left = number
+
+    @property
+    def reached(self) -> bool:
+        """Whether the coroutine waited that often."""
+        return self._left <= 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step: Callable[[], Any] = lambda: self._work.send(None)  # noqa: E731
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as stop:
+                return stop.value
+            self._left -= 1
+            if self._left == 0:
+                task = asyncio.current_task()
+                assert task is not None
+                asyncio.get_running_loop().call_soon(task.cancel)
+            try:
+                sent = yield waits_for
+            except BaseException as exc:
+                step = _throwing(self._work, exc)
+            else:
+                step = _sending(self._work, sent)
+
+
+def _throwing(work: Coroutine[Any, Any, Any], exc: BaseException) -> Callable[[], Any]:
+    return lambda: work.throw(exc)
+
+
+def _sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    return lambda: work.send(value)
