@@ -31,6 +31,8 @@ SERVICES_LIMIT: Final = 32
 _LEVELS: Final = ("at_rest", "self_consistent", "anchored")
 _RESULTS: Final = ("ok", "bad", "unreadable")
 _MANIFESTS: Final = ("anchored", "self_consistent", "absent", "refused", "contradicts", "timeout")
+_ANCHORS: Final = ("content_policy", "edge_cdp", "catalogue", "name", "digest_field")
+_ANCHOR_RESULTS: Final = ("claim", "silent", "timeout", "failed")
 _EVICTION_REASONS: Final = ("space", "purged", "superseded", "corrupt")
 _DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
 
@@ -59,6 +61,7 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
     _doc("collapsed_waiters_total", "counter", "", "Requests that waited for a fill which another one had started."),
     _doc("verified_pieces_total", "counter", "level result", "Pieces checked: at_rest, self_consistent or anchored."),
     _doc("manifests_total", "counter", "result", "Looks for a manifest: trust level found, or why there is none."),
+    _doc("anchor_answers_total", "counter", "anchor result", "Questions to anchors: claim, silent, or why none came."),
     _doc("source_strikes_total", "counter", "", "Bad pieces that were blamed on a source."),
     _doc("source_bans_total", "counter", "", "Sources banned for bad pieces."),
     _doc("evictions_total", "counter", "reason", "Times that space was given back."),
@@ -102,6 +105,7 @@ class PrometheusMeter:
         self._collapsed = self._counter("collapsed_waiters_total")
         self._verified = self._counter("verified_pieces_total")
         self._manifests = self._counter("manifests_total")
+        self._anchor_answers = self._counter("anchor_answers_total")
         self._strikes = self._counter("source_strikes_total")
         self._bans = self._counter("source_bans_total")
         self._evictions = self._counter("evictions_total")
@@ -161,6 +165,11 @@ class PrometheusMeter:
     def manifest(self, result: str) -> None:
         """Count one look for a manifest."""
         self._inc(self._manifests, "manifests", _one_of(result, _MANIFESTS))
+
+    def anchor(self, name: str, result: str) -> None:
+        """Count one question to an anchor."""
+        word = result if result in _ANCHOR_RESULTS else self._code(result)
+        self._inc(self._anchor_answers, "anchors", _one_of(name, _ANCHORS), word)
 
     def struck(self, *, banned: bool) -> None:
         """Count a strike, and the ban that it led to."""

@@ -26,7 +26,7 @@ from cacheserver.account import Account
 from cacheserver.core.addresses import Network, parse_network
 from cacheserver.core.admission import parse_target
 from cacheserver.core.allowlist import AllowList
-from cacheserver.core.errors import CacheserverError, ConfigError, RequestError
+from cacheserver.core.errors import CacheserverError, ConfigError, RequestError, VolumeOffline
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.sources import source_hosts
 from cacheserver.core.target import Target
@@ -34,8 +34,8 @@ from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.no_anchor import NoAnchor
 from cacheserver.fill.opening import Opener
+from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.log import configure, event, get_logger
 from cacheserver.metrics import PrometheusMeter, VolumeGauges
@@ -44,6 +44,7 @@ from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
+from cacheserver.trust.anchors import build_anchors
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
 from cacheserver.web.admin import Health, admin_app
@@ -103,16 +104,25 @@ class Node:
         """Open the store, listen, then recover behind. Raises ConfigError or OSError."""
         _raise_descriptor_limit()
         for volume in self._volumes:
-            volume.open()
+            self._try_open(volume)
         self._build()
         await self._listen()
-        extent_bytes = parse_size(self._settings.store.extent)
         for volume in self._volumes:
-            self._tasks.append(
-                asyncio.create_task(recover(self._store, volume, extent_bytes=extent_bytes), name="recover")
-            )
+            self._tasks.append(asyncio.create_task(self._recover(volume), name="recover"))
         self._tasks.append(asyncio.create_task(self._keep_recency(), name="recency"))
         self._tasks.append(asyncio.create_task(self._sweep_slow_readers(), name="sweep"))
+
+    def _try_open(self, volume: Volume) -> None:
+        try:
+            volume.open()
+        except VolumeOffline as exc:
+            event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
+
+    async def _recover(self, volume: Volume) -> None:
+        while not volume.opened:
+            await asyncio.sleep(self._settings.store.retry_offline_s)
+            self._try_open(volume)
+        await recover(self._store, volume, extent_bytes=parse_size(self._settings.store.extent))
 
     def _build(self) -> None:
         settings, node_id = self._settings, _node_id(self._volumes[0].path)
@@ -145,22 +155,29 @@ class Node:
             clock=self._clock,
             meter=self._meter,
         )
+        self._anchors = build_anchors(
+            settings.trust,
+            clock=self._clock,
+            count=self._meter.anchor,
+            user_agent=f"cacheserver/{cacheserver.__version__}",
+            resolver=self._resolver,
+        )
         fetcher = MetadataFetcher(
             asker=asker,
-            anchor=NoAnchor(),
+            anchor=self._anchors,
             admit=self._admit_url,
             meter=self._meter,
             clock=self._clock,
             negative_s=settings.fill.negative_s,
         )
-        spool_bytes = parse_size(settings.fill.spool_bytes)
+        spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
         opener = Opener(
             store=self._store,
             asker=asker,
             fetcher=fetcher,
             options=settings.fill,
             piece_size_bytes=piece_size_bytes,
-            spool_bytes=spool_bytes,
+            spool=spool,
         )
         self._coordinator = Coordinator(
             store=self._store,
@@ -178,9 +195,16 @@ class Node:
             coordinator=self._coordinator,
             store=self._store,
             delivery=Delivery(coordinator=self._coordinator, store=self._store),
-            passing=Passing(asker=asker, meter=self._meter, via=via_token(node_id), spool_bytes=spool_bytes),
+            passing=Passing(
+                asker=asker,
+                meter=self._meter,
+                via=via_token(node_id),
+                spool=spool,
+                first_byte_s=settings.fill.first_byte_s,
+            ),
             clock=self._clock,
             node_id=node_id,
+            first_byte_s=settings.fill.first_byte_s,
             account=self._account.close,
         )
         self._table = HotTable()
@@ -272,6 +296,7 @@ class Node:
                     "online": volume.online,
                     "writable": volume.writable,
                     "errors": volume.error_count,
+                    "loaded": volume.loaded.is_set(),
                     "reconciled": volume.reconciled,
                 }
                 for volume in self._volumes
@@ -297,6 +322,7 @@ class Node:
         try:
             settings = self._load()
             policy = _policy(settings)
+            self._anchors.reload(settings.trust)
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
             return
@@ -339,6 +365,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._anchors.close()
         await self._upstream.close()
         await self._resolver.close()
         await self._store.stop(clean=recovered)

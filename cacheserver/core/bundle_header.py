@@ -6,7 +6,6 @@ it says becomes a file name: the object id must be the one that follows from the
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 import re
@@ -17,6 +16,7 @@ import msgspec
 
 from cacheserver.core.bundle_format import MAX_LENGTH_BYTES, SectionHead
 from cacheserver.core.conditional import is_entity_tag
+from cacheserver.core.digest_text import to_base64
 from cacheserver.core.errors import BundleError, MalformedRequest, ManifestError
 from cacheserver.core.fields import Fields
 from cacheserver.core.hostname import parse_authority
@@ -50,7 +50,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vary: list[str]
     combinable: bool
     invalidated: bool
-    trust: Annotated[int, msgspec.Meta(ge=0, le=max(Trust))]
+    trust: Annotated[int, msgspec.Meta(ge=0, le=int(max(Trust)))]
     phf_sha256: str | None
     """Base64; of the rebuilt piece-hash file (PiecesHashDigest)."""
 
@@ -106,7 +106,7 @@ def encode_header(bundled: BundledObject) -> bytes:
             combinable=representation.combinable,
             invalidated=representation.invalidated,
             trust=int(representation.trust),
-            phf_sha256=None if bundled.manifest is None else _b64(bundled.manifest.digest),
+            phf_sha256=None if bundled.manifest is None else to_base64(bundled.manifest.digest),
         )
     )
 
@@ -133,7 +133,7 @@ def decode_metadata(head: SectionHead, metadata: bytes) -> BundledObject:
 def _manifest(header: _Header, phf: bytes, digests: bytes) -> Manifest | None:
     if not phf and header.phf_sha256 is None:
         return None
-    if header.phf_sha256 != _b64(hashlib.sha256(phf).digest()):
+    if header.phf_sha256 != to_base64(hashlib.sha256(phf).digest()):
         raise BundleError("the piece-hash file does not match its digest")
     try:
         manifest = parse_manifest(phf, length_bytes=header.length)
@@ -221,7 +221,3 @@ def shown_name(representation: Representation) -> str:
     """``host/path`` of an object, for messages and selections."""
     lines = representation.key.split("\n")
     return f"{lines[2]}{lines[3]}"
-
-
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")

@@ -133,6 +133,13 @@ class OriginStatus(UpstreamError):
         self.retryable = status in (408, 425, 429) or status >= 500
 
 
+class TooManyRedirects(UpstreamError):
+    """The source leads in circles, or too far."""
+
+    code = "redirects"
+    retryable = False
+
+
 class BadAnswer(UpstreamError):
     """The source's answer contradicts the request: wrong range, length, total, coding or framing."""
 

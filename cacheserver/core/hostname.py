@@ -97,7 +97,9 @@ def _parse(text: str, label: re.Pattern[str]) -> Authority:
     return Authority(host, None if port_text is None else _port(port_text))
 
 
-def _port(text: str) -> int:
+def _port(text: str) -> int | None:
+    if not text:
+        return None  # RFC 3986 §3.2.3: an empty port is the default one
     if not _PORT.fullmatch(text) or int(text) > 65_535:
         raise MalformedRequest("the port is not a number from 1 to 65535")
     return int(text)

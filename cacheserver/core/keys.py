@@ -34,6 +34,7 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _CACHE_HOST_ORIGIN: Final = "cacheHostOrigin="
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ESCAPED_DOT: Final = re.compile(r"(?i)/(?:\.|%2e)*%2e(?:\.|%2e)*(?:/|$)")
 _PATH: Final = re.compile(r"/[!$%&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]*")
 _QUERY: Final = re.compile(r"[!$-;=?-~]*")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -143,9 +144,14 @@ def _canonical_path(raw: str) -> str:
     if _BAD_ESCAPE.search(raw) or _ESCAPED_CONTROL.search(raw):
         raise MalformedRequest("the path holds an invalid escape or an escaped control character")
     path = _ESCAPE.sub(_canonical_escape, raw)
-    if any(segment in (".", "..") for segment in path.split("/")):
+    if "/." not in path:
+        return path
+    # "./" of flat package repositories means its directory; "..", and dots that were escaped, are only ever tricks
+    segments = path.split("/")
+    if ".." in segments or _ESCAPED_DOT.search(raw):
         raise MalformedRequest("the path holds a dot segment")
-    return path
+    kept = [segment for segment in segments if segment != "."]
+    return "/".join(kept) + ("/" if segments[-1] == "." else "")
 
 
 def _canonical_query(raw: str) -> str:

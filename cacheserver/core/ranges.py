@@ -23,8 +23,8 @@ MERGE_GAP_BYTES = 128
 
 _OWS = " \t"
 _UNIT = re.compile(r"[^=\s,;/]*")
-_INT_SPEC = re.compile(r"([0-9]{1,18})-([0-9]{0,18})")
-_SUFFIX_SPEC = re.compile(r"-([0-9]{1,18})")
+_INT_SPEC = re.compile(r"([0-9]{1,32})-([0-9]{0,32})")
+_SUFFIX_SPEC = re.compile(r"-([0-9]{1,32})")
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _UNSATISFIED = re.compile(r"\*/([0-9]{1,18})")
 

@@ -17,6 +17,7 @@ from cacheserver.core.errors import CacheserverError, GenerationChanged, OriginS
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import received_age_s
 from cacheserver.core.keys import object_id
+from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import merge_304, storable_fields
 from cacheserver.core.vary import variant_key
 from cacheserver.fill.asking import Asker, Want
@@ -26,7 +27,7 @@ from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored,
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.slots import Priority, Slots
 from cacheserver.fill.verification import NOTHING, Metadata, MetadataFetcher, Verification
-from cacheserver.ports import Clock, Meter
+from cacheserver.ports import Clock, Meter, UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
@@ -207,13 +208,7 @@ class Coordinator:
             answer = await self.asker.send(want, extra=tuple(extra))
         if answer.status == 304:
             answer.close()
-            refreshed = known.refreshed(
-                dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
-                request_time_s=answer.request_time_s - received_age_s(answer.fields),
-                response_time_s=answer.response_time_s,
-            )
-            await self._store.refresh(obj, refreshed)
-            return Stored(obj)
+            return await self._refresh(obj, answer)
         asked = Asked(0, None, whole=True)
         if answer.status != 200:
             if answer.status < 500 and answer.status not in (408, 425, 429):
@@ -222,10 +217,25 @@ class Coordinator:
                 return await self._opener.refusal(answer, asked)
             answer.close()
             raise OriginStatus(answer.status, source=answer.source)
-        outcome = await self._opener.take(want, self.asker.checked(want, answer, asked), asked, self._start)
+        opened = self.asker.checked(want, answer, asked)
+        if _is_same(known, opened):
+            answer.close()
+            return await self._refresh(obj, answer)
+        outcome = await self._opener.take(want, opened, asked, self._start)
         if not isinstance(outcome, Stored):
             await self._store.forget(obj.object_id, reason="superseded")
         return outcome
+
+    async def _refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
+        """Take up the fields and times of an answer that says: what is stored still holds."""
+        known = obj.representation
+        refreshed = known.refreshed(
+            dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
+            request_time_s=answer.request_time_s - received_age_s(answer.fields),
+            response_time_s=answer.response_time_s,
+        )
+        await self._store.refresh(obj, refreshed)
+        return Stored(obj)
 
     # -- tasks --------------------------------------------------------------------------------------------------
 
@@ -264,6 +274,12 @@ class Coordinator:
         await asyncio.gather(*tasks, return_exceptions=True)
         for fill in list(self._fills.values()):
             await fill.cancel()
+
+
+def _is_same(known: Representation, opened: Opened) -> bool:
+    """Whether a 200 to a conditional request is what is stored already: the origin does not do 304."""
+    tag = opened.accepted.validators.strong_etag
+    return tag is not None and tag == known.validators.strong_etag and opened.accepted.total == known.length_bytes
 
 
 def speaks_for_all(answered: Answered) -> bool:

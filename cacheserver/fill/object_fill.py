@@ -26,6 +26,7 @@ from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
+_RUNS_LIMIT = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -61,8 +62,8 @@ class ObjectFill:
         self._on_idle = on_idle
         self._readers: set[Reader] = set()
         self._expected: list[Window] = []
-        self._stops: set[int] = set()
-        self._run = 0
+        self._runs: dict[int, int] = {}
+        """Piece at which a reader ended → how many readers in a row ended where the next began."""
         self._idle = False
         self._whole_checked = False
         self._flights: dict[Flight, asyncio.Task[None]] = {}
@@ -73,13 +74,11 @@ class ObjectFill:
     def reader(self, start: int, stop: int, *, whole: bool) -> Reader:
         """A reader of bytes ``[start, stop)``; ``whole``: it asked to the end of the object."""
         first, end = self.obj.pieces.covering(start, stop)
-        sequential = whole or first in self._stops
-        self._run = self._run + 1 if sequential else 0
-        ahead = 0 if whole or not sequential else min(self._options.read_ahead_pieces, 1 << min(self._run, 12))
-        self._stops.discard(first)
-        self._stops.add(end)
-        if len(self._stops) > 256:
-            self._stops.clear()
+        run = self._runs.get(first, 0)
+        ahead = 0 if whole or not run else min(self._options.read_ahead_pieces, 1 << min(run, 12))
+        if len(self._runs) >= _RUNS_LIMIT:
+            self._runs.clear()
+        self._runs[end] = max(run + 1, self._runs.get(end, 0))
         reader = Reader(self, start, stop, until_piece=min(end + ahead, len(self.obj.pieces)))
         self._readers.add(reader)
         return reader
@@ -145,7 +144,9 @@ class ObjectFill:
         if not self.obj.representation.combinable:
             return
         wanted = [piece for reader in self._readers if (piece := reader.window().first) < len(self.obj.pieces)]
-        runs = self.obj.pieces.missing_runs(min(wanted, default=0), len(self.obj.pieces), self.progress.claims)
+        if not wanted:
+            return
+        runs = self.obj.pieces.missing_runs(min(wanted), len(self.obj.pieces), self.progress.claims)
         for first, stop in runs:
             self.start(first, stop, Priority.DEMANDED)
             break

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.answer import AcceptedAnswer, Asked, combinable
-from cacheserver.core.errors import StoreError, UpstreamError, UpstreamTimeout
+from cacheserver.core.errors import BadAnswer, StoreError, UpstreamError
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import received_age_s
 from cacheserver.core.http_date import format_http_date
@@ -25,6 +25,7 @@ from cacheserver.core.vary import variant_key, vary_names
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Opened
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.spool import Collected, Spool
 from cacheserver.fill.verification import Metadata, MetadataFetcher
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.store import Store
@@ -84,14 +85,14 @@ class Opener:
         fetcher: MetadataFetcher,
         options: FillOptions,
         piece_size_bytes: int,
-        spool_bytes: int,
+        spool: Spool,
     ) -> None:
         self._store = store
         self._asker = asker
         self._fetcher = fetcher
         self._options = options
         self._piece_size_bytes = piece_size_bytes
-        self._spool_bytes = spool_bytes
+        self._spool = spool
 
     async def open(self, want: Want, demand: tuple[int, int | None] | None, start: StartFlight) -> Opening:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
@@ -105,6 +106,8 @@ class Opener:
             except UpstreamError as exc:
                 if not exc.retryable or last:
                     raise
+                if isinstance(exc, BadAnswer):
+                    asked = Asked(0, None, whole=True)
             await asyncio.sleep(self._options.backoff_s * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
@@ -123,15 +126,26 @@ class Opener:
         if answer.status == 416 and not asked.whole and _empties(answer.fields, asked):
             answer.close()
             return await self._open(want, Asked(0, None, whole=True), start)
+        if answer.status == 304:
+            answer.close()
+            raise BadAnswer("304 to a request without conditions", source=answer.source)
         if answer.status not in (200, 206):
             return await self.refusal(answer, asked)
+        if "Accept-Encoding" not in want.fields and want.target.service.own and "Content-Encoding" in answer.fields:
+            return Relayed(answer, asked, "coding", remember=True)
         opened = self._asker.checked(want, answer, asked)
         return await self.take(want, opened, asked, start)
 
     async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
         """Read what the origin says instead of the representation; an answer that is too long is for one client."""
-        body = await _bounded_body(answer, asked)
-        return body if isinstance(body, Relayed) else Answered(answer.status, answer.fields, body)
+        try:
+            body = await self._spool.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
+        except UpstreamError:
+            body = Collected(b"", True)
+        if not body.complete:
+            return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
+        answer.close()
+        return Answered(answer.status, answer.fields, body.data)
 
     async def take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""
@@ -158,7 +172,7 @@ class Opener:
             answer.close()
             return await self._open(want, Asked(0, None, whole=True), start)
         if accepted.total is None:
-            return await self._spool(want, opened, asked, start, verdict)
+            return await self._collect(want, opened, asked, start, verdict)
         representation = self._representation(want, opened, accepted.total, joinable, verdict)
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
@@ -207,12 +221,14 @@ class Opener:
         if representation.vary:
             await self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
 
-    async def _spool(self, want: Want, opened: Opened, asked: Asked, start: StartFlight, verdict: Storable) -> Opening:
+    async def _collect(
+        self, want: Want, opened: Opened, asked: Asked, start: StartFlight, verdict: Storable
+    ) -> Opening:
         """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
         answer = opened.answer
         if "Transfer-Encoding" not in answer.fields:
             return Relayed(answer, asked, "close_delimited", remember=True)
-        body = await _collected(answer, limit_bytes=self._spool_bytes, limit_s=self._options.first_byte_s / 2)
+        body = await self._spool.collect(answer, limit_s=self._options.first_byte_s / 2)
         if not body.complete:
             return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
         whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
@@ -239,40 +255,6 @@ class _Spooled:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Collected:
-    data: bytes
-    complete: bool
-
-
-async def _collected(answer: UpstreamAnswer, *, limit_bytes: int, limit_s: float) -> _Collected:
-    chunks: list[bytes] = []
-    size = 0
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while size < limit_bytes and asyncio.get_running_loop().time() < deadline:
-        try:
-            data = await answer.read()
-        except BaseException:
-            answer.close()
-            raise
-        if not data:
-            return _Collected(b"".join(chunks), True)
-        chunks.append(data)
-        size += len(data)
-    return _Collected(b"".join(chunks), False)
-
-
-async def _bounded_body(answer: UpstreamAnswer, asked: Asked) -> bytes | Relayed:
-    try:
-        body = await _collected(answer, limit_bytes=_BODY_LIMIT_BYTES, limit_s=2.0)
-    except UpstreamTimeout:
-        body = _Collected(b"", True)
-    if not body.complete:
-        return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
-    answer.close()
-    return body.data
 
 
 def dated(fields: Fields, response_time_s: float) -> Fields:

@@ -117,6 +117,8 @@ class Reclaimer:
 
     async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> None:
         """Remove an object that is not open, or a Vary marker; nothing where there is none."""
+        if not volume.opened:
+            return
         try:
             record = volume.catalogue.get(object_id)
         except StoreError:

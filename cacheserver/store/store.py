@@ -376,6 +376,8 @@ class Store:
         self.write_rows()
         loop = asyncio.get_running_loop()
         for volume in self.volumes:
+            if not volume.opened:
+                continue
             await volume.save_recency(self.executor)
             await loop.run_in_executor(self.executor, partial(volume.close, clean=clean))
             volume.catalogue.close()

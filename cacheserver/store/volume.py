@@ -16,13 +16,15 @@ from typing import Any
 
 import aiofiles
 
-from cacheserver.core.errors import ConfigError, DiskError
+from cacheserver.core.errors import ConfigError, DiskError, VolumeOffline
 from cacheserver.core.eviction import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = (*_FULL, errno.EIO, errno.EROFS)
+_PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
 
@@ -66,9 +68,14 @@ class Volume:
         return self._catalogue
 
     @property
+    def opened(self) -> bool:
+        """Whether ``open`` has succeeded."""
+        return self._catalogue is not None
+
+    @property
     def online(self) -> bool:
         """Whether reads may be tried; an offline volume is tried again after ``retry_offline_s``."""
-        return self._clock.monotonic_s() >= self._offline_until
+        return self._catalogue is not None and self._clock.monotonic_s() >= self._offline_until
 
     @property
     def writable(self) -> bool:
@@ -78,18 +85,24 @@ class Volume:
     def open(self) -> None:
         """Make or check the directories, open the catalogue, count what is stored. Blocking.
 
-        Raises ConfigError when the directory cannot be used, with the reason.
+        Raises ConfigError when the directory cannot be used, with the reason, and VolumeOffline when the drive is
+        full or fails, which may pass: ``open`` may be tried again.
         """
+        catalogue: Catalogue | None = None
         try:
             self._prepare_directory()
-            self._take_lock()
-            self._catalogue = Catalogue(os.path.join(self.path, "catalogue"))
+            if self._lock_fd < 0:
+                self._take_lock()
+            catalogue = Catalogue(os.path.join(self.path, "catalogue"))
             counted = self._take_clean_mark()
-        except DiskError as exc:
-            raise ConfigError(f"cache directory {self.path} cannot be used: {exc}", key="store.volumes") from exc
-        except OSError as exc:
-            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        except (DiskError, OSError) as exc:
+            if catalogue is not None:
+                catalogue.close()
+            reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+            if exc.errno in _PASSING or any(word in reason for word in _PASSING_SQLITE):
+                raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
+        self._catalogue = catalogue
         self.reconciled = counted is not None and not self.catalogue.rebuilt
         self.ledger.set_stored(self.catalogue.stored_bytes_total() if counted is None else counted)
         self.object_count = len(self.catalogue)
@@ -121,11 +134,12 @@ class Volume:
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
 
     def _take_lock(self) -> None:
-        self._lock_fd = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_fd = fd
         except BlockingIOError as exc:
-            os.close(self._lock_fd)
+            os.close(fd)
             raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
 
     def path_of(self, object_id: str) -> str:
@@ -153,7 +167,7 @@ class Volume:
         """Write the order of eviction, so that a restart forgets nothing; a failure costs only the order."""
         temporary = self._file(f"{_RECENCY}.new")
         try:
-            async with aiofiles.open(temporary, "wb", executor=executor) as file:
+            async with aiofiles.open(temporary, "wb", opener=_private, executor=executor) as file:
                 await file.write(self.policy.snapshot())
             os.replace(temporary, self._file(_RECENCY))
         except OSError as exc:
@@ -175,11 +189,18 @@ class Volume:
 
     def close(self, *, clean: bool) -> None:
         """Flush the catalogue, leave the mark of a clean stop, give the lock back. Blocking."""
+        if not self.opened:
+            return
         self.catalogue.close()
         if clean and not self.catalogue.write_errors:
-            with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii") as mark:
+            with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii", opener=_private) as mark:
                 mark.write(str(self.ledger.stored_bytes))
         os.close(self._lock_fd)
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
+
+
+def _private(path: str, flags: int) -> int:
+    """Opener for files that only the node's user may read."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -19,6 +19,7 @@ from cacheserver.core.errors import (
     CacheserverError,
     ConnectFailed,
     OriginStatus,
+    TooManyRedirects,
     TruncatedBody,
     UpstreamTimeout,
 )
@@ -136,7 +137,7 @@ class UpstreamClient:
             answer.close()
             request = target
         self._meter.upstream_request(request.service.name, OriginStatus.code)
-        raise OriginStatus(508, source=request.source, message="too many redirects")
+        raise TooManyRedirects("source redirects too often", source=request.source)
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
         self._resolver.vet_literal(request.host, request.port)

@@ -5,6 +5,8 @@ Owns: framing (Content-Length, chunked, HEAD) and the rule that an incomplete bo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cacheserver.web.heads import Head
 from cacheserver.web.wire import Wire
 
@@ -17,6 +19,8 @@ class Channel:
         self.keep_alive = keep_alive
         self.status = 0
         self.body_bytes = 0
+        self.on_start: Callable[[], None] | None = None
+        """Called when the head goes out."""
         self._wire = wire
         self._bodiless = method == "HEAD"
         self._remaining: int | None = 0
@@ -33,6 +37,8 @@ class Channel:
         delimited_by_close = head.length_bytes is None and self.http_10
         self.keep_alive = self.keep_alive and not close and not delimited_by_close
         self.status = head.status
+        if self.on_start is not None:
+            self.on_start()
         self._remaining = head.length_bytes
         self._chunked = head.length_bytes is None and not delimited_by_close and not self._bodiless
         self._bodiless = self._bodiless or head.status in (204, 304)

@@ -26,6 +26,7 @@ from cacheserver.core.errors import (
     Draining,
     GenerationChanged,
     LoopDetected,
+    MalformedRequest,
     RequestError,
     UpstreamError,
     UpstreamTimeout,
@@ -86,6 +87,7 @@ class ContentHandler:
         passing: Passing,
         clock: Clock,
         node_id: str,
+        first_byte_s: float,
         account: Callable[[Exchange], None],
     ) -> None:
         self.policy = policy
@@ -96,6 +98,7 @@ class ContentHandler:
         self._passing = passing
         self._clock = clock
         self._node_id = node_id
+        self._first_byte_s = first_byte_s
         self._via = via_token(node_id)
         self._account = account
 
@@ -142,7 +145,7 @@ class ContentHandler:
     async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: Channel) -> None:
         try:
             want = self._admit(request, exchange)
-            await self._answer(want, exchange, channel)
+            await self._answer_in_time(want, exchange, channel)
         except CacheserverError as exc:
             if channel.head_sent:
                 exchange.cut = exc.code
@@ -150,12 +153,25 @@ class ContentHandler:
             else:
                 await self._refuse(exc, exchange, channel)
 
+    async def _answer_in_time(self, want: Want, exchange: Exchange, channel: Channel) -> None:
+        """A client hears something within ``first_byte_s``, or it would not ask this node again for a while."""
+        try:
+            async with asyncio.timeout(self._first_byte_s) as patience:
+                channel.on_start = lambda: patience.reschedule(None)
+                await self._answer(want, exchange, channel)
+        except TimeoutError as exc:
+            if channel.head_sent:
+                raise
+            raise UpstreamTimeout("no byte came in time", source=want.target.origin) from exc
+
     # -- admit --------------------------------------------------------------------------------------------------
 
     def _admit(self, request: web.BaseRequest, exchange: Exchange) -> Want:
         fields = Fields.from_raw(request.raw_headers)
         check_method(request.method)
-        if fields.value("Content-Length") not in (None, "0") or "Transfer-Encoding" in fields:
+        if not request.version >= (1, 0) or request.version >= (2, 0):
+            raise MalformedRequest("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if (fields.value("Content-Length") or "").strip("0") or "Transfer-Encoding" in fields:
             raise BodyRefused("request bodies are not accepted")
         target = parse_target(
             request.raw_path,

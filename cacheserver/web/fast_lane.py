@@ -8,6 +8,7 @@ with its bytes untouched. No SQLite, no executor, no upstream (I6).
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -170,7 +171,9 @@ class FastLane:
         except BlockingIOError:
             self._wait_writable()
             return
-        except (OSError, DiskError):
+        except (OSError, DiskError) as exc:
+            if isinstance(exc, DiskError) or exc.errno == errno.EIO:
+                self._shared.table.forget(entry.obj)  # the full path knows how to go on past a bad disk
             self._finish(cut=True)
             return
         if self._at < self._stop or self._head:

@@ -25,6 +25,7 @@ from cacheserver.core.ranges import ContentRange as Span
 from cacheserver.core.target import Form
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.opening import Answered
+from cacheserver.fill.spool import Spool
 from cacheserver.ports import Meter, UpstreamAnswer
 from cacheserver.web.channel import Channel
 from cacheserver.web.heads import Head, relayed_lines
@@ -46,11 +47,12 @@ class _Body:
 class Passing:
     """Relays answers to clients."""
 
-    def __init__(self, *, asker: Asker, meter: Meter, via: str, spool_bytes: int) -> None:
+    def __init__(self, *, asker: Asker, meter: Meter, via: str, spool: Spool, first_byte_s: float) -> None:
         self._asker = asker
         self._meter = meter
         self._via = via
-        self._spool_bytes = spool_bytes
+        self._spool = spool
+        self._first_byte_s = first_byte_s
 
     async def through(
         self, channel: Channel, want: Want, *, method: str, options: ServerOptions, cache_status: str
@@ -73,6 +75,8 @@ class Passing:
         """Send an open answer on; ``prefix`` are bytes of its body that were read already."""
         try:
             self._refuse_status(answer.status, want, options, answer.source)
+            if answer.status == 304 and not any(name in want.fields for name in _CONDITIONS[1:]):
+                raise BadAnswer("304 to a request without conditions", source=answer.source)
             head, body = _framed(
                 answer, want, method, relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
             )
@@ -111,13 +115,10 @@ class Passing:
             raise OriginStatus(status, source=source)
 
     async def _spooled(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
-        chunks, size = [prefix], len(prefix)
-        while data := await answer.read():
-            chunks.append(data)
-            size += len(data)
-            if size > self._spool_bytes:
-                raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
-        return b"".join(chunks)
+        body = await self._spool.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
+        if not body.complete:
+            raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
+        return body.data
 
     async def _stream(self, channel: Channel, want: Want, answer: UpstreamAnswer, body: _Body, prefix: bytes) -> None:
         skip, left = body.skip, body.length

@@ -20,7 +20,7 @@ from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.no_anchor import NoAnchor
+from tests.support.no_anchor import NoAnchor
 from cacheserver.fill.object_fill import ObjectFill, Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions

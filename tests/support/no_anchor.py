@@ -1,4 +1,4 @@
-"""An anchor that says nothing, for a node that has none."""
+"""An anchor that says nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+"""A transport over a socket pair: one end belongs to the node's code, the other to the test."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cacheserver.web.wire import Wire
+
+
+class Peer(asyncio.Protocol):
+    """The node's side of a connection, as the wire knows it, and the client's end of it."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client = client
+        self.transport: asyncio.Transport | None = None
+        self.wire: Wire | None = None
+        self.lost = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep no bytes in the transport beyond what the socket takes."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(0)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self.transport = None
+        self.lost.set()
+        self._resumed.set()
+        if self.wire is not None:
+            self.wire.close()
+
+    def pause_writing(self) -> None:
+        """The transport holds bytes."""
+        self._resumed.clear()
+
+    def resume_writing(self) -> None:
+        """The transport holds none."""
+        self._resumed.set()
+
+    async def drained(self) -> None:
+        """See ``wire.Connection``."""
+        await self._resumed.wait()
+
+    async def receive(self, size: int) -> bytes:
+        """Exactly ``size`` bytes at the client's end, fewer at the end of the stream."""
+        loop, chunks = asyncio.get_running_loop(), []
+        while size:
+            data = await loop.sock_recv(self.client, size)
+            if not data:
+                break
+            chunks.append(data)
+            size -= len(data)
+        return b"".join(chunks)
+
+    async def rest(self) -> bytes:
+        """Everything up to the end of the stream."""
+        return await self.receive(1 << 30)
+
+
+@asynccontextmanager
+async def connected(*, buffer_bytes: int = 1 << 16) -> AsyncIterator[Peer]:
+    """A pair of sockets with small buffers."""
+    node, client = socket.socketpair()
+    for end in (node, client):
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    _transport, peer = await asyncio.get_running_loop().create_connection(lambda: Peer(client), sock=node)
+    try:
+        yield peer
+    finally:
+        if peer.transport is not None:
+            peer.transport.abort()
+        await peer.lost.wait()
+        client.close()
