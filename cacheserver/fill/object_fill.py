@@ -11,7 +11,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from cacheserver.core.errors import BadPiece, CacheserverError, GenerationChanged, StoreError, UpstreamTimeout
+from cacheserver.core.errors import (
+    BadPiece,
+    CacheserverError,
+    GenerationChanged,
+    StoreError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from cacheserver.core.manifest import Manifest
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window, plan_spans
@@ -65,6 +72,8 @@ class ObjectFill:
         self._runs: dict[int, int] = {}
         """Piece at which a reader ended → how many readers in a row ended where the next began."""
         self._idle = False
+        self._length_confirmed = True
+        """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
         self._whole_checked = False
         self._flights: dict[Flight, asyncio.Task[None]] = {}
         obj.hold()
@@ -164,6 +173,8 @@ class ObjectFill:
             opened=opened,
         )
         self.range_ignored = self.range_ignored or (opened is not None and opened.range_ignored)
+        if opened is not None and opened.answer.status == 200:
+            self._length_confirmed = False
         self.progress.claim(first, stop, flight)
         self._flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
 
@@ -182,7 +193,7 @@ class ObjectFill:
             self._meter.fill_ended()
             self._ended(flight, error)
         try:
-            if isinstance(error, GenerationChanged) or self._cannot_be_completed():
+            if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self._abandon(error or GenerationChanged("the object cannot be completed"))
             elif error is None:
                 self.plan()
@@ -196,8 +207,12 @@ class ObjectFill:
         del self._flights[flight]
         self.progress.release(flight, error)
 
-    def _cannot_be_completed(self) -> bool:
-        return not self.obj.representation.combinable and not self.obj.pieces.complete
+    def _cannot_be_completed(self, error: CacheserverError | None) -> bool:
+        """Whether nothing can be added to what is stored, or its very length is in doubt."""
+        if self.obj.pieces.complete:
+            return False
+        doubtful = isinstance(error, UpstreamError) and not self._length_confirmed
+        return doubtful or not self.obj.representation.combinable
 
     async def _abandon(self, error: CacheserverError) -> None:
         self.progress.fail_all(error)
@@ -207,6 +222,7 @@ class ObjectFill:
     async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
         opened = await self._asker.ask_span(self.want, self.obj.representation, start, stop, avoid)
         self.range_ignored = self.range_ignored or opened.range_ignored
+        self._length_confirmed = self._length_confirmed or opened.answer.status == 206
         return opened
 
     def wanted(self, first: int, stop: int) -> bool:

@@ -32,6 +32,7 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _BODY_LIMIT_BYTES = 1 << 18
+CODING = "coding"
 _PASSING_FAULTS = (502, 503, 504)
 _OF_THE_REQUEST = ("authorization", "request-no-store")
 """Reasons that say nothing of the next client's request."""
@@ -131,8 +132,8 @@ class Opener:
             raise BadAnswer("304 to a request without conditions", source=answer.source)
         if answer.status not in (200, 206):
             return await self.refusal(answer, asked)
-        if "Accept-Encoding" not in want.fields and want.target.service.own and "Content-Encoding" in answer.fields:
-            return Relayed(answer, asked, "coding", remember=True)
+        if _free_coding(want, answer):
+            return Relayed(answer, asked, CODING, remember=True)
         opened = self._asker.checked(want, answer, asked)
         return await self.take(want, opened, asked, start)
 
@@ -255,6 +256,12 @@ class _Spooled:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _free_coding(want: Want, answer: UpstreamAnswer) -> bool:
+    """Whether an own service's origin chose a content coding for a client that left it free (RFC 9110 §12.5.3)."""
+    free = not any(name in want.fields for name in ("Accept-Encoding", "Range"))
+    return free and want.target.service.own and "Content-Encoding" in answer.fields
 
 
 def dated(fields: Fields, response_time_s: float) -> Fields:

@@ -20,6 +20,8 @@ from cacheserver.store.volume import Volume
 if TYPE_CHECKING:
     from cacheserver.store.store import Store
 
+_LEAST_SHED_BYTES = 4 << 20
+
 
 class Reclaimer:
     """Removes objects and extents from the volumes of one store."""
@@ -28,6 +30,7 @@ class Reclaimer:
         self._store = store
         self._meter = meter
         self._locks: dict[Volume, asyncio.Lock] = {}
+        self._shedding: dict[Volume, asyncio.Task[None]] = {}
 
     async def free(self, volume: Volume, wanted: int) -> bool:
         """Evict until ``wanted`` bytes are free; False when nothing more can go."""
@@ -41,6 +44,24 @@ class Reclaimer:
                 for unit in units:
                     await self._evict(volume, unit)
         return True
+
+    def shed_behind(self, volume: Volume) -> None:
+        """The drive is full although the ledger has room: others fill it, so the cache gives an eighth of itself up."""
+        running = self._shedding.get(volume)
+        if running is None or running.done():
+            self._shedding[volume] = asyncio.create_task(self._shed(volume), name="shed")
+
+    async def _shed(self, volume: Volume) -> None:
+        if not volume.loaded.is_set():
+            return
+        wanted = max(_LEAST_SHED_BYTES, volume.ledger.stored_bytes // 8)
+        async with self._locks.setdefault(volume, asyncio.Lock()):
+            for unit in volume.policy.victims(wanted, skip=self._in_use):
+                await self._evict(volume, unit)
+
+    async def stop(self) -> None:
+        """Wait for what is being given up."""
+        await asyncio.gather(*self._shedding.values(), return_exceptions=True)
 
     def _in_use(self, unit: bytes) -> bool:
         object_id = split_unit(unit)[0]

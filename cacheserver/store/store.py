@@ -364,7 +364,8 @@ class Store:
         try:
             result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
         except DiskError as exc:
-            volume.failed(exc)
+            if volume.failed(exc):
+                self._reclaimer.shed_behind(volume)
             raise
         volume.succeeded()
         return result
@@ -375,6 +376,7 @@ class Store:
             self._row_timer.cancel()
         self.write_rows()
         loop = asyncio.get_running_loop()
+        await self._reclaimer.stop()
         for volume in self.volumes:
             if not volume.opened:
                 continue

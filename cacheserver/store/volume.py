@@ -147,17 +147,18 @@ class Volume:
         assert len(object_id) == 32, object_id
         return os.path.join(self.path, "objects", object_id[:2], object_id)
 
-    def failed(self, error: DiskError) -> None:
-        """Note a failed disk call: a full drive rests, an ailing one goes offline."""
+    def failed(self, error: DiskError) -> bool:
+        """Note a failed disk call: a full drive rests, an ailing one goes offline. True when it is full."""
         self.error_count += 1
         now = self._clock.monotonic_s()
         if error.errno in _FULL:
             self._full_until = now + self._retry_s
-            return
+            return True
         self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._errors_until_offline:
             self._offline_until = now + self._retry_s
             self._errors_in_a_row = self._errors_until_offline - 1
+        return False
 
     def succeeded(self) -> None:
         """Note a disk call that worked."""

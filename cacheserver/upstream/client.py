@@ -67,7 +67,7 @@ class Answer:
                 data = await self._response.content.readany()
         except TimeoutError as exc:
             raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
             data = self._left_over()
             if not data:
                 raise TruncatedBody("source broke off inside the body", source=self.source) from exc

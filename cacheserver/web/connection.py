@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_protocol import RequestHandler
 
 from cacheserver.core.http_date import format_http_date
@@ -20,8 +19,6 @@ from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.wire import Wire
-
-_ERROR_TEXTS = {400: b"malformed request\n", 405: b"only GET and HEAD are served here\n"}
 
 
 class SentResponse(web.StreamResponse):
@@ -180,12 +177,9 @@ class ClientConnection(RequestHandler):
     ) -> web.StreamResponse:
         """A malformed head (400) or a fault of our own (500): one line of text, one of log, never a traceback."""
         self._listener.on_error(request, status, exc)
-        extra: tuple[tuple[str, str], ...] = ()
-        if isinstance(exc, BadHttpMethod):
-            status, extra = 405, (("Allow", "GET, HEAD"),)
-        text = _ERROR_TEXTS.get(status, b"internal error\n")
+        text = b"malformed request\n" if status == 400 else b"internal error\n"
         if self.transport is not None and not request.writer.output_size:
-            head = Head(status, text_lines(format_http_date(time.time()), *extra), len(text))
+            head = Head(status, text_lines(format_http_date(time.time())), len(text))
             self.transport.write(head.encode(close=True, http_10=False) + text)
         return SentResponse(status=status, keep_alive=False)
 

@@ -38,7 +38,7 @@ from cacheserver.core.ranges import RangeField, RangeSpecs, first_demand
 from cacheserver.core.via import passed_here, via_token
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator, speaks_for_all
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.opening import CODING, Answered, Relayed, Stored
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -163,6 +163,8 @@ class ContentHandler:
             if channel.head_sent:
                 raise
             raise UpstreamTimeout("no byte came in time", source=want.target.origin) from exc
+        finally:
+            channel.on_start = None
 
     # -- admit --------------------------------------------------------------------------------------------------
 
@@ -374,7 +376,7 @@ class ContentHandler:
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
-        complete = relayed.answer.status != 206 or relayed.covers_all
+        complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
         if not first or not plain or not complete:
             if first:
                 relayed.answer.close()

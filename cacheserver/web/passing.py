@@ -77,6 +77,8 @@ class Passing:
             self._refuse_status(answer.status, want, options, answer.source)
             if answer.status == 304 and not any(name in want.fields for name in _CONDITIONS[1:]):
                 raise BadAnswer("304 to a request without conditions", source=answer.source)
+            if "Range" in want.fields and "Accept-Encoding" not in want.fields and "Content-Encoding" in answer.fields:
+                raise BadAnswer("content coding was not asked for", source=answer.source)
             head, body = _framed(
                 answer, want, method, relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
             )

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cacheserver import cli
 from cacheserver.bundle.volumes import open_object, opened_volumes, stored_ids
+from cacheserver.core import bundle_format as fmt
 from cacheserver.core.fields import Fields
 from cacheserver.core.keys import object_id
 from cacheserver.core.representation import Representation, Validators
@@ -176,3 +177,13 @@ class Scene:
         """Import the bundle; from the signer unless flags say otherwise."""
         trust: Sequence[str | Path] = () if "--unsigned" in flags else ("--trusted", self.keys.public)
         return self.run("import", self.bundle, "--cache-dir", cache, *trust, *flags)
+
+
+def sections(scene: Scene) -> dict[str, fmt.Entry]:
+    """The contents of the scene's bundle, by object name."""
+    data = scene.bundle.read_bytes()
+    tail = fmt.decode_tail(data[-fmt.TAIL_BYTES :], file_bytes=len(data))
+    raw = data[tail.contents_offset : tail.contents_offset + tail.contents_bytes]
+    entries = fmt.decode_contents(raw, contents_offset=tail.contents_offset).objects
+    names = {representation(name, 1).object_id: name for name in BODIES}
+    return {names[entry.object_id]: entry for entry in entries}

@@ -11,6 +11,7 @@ import pytest
 
 from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody
 from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.spool import Spool
 from cacheserver.store.object_file import ObjectFile
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, CancelAt, Rig, filling, want_for
@@ -158,12 +159,26 @@ async def test_after_the_last_try_the_origins_own_fault_is_handed_on(
         await rig.assert_clean()
 
 
-async def test_an_answer_that_contradicts_the_request_is_refused(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    upstream.script.extend([Turn(fields=(("Content-Range", "bytes 0-1/2"),))] * 3)
+async def test_after_an_answer_that_contradicts_the_request_the_whole_is_asked_for(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.append(Turn(fields=(("Content-Range", "bytes 0-1/2"),)))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(WANT)
+        assert await rig.read(obj, WANT) == BODY
+        assert upstream.ranges == [f"0-{2 * PIECE - 1}", None]
+        await rig.assert_clean()
+
+
+async def test_an_answer_that_contradicts_itself_at_every_try_is_refused(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.extend([Turn(fields=(("Content-Length", "5"),))] * 3)
     async with filling(tmp_path, upstream) as rig:
         with pytest.raises(BadAnswer):
             await rig.coordinator.open(WANT, (0, None))
         await rig.assert_clean()
+        assert bytes_on_disk(tmp_path) == 0
 
 
 @pytest.mark.parametrize(
@@ -219,7 +234,7 @@ async def test_an_answer_that_is_too_long_to_collect_is_relayed_with_what_was_re
 ) -> None:
     upstream.script.append(Turn(ignore_range=True, chunked=True))
     async with filling(tmp_path, upstream) as rig:
-        monkeypatch.setattr(rig.coordinator._opener, "_spool_bytes", 2 * PIECE)
+        monkeypatch.setattr(rig.coordinator._opener, "_spool", Spool(limit_bytes=2 * PIECE))
         outcome = await relayed(rig, "no_length")
         rest = b"".join([data async for data in _rest(outcome)])
         assert outcome.prefix + rest == BODY

@@ -42,6 +42,9 @@ def exercised() -> PrometheusMeter:
     typed.collapsed()
     typed.verified("at_rest", "ok")
     typed.evicted("space", 4096)
+    typed.manifest("absent")
+    typed.struck(banned=True)
+    meter.anchor("name", "claim")
     meter.set_store_source(lambda: [VolumeGauges("/a", 1, 2, 3, True)])
     meter.set_connections_source(lambda: 7)
     return meter

@@ -20,14 +20,15 @@ from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
-from tests.support.no_anchor import NoAnchor
 from cacheserver.fill.object_fill import ObjectFill, Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from tests.support.meter import CountingMeter
+from tests.support.no_anchor import NoAnchor
 from tests.support.scripted import ScriptedUpstream
 from tests.support.stored import PIECE, HandClock, running_store, settled
 
@@ -135,7 +136,7 @@ async def filling(
             fetcher=fetcher,
             options=options,
             piece_size_bytes=PIECE,
-            spool_bytes=1 << 20,
+            spool=Spool(limit_bytes=1 << 20),
         )
         coordinator = Coordinator(
             store=store, asker=asker, opener=opener, fetcher=fetcher, options=options, meter=meter, clock=clock
@@ -145,7 +146,7 @@ async def filling(
     await settled()
     gc.collect()
     await settled()
-    assert unseen == []
+    assert not unseen, unseen
 
 
 def quick(**changes: Any) -> FillOptions:

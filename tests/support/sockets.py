@@ -58,6 +58,15 @@ class Peer(asyncio.Protocol):
             size -= len(data)
         return b"".join(chunks)
 
+    async def response(self) -> tuple[bytes, bytes]:
+        """Head and body of one response that names its length."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = await self.receive(1)
+            assert byte, "the connection ended inside a head"
+            head += byte
+        return head, await self.receive(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+
     async def rest(self) -> bytes:
         """Everything up to the end of the stream."""
         return await self.receive(1 << 30)

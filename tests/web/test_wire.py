@@ -1,4 +1,4 @@
-"""The sending side of a connection: back-pressure, fairness, clients that go, clients that are slow, disks that fail."""
+"""The sending side of a connection: back-pressure, fairness, clients that go or are slow, disks that fail."""
 
 from __future__ import annotations
 
@@ -83,7 +83,12 @@ async def test_others_get_their_turn_after_each_bounded_part(
 ) -> None:
     calls: list[int] = []
     others: list[int] = []
-    monkeypatch.setattr(os, "sendfile", lambda _out, _fd, _at, size: calls.append(size) or size)
+
+    def sendfile(_out: int, _fd: int, _at: int, size: int) -> int:
+        calls.append(size)
+        return size
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
 
     async def other() -> None:
         while True:

@@ -1,0 +1,144 @@
+"""Answers that pass: framed for the client whatever the origin's framing was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import OriginStatus, TruncatedBody
+from cacheserver.core.target import Form
+from cacheserver.fill.asking import Want
+from cacheserver.fill.spool import Spool
+from cacheserver.web.channel import Channel
+from cacheserver.web.options import ServerOptions
+from cacheserver.web.passing import Passing
+from cacheserver.web.wire import Wire
+from tests.support.content import blob
+from tests.support.filling import OWN, SHIPPED, filling, want_for
+from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.sockets import Peer, connected
+
+BODY = blob(8, 5000)
+
+
+class Room:
+    """One pass to one client."""
+
+    def __init__(self, passing: Passing, peer: Peer) -> None:
+        self.peer = peer
+        self.passing = passing
+        wire = peer.wire = Wire(peer, turn_bytes=1 << 16, min_rate_bps=0)
+        self.channel = Channel(wire, method="GET", http_10=False, keep_alive=True)
+
+    async def through(self, want: Want, *, method: str = "GET") -> tuple[bytes, bytes]:
+        """Head and body that the client gets."""
+        self.channel._bodiless = method == "HEAD"
+        await self.passing.through(
+            self.channel, want, method=method, options=ServerOptions(), cache_status="cacheserver; fwd=bypass"
+        )
+        assert self.peer.transport is not None
+        self.peer.transport.close()
+        head, _, body = (await self.peer.rest()).partition(b"\r\n\r\n")
+        return head, body
+
+
+@asynccontextmanager
+async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
+    async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
+        spool = Spool(limit_bytes=1 << 20)
+        yield Room(Passing(asker=rig.asker, meter=rig.meter, via="1.1 v", spool=spool, first_byte_s=5.0), peer)
+        assert upstream.unclosed == 0
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    return ScriptedUpstream(BODY)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("ignore_range", [False, True])
+async def test_a_delivery_optimization_client_never_gets_200_for_a_range(
+    tmp_path: Path, upstream: ScriptedUpstream, chunked: bool, ignore_range: bool
+) -> None:
+    upstream.script.append(Turn(chunked=chunked, ignore_range=ignore_range))
+    want = want_for("a", ("Range", "bytes=100-299"), service=SHIPPED, form=Form.CACHE_HOST)
+    async with room(tmp_path, upstream) as place:
+        head, body = await place.through(want)
+        assert head.startswith(b"HTTP/1.1 206 ")
+        assert b"\r\nContent-Range: bytes 100-299/5000" in head
+        assert b"\r\nContent-Length: 200" in head
+        assert body == BODY[100:300]
+
+
+async def test_a_delivery_optimization_client_never_gets_chunks(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script.append(Turn(chunked=True))
+    async with room(tmp_path, upstream) as place:
+        head, body = await place.through(want_for(service=SHIPPED, form=Form.CACHE_HOST))
+        assert b"\r\nContent-Length: 5000" in head
+        assert b"Transfer-Encoding" not in head
+        assert body == BODY
+
+
+async def test_other_clients_get_an_answer_without_a_length_as_it_comes(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.append(Turn(chunked=True))
+    async with room(tmp_path, upstream) as place:
+        head, body = await place.through(want_for(service=OWN))
+        assert b"Transfer-Encoding: chunked" in head
+        assert body.endswith(b"0\r\n\r\n")
+
+
+async def test_a_head_request_has_no_body(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with room(tmp_path, upstream) as place:
+        head, body = await place.through(want_for(), method="HEAD")
+        assert b"Content-Length: 5000" in head
+        assert body == b""
+
+
+async def test_a_body_that_breaks_is_an_error_inside_the_body(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script.append(Turn(break_after=1000))
+    async with room(tmp_path, upstream) as place:
+        with pytest.raises(TruncatedBody):
+            await place.through(want_for())
+        assert place.channel.head_sent
+        assert place.channel.body_bytes == 1000
+
+
+@pytest.mark.parametrize(("form", "relayed"), [(Form.CACHE_HOST, False), (Form.HOST, True), (Form.ABSOLUTE, True)])
+@pytest.mark.parametrize("status", [403, 404])
+async def test_an_origins_refusal_is_relayed_or_named_by_the_clients_form(
+    tmp_path: Path, upstream: ScriptedUpstream, form: Form, relayed: bool, status: int
+) -> None:
+    upstream.script.append(Turn(status=status))
+    async with room(tmp_path, upstream) as place:
+        if relayed:
+            head, body = await place.through(want_for(form=form))
+            assert head.startswith(f"HTTP/1.1 {status} ".encode())
+            assert body == b"refused"
+        else:
+            with pytest.raises(OriginStatus) as caught:
+                await place.through(want_for(form=form))
+            assert caught.value.status == status
+            assert not place.channel.head_sent
+
+
+@pytest.mark.parametrize(
+    ("field", "service", "sent"),
+    [
+        ("bytes=0-9", SHIPPED, "bytes=0-9"),
+        ("bytes=-5", SHIPPED, None),
+        ("bytes=0-1,4-5", SHIPPED, None),
+        ("bytes=0-1,4-5", OWN, "bytes=0-1,4-5"),
+    ],
+)
+async def test_the_range_that_goes_up_is_rebuilt_for_shipped_services(
+    tmp_path: Path, upstream: ScriptedUpstream, field: str, service: object, sent: str | None
+) -> None:
+    want = want_for("a", ("Range", field), service=OWN if service is OWN else SHIPPED)
+    async with room(tmp_path, upstream) as place:
+        await place.through(want)
+        assert upstream.requests[0].fields.value("Range") == sent
