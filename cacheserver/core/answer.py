@@ -16,7 +16,7 @@ from cacheserver.core.conditional import (
     strong_entity_tag,
     weakly_equal,
 )
-from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
+from cacheserver.core.errors import BadAnswer, BadContentRange, GenerationChanged, OriginStatus
 from cacheserver.core.fields import Fields
 from cacheserver.core.http_date import parse_http_date
 from cacheserver.core.ranges import ContentRange, parse_content_range
@@ -140,15 +140,15 @@ def _partial_span(asked: Asked, fields: Fields, length: int | None) -> ContentRa
         raise BadAnswer("206 to a request without Range")
     media_type = (fields.value("Content-Type") or "").strip(" \t").lower()
     if media_type.startswith("multipart/byteranges"):
-        raise BadAnswer("multipart answer to a request for one range")
+        raise BadContentRange("multipart answer to a request for one range")
     lines = fields.lines("Content-Range")
     span = parse_content_range(lines[0]) if len(lines) == 1 else None
     if not isinstance(span, ContentRange) or span.total is None:
-        raise BadAnswer("Content-Range is not one range with a total", got=_shown(", ".join(lines)))
+        raise BadContentRange("Content-Range is not one range with a total", got=_shown(", ".join(lines)))
     stop = span.total if asked.stop is None else min(asked.stop, span.total)
     if (span.start, span.stop) != (asked.start, stop):
         expected = f"[{asked.start}, {stop})"
-        raise BadAnswer("another range than asked", expected=expected, got=f"[{span.start}, {span.stop})")
+        raise BadContentRange("another range than asked", expected=expected, got=f"[{span.start}, {span.stop})")
     if length is not None and length != span.stop - span.start:
         raise BadAnswer("Content-Length contradicts Content-Range", expected=span.stop - span.start, got=length)
     return span

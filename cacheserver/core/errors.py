@@ -152,6 +152,10 @@ class BadAnswer(UpstreamError):
         self.got = got
 
 
+class BadContentRange(BadAnswer):
+    """The source cannot do ranges: its 206 says nothing usable of which bytes it holds."""
+
+
 class TruncatedBody(UpstreamError):
     """The source ended the body early, or the connection broke."""
 

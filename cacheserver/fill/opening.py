@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.answer import AcceptedAnswer, Asked, combinable
-from cacheserver.core.errors import BadAnswer, StoreError, UpstreamError
+from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import received_age_s
 from cacheserver.core.http_date import format_http_date
@@ -107,7 +107,7 @@ class Opener:
             except UpstreamError as exc:
                 if not exc.retryable or last:
                     raise
-                if isinstance(exc, BadAnswer):
+                if isinstance(exc, BadContentRange):
                     asked = Asked(0, None, whole=True)
             await asyncio.sleep(self._options.backoff_s * 2**attempt)
         raise AssertionError("the last try returns or raises")
