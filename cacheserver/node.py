@@ -43,6 +43,7 @@ from cacheserver.redirects import follow
 from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import Store
+from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 from cacheserver.trust.anchors import build_anchors
 from cacheserver.upstream.client import UpstreamClient
@@ -319,6 +320,8 @@ class Node:
 
     def reload(self) -> None:
         """Take up changed services, limits and log settings; a bad file changes nothing."""
+        if not self._servers:
+            return
         try:
             settings = self._load()
             policy = _policy(settings)
@@ -345,7 +348,7 @@ class Node:
             await asyncio.sleep(_RECENCY_EVERY_S)
             for volume in self._volumes:
                 if volume.loaded.is_set():
-                    await volume.save_recency(self._store.executor)
+                    await to_the_end(volume.save_recency(self._store.executor))
 
     async def _sweep_slow_readers(self) -> None:
         while True:
@@ -391,8 +394,8 @@ async def _run(settings: Settings, load: Callable[[], Settings]) -> None:
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await node.start()
     loop.add_signal_handler(signal.SIGHUP, node.reload)
+    await node.start()
     await stopping.wait()
     await node.stop()
 

@@ -112,6 +112,7 @@ class Flight:
     async def _fetch(self) -> None:
         opened, self._opened = self._opened, None
         if opened is None:
+            await self._reserve()
             opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1], self._avoid)
         self._source = opened.answer.asked
         try:
@@ -138,8 +139,7 @@ class Flight:
         while data and self._piece < self.stop:
             if self._obj.obsolete:
                 raise GenerationChanged("the object was replaced while it was filled")
-            if self._reservation is None:
-                self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
+            reservation = await self._reserve()
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
             self._contributors.add(self._source)
@@ -148,10 +148,16 @@ class Flight:
             if self._offset < piece_stop:
                 self._fill.progress.advance(self._piece, self._offset)
                 continue
-            await self._finish_piece(self._reservation)
+            await self._finish_piece(reservation)
             if self._piece < self.stop and not self._fill.wanted(self._piece, self.stop):
                 return False
         return True
+
+    async def _reserve(self) -> Reservation:
+        """Room for the piece in hand, before its bytes are asked for."""
+        if self._reservation is None:
+            self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
+        return self._reservation
 
     async def _verify_piece(self, piece: int) -> None:
         """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""

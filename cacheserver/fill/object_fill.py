@@ -34,6 +34,7 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _RUNS_LIMIT = 1024
+_REFUSED_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +73,8 @@ class ObjectFill:
         self._runs: dict[int, int] = {}
         """Piece at which a reader ended → how many readers in a row ended where the next began."""
         self._idle = False
+        self._refusal: StoreError | None = None
+        self._refused_until_s = 0.0
         self._length_confirmed = True
         """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
         self._whole_checked = False
@@ -131,7 +134,7 @@ class ObjectFill:
 
     def plan(self) -> None:
         """Start what should be fetched now."""
-        if self.obj.obsolete:
+        if self.obj.obsolete or self._store_refuses() is not None:
             return
         if self.range_ignored or not self.obj.representation.combinable:
             self._plan_single_stream()
@@ -160,6 +163,11 @@ class ObjectFill:
             self.start(first, stop, Priority.DEMANDED)
             break
 
+    def free_until(self, first: int, stop: int) -> int:
+        """Piece up to which everything from ``first`` on is missing and nobody's."""
+        run = next(self.obj.pieces.missing_runs(first, stop, self.progress.claims), (stop, stop))
+        return run[1] if run[0] == first else first
+
     def start(self, first: int, stop: int, priority: Priority, opened: Opened | None = None) -> None:
         """Claim pieces ``[first, stop)`` and fetch them."""
         flight = Flight(
@@ -186,6 +194,8 @@ class ObjectFill:
                 await flight.run()
         except CacheserverError as exc:
             error = exc
+            if isinstance(exc, StoreError):
+                self._refusal, self._refused_until_s = exc, asyncio.get_running_loop().time() + _REFUSED_S
         except Exception as exc:
             _log.exception("fill failed unexpectedly")
             error = CacheserverError(type(exc).__name__)
@@ -202,6 +212,12 @@ class ObjectFill:
             _log.warning("what is stored could not be read again")
         finally:
             self._rest()
+
+    def _store_refuses(self) -> StoreError | None:
+        """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""
+        if self._refusal is not None and asyncio.get_running_loop().time() >= self._refused_until_s:
+            self._refusal = None
+        return self._refusal
 
     def _ended(self, flight: Flight, error: CacheserverError | None) -> None:
         del self._flights[flight]
@@ -321,6 +337,9 @@ class ObjectFill:
         UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``.
         """
         self.plan()
+        refusal = self._store_refuses()
+        if refusal is not None and piece not in self.progress.claims:
+            raise refusal
         if self.obj.obsolete or not self._flights:
             error = GenerationChanged("the object cannot be completed")
             await self._abandon(error)

@@ -16,6 +16,7 @@ from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.object_file import disk_errors
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
+from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -25,7 +26,7 @@ _BATCH = 1000
 async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
     """Bring one volume's policy and catalogue into line with its files."""
     try:
-        await volume.load_recency(store.executor)
+        await to_the_end(volume.load_recency(store.executor))
         await _load_rows(store, volume, extent_bytes)
     finally:
         volume.loaded.set()
