@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -47,6 +48,15 @@ class _Line(msgspec.Struct):
     ua: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class LineTemplate:
+    """An encoded line but for time, status, bytes, duration and range."""
+
+    head: bytes
+    middle: bytes
+    tail: bytes
+
+
 class AccessLog:
     """Writes answers to ``path`` (empty: stderr).
 
@@ -64,6 +74,8 @@ class AccessLog:
         self._timer: asyncio.TimerHandle | None = None
         self._second = -1
         self._second_text = ""
+        self._milli = -1
+        self._milli_text = b""
         self._closed = False
         try:
             self._fd = _open(path)
@@ -75,6 +87,47 @@ class AccessLog:
         self._work: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
         self._thread.start()
+
+    def template(
+        self,
+        *,
+        client: str,
+        method: str,
+        form: str,
+        service: str,
+        host: str,
+        path: str,
+        outcome: str,
+        cache: str,
+        ua: str | None,
+    ) -> LineTemplate:
+        """What is the same in many lines, encoded once; fill it in with ``record_again``."""
+        line = _Line(
+            "", client, method[:32], form, service, host[:_FIELD_LIMIT], _path(path), 0, 0, 0.0, outcome,
+            cache[:_FIELD_LIMIT], None, None if ua is None else ua[:_FIELD_LIMIT],
+        )  # fmt: skip
+        text = _escaped(line)
+        head, rest = text[len(b'{"ts":"') :].split(b'"status":0,"bytes":0,"duration_ms":0.0', 1)
+        middle, tail = rest.split(b'"range":null', 1)
+        return LineTemplate(head + b'"status":', middle + b'"range":', tail)
+
+    def record_again(
+        self, template: LineTemplate, status: int, body_bytes: int, duration_s: float, range_: bytes | None
+    ) -> None:
+        """Add one answer whose facts are mostly known; ``range_`` is plain digits and a hyphen. About 1 µs."""
+        self._add(
+            b'{"ts":"%b%b%d,"bytes":%d,"duration_ms":%.3f%b%b%b'
+            % (
+                self._now_bytes(),
+                template.head,
+                status,
+                body_bytes,
+                duration_s * 1000,
+                template.middle,
+                b"null" if range_ is None else b'"bytes=%b"' % range_,
+                template.tail,
+            )
+        )
 
     def record(
         self,
@@ -116,6 +169,9 @@ class AccessLog:
             text = b"\xff"
         if not text.isascii() or b"\x7f" in text:
             text = _escaped(line)
+        self._add(text)
+
+    def _add(self, text: bytes) -> None:
         self._lines.append(text)
         self._size_bytes += len(text)
         if self._size_bytes >= _FLUSH_BYTES:
@@ -169,6 +225,13 @@ class AccessLog:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{millis % 1000:03d}Z"
+
+    def _now_bytes(self) -> bytes:
+        millis = int(self._wall_s() * 1000)
+        if millis != self._milli:
+            self._milli = millis
+            self._milli_text = self._now().encode("ascii")
+        return self._milli_text
 
     # -- the writer's thread ------------------------------------------------------------------------------------
 

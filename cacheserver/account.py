@@ -6,7 +6,7 @@ import logging
 
 from aiohttp import web
 
-from cacheserver.access_log import AccessLog
+from cacheserver.access_log import AccessLog, LineTemplate
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.exchange import Exchange
@@ -14,6 +14,7 @@ from cacheserver.web.hot_table import HotEntry
 
 _log = get_logger(__name__)
 NO_SERVICE = "none"
+_TEMPLATES_LIMIT = 64
 LANE_CACHE_STATUS = "cacheserver; hit"
 
 
@@ -59,25 +60,30 @@ class Account:
     ) -> None:
         """Account for one answer of the fast lane."""
         duration_s = self._clock.monotonic_s() - started_s
-        target = entry.target
-        self._meter.request(target.service.name, "hit", status, body_bytes, duration_s)
+        self._meter.request(entry.target.service.name, "hit", status, body_bytes, duration_s)
         if self._access_log is None:
             return
-        self._access_log.record(
+        template = entry.log_lines.get(client)
+        if template is None:
+            template = self._template(self._access_log, entry, client)
+        self._access_log.record_again(template, status, body_bytes, duration_s, range_)
+
+    def _template(self, access_log: AccessLog, entry: HotEntry, client: str) -> LineTemplate:
+        if len(entry.log_lines) >= _TEMPLATES_LIMIT:
+            entry.log_lines.clear()
+        target = entry.target
+        template = entry.log_lines[client] = access_log.template(
             client=client,
             method="GET",
             form=target.form.value,
             service=target.service.name,
             host=target.host,
             path=target.path_and_query,
-            status=status,
-            body_bytes=body_bytes,
-            duration_s=duration_s,
             outcome="hit",
             cache=LANE_CACHE_STATUS,
-            range_=None if range_ is None else f"bytes={range_.decode('ascii')}",
             ua=entry.user_agent,
         )
+        return template
 
     def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""

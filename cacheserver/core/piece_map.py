@@ -62,6 +62,14 @@ class PieceMap:
         """Byte up to which everything from ``offset`` on is PRESENT, at most ``stop``; ``offset`` when nothing is."""
         return self._run_until(offset, stop, PRESENT)
 
+    def present(self, start: int, stop: int) -> bool:
+        """Whether all of bytes ``[start, stop)``, not empty, are PRESENT; the quick question of a warm hit."""
+        states, size = self._states, self.piece_size_bytes
+        first, last = start // size, (stop - 1) // size
+        if first == last:
+            return states[first] == PRESENT
+        return states.count(PRESENT, first, last + 1) == last + 1 - first
+
     def stored_until(self, offset: int, stop: int) -> int:
         """The same for pieces that are on disk, checked or not."""
         return self._run_until(offset, stop, STORED)

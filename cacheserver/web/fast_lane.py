@@ -8,7 +8,6 @@ with its bytes untouched. No SQLite, no executor, no upstream (I6).
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from cacheserver.ports import Clock
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, shape_of
 
-_SMALL_BYTES = 1 << 16
-"""Up to here one read and one send cost less than sendfile."""
+_SMALL_BYTES = (1 << 16) + 4096
+"""Answers up to this size, head included, go out by one read and one send, which costs less than sendfile."""
 _PENDING_LIMIT_BYTES = 1 << 16
 _END = b"\r\n\r\n"
 
@@ -46,6 +45,8 @@ class LaneShared:
         self.account = account
         self.touch = touch
         self.turn_bytes = turn_bytes
+        self.buffer = memoryview(bytearray(_SMALL_BYTES))
+        """For one small answer at a time: it is filled and sent without giving up the loop."""
         self.enabled = True
 
 
@@ -53,28 +54,8 @@ class FastLane:
     """The lane of one plain-text connection."""
 
     __slots__ = (
-        "_at",
-        "_client",
-        "_done",
-        "_dup",
-        "_entry",
-        "_fd",
-        "_head",
-        "_head_left",
-        "_loop",
-        "_pending",
-        "_range",
-        "_sent_bytes",
-        "_shared",
-        "_sock",
-        "_start",
-        "_started_s",
-        "_status",
-        "_stop",
-        "_swept",
-        "_transport",
-        "busy",
-        "last_head",
+        "_at", "_client", "_done", "_dup", "_entry", "_fd", "_head", "_loop", "_pending", "_range", "_sent_bytes",
+        "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport", "busy", "last_head",
     )  # fmt: skip
 
     def __init__(
@@ -107,83 +88,97 @@ class FastLane:
         if end < 4 or end > MAX_HEAD_BYTES:
             self.last_head = b""
             return False
-        head = data if end == len(data) else data[:end]
+        alone = end == len(data)
+        head = data if alone else data[:end]
         shape, value = shape_of(head)
         entry = self._shared.table.get(shape)
-        if entry is None or not self._begin(entry, value):
-            self.last_head = head if end == len(data) and self._shared.enabled else b""
-            return False
-        if end != len(data):
-            self._pending = data[end:]
-        self._go_on()
-        return True
+        if entry is not None and self._answer(entry, value, b"" if alone else data[end:]):
+            return True
+        self.last_head = head if alone and self._shared.enabled else b""
+        return False
 
     def learn(self, entry: HotEntry) -> None:
         """The full path has answered ``last_head`` as a plain hit: answer it here from now on."""
         if self.last_head and self._shared.enabled:
             self._shared.table.learn(self.last_head, entry)
 
-    def _begin(self, entry: HotEntry, value: bytes | None) -> bool:
-        """Set the answer up; False when the full path has to judge."""
-        obj, now_s = entry.obj, self._shared.clock.monotonic_s()
-        length = entry.representation.length_bytes
+    def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
+        """Answer at once, or begin to; False, with nothing done, when the full path has to judge."""
+        obj, now_s, length = entry.obj, self._shared.clock.monotonic_s(), entry.length_bytes
         start, stop = (0, length) if value is None else _span(value, length)
+        file = obj.file
         if (
             start >= stop
             or now_s >= entry.fresh_until_s
-            or not obj.usable
-            or obj.representation is not entry.representation
-            or obj.pieces.present_until(start, stop) != stop
+            or obj.obsolete
+            or file.fd < 0
+            or file.representation is not entry.representation
+            or not file.pieces.present(start, stop)
         ):
             return False
-        status = 200 if value is None else 206
-        second = int(now_s)
-        if second != entry.second:
-            entry.second = second
-            entry.heads.clear()
-            entry.touched.clear()
-        lines = entry.heads.get(status)
-        if lines is None:
-            lines = entry.heads[status] = entry.render(status)
+        if now_s >= entry.next_second_s:
+            entry.begin_second(now_s)
+        if start // file.pieces.piece_size_bytes not in entry.touched:
+            self._shared.touch(obj, *file.pieces.covering(start, stop))
+            entry.touched.add(start // file.pieces.piece_size_bytes)
         if value is None:
-            self._head = b"%bContent-Length: %d\r\n\r\n" % (lines, length)
+            status, head = 200, b"%bContent-Length: %d\r\n\r\n" % (entry.head_200, length)
         else:
-            self._head = b"%bContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n" % (
-                lines, start, stop - 1, length, stop - start,
+            status, head = 206, b"%bContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n" % (
+                entry.head_206, start, stop - 1, length, stop - start,
             )  # fmt: skip
-        first, end = obj.pieces.covering(start, stop)
-        if first not in entry.touched:
-            entry.touched.add(first)
-            self._shared.touch(obj, first, end)
+        self._pending = pending
+        size = len(head) + stop - start
+        sent = self._send_small(head, file.fd, start, size) if size <= _SMALL_BYTES else 0
+        if sent == size:
+            self._shared.account(entry, status, stop - start, now_s, self._client, value)
+            self._end()
+            return True
         self._entry, self._status, self._range = entry, status, value
-        self._fd, self._start, self._at, self._stop, self._started_s = obj.file.fd, start, start, stop, now_s
+        self._head, self._at = head[sent:], start + max(0, sent - len(head))
+        self._fd, self._start, self._stop, self._started_s = file.fd, start, stop, now_s
         obj.hold()
         self.busy = True
+        self._go_on()
         return True
+
+    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
+        """Send a small answer in one call through the shared buffer; the bytes that went out.
+
+        0 when anything is odd: the general way meets it again and deals with it.
+        """
+        buffer, first = self._shared.buffer, len(head)
+        buffer[:first] = head
+        try:
+            if os.preadv(fd, (buffer[first:size],), start) != size - first:
+                return 0
+            sent = self._sock.send(buffer[:size])
+        except OSError:
+            return 0
+        self._sent_bytes += sent
+        return sent
 
     def _go_on(self) -> None:
         """Send what may be sent in one turn; called again when the socket takes more, or in the next turn."""
-        entry = self._entry
-        if entry is None:
+        if self._entry is None:
             return
         try:
             self._send_turn()
         except BlockingIOError:
             self._wait_writable()
             return
-        except (OSError, DiskError) as exc:
-            if isinstance(exc, DiskError) or exc.errno == errno.EIO:
-                self._shared.table.forget(entry.obj)  # the full path knows how to go on past a bad disk
+        except (OSError, DiskError):
             self._finish(cut=True)
             return
-        if self._at < self._stop or self._head:
+        if self._at < self._stop:
             self._loop.call_soon(self._go_on)
         else:
             self._finish(cut=False)
 
     def _send_turn(self) -> None:
-        if self._head:
-            self._send_head()
+        while self._head:
+            sent = self._sock.send(self._head, socket.MSG_MORE)
+            self._head = self._head[sent:]
         budget = self._shared.turn_bytes
         out = self._sock.fileno()
         while budget > 0 and self._at < self._stop:
@@ -193,27 +188,6 @@ class FastLane:
             self._at += sent
             self._sent_bytes += sent
             budget -= sent
-
-    def _send_head(self) -> None:
-        size = self._stop - self._at
-        if size > _SMALL_BYTES:
-            sent = self._sock.send(self._head, socket.MSG_MORE)
-            self._head = self._head[sent:]
-            if self._head:
-                raise BlockingIOError
-            return
-        data = os.pread(self._fd, size, self._at)
-        if len(data) != size:
-            raise DiskError("object file is shorter than it should be")
-        head_size = len(self._head)
-        sent = self._sock.send(self._head + data)
-        if sent >= head_size:
-            self._head = b""
-            self._at += sent - head_size
-            self._sent_bytes += sent
-        else:
-            self._head = self._head[sent:]
-            raise BlockingIOError
 
     def _wait_writable(self) -> None:
         if self._dup is None:
@@ -234,13 +208,18 @@ class FastLane:
         if cut:
             self.busy = False
             self._transport.abort()
-        elif self._pending:
-            self._loop.call_soon(self._resume)
         else:
-            self._resume()
+            self._end()
 
-    def _resume(self) -> None:
-        """Hand on what came meanwhile; until then ``busy`` keeps further bytes behind it."""
+    def _end(self) -> None:
+        """The answer is out. What came meanwhile is handed on in a turn of its own; ``busy`` keeps its order."""
+        self.busy = bool(self._pending)
+        if self.busy:
+            self._loop.call_soon(self._hand_on)
+        else:
+            self._done(b"")
+
+    def _hand_on(self) -> None:
         self.busy = False
         pending, self._pending = self._pending, b""
         if len(pending) > _PENDING_LIMIT_BYTES:
@@ -262,6 +241,7 @@ class FastLane:
             self._dup = None
         if self._entry is not None:
             self._finish(cut=True)
+        self._pending = b""
         self._sock.detach()
 
 

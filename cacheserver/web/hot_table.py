@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cacheserver.access_log import LineTemplate
 from cacheserver.core.fields import Fields
 from cacheserver.core.representation import Representation
 from cacheserver.core.target import Target
@@ -33,11 +34,25 @@ class HotEntry:
     """Monotonic time."""
     render: Callable[[int], bytes]
     """Status and field lines for 200 or 206, as the full path would send them now."""
-    second: int = -1
-    heads: dict[int, bytes] = field(default_factory=dict)
-    """Rendered heads of this second."""
+    next_second_s: float = -1.0
+    """Monotonic time from which on the heads are rendered anew, as Age and ttl have changed."""
+    head_200: bytes = b""
+    head_206: bytes = b""
+    log_lines: dict[str, LineTemplate] = field(default_factory=dict)
+    """Access log lines of this entry by client, encoded but for the numbers."""
     touched: set[int] = field(default_factory=set)
     """First pieces of the spans noted as used in this second."""
+
+    @property
+    def length_bytes(self) -> int:
+        """Length of the representation."""
+        return self.representation.length_bytes
+
+    def begin_second(self, now_s: float) -> None:
+        """Render the heads of this second."""
+        self.next_second_s = int(now_s) + 1.0
+        self.head_200, self.head_206 = self.render(200), self.render(206)
+        self.touched.clear()
 
 
 def shape_of(head: bytes) -> tuple[bytes, bytes | None]:

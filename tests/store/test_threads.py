@@ -1,0 +1,116 @@
+"""What was begun in a thread is accounted for, also when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheserver.core.piece_map import PRESENT
+from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.threads import to_the_end
+from tests.support.stored import PIECE, body_of, bytes_on_disk, found, representation, running_store, settled
+
+REP = representation()
+
+
+class Halted:
+    """A blocking call that says when it has begun and waits to be let go."""
+
+    def __init__(self, really: Callable[..., Any]) -> None:
+        self._really = really
+        self._begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self._begun.set()
+        self.go_on.wait(10)
+        return self._really(*args)
+
+    async def begun(self) -> None:
+        """Until a thread is inside the call."""
+        await asyncio.get_running_loop().run_in_executor(None, self._begun.wait, 10)
+
+
+async def cancelled_inside(work: asyncio.Task[Any], call: Halted) -> None:
+    """Cancel a task while its thread is inside the call, then let the thread end."""
+    await call.begun()
+    work.cancel()
+    call.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+
+async def test_a_commit_whose_caller_is_cancelled_is_counted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await store.create(REP)
+        ledger = store.volumes[0].ledger
+        call = Halted(ObjectFile.record_piece)
+        monkeypatch.setattr(ObjectFile, "record_piece", lambda file, *args: call(file, *args))
+
+        async def fill() -> None:
+            digest = hashlib.sha256()
+            with await store.reserve(obj, PIECE) as reservation:
+                await store.write(obj, 0, body_of(REP)[:PIECE], digest)
+                await store.commit(obj, 0, digest.digest(), reservation)
+
+        await cancelled_inside(asyncio.create_task(fill()), call)
+        assert obj.pieces.state(0) == PRESENT
+        assert (ledger.reserved_bytes, ledger.stored_bytes) == (0, bytes_on_disk(tmp_path))
+
+
+async def test_an_object_whose_creator_is_cancelled_is_known_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        call = Halted(ObjectFile.create)
+        monkeypatch.setattr(ObjectFile, "create", call)
+        await cancelled_inside(asyncio.create_task(store.create(REP)), call)
+        await found(store, REP)
+        assert not store.is_creating(REP.object_id)
+        ledger = store.volumes[0].ledger
+        assert (ledger.reserved_bytes, ledger.stored_bytes) == (0, bytes_on_disk(tmp_path))
+
+
+async def test_work_gives_its_result_or_its_error() -> None:
+    async def good() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    async def bad() -> int:
+        await asyncio.sleep(0)
+        raise KeyError("x")
+
+    assert await to_the_end(good()) == 7
+    with pytest.raises(KeyError):
+        await to_the_end(bad())
+
+
+async def test_an_error_after_the_caller_was_cancelled_is_not_lost_aloud() -> None:
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
+    gate = asyncio.Event()
+
+    async def bad() -> None:
+        await gate.wait()
+        raise KeyError("x")
+
+    task = asyncio.create_task(to_the_end(bad()))
+    await settled()
+    task.cancel()
+    await settled()
+    assert not task.done(), "it waits for the end"
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gc.collect()
+    await settled()
+    assert unseen == []
