@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: install run test acceptance lint lock reference clean
+.PHONY: install run test faults acceptance lint lock reference clean
 
 install: $(VENV)/.installed
 
@@ -14,6 +14,10 @@ run: install
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# The long runs that "test" leaves out: every origin fault with full-size pieces.
+faults: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Real programs (curl, wget, aria2c, Chromium, pip, apt-get) through the node; gets about 150 MB of packages once.
 acceptance: $(VENV)/.installed-test

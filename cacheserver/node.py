@@ -12,12 +12,14 @@ import re
 import resource
 import secrets
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvloop
 from aiohttp import web
 
 import cacheserver
@@ -45,6 +47,7 @@ from cacheserver.store.recovery import recover
 from cacheserver.store.store import Store
 from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
+from cacheserver.tls import load_into, server_context
 from cacheserver.trust.anchors import build_anchors
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
@@ -100,6 +103,7 @@ class Node:
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server] = []
+        self._tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
         """Open the store, listen, then recover behind. Raises ConfigError or OSError."""
@@ -215,6 +219,7 @@ class Node:
             clock=self._clock,
             account=self._account.lane,
             touch=self._store.touch,
+            executor=self._store.executor,
             turn_bytes=parse_size(settings.server.turn),
         )
         lanes.enabled = settings.server.fast_lane
@@ -249,8 +254,24 @@ class Node:
             host, port = parse_listen(address)
             server = await loop.create_server(self._listener, host, port, backlog=1024, reuse_address=True)
             self._servers.append(server)
+        plain = [_name(server) for server in self._servers]
+        secure = await self._listen_tls()
         admin = await self._listen_admin()
-        event(_log, "listening", content=[_name(s) for s in self._servers], admin=admin)
+        event(_log, "listening", content=plain, tls=secure, admin=admin)
+
+    async def _listen_tls(self) -> list[str]:
+        if not self._settings.server.listen_tls:
+            return []
+        self._tls = server_context(self._settings.tls)
+        loop, names = asyncio.get_running_loop(), []
+        for address in self._settings.server.listen_tls:
+            host, port = parse_listen(address)
+            server = await loop.create_server(
+                self._listener, host, port, backlog=1024, reuse_address=True, ssl=self._tls, ssl_handshake_timeout=10.0
+            )
+            self._servers.append(server)
+            names.append(_name(server))
+        return names
 
     async def _listen_admin(self) -> str:
         if not self._settings.admin.listen:
@@ -326,12 +347,15 @@ class Node:
             settings = self._load()
             policy = _policy(settings)
             self._anchors.reload(settings.trust)
+            if self._tls is not None:
+                load_into(self._tls, settings.tls)
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
             return
         later = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
-        if settings.server.listen != self._settings.server.listen:
-            later.append("server.listen")
+        for name in ("listen", "listen_tls"):
+            if getattr(settings.server, name) != getattr(self._settings.server, name):
+                later.append(f"server.{name}")
         self._settings, self._policy = settings, policy
         self._handler.policy = policy
         self._listener.options = settings.server
@@ -383,7 +407,7 @@ def run(load: Callable[[], Settings]) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
     settings = load()
     configure(settings.log)
-    asyncio.run(_run(settings, load))
+    uvloop.run(_run(settings, load))
     return 0
 
 

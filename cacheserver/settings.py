@@ -25,6 +25,7 @@ from cacheserver.settings_file import Problem, read_toml, schema_problem
 from cacheserver.settings_rules import DEFAULT_MAX_SIZE, problems
 from cacheserver.shipped import load_shipped_services
 from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.tls import TlsOptions
 from cacheserver.trust.options import TrustOptions
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.web.options import AdminOptions, ServerOptions
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream: UpstreamOptions = msgspec.field(default_factory=UpstreamOptions)
     trust: TrustOptions = msgspec.field(default_factory=TrustOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
+    tls: TlsOptions = msgspec.field(default_factory=TlsOptions)
     services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
     def own_services(self) -> tuple[Service, ...]:

@@ -54,6 +54,8 @@ def _listeners(server: ServerOptions, admin: AdminOptions) -> Iterator[Problem]:
     taken: set[tuple[str, int]] = set()
     for position, text in enumerate(server.listen):
         yield from _listen(("server", "listen", position), text, taken)
+    for position, text in enumerate(server.listen_tls):
+        yield from _listen(("server", "listen_tls", position), text, taken)
     if admin.listen:
         yield from _listen(("admin", "listen"), admin.listen, taken)
     if admin.token:

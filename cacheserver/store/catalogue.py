@@ -55,6 +55,11 @@ _COUNT = "SELECT value, 0 FROM Settings WHERE key = 'count'"
 _ONE_TAG = f"SELECT tag FROM Cache WHERE key = ? AND {_SOUND}"
 _PAGE = f"SELECT rowid, {_SOUND}, key, value, tag FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
 
+_PAGE_BY_ID = (
+    f"SELECT rowid, 1, key, value, tag FROM Cache WHERE key >= ? AND {_SOUND} AND key NOT GLOB '*[^0-9a-f]*'"
+    " ORDER BY key LIMIT ?"
+)
+
 
 class Catalogue:
     """Object id (32 lower-case hex digits) → CatalogueRecord.
@@ -198,6 +203,18 @@ class Catalogue:
                 last = rows[-1][0]
                 if good := self._decoded(rows):
                     yield good
+
+    def page(self, start: str, limit: int = 500) -> tuple[list[tuple[str, CatalogueRecord]], str | None]:
+        """At most ``limit`` sound rows in the order of their ids from ``start`` on, and the next page's ``start``.
+
+        None after the last page. Ids stand for a place that stays right across restarts, whatever comes and goes.
+        Otherwise as ``iterate``; callable from any thread. Raises DiskError, CorruptObject.
+        """
+        with self._reader() as reader:
+            reader.text_factory = bytes
+            rows = reader.execute(_PAGE_BY_ID, (start, limit)).fetchall()
+        after = rows[-1][2].decode("ascii") + "0" if len(rows) == limit else None
+        return self._decoded(rows), after
 
     def _decoded(self, rows: list[tuple[int, int, bytes, bytes, int]]) -> list[tuple[str, CatalogueRecord]]:
         good = []

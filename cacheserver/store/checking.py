@@ -1,26 +1,46 @@
-"""Checking stored pieces against their own digests before they are delivered (I1).
+"""Checking stored pieces against their own digests: before they are delivered (I1), and at rest.
 
-Owns: which checks are under way; many may wait for one. Must not decide what happens to a bad piece beyond taking it
-out of service.
+Owns: which checks before a delivery are under way, many may wait for one; what becomes of a bad piece: a copy in
+quarantine, then out of service, so that it is fetched again on demand. Must not decide when a piece is to be checked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from cacheserver.core.errors import DiskError, PieceMismatch
-from cacheserver.core.piece_map import PRESENT
+from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.log import event, get_logger
 from cacheserver.ports import Meter
+from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.quarantine import Quarantine
 from cacheserver.store.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from cacheserver.store.store import Store
 
+_log = get_logger(__name__)
+
+
+class Verdict(Enum):
+    """What a check has found."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNREADABLE = "unreadable"
+    GONE = "gone"
+    """Not stored (any more): there is nothing to judge."""
+
 
 class Checker:
-    """Hashes pieces in the store's threads, each once however many wait for it."""
+    """Hashes pieces off the loop; checks that clients wait for are made once, however many wait."""
 
     def __init__(self, store: Store, *, meter: Meter) -> None:
         self._store = store
@@ -37,15 +57,87 @@ class Checker:
             await asyncio.shield(flight)
 
     async def _check_one(self, obj: StoredObject, piece: int) -> None:
+        try:
+            await self.recheck(obj, piece, self._store.executor)
+        finally:
+            del self._flights[(id(obj), piece)]
+
+    async def recheck(self, obj: StoredObject, piece: int, executor: Executor) -> Verdict:
+        """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on what is found.
+
+        Nobody waits for it in ``check``: a slow ``executor`` holds up no client.
+        """
         obj.hold()
         try:
-            await self._store.run(obj.volume, obj.file.check_piece, piece)
-        except (PieceMismatch, DiskError) as exc:
-            self._meter.verified("at_rest", "bad" if isinstance(exc, PieceMismatch) else "unreadable")
-            self._store.drop_piece(obj, piece)
-        else:
-            self._meter.verified("at_rest", "ok")
-            obj.pieces.mark(piece, PRESENT)
+            if obj.pieces.state(piece) == ABSENT:
+                return Verdict.GONE
+            verdict = await self._looked_at(obj, piece, executor)
+            if obj.pieces.state(piece) == ABSENT:
+                return Verdict.GONE  # somebody else took it out of service meanwhile, and counted it
+            self._settle(obj, piece, verdict)
+            return verdict
         finally:
             obj.release()
-            del self._flights[(id(obj), piece)]
+
+    async def _looked_at(self, obj: StoredObject, piece: int, executor: Executor) -> Verdict:
+        volume = obj.volume
+        loop = asyncio.get_running_loop()
+        try:
+            good = await loop.run_in_executor(executor, _is_good, obj.file, piece, volume.quarantine)
+        except DiskError as exc:
+            volume.failed(exc)
+            return Verdict.UNREADABLE
+        volume.succeeded()
+        return Verdict.GOOD if good else Verdict.BAD
+
+    def _settle(self, obj: StoredObject, piece: int, verdict: Verdict) -> None:
+        self._meter.verified("at_rest", "ok" if verdict is Verdict.GOOD else verdict.value)
+        if verdict is Verdict.GOOD:
+            if obj.pieces.state(piece) == STORED:
+                obj.pieces.mark(piece, PRESENT)
+            return
+        self._store.drop_piece(obj, piece)
+        facts = {"object_id": obj.object_id, "piece": piece, "found": verdict.value, "volume": obj.volume.path}
+        event(_log, "bad_piece_at_rest", severity=logging.WARNING, **facts)
+
+
+def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine) -> bool:
+    """Whether a stored piece is what was stored; a bad one is copied. Blocking; DiskError when it cannot be read."""
+    with _left_as_it_was(file, piece):
+        try:
+            file.check_piece(piece)
+            return True
+        except PieceMismatch:
+            pass
+        # A second look: a piece that was replaced while it was read is no bad piece, and the copy must be of a bad one.
+        data = file.read_piece(piece)
+        if hashlib.sha256(data).digest() == file.digest_of(piece):
+            return True
+        if file.pieces.state(piece) != ABSENT:
+            quarantine.keep(f"{file.representation.object_id}-{piece}", data)
+        return False
+
+
+class _left_as_it_was:  # noqa: N801 - reads as a phrase where it is used
+    """Takes a piece that was not in memory out of memory again: a walk over the disk must not displace what is hot."""
+
+    def __init__(self, file: ObjectFile, piece: int) -> None:
+        self._fd = file.fd
+        self._start, stop = file.pieces.bounds(piece)
+        self._size = stop - self._start
+        self._was_cold = False
+
+    def __enter__(self) -> None:
+        try:
+            os.preadv(self._fd, [bytearray(1)], self._start, os.RWF_NOWAIT)
+        except BlockingIOError:
+            self._was_cold = True
+        except OSError:
+            pass  # not every file system can tell
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._was_cold:
+            try:
+                os.posix_fadvise(self._fd, self._start, self._size, os.POSIX_FADV_DONTNEED)
+            except OSError:
+                pass

@@ -149,6 +149,16 @@ class ObjectFile:
                 start += len(data)
         return digest.digest()
 
+    def read_piece(self, piece: int) -> bytes:
+        """The bytes on disk, fewer where the file is cut; DiskError when they cannot be read."""
+        start, stop = self.pieces.bounds(piece)
+        parts = []
+        with disk_errors("read"):
+            while start < stop and (data := os.pread(self.fd, stop - start, start)):
+                parts.append(data)
+                start += len(data)
+        return b"".join(parts)
+
     def whole_digests(self, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over all body bytes, by hashlib name: SHA-256, or what older metadata still carries."""
         digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}

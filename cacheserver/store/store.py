@@ -55,7 +55,7 @@ class Store:
         self._dirty: set[StoredObject] = set()
         self._row_timer: asyncio.TimerHandle | None = None
         self._reclaimer = Reclaimer(self, meter=meter)
-        self._checker = Checker(self, meter=meter)
+        self.checker = Checker(self, meter=meter)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -70,6 +70,11 @@ class Store:
     def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
         """The same without counting as a use of the descriptor."""
         return self._open.get(object_id)
+
+    def cool(self, object_id: str) -> None:
+        """Close this object before others: whoever opened it needs it no more."""
+        if object_id in self._open:
+            self._open.move_to_end(object_id, last=False)
 
     async def find(self, object_id: str) -> StoredObject | VaryMarker | None:
         """The object, opened when it is on a volume; None when it is on none or unusable."""
@@ -252,7 +257,7 @@ class Store:
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""
-        await self._checker.check(obj, pieces)
+        await self.checker.check(obj, pieces)
 
     async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
         """The recorded SHA-256 of a piece, or None."""

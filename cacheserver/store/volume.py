@@ -21,6 +21,7 @@ from cacheserver.core.eviction import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
+from cacheserver.store.quarantine import Quarantine
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (*_FULL, errno.EIO, errno.EROFS)
@@ -53,6 +54,7 @@ class Volume:
         self.reconciled = False
         """Whether every object file is known to the catalogue."""
         self.error_count = 0
+        self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0
         self._retry_s = retry_s
@@ -102,6 +104,7 @@ class Volume:
             if exc.errno in _PASSING or any(word in reason for word in _PASSING_SQLITE):
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
+        self.quarantine.refresh()
         self._catalogue = catalogue
         self.reconciled = counted is not None and not self.catalogue.rebuilt
         self.ledger.set_stored(self.catalogue.stored_bytes_total() if counted is None else counted)

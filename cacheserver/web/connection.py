@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -58,7 +58,7 @@ class ClientConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, or close it when there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)
         if not self._listener.admit(self):
             self._manager = None
             transport.abort()
@@ -66,7 +66,12 @@ class ClientConnection(RequestHandler):
         transport.set_write_buffer_limits(0)
         options = self._listener.options
         super().connection_made(transport)
-        self.wire = Wire(self, turn_bytes=self._listener.lanes.turn_bytes, min_rate_bps=options.min_send_rate_bps)
+        self.wire = Wire(
+            self,
+            turn_bytes=self._listener.lanes.turn_bytes,
+            min_rate_bps=options.min_send_rate_bps,
+            executor=self._listener.lanes.executor,
+        )
         if self.ssl_context is None:
             client = self.peername[0] if isinstance(self.peername, tuple) else ""
             self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)

@@ -27,6 +27,7 @@ from cacheserver.core.errors import (
     GenerationChanged,
     LoopDetected,
     MalformedRequest,
+    OriginStatus,
     RequestError,
     UpstreamError,
     UpstreamTimeout,
@@ -34,7 +35,6 @@ from cacheserver.core.errors import (
 from cacheserver.core.fields import Fields
 from cacheserver.core.freshness import Freshness, assess, current_age_s
 from cacheserver.core.http_date import format_http_date
-from cacheserver.core.ranges import RangeField, RangeSpecs, first_demand
 from cacheserver.core.via import passed_here, via_token
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator, speaks_for_all
@@ -46,22 +46,17 @@ from cacheserver.web.channel import Channel
 from cacheserver.web.connection import ClientConnection, SentResponse
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.heads import NODE_NAME, Head, encode_lines, object_lines, text_lines
+from cacheserver.web.heads import NODE_NAME, Head, encode_lines, object_cache_status, object_lines, text_lines
 from cacheserver.web.hot_table import HotEntry, is_plain
-from cacheserver.web.object_reply import asked_range, plan_object_reply
+from cacheserver.web.object_reply import asked_range, opening_demand, plan_object_reply
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
+from cacheserver.web.rebuilt_phf import RebuiltManifests
 from cacheserver.web.refusals import refusal_for
 from cacheserver.web.wire import ClientGone
 
 _log = logging.getLogger(__name__)
 _LOOKUPS = 4
-
-
-def _opening_demand(field: RangeField) -> tuple[int, int | None] | None:
-    """What to open a cold object with: of several ranges any may lie beyond its end, so that its beginning is asked."""
-    several = isinstance(field, RangeSpecs) and len(field.specs) > 1
-    return (0, 1) if several else first_demand(field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +80,7 @@ class ContentHandler:
         store: Store,
         delivery: Delivery,
         passing: Passing,
+        rebuilt: RebuiltManifests,
         clock: Clock,
         node_id: str,
         first_byte_s: float,
@@ -96,6 +92,7 @@ class ContentHandler:
         self._store = store
         self._delivery = delivery
         self._passing = passing
+        self._rebuilt = rebuilt
         self._clock = clock
         self._node_id = node_id
         self._first_byte_s = first_byte_s
@@ -112,7 +109,7 @@ class ContentHandler:
             http_10=request.version < (1, 1),
             keep_alive=request.keep_alive and not self.draining,
         )
-        exchange = self._exchange(request)
+        exchange = Exchange.of(request, started_s=self._clock.monotonic_s())
         try:
             await self._guarded(request, exchange, channel)
             if exchange.hot is not None and channel.keep_alive and connection.lane is not None:
@@ -132,20 +129,14 @@ class ContentHandler:
             self._account(exchange)
         return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive)
 
-    def _exchange(self, request: web.BaseRequest) -> Exchange:
-        return Exchange(
-            client=request.remote or "",
-            method=request.method,
-            raw_target=request.raw_path,
-            started_s=self._clock.monotonic_s(),
-            range_field=request.headers.getall("Range", [None])[-1],
-            user_agent=request.headers.get("User-Agent"),
-        )
-
     async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: Channel) -> None:
         try:
             want = self._admit(request, exchange)
-            await self._answer_in_time(want, exchange, channel)
+            try:
+                await self._answer_in_time(want, exchange, channel)
+            except UpstreamError as exc:
+                if not await self._rebuilt.serve(want, exchange, channel, exc):
+                    raise
         except CacheserverError as exc:
             if channel.head_sent:
                 exchange.cut = exc.code
@@ -249,7 +240,7 @@ class ContentHandler:
             raise Draining("the node is going down")
         exchange.outcome = Outcome.MISS.value
         field = asked_range(want.fields, None, method=exchange.method)
-        outcome, first = await self._coordinator.open(want, _opening_demand(field))
+        outcome, first = await self._coordinator.open(want, opening_demand(field))
         if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
             await self._pass(want, exchange, channel)
         elif isinstance(outcome, Answered):
@@ -350,22 +341,13 @@ class ContentHandler:
     def _cache_status(self, want: Want, obj: StoredObject, outcome: Outcome, *, collapsed: bool) -> str:
         freshness = self._freshness(want, obj)
         assert freshness is not None
-        left_s = freshness.lifetime_s - freshness.age_s
-        ttl_s = int(left_s) if abs(left_s) < 1e9 else None
-        trust = obj.representation.trust
-        detail = trust.word if trust else None
-        if outcome in (Outcome.HIT, Outcome.STALE):
-            return cache_status(NODE_NAME, hit=True, ttl_s=ttl_s, detail=detail)
-        if outcome is Outcome.REVALIDATED:
-            return cache_status(NODE_NAME, hit=False, fwd="stale", fwd_status=304, ttl_s=ttl_s, detail=detail)
-        forwarded = "partial" if outcome is Outcome.PARTIAL else "uri-miss"
-        return cache_status(
-            NODE_NAME, hit=False, fwd=forwarded, stored=True, collapsed=collapsed or None, ttl_s=ttl_s, detail=detail
-        )
+        return object_cache_status(freshness, obj.representation.trust, outcome, collapsed=collapsed)
 
     async def _answered(
         self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
     ) -> None:
+        if await self._rebuilt.serve(want, exchange, channel, OriginStatus(answered.status)):
+            return
         exchange.outcome = Outcome.PASS.value
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None

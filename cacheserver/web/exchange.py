@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from cacheserver.core.target import Target
 from cacheserver.web.hot_table import HotEntry
 
@@ -30,3 +32,15 @@ class Exchange:
     """Set when the fast lane may answer the same head again."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
+
+    @classmethod
+    def of(cls, request: web.BaseRequest, *, started_s: float) -> Exchange:
+        """What is known of a request before it was looked at."""
+        return cls(
+            client=request.remote or "",
+            method=request.method,
+            raw_target=request.raw_path,
+            started_s=started_s,
+            range_field=request.headers.getall("Range", [None])[-1],
+            user_agent=request.headers.get("User-Agent"),
+        )

@@ -8,13 +8,16 @@ with its bytes untouched. No SQLite, no executor, no upstream (I6).
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Protocol
 
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
+from cacheserver.store.residency import read_through, resident
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, shape_of
 
@@ -39,12 +42,17 @@ class LaneAccount(Protocol):
 class LaneShared:
     """What the lanes of all connections share."""
 
-    def __init__(self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int) -> None:
+    def __init__(
+        self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int, executor: Executor
+    ) -> None:
         self.table = table
         self.clock = clock
         self.account = account
         self.touch = touch
+        self.executor = executor
         self.turn_bytes = turn_bytes
+        self.read_flags = os.RWF_NOWAIT
+        """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
         self.buffer = memoryview(bytearray(_SMALL_BYTES))
         """For one small answer at a time: it is filled and sent without giving up the loop."""
         self.enabled = True
@@ -150,17 +158,26 @@ class FastLane:
         buffer, first = self._shared.buffer, len(head)
         buffer[:first] = head
         try:
-            if os.preadv(fd, (buffer[first:size],), start) != size - first:
+            if os.preadv(fd, (buffer[first:size],), start, self._shared.read_flags) != size - first:
                 return 0
             sent = self._sock.send(buffer[:size])
-        except OSError:
+        except OSError as exc:
+            if exc.errno == errno.EOPNOTSUPP:
+                self._shared.read_flags = 0
             return 0
         self._sent_bytes += sent
         return sent
 
-    def _go_on(self) -> None:
-        """Send what may be sent in one turn; called again when the socket takes more, or in the next turn."""
+    def _go_on(self, *, warm: bool = False) -> None:
+        """Send what may be sent in one turn; called again when the socket takes more, or in the next turn.
+
+        ``warm``: its bytes have just been read, so that the probe is not asked again.
+        """
         if self._entry is None:
+            return
+        until = min(self._at + self._shared.turn_bytes, self._stop)
+        if not warm and not resident(self._fd, self._at, until):
+            self._read_ahead(self._entry.obj, until)
             return
         try:
             self._send_turn()
@@ -188,6 +205,17 @@ class FastLane:
             self._at += sent
             self._sent_bytes += sent
             budget -= sent
+
+    def _read_ahead(self, obj: StoredObject, until: int) -> None:
+        """Have a thread of the store bring cold bytes in, then go on; the loop never waits for the disk."""
+        obj.hold()
+
+        def done(_reading: asyncio.Future[None]) -> None:
+            obj.release()
+            self._go_on(warm=True)
+
+        reading = self._loop.run_in_executor(self._shared.executor, read_through, self._fd, self._at, until)
+        reading.add_done_callback(done)
 
     def _wait_writable(self) -> None:
         if self._dup is None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from cacheserver.core.cache_status import cache_status
+from cacheserver.core.decision import Outcome
 from cacheserver.core.fields import Fields
+from cacheserver.core.freshness import Freshness
 from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import end_to_end
+from cacheserver.core.trust import Trust
 from cacheserver.core.via import append_via
 
 Lines = tuple[tuple[str, str], ...]
@@ -58,6 +62,21 @@ def object_lines(representation: Representation, *, age_s: float, via: str, cach
         ("Via", append_via(representation.fields.value("Via"), via)),
         ("Cache-Status", cache_status),
         ("Age", str(min(int(age_s), 2**31))),
+    )
+
+
+def object_cache_status(freshness: Freshness, trust: Trust, outcome: Outcome, *, collapsed: bool) -> str:
+    """This node's member of Cache-Status for an answer made from a stored representation."""
+    left_s = freshness.lifetime_s - freshness.age_s
+    ttl_s = int(left_s) if abs(left_s) < 1e9 else None
+    detail = trust.word if trust else None
+    if outcome in (Outcome.HIT, Outcome.STALE):
+        return cache_status(NODE_NAME, hit=True, ttl_s=ttl_s, detail=detail)
+    if outcome is Outcome.REVALIDATED:
+        return cache_status(NODE_NAME, hit=False, fwd="stale", fwd_status=304, ttl_s=ttl_s, detail=detail)
+    forwarded = "partial" if outcome is Outcome.PARTIAL else "uri-miss"
+    return cache_status(
+        NODE_NAME, hit=False, fwd=forwarded, stored=True, collapsed=collapsed or None, ttl_s=ttl_s, detail=detail
     )
 
 

@@ -14,7 +14,9 @@ from cacheserver.core.ranges import (
     NoRange,
     Parts,
     RangeField,
+    RangeSpecs,
     Unsatisfiable,
+    first_demand,
     format_content_range,
     format_unsatisfied,
     parse_range,
@@ -60,6 +62,12 @@ def asked_range(request: Fields, representation: Representation | None, *, metho
     ):
         return NoRange()
     return parse_range(request.last("Range"))
+
+
+def opening_demand(field: RangeField) -> tuple[int, int | None] | None:
+    """What to open a cold object with: of several ranges any may lie beyond its end, so that its beginning is asked."""
+    several = isinstance(field, RangeSpecs) and len(field.specs) > 1
+    return (0, 1) if several else first_demand(field)
 
 
 def plan_object_reply(

@@ -14,6 +14,9 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[
         tuple[str, ...], Meta(description="Addresses of the content listener, ADDR:PORT or [IPv6]:PORT.")
     ] = ("0.0.0.0:8080",)
+    listen_tls: Annotated[
+        tuple[str, ...], Meta(description="Addresses on which the content listener speaks TLS; needs [tls].")
+    ] = ()
     max_connections: Annotated[
         int,
         Meta(

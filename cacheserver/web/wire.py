@@ -11,9 +11,11 @@ import asyncio
 import errno
 import os
 import socket
+from concurrent.futures import Executor
 from typing import Protocol
 
 from cacheserver.core.errors import DiskError
+from cacheserver.store.residency import read_through, resident
 
 RATE_WINDOW_S = 30.0
 _TLS_READ_BYTES = 1 << 18
@@ -37,10 +39,13 @@ class Connection(Protocol):
 class Wire:
     """The sending side of one connection."""
 
-    def __init__(self, connection: Connection, *, turn_bytes: int, min_rate_bps: int) -> None:
+    def __init__(
+        self, connection: Connection, *, turn_bytes: int, min_rate_bps: int, executor: Executor | None = None
+    ) -> None:
         self._connection = connection
         self._turn_bytes = turn_bytes
         self._min_rate_bps = min_rate_bps
+        self._executor = executor
         self._loop = asyncio.get_running_loop()
         self._dup: socket.socket | None = None
         self._writable_waiter: asyncio.Future[None] | None = None
@@ -67,6 +72,10 @@ class Wire:
             return
         out = transport.get_extra_info("socket").fileno()
         while start < stop:
+            until = min(start + self._turn_bytes, stop)
+            if not resident(fd, start, until):
+                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                self._transport()  # else ``out`` may be another client's by now
             try:
                 sent = os.sendfile(out, fd, start, min(stop - start, self._turn_bytes))
             except BlockingIOError:
@@ -87,6 +96,9 @@ class Wire:
     async def _send_read(self, fd: int, start: int, stop: int) -> None:
         """The same through TLS: large reads, since the transport encrypts them anyway."""
         while start < stop:
+            until = min(start + _TLS_READ_BYTES, stop)
+            if not resident(fd, start, until):
+                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
             try:
                 data = os.pread(fd, min(stop - start, _TLS_READ_BYTES), start)
             except OSError as exc:

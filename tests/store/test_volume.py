@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import ConfigError, DiskError
+from cacheserver.core.errors import ConfigError, DiskError, VolumeOffline
+from cacheserver.store import volume as room
+from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.volume import Volume
 from tests.support.stored import (
     HandClock,
     bytes_on_disk,
@@ -29,42 +35,71 @@ def clock() -> HandClock:
     return HandClock()
 
 
+@contextmanager
+def opened(path: Path, clock: HandClock, *, errors: int) -> Iterator[Volume]:
+    """A volume that was opened."""
+    volume = volume_at(path, clock=clock, errors=errors)
+    volume.open()
+    yield volume
+    volume.close(clean=False)
+
+
 def test_errors_in_a_row_take_a_volume_offline_until_it_is_tried_again(tmp_path: Path, clock: HandClock) -> None:
-    volume = volume_at(tmp_path, clock=clock, errors=3)
     seen = []
+    with opened(tmp_path, clock, errors=3) as volume:
 
-    def after(errors: int, wait_s: float = 0.0) -> None:
-        for _ in range(errors):
-            volume.failed(IO_ERROR)
-        clock.now_s += wait_s
-        seen.append((volume.online, volume.writable))
+        def after(errors: int, wait_s: float = 0.0) -> None:
+            for _ in range(errors):
+                volume.failed(IO_ERROR)
+            clock.now_s += wait_s
+            seen.append((volume.online, volume.writable))
 
-    after(2)
-    after(1)
-    after(0, wait_s=4.9)
-    after(0, wait_s=0.2)
-    after(1)  # the try failed: one error is enough now
-    clock.now_s += 5
-    volume.succeeded()
-    after(2)  # the try worked: the count begins anew
+        after(2)
+        after(1)
+        after(0, wait_s=4.9)
+        after(0, wait_s=0.2)
+        after(1)  # the try failed: one error is enough now
+        clock.now_s += 5
+        volume.succeeded()
+        after(2)  # the try worked: the count begins anew
     assert seen == [(True, True), (False, False), (False, False), (True, True), (False, False), (True, True)]
     assert volume.error_count == 6
 
 
-def test_a_success_between_errors_keeps_a_volume_online(tmp_path: Path) -> None:
-    volume = volume_at(tmp_path, errors=2)
-    for _ in range(5):
-        volume.failed(IO_ERROR)
-        volume.succeeded()
-    assert volume.online
+def test_a_success_between_errors_keeps_a_volume_online(tmp_path: Path, clock: HandClock) -> None:
+    with opened(tmp_path, clock, errors=2) as volume:
+        for _ in range(5):
+            volume.failed(IO_ERROR)
+            volume.succeeded()
+        assert volume.online
 
 
 def test_a_full_volume_is_read_and_not_written_for_a_while(tmp_path: Path, clock: HandClock) -> None:
-    volume = volume_at(tmp_path, clock=clock, errors=1)
-    volume.failed(FULL)
-    assert (volume.online, volume.writable) == (True, False)
-    clock.now_s += 5
-    assert volume.writable
+    with opened(tmp_path, clock, errors=1) as volume:
+        volume.failed(FULL)
+        assert (volume.online, volume.writable) == (True, False)
+        clock.now_s += 5
+        assert volume.writable
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_volume_that_cannot_be_opened_for_now_is_offline_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(_directory: str) -> Catalogue:
+        raise DiskError("the catalogue's database failed", errno=number)
+
+    volume = volume_at(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "Catalogue", fails)
+        with pytest.raises(VolumeOffline):
+            volume.open()
+    assert (volume.opened, volume.online, volume.writable) == (False, False, False)
+    volume.close(clean=True)
+    volume.open()
+    seen = (volume.opened, volume.online, volume.writable)
+    assert seen == (True, True, True)
+    volume.close(clean=False)
 
 
 async def test_files_and_directories_are_private(tmp_path: Path) -> None:

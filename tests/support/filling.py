@@ -89,7 +89,7 @@ class Rig:
     async def idle(self) -> None:
         """Until nothing is under way any more."""
         for _ in range(2000):
-            if not self.fills and not self.coordinator._tasks:
+            if not self.fills and not self.coordinator._tasks and not self.store.checker._flights:
                 return
             await asyncio.sleep(0.001)
         raise AssertionError(f"still under way: {self.fills} {list(self.coordinator._tasks)}")

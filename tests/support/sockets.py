@@ -72,6 +72,12 @@ class Peer(asyncio.Protocol):
         return await self.receive(1 << 30)
 
 
+def wire_over(peer: Peer, *, turn_bytes: int = 1 << 16, min_rate_bps: int = 0) -> Wire:
+    """A wire over the node's side; it is closed with the connection."""
+    peer.wire = Wire(peer, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps, executor=None)
+    return peer.wire
+
+
 @asynccontextmanager
 async def connected(*, buffer_bytes: int = 1 << 16) -> AsyncIterator[Peer]:
     """A pair of sockets with small buffers."""

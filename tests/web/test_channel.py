@@ -13,9 +13,8 @@ import pytest_asyncio
 from cacheserver.core.errors import DiskError
 from cacheserver.web.channel import Channel
 from cacheserver.web.heads import Head
-from cacheserver.web.wire import Wire
 from tests.support.content import blob
-from tests.support.sockets import Peer, connected
+from tests.support.sockets import Peer, connected, wire_over
 
 BODY = blob(6, 200_000)
 
@@ -23,7 +22,7 @@ BODY = blob(6, 200_000)
 @pytest_asyncio.fixture
 async def peer() -> AsyncIterator[Peer]:
     async with connected() as peer:
-        peer.wire = Wire(peer, turn_bytes=1 << 16, min_rate_bps=0)
+        wire_over(peer)
         yield peer
 
 

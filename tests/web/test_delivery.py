@@ -18,11 +18,10 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.channel import Channel
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.object_reply import plan_object_reply
-from cacheserver.web.wire import Wire
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.sockets import Peer, connected
+from tests.support.sockets import Peer, connected, wire_over
 from tests.support.stored import NOW_S, PIECE, representation, settled
 
 BODY = blob(7, 6 * PIECE + 100)
@@ -36,7 +35,7 @@ class Room:
     def __init__(self, rig: Rig, peer: Peer) -> None:
         self.rig = rig
         self.peer = peer
-        self.wire = peer.wire = Wire(peer, turn_bytes=1 << 16, min_rate_bps=0)
+        self.wire = wire_over(peer)
         self.channel = Channel(self.wire, method="GET", http_10=False, keep_alive=True)
 
     async def deliver(self, obj: StoredObject, *fields: tuple[str, str]) -> None:

@@ -15,11 +15,10 @@ from cacheserver.fill.spool import Spool
 from cacheserver.web.channel import Channel
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
-from cacheserver.web.wire import Wire
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.sockets import Peer, connected
+from tests.support.sockets import Peer, connected, wire_over
 
 BODY = blob(8, 5000)
 
@@ -30,8 +29,7 @@ class Room:
     def __init__(self, passing: Passing, peer: Peer) -> None:
         self.peer = peer
         self.passing = passing
-        wire = peer.wire = Wire(peer, turn_bytes=1 << 16, min_rate_bps=0)
-        self.channel = Channel(wire, method="GET", http_10=False, keep_alive=True)
+        self.channel = Channel(wire_over(peer), method="GET", http_10=False, keep_alive=True)
 
     async def through(self, want: Want, *, method: str = "GET") -> tuple[bytes, bytes]:
         """Head and body that the client gets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cacheserver.core.errors import DiskError
 from cacheserver.web import wire as room
 from cacheserver.web.wire import ClientGone, Wire
 from tests.support.content import blob
-from tests.support.sockets import Peer, connected
+from tests.support.sockets import Peer, connected, wire_over
 from tests.support.stored import open_descriptors, settled
 
 BODY = blob(5, 1 << 20)
@@ -37,8 +38,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 def wire_of(peer: Peer, *, turn_bytes: int = 1 << 17, min_rate_bps: int = 1024) -> Wire:
-    peer.wire = Wire(peer, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps)
-    return peer.wire
+    return wire_over(peer, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps)
 
 
 async def blocked(sending: asyncio.Task[None], wire: Wire) -> None:
@@ -127,6 +127,30 @@ async def test_a_connection_that_is_closed_on_our_side_wakes_its_sender(
     wire.abort()
     with pytest.raises(ClientGone):
         await asyncio.wait_for(sending, 5)
+    os.close(file)
+
+
+async def test_a_connection_that_goes_while_a_cold_file_is_read_is_not_written_to(
+    peer: Peer, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, sent = threading.Event(), threading.Event(), []
+
+    def slow(_fd: int, _start: int, _stop: int) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(room, "resident", lambda _fd, _start, _stop: False)
+    monkeypatch.setattr(room, "read_through", slow)
+    monkeypatch.setattr(os, "sendfile", lambda *args: sent.append(args))
+    wire = wire_of(peer)
+    sending = asyncio.create_task(wire.send_file(file, 0, 10))
+    await asyncio.to_thread(begun.wait, 10)
+    wire.abort()
+    await peer.lost.wait()
+    go_on.set()
+    with pytest.raises(ClientGone):
+        await sending
+    assert sent == [], "the descriptor may be another client's by now"
     os.close(file)
 
 
