@@ -1,6 +1,6 @@
 """From the URL of a piece-hash file back to the URL of its content: the rules of ``core.keys.manifest_url``, reversed.
 
-Owns: reading a rule's template backwards. What comes out are candidates: a rule's glob is not looked at, so that whoever
+Owns: reading a rule's template backwards. What comes out are candidates: a rule's glob is not looked at, so whoever
 uses one holds ``manifest_url`` of it against the URL that was asked for.
 """
 

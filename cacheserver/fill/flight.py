@@ -188,6 +188,7 @@ class Flight:
         self._reservation = None
         self._committed += 1
         self._piece += 1
+        self._fill.givers |= self._contributors
         self._contributors.clear()
         self._digest = hashlib.sha256()
         self._fill.progress.done(piece)

@@ -78,6 +78,8 @@ class ObjectFill:
         self._length_confirmed = True
         """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
         self._whole_checked = False
+        self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
+        """Sources of all pieces; an empty name stands for those of pieces that were here before."""
         self._flights: dict[Flight, asyncio.Task[None]] = {}
         obj.hold()
 
@@ -276,11 +278,19 @@ class ObjectFill:
     async def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or none will: check what is stored already, release what was held."""
         self.verification.settle(metadata)
-        if metadata.manifest is None:
-            self.progress.stop_holding()
-        else:
+        if metadata.manifest is not None:
             await self._recheck(metadata, metadata.manifest)
+        elif not metadata.blocked:
+            if not self.obj.pieces.complete:
+                await self._lose_trust(metadata)
+            self.progress.stop_holding()
         await self._check_whole()
+
+    async def _lose_trust(self, metadata: Metadata) -> None:
+        """What comes now is checked against nothing: no label, and no place here if the service demands one."""
+        if self.want.target.service.require == "anchored" and not metadata.anchored:
+            await self._abandon(GenerationChanged("the content is anchored no more"))
+        await self._note_trust(Trust.SIMPLE, None)
 
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
         """Hold the digests of pieces that were stored before the manifest came against it."""
@@ -292,7 +302,10 @@ class ObjectFill:
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
+                self.progress.claim(piece, piece + 1, self)  # nobody fetches it before its record is gone
                 self._store.drop_piece(self.obj, piece)
+                await self._store.run(self.obj.volume, self.obj.file.erase, piece, piece + 1)
+                self.progress.release(self, None)
                 self.progress.reject(piece, seen=True)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
 
@@ -315,7 +328,8 @@ class ObjectFill:
             level = Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT
             self._meter.verified(level.word, "ok" if good else "bad")
             if not good:
-                self._asker.strike(self.want.target.origin)
+                if len(self.givers) == 1 and "" not in self.givers:
+                    self._asker.strike(*self.givers)
                 await self._abandon(GenerationChanged(f"the whole content is not what {claim.anchor} says"))
                 return
             if level > self.obj.representation.trust:
@@ -367,8 +381,8 @@ class Reader:
         self._until_piece = until_piece
         self._waiting = False
         self._collapsed = False
-        self._tasted: tuple[int, int] | None = None
-        """Piece and epoch of bytes that were served before their piece was complete."""
+        self._tasted: dict[int, int] = {}
+        """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
 
     def window(self) -> Window:
         """The pieces that it wants now, read-ahead included."""
@@ -388,7 +402,7 @@ class Reader:
             self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
             if reached > offset:
-                self._taste(reached)
+                self._taste(offset, reached)
                 fill.plan_ahead()
                 return reached
             piece = fill.obj.pieces.piece_at(offset)
@@ -408,15 +422,17 @@ class Reader:
             self._collapsed = True
             self._fill.note_collapse()
 
-    def _taste(self, reached: int) -> None:
-        piece = self._fill.obj.pieces.piece_at(reached - 1)
-        partial = self._fill.obj.pieces.state(piece) == ABSENT
-        self._tasted = (piece, self._fill.progress.epoch(piece)) if partial else None
+    def _taste(self, offset: int, reached: int) -> None:
+        first, stop = self._fill.obj.pieces.covering(offset, reached)
+        for piece in range(first, stop):
+            if self._fill.verification.pending or self._fill.obj.pieces.state(piece) == ABSENT:
+                self._tasted[piece] = self._fill.progress.epoch(piece)
 
     def _refuse_mixture(self) -> None:
         """A reader that was given bytes of a piece which proved bad must not get the rest of a good one (I1)."""
-        if self._tasted is not None and self._fill.progress.epoch(self._tasted[0]) != self._tasted[1]:
-            raise BadPiece(self._tasted[0])
+        for piece, epoch in self._tasted.items():
+            if self._fill.progress.epoch(piece) != epoch:
+                raise BadPiece(piece)
 
     def close(self, *, reached: int) -> None:
         """The delivery ended at byte ``reached``."""

@@ -178,6 +178,9 @@ class Opener:
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
             return Relayed(answer, asked, "not_anchored", remember=True)
+        if metadata is not None and metadata.manifest is not None:
+            known = metadata.manifest.hash_of_hashes.hex()
+            representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         try:
             obj = await self._store.create(representation)
         except StoreError as exc:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cacheserver.core.errors import ManifestError, UpstreamError, UpstreamTimeout
+from cacheserver.core.errors import ManifestError, NoSource, UpstreamError, UpstreamTimeout
 from cacheserver.core.fields import Fields
 from cacheserver.core.keys import manifest_url
 from cacheserver.core.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
@@ -31,6 +31,8 @@ class Metadata:
     manifest: Manifest | None
     trust: Trust
     claims: tuple[Claim, ...] = ()
+    blocked: bool = False
+    """Everybody who could tell is banned for bad bytes: nothing may be taken on trust until that is over."""
 
     @property
     def anchored(self) -> bool:
@@ -39,6 +41,7 @@ class Metadata:
 
 
 NOTHING = Metadata(None, Trust.SIMPLE)
+BLOCKED = Metadata(None, Trust.SIMPLE, blocked=True)
 
 
 class Verification:
@@ -58,7 +61,7 @@ class Verification:
     @property
     def holds(self) -> bool:
         """Whether bytes are held back until their piece is complete and right."""
-        return self.metadata is None or self.metadata.manifest is not None
+        return self.metadata is None or self.metadata.blocked or self.metadata.manifest is not None
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""
@@ -74,7 +77,9 @@ class Verification:
             pass
 
     def expected(self, piece: int) -> bytes | None:
-        """The digest that a piece must have, or None where nobody says."""
+        """The digest that a piece must have, or None where nobody says. NoSource where nobody is left to say."""
+        if self.metadata is not None and self.metadata.blocked:
+            raise NoSource("every source of this content's manifest is banned for bad bytes")
         manifest = self.metadata.manifest if self.metadata is not None else None
         return None if manifest is None else manifest.piece_hash(piece)
 

@@ -292,13 +292,8 @@ class ContentHandler:
         obj.hold()
         try:
             rep, now_s = obj.representation, self._clock.wall_s()
-            reply = plan_object_reply(
-                rep,
-                want.fields,
-                method=exchange.method,
-                now_s=now_s,
-                boundary=secrets.token_hex(16),
-            )
+            boundary = secrets.token_hex(16)
+            reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=boundary)
             spans = [(part.start, part.stop) for part in reply.parts]
             there = all(obj.pieces.stored_until(start, stop) == stop for start, stop in spans)
             if outcome is Outcome.HIT and not there:
