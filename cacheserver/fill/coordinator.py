@@ -22,9 +22,10 @@ from cacheserver.core.response_fields import merge_304, storable_fields
 from cacheserver.core.vary import variant_key
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Opened
-from cacheserver.fill.object_fill import ObjectFill, Reader
+from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.reader import Reader
 from cacheserver.fill.slots import Priority, Slots
 from cacheserver.fill.verification import NOTHING, Metadata, MetadataFetcher, Verification
 from cacheserver.ports import Clock, Meter, UpstreamAnswer

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from cacheserver.core.errors import (
-    BadPiece,
     CacheserverError,
     GenerationChanged,
     StoreError,
@@ -20,13 +19,14 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.manifest import Manifest
-from cacheserver.core.piece_map import ABSENT, STORED
+from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.plan import Window, plan_spans
 from cacheserver.core.trust import Trust
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Flight, Opened
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.progress import Progress
+from cacheserver.fill.reader import Reader
 from cacheserver.fill.slots import Priority, Slots
 from cacheserver.fill.verification import Metadata, Verification
 from cacheserver.ports import Meter
@@ -280,7 +280,9 @@ class ObjectFill:
         self.verification.settle(metadata)
         if metadata.manifest is not None:
             await self._recheck(metadata, metadata.manifest)
-        elif not metadata.blocked:
+        elif metadata.blocked:
+            self.progress.holding = True
+        else:
             if not self.obj.pieces.complete:
                 await self._lose_trust(metadata)
             self.progress.stop_holding()
@@ -350,7 +352,8 @@ class ObjectFill:
 
         UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``.
         """
-        self.plan()
+        if piece not in self.progress.claims:
+            self.plan()
         refusal = self._store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
@@ -369,72 +372,3 @@ class ObjectFill:
             if not held:
                 raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
             self.progress.expose(piece)
-
-
-class Reader:
-    """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
-
-    def __init__(self, fill: ObjectFill, start: int, stop: int, *, until_piece: int) -> None:
-        self._fill = fill
-        self._offset = start
-        self._stop = stop
-        self._until_piece = until_piece
-        self._waiting = False
-        self._collapsed = False
-        self._tasted: dict[int, int] = {}
-        """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
-
-    def window(self) -> Window:
-        """The pieces that it wants now, read-ahead included."""
-        pieces = self._fill.obj.pieces
-        first = (
-            -(-self._offset // pieces.piece_size_bytes) if self._offset >= self._stop else pieces.piece_at(self._offset)
-        )
-        return Window(first, min(self._until_piece, first + self._fill.read_ahead_pieces), self._waiting)
-
-    async def readable(self, offset: int) -> int:
-        """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
-        fill = self._fill
-        self._offset = offset
-        since_s = asyncio.get_running_loop().time()
-        failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
-        while True:
-            self._refuse_mixture()
-            reached = fill.progress.readable_until(offset, self._stop)
-            if reached > offset:
-                self._taste(offset, reached)
-                fill.plan_ahead()
-                return reached
-            piece = fill.obj.pieces.piece_at(offset)
-            if fill.obj.pieces.state(piece) == STORED:
-                await fill.check(piece)
-                continue
-            fill.progress.raise_failure(piece, since=failures)
-            self._note_collapse(piece)
-            self._waiting = True
-            try:
-                await fill.wait(piece, since_s)
-            finally:
-                self._waiting = False
-
-    def _note_collapse(self, piece: int) -> None:
-        if not self._collapsed and piece in self._fill.progress.claims:
-            self._collapsed = True
-            self._fill.note_collapse()
-
-    def _taste(self, offset: int, reached: int) -> None:
-        first, stop = self._fill.obj.pieces.covering(offset, reached)
-        for piece in range(first, stop):
-            if self._fill.verification.pending or self._fill.obj.pieces.state(piece) == ABSENT:
-                self._tasted[piece] = self._fill.progress.epoch(piece)
-
-    def _refuse_mixture(self) -> None:
-        """A reader that was given bytes of a piece which proved bad must not get the rest of a good one (I1)."""
-        for piece, epoch in self._tasted.items():
-            if self._fill.progress.epoch(piece) != epoch:
-                raise BadPiece(piece)
-
-    def close(self, *, reached: int) -> None:
-        """The delivery ended at byte ``reached``."""
-        self._offset = reached
-        self._fill.leave(self, served=reached >= self._stop)

@@ -31,8 +31,8 @@ class Metadata:
     manifest: Manifest | None
     trust: Trust
     claims: tuple[Claim, ...] = ()
-    blocked: bool = False
-    """Everybody who could tell is banned for bad bytes: nothing may be taken on trust until that is over."""
+    blocked: str = ""
+    """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
 
     @property
     def anchored(self) -> bool:
@@ -41,7 +41,7 @@ class Metadata:
 
 
 NOTHING = Metadata(None, Trust.SIMPLE)
-BLOCKED = Metadata(None, Trust.SIMPLE, blocked=True)
+_NOBODY_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
 
 
 class Verification:
@@ -61,7 +61,7 @@ class Verification:
     @property
     def holds(self) -> bool:
         """Whether bytes are held back until their piece is complete and right."""
-        return self.metadata is None or self.metadata.blocked or self.metadata.manifest is not None
+        return self.metadata is None or bool(self.metadata.blocked) or self.metadata.manifest is not None
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""
@@ -77,9 +77,9 @@ class Verification:
             pass
 
     def expected(self, piece: int) -> bytes | None:
-        """The digest that a piece must have, or None where nobody says. NoSource where nobody is left to say."""
+        """The digest that a piece must have, or None where nobody says. NoSource where none may be taken."""
         if self.metadata is not None and self.metadata.blocked:
-            raise NoSource("every source of this content's manifest is banned for bad bytes")
+            raise NoSource(self.metadata.blocked)
         manifest = self.metadata.manifest if self.metadata is not None else None
         return None if manifest is None else manifest.piece_hash(piece)
 
@@ -122,7 +122,9 @@ class MetadataFetcher:
             return NOTHING
         if any(claim.authentic and claim.length_bytes not in (None, length_bytes) for claim in claims):
             self._meter.manifest("contradicts")
-            return Metadata(None, Trust.SIMPLE, claims)
+            return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
+        if isinstance(manifest, Metadata):
+            return manifest
         if manifest is None:
             return Metadata(None, Trust.SIMPLE, claims)
         try:
@@ -133,7 +135,7 @@ class MetadataFetcher:
         self._meter.manifest(trust.word)
         return Metadata(manifest, trust, claims)
 
-    async def _manifest(self, content: Target, length_bytes: int, piece_size_bytes: int) -> Manifest | None:
+    async def _manifest(self, content: Target, length_bytes: int, piece_size_bytes: int) -> Manifest | Metadata | None:
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
         if target is None or self._absent.get(target.key, 0.0) > self._clock.monotonic_s():
@@ -142,6 +144,9 @@ class MetadataFetcher:
             manifest = parse_manifest(await self._body(Want(target, Fields())), length_bytes=length_bytes)
             if manifest.piece_size_bytes != piece_size_bytes:
                 raise ManifestError("piece size is not the node's")
+        except NoSource:  # in front of a ban there was a manifest: bytes on their way must not pass without it
+            self._meter.manifest("absent")
+            return _NOBODY_LEFT
         except (ManifestError, UpstreamError) as exc:
             self._meter.manifest("refused" if isinstance(exc, ManifestError) else "absent")
             self._remember_absent(target.key)

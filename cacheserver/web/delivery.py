@@ -10,7 +10,7 @@ from cacheserver.core.errors import DiskError, GenerationChanged, StoreError, Tr
 from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.object_fill import Reader
+from cacheserver.fill.reader import Reader
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.channel import Channel

@@ -232,6 +232,15 @@ async def test_levels_are_told_apart_in_cache_status_and_metrics(patient: Scene)
         assert await patient.counted("verified_pieces_total", level=level, result="ok") == count + 4
 
 
+async def test_a_content_of_another_length_than_the_signed_one_is_not_delivered(tmp_path: Path) -> None:
+    async with verifying(tmp_path) as scene:
+        path = scene.hold(OTHER + b"more", path=ANCHORED, manifest=phf(OTHER + b"more", PIECE))
+        assert (await scene.get(path)).status == 502
+        assert (await scene.get(path, FIRST_PIECE)).status == 502
+        scene.hold(path=ANCHORED)
+        assert (await scene.get(path)).body == BODY
+
+
 async def test_a_manifest_that_the_catalogue_contradicts_is_not_believed(tmp_path: Path) -> None:
     async with verifying(tmp_path) as scene:
         path = scene.hold(path=ANCHORED, manifest=phf(OTHER, PIECE))
@@ -246,8 +255,9 @@ async def test_a_manifest_that_the_catalogue_contradicts_is_not_believed(tmp_pat
 async def test_a_file_that_is_not_what_its_name_says_is_forgotten(patient: Scene) -> None:
     name = f"/c/msdownload/update/software/secu/x_{hashlib.sha1(BODY).hexdigest()}.cab"
     patient.put(name, OTHER)
+    forgotten = await patient.counted("evictions_total", reason="superseded")
     await patient.get(name, host=UPDATES)
-    await patient.until_idle()
+    await patient.until_counted(forgotten + 1, "evictions_total", reason="superseded")
     patient.put(name, BODY)
     assert (await patient.get(name, host=UPDATES)).body == BODY
     again = await patient.get(name, host=UPDATES)
@@ -260,8 +270,9 @@ async def test_a_file_that_is_not_what_its_digest_field_says_is_forgotten(patien
     line = ("Repr-Digest", f"{digest}=:{b64(kind(BODY).digest())}:")
     path = f"/d/{digest}.bin"
     patient.put(path, OTHER, line)
+    forgotten = await patient.counted("evictions_total", reason="superseded")
     await patient.get(path, host=patient.shard())
-    await patient.until_idle()
+    await patient.until_counted(forgotten + 1, "evictions_total", reason="superseded")
     patient.put(path, BODY, line)
     assert (await patient.get(path, host=patient.shard())).body == BODY
     again = await patient.get(path, host=patient.shard())

@@ -20,9 +20,10 @@ from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.object_fill import ObjectFill, Reader
+from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.reader import Reader
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.store.store import Store
