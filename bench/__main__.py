@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench [hits|tls|herd|cold|waiters|restart|all]``; JSON and Markdown."""
+"""The command line: ``python -m bench [hits|tls|herd|cold|waiters|restart|fill|all]``; JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import cold, herd, hits, restart, waiters
+from bench import cold, fill, herd, hits, restart, waiters
 from bench.content import MIB
 from bench.lab import Lab
 from bench.peers import choose
@@ -22,7 +22,7 @@ from bench.report import machine_facts, markdown
 from bench.servers import Kind
 
 LONGEST_BYTES = 100 * MIB
-BENCHES = ("hits", "tls", "herd", "cold", "waiters", "restart")
+BENCHES = ("hits", "tls", "herd", "cold", "waiters", "restart", "fill")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
     grammar.add_argument("bench", choices=[*BENCHES, "all"], nargs="?", default="all")
     grammar.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean little")
     grammar.add_argument("--servers", help="comma list of servers; default: all that are installed")
-    grammar.add_argument("--runs", type=int, help="alternating runs per server and size")
+    grammar.add_argument("--runs", type=int, help="alternating runs per server and size, or of fill")
     grammar.add_argument("--seconds", type=float, help="length of one run of hits")
-    grammar.add_argument("--object-mib", type=int, help="size of the objects of hits")
+    grammar.add_argument("--object-mib", type=int, help="size of the objects of hits and fill")
     grammar.add_argument("--stored-objects", type=int, help="objects in the cache of restart")
     grammar.add_argument("--seed", type=int, default=1)
     grammar.add_argument("--node-config", type=Path, help="the node's TOML; @CERT@ and @KEY@ become file names")
@@ -52,6 +52,12 @@ def _hits_plan(options: argparse.Namespace, *, tls: bool) -> hits.HitsPlan:
     return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
 
+def _fill_plan(options: argparse.Namespace) -> fill.FillPlan:
+    plan = fill.QUICK if options.quick else fill.FillPlan()
+    given = {"runs": options.runs, "object_bytes": options.object_mib * MIB if options.object_mib else None}
+    return replace(plan, **{name: value for name, value in given.items() if value is not None})
+
+
 def _runners(options: argparse.Namespace) -> dict[str, Callable[[Lab, list[Kind]], dict[str, Any]]]:
     quick = options.quick
     stored = options.stored_objects or (2_000 if quick else 1_000_000)
@@ -63,6 +69,7 @@ def _runners(options: argparse.Namespace) -> dict[str, Callable[[Lab, list[Kind]
         "waiters": lambda lab, kinds: waiters.run_waiters(
             lab, kinds, waiters.QUICK if quick else waiters.WaitersPlan()
         ),
+        "fill": lambda lab, kinds: fill.run_fill(lab, kinds, _fill_plan(options)),
         "restart": lambda lab, kinds: restart.run_restart(
             lab, kinds, replace(restart.QUICK if quick else restart.RestartPlan(), stored_objects=stored)
         ),

@@ -8,9 +8,13 @@ Must not know who serves or reads them.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import mmap
 import random
 import re
+import struct
 from pathlib import Path
 
 MIB = 1 << 20
@@ -58,6 +62,15 @@ class Truth:
         """Bytes ``[start, stop)`` of object ``number``."""
         shift = number * SHIFT_BYTES
         return self._map[shift + start : shift + stop]
+
+    def manifest(self, number: int, length_bytes: int) -> bytes:
+        """The piece-hash file of one object, with pieces of 1 MiB."""
+        starts = range(0, length_bytes, MIB)
+        raw = [hashlib.sha256(self.read(number, at, min(at + MIB, length_bytes))).digest() for at in starts]
+        bound = hashlib.sha256(struct.pack("<IQI", 1, length_bytes, MIB) + b"".join(raw)).digest()
+        file = {"MajorVersion": 1, "MinorVersion": 0, "HashOfHashes": base64.b64encode(bound).decode()}
+        file |= {"ContentLength": length_bytes, "PieceSize": MIB, "Pieces": [base64.b64encode(h).decode() for h in raw]}
+        return json.dumps(file, separators=(",", ":")).encode()
 
     def write_object(self, root: Path, number: int, length_bytes: int) -> str:
         """Write one object as a file below ``root``; the path under which a server of ``root`` finds it."""

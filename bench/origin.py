@@ -1,7 +1,8 @@
 """The origin for cold content: slow in known ways, and it counts what it gave.
 
 Owns: a delay before each body, a rate per connection, a rate over all connections (a WAN link), and a record per path
-of requests, body bytes, bytes given more than once and the moment of the first body byte (``time.monotonic``).
+of requests, body bytes, bytes given more than once and the moment of the first body byte (``time.monotonic``). The
+piece-hash file of an object lies at its path with ``.phf`` behind it; it is not counted, and made once.
 Content is ``bench.content``'s. A process of its own: ``python -m bench.origin --stream FILE …`` prints its port as
 JSON on standard output. ``GET /_stats`` gives the record as JSON.
 """
@@ -22,6 +23,7 @@ from bench.content import Truth, parse_path
 
 CHUNK_BYTES = 16 << 10
 CATCH_UP_S = 0.01
+MANIFEST_SUFFIX = ".phf"
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -107,6 +109,7 @@ class Origin:
         self._delay_s = delay_s
         self._connection_bps = connection_bps
         self._total = Link(total_bps)
+        self._manifests: dict[str, bytes] = {}
 
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until it closes."""
@@ -125,11 +128,16 @@ class Origin:
             body = json.dumps({path: asdict(record) for path, record in self.records.items()}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             return
-        parsed = parse_path(asked.path)
+        parsed = parse_path(asked.path.removesuffix(MANIFEST_SUFFIX))
         if parsed is None or parsed[1] > self._truth.longest_bytes:
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
         number, length = parsed
+        if asked.path.endswith(MANIFEST_SUFFIX):
+            body = self._manifests.get(asked.path) or self._truth.manifest(number, length)
+            self._manifests[asked.path] = body
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            return
         record = self.records.setdefault(asked.path, PathRecord())
         record.requests += 1
         etag = f'"{number}-{length}"'

@@ -96,6 +96,15 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return total / TICKS_PER_S
 
 
+def thread_cpu_seconds(pid: int) -> dict[int, float]:
+    """Thread id → seconds it has run, to the nanosecond; the thread whose id is ``pid`` is the main one."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found[int(task.name)] = int((task / "schedstat").read_text().split()[0]) / 1e9
+    return found
+
+
 def core_busy_seconds(core: int) -> float:
     """Seconds that anything at all ran on this core since boot."""
     for line in Path("/proc/stat").read_text().splitlines():

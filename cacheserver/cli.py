@@ -22,6 +22,7 @@ from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
+from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 
 EXIT_RUNTIME: Final = 1
@@ -115,6 +116,8 @@ cli.add_command(catalogue_group)
 cli.add_command(fetch_command)
 cli.add_command(export_command)
 cli.add_command(import_command)
+cli.add_command(scrub_command)
+cli.add_command(verify_command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -62,6 +62,7 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
     _doc("verified_pieces_total", "counter", "level result", "Pieces checked: at_rest, self_consistent or anchored."),
     _doc("manifests_total", "counter", "result", "Looks for a manifest: trust level found, or why there is none."),
     _doc("anchor_answers_total", "counter", "anchor result", "Questions to anchors: claim, silent, or why none came."),
+    _doc("scrubbed_bytes_total", "counter", "", "Stored bytes that the scrubber has read again."),
     _doc("source_strikes_total", "counter", "", "Bad pieces that were blamed on a source."),
     _doc("source_bans_total", "counter", "", "Sources banned for bad pieces."),
     _doc("evictions_total", "counter", "reason", "Times that space was given back."),
@@ -72,6 +73,13 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
     _doc("store_capacity_bytes", "gauge", "volume", "Most bytes that the volume may hold."),
     _doc("store_objects", "gauge", "volume", "Objects in the catalogue."),
     _doc("store_online", "gauge", "volume", "1 while the volume is in use, 0 while it is offline."),
+    _doc("quarantined_pieces", "gauge", "volume", "Copies of bad pieces in quarantine."),
+    _doc(
+        "scrub_last_complete_timestamp_seconds",
+        "gauge",
+        "volume",
+        "Unix time at which every stored piece had been read again; 0: never.",
+    ),
     _doc("connections", "gauge", "", "Client connections open on the content listener."),
     _doc("build_info", "gauge", "version python", "Always 1."),
 )
@@ -86,6 +94,8 @@ class VolumeGauges:
     capacity_bytes: int
     objects: int
     online: bool
+    quarantined: int = 0
+    scrubbed_s: float = 0.0
 
 
 class PrometheusMeter:
@@ -106,6 +116,7 @@ class PrometheusMeter:
         self._verified = self._counter("verified_pieces_total")
         self._manifests = self._counter("manifests_total")
         self._anchor_answers = self._counter("anchor_answers_total")
+        self._scrubbed = self._counter("scrubbed_bytes_total")
         self._strikes = self._counter("source_strikes_total")
         self._bans = self._counter("source_bans_total")
         self._evictions = self._counter("evictions_total")
@@ -171,6 +182,10 @@ class PrometheusMeter:
         word = result if result in _ANCHOR_RESULTS else self._code(result)
         self._inc(self._anchor_answers, "anchors", _one_of(name, _ANCHORS), word)
 
+    def scrubbed(self, read_bytes: int) -> None:
+        """Count stored bytes that were read again."""
+        self._scrubbed.inc(read_bytes)
+
     def struck(self, *, banned: bool) -> None:
         """Count a strike, and the ban that it led to."""
         self._strikes.inc()
@@ -196,6 +211,10 @@ class PrometheusMeter:
     def set_connections_source(self, source: Callable[[], int]) -> None:
         """Ask ``source`` for the number of open client connections at each exposition; same hazard."""
         self._connections.set_function(source)
+
+    def response_bytes(self) -> int:
+        """Body bytes that reached clients since the start."""
+        return self._tally.body_bytes()
 
     def hit_ratio_bytes(self) -> float:
         """Share of the sent bytes that did not cross the WAN since the start; 0 before the first byte."""
@@ -276,6 +295,8 @@ class _StoreCollector(Collector):
             ("store_capacity_bytes", lambda volume: volume.capacity_bytes),
             ("store_objects", lambda volume: volume.objects),
             ("store_online", lambda volume: int(volume.online)),
+            ("quarantined_pieces", lambda volume: volume.quarantined),
+            ("scrub_last_complete_timestamp_seconds", lambda volume: volume.scrubbed_s),
         )
         for name, value in columns:
             doc = self._docs[PREFIX + name]

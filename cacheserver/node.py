@@ -40,6 +40,8 @@ from cacheserver.fill.opening import Opener
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.log import configure, event, get_logger
+from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter, VolumeGauges
 from cacheserver.redirects import follow
 from cacheserver.settings import Settings
@@ -52,12 +54,14 @@ from cacheserver.trust.anchors import build_anchors
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
 from cacheserver.web.admin import Health, admin_app
+from cacheserver.web.admin_actions import AdminActions
 from cacheserver.web.connection import Listener
 from cacheserver.web.content import ContentHandler, Policy
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.fast_lane import LaneShared
 from cacheserver.web.hot_table import HotTable
 from cacheserver.web.passing import Passing
+from cacheserver.web.rebuilt_phf import RebuiltManifests
 from cacheserver.web.wire import RATE_WINDOW_S
 
 _log = get_logger(__name__)
@@ -114,6 +118,7 @@ class Node:
         await self._listen()
         for volume in self._volumes:
             self._tasks.append(asyncio.create_task(self._recover(volume), name="recover"))
+        self._tasks.append(asyncio.create_task(self._scrubber.run(), name="scrub"))
         self._tasks.append(asyncio.create_task(self._keep_recency(), name="recency"))
         self._tasks.append(asyncio.create_task(self._sweep_slow_readers(), name="sweep"))
 
@@ -207,10 +212,29 @@ class Node:
                 spool=spool,
                 first_byte_s=settings.fill.first_byte_s,
             ),
+            rebuilt=RebuiltManifests(
+                store=self._store,
+                admit=self._admit_url,
+                services=lambda: self._policy.allowlist.services,
+                clock=self._clock,
+                via=via_token(node_id),
+            ),
             clock=self._clock,
             node_id=node_id,
             first_byte_s=settings.fill.first_byte_s,
             account=self._account.close,
+        )
+        self._scrubber = Scrubber(
+            store=self._store,
+            options=settings.scrub,
+            clock=self._clock,
+            load=Load(
+                fills=lambda: self._coordinator.fills_in_flight,
+                sent_bytes=self._meter.response_bytes,
+                clock=self._clock,
+            ),
+            count=self._meter.scrubbed,
+            piece_size_bytes=piece_size_bytes,
         )
         self._table = HotTable()
         self._store.on_gone.append(self._table.forget)
@@ -276,7 +300,20 @@ class Node:
     async def _listen_admin(self) -> str:
         if not self._settings.admin.listen:
             return ""
-        app = admin_app(options=self._settings.admin, meter=self._meter, health=self._health, status=self._status)
+        actions = AdminActions(
+            store=self._store,
+            scrubber=self._scrubber,
+            sources=self._health_of_sources,
+            admit=self._admit_url,
+            clock=self._clock,
+        )
+        app = admin_app(
+            options=self._settings.admin,
+            meter=self._meter,
+            health=self._health,
+            status=self._status,
+            add_actions=actions.add_to,
+        )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
         host, port = parse_listen(self._settings.admin.listen)
@@ -333,6 +370,8 @@ class Node:
                 capacity_bytes=volume.ledger.capacity_bytes,
                 objects=volume.object_count,
                 online=volume.online,
+                quarantined=volume.quarantine.count,
+                scrubbed_s=self._scrubber.completed_s(volume),
             )
             for volume in self._volumes
         ]
@@ -360,6 +399,7 @@ class Node:
         self._handler.policy = policy
         self._listener.options = settings.server
         self._listener.lanes.enabled = settings.server.fast_lane
+        self._scrubber.use(settings.scrub)
         self._table.clear()
         self._meter.allow_services(service.name for service in policy.allowlist.services)
         configure(settings.log)

@@ -21,6 +21,7 @@ from cacheserver.core.services_table import service_from_allow, services_from_ta
 from cacheserver.core.toml_lines import Path, dotted, line_of
 from cacheserver.fill.options import FillOptions
 from cacheserver.log import LogOptions, printable
+from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.settings_file import Problem, read_toml, schema_problem
 from cacheserver.settings_rules import DEFAULT_MAX_SIZE, problems
 from cacheserver.shipped import load_shipped_services
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fill: FillOptions = msgspec.field(default_factory=FillOptions)
     upstream: UpstreamOptions = msgspec.field(default_factory=UpstreamOptions)
     trust: TrustOptions = msgspec.field(default_factory=TrustOptions)
+    scrub: ScrubOptions = msgspec.field(default_factory=ScrubOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     tls: TlsOptions = msgspec.field(default_factory=TlsOptions)
     services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)

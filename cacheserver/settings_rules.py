@@ -38,6 +38,8 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _size(("server", "turn"), settings.server.turn, 16 * _KIB, 64 * _MIB)
     yield from _size(("fill", "spool_bytes"), settings.fill.spool_bytes, 64 * _KIB, 1 << 40)
     yield from _store(settings.store)
+    yield from _size(("scrub", "max_rate"), settings.scrub.max_rate, 64 * _KIB, 1 << 40)
+    yield from _size(("scrub", "busy_rate"), settings.scrub.busy_rate, 0, 1 << 50)
     for host, address in settings.upstream.connect_to.items():
         yield from _connect_to(host, address)
     if settings.upstream.ca_file and not os.path.isfile(settings.upstream.ca_file):

@@ -270,6 +270,12 @@ class FetchFailed(CacheserverError):
     code = "fetch_failed"
 
 
+class AdminFailed(CacheserverError):
+    """A running node could not be reached on its admin listener, or refused what was asked of it there."""
+
+    code = "admin_failed"
+
+
 class ConfigError(CacheserverError):
     """A setting is wrong. ``where`` is ``file:line`` or a flag, ``key`` the dotted key."""
 

@@ -34,7 +34,7 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _CACHE_HOST_ORIGIN: Final = "cacheHostOrigin="
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_ESCAPED_DOT: Final = re.compile(r"(?i)/(?:\.|%2e)*%2e(?:\.|%2e)*(?:/|$)")
+_ESCAPED_DOT: Final = re.compile(r"(?i)/(?:%2e|%2e%2e|\.%2e|%2e\.)(?:/|$)")
 _PATH: Final = re.compile(r"/[!$%&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]*")
 _QUERY: Final = re.compile(r"[!$-;=?-~]*")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")

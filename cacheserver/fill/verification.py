@@ -7,19 +7,23 @@ sources' bans; it says what a piece must be, and ``object_fill`` acts on it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
-from cacheserver.core.errors import ManifestError, NoSource, UpstreamError, UpstreamTimeout
+from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.fields import Fields
 from cacheserver.core.keys import manifest_url
 from cacheserver.core.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from cacheserver.core.sources import candidates
 from cacheserver.core.target import Target
 from cacheserver.core.trust import Claim, Trust, judge_manifest
 from cacheserver.fill.asking import Asker, Want
-from cacheserver.ports import Anchor, Clock, Meter
+from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
 
+_log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
 _DEADLINE_S = 15.0
 
@@ -111,65 +115,86 @@ class MetadataFetcher:
 
     async def fetch(self, want: Want, response: Fields, *, length_bytes: int, piece_size_bytes: int) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s."""
+        asking = asyncio.create_task(self._anchor.claims(want.target, response))
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                claims, manifest = await asyncio.gather(
-                    self._anchor.claims(want.target, response),
-                    self._manifest(want.target, length_bytes, piece_size_bytes),
-                )
+                found = await self._manifest(want.target, asking, length_bytes, piece_size_bytes)
+                claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
-            return NOTHING
+            found, claims = NOTHING, asking.result() if asking.done() and not asking.cancelled() else ()
+        finally:
+            asking.cancel()
         if any(claim.authentic and claim.length_bytes not in (None, length_bytes) for claim in claims):
             self._meter.manifest("contradicts")
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
-        if isinstance(manifest, Metadata):
-            return manifest
-        if manifest is None:
-            return Metadata(None, Trust.SIMPLE, claims)
-        try:
-            trust = judge_manifest(manifest, claims)
-        except ManifestError:
-            self._meter.manifest("contradicts")
-            return Metadata(None, Trust.SIMPLE, claims)
-        self._meter.manifest(trust.word)
-        return Metadata(manifest, trust, claims)
+        return replace(found, claims=claims)
 
-    async def _manifest(self, content: Target, length_bytes: int, piece_size_bytes: int) -> Manifest | Metadata | None:
+    async def _manifest(
+        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int, piece_size_bytes: int
+    ) -> Metadata:
+        """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
         if target is None or self._absent.get(target.key, 0.0) > self._clock.monotonic_s():
-            return None
-        try:
-            manifest = parse_manifest(await self._body(Want(target, Fields())), length_bytes=length_bytes)
-            if manifest.piece_size_bytes != piece_size_bytes:
-                raise ManifestError("piece size is not the node's")
-        except NoSource:  # in front of a ban there was a manifest: bytes on their way must not pass without it
-            self._meter.manifest("absent")
-            return _NOBODY_LEFT
-        except (ManifestError, UpstreamError) as exc:
-            self._meter.manifest("refused" if isinstance(exc, ManifestError) else "absent")
-            self._remember_absent(target.key)
-            return None
-        return manifest
-
-    async def _body(self, want: Want) -> bytes:
-        answer = await self._asker.send(want)
-        try:
-            if answer.status != 200:
-                raise UpstreamTimeout("no manifest", source=answer.source)
-            chunks, size = [], 0
-            while data := await answer.read():
-                chunks.append(data)
-                size += len(data)
-                if size > MAX_MANIFEST_BYTES:
-                    raise ManifestError("manifest is too large")
-            return b"".join(chunks)
-        finally:
-            answer.close()
+            return NOTHING
+        names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
+        while tried < names:
+            try:
+                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
+            except NoSource:  # before the ban there may have been one: bytes on their way must not pass without it
+                self._meter.manifest("absent")
+                return _NOBODY_LEFT
+            except UpstreamError as exc:
+                if exc.source in tried or exc.source not in names:
+                    break
+                tried.add(exc.source)
+                continue
+            with closing(answer):
+                if answer.asked in tried:
+                    break
+                tried.add(answer.asked)
+                try:
+                    manifest = await _parsed(answer, length_bytes, piece_size_bytes)
+                except (ManifestError, UpstreamError) as exc:
+                    word = _refused("refused", answer.asked, exc) if isinstance(exc, ManifestError) else word
+                    continue
+            try:
+                trust = judge_manifest(manifest, await claims)
+            except ManifestError as exc:
+                word = _refused("contradicts", answer.asked, exc)
+                continue
+            self._meter.manifest(trust.word)
+            return Metadata(manifest, trust)
+        self._meter.manifest(word)
+        self._remember_absent(target.key)
+        return NOTHING
 
     def _remember_absent(self, key: str) -> None:
         self._absent[key] = self._clock.monotonic_s() + self._negative_s
         self._absent.move_to_end(key)
         if len(self._absent) > _MEMORY_ENTRIES:
             self._absent.popitem(last=False)
+
+
+def _refused(word: str, source: str, error: ManifestError) -> str:
+    """Say in the log why a manifest is not used; ``word`` is the label in metrics, given back."""
+    facts = {"source": source, "result": word, "reason": str(error)}
+    _log.warning("manifest_refused", extra={"event": "manifest_refused", "facts": facts})
+    return word
+
+
+async def _parsed(answer: UpstreamAnswer, length_bytes: int, piece_size_bytes: int) -> Manifest:
+    """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
+    if answer.status != 200:
+        raise OriginStatus(answer.status, source=answer.source)
+    chunks, size = [], 0
+    while data := await answer.read():
+        chunks.append(data)
+        size += len(data)
+        if size > MAX_MANIFEST_BYTES:
+            raise ManifestError("manifest is too large")
+    manifest = parse_manifest(b"".join(chunks), length_bytes=length_bytes)
+    if manifest.piece_size_bytes != piece_size_bytes:
+        raise ManifestError("piece size is not the node's")
+    return manifest

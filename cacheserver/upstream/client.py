@@ -35,6 +35,9 @@ Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
 _REDIRECTS = (301, 302, 303, 307, 308)
 _READ_BUFFER_BYTES = 1 << 19
 _RATE_WINDOW_S = 10.0
+_CROSSING = frozenset(
+    {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding", "accept", "via", "user-agent"}
+)
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -198,10 +201,10 @@ class UpstreamClient:
 
 
 def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, path_and_query: str) -> UpstreamRequest:
-    """The same request at another place; credentials do not cross to another host."""
+    """The same request at another place; of the client's fields none crosses to another host but what shapes the answer."""
     fields = request.fields
     if (host, port) != (request.host, request.port):
-        fields = fields.without("Authorization", "Cookie")
+        fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
     return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
 
 

@@ -119,8 +119,10 @@ class _Cursor:
         """Until at least one byte at the position may be sent, from here or past the store."""
         pieces = self._obj.pieces
         while self._readable <= self._at and not self._past_store:
+            # In steps, so that a piece found bad at rest while those before it go out is not sent any more (I1).
+            step = min(self._stop, self._at + _STEP_PIECES * pieces.piece_size_bytes)
             if self._reader is None:
-                self._readable = pieces.present_until(self._at, self._stop)
+                self._readable = pieces.present_until(self._at, step)
                 if self._readable > self._at:
                     return
                 if pieces.state(pieces.piece_at(self._at)) == STORED:
@@ -129,7 +131,6 @@ class _Cursor:
                 if self._obj.obsolete:
                     raise GenerationChanged("the object was replaced")
                 self._reader = self._delivery.reader(self._obj, self._want, self._at, self._stop, whole=self._whole)
-            step = min(self._stop, self._at + _STEP_PIECES * pieces.piece_size_bytes)
             try:
                 self._readable = min(step, await self._reader.readable(self._at))
             except StoreError:

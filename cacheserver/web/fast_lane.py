@@ -176,6 +176,9 @@ class FastLane:
         if self._entry is None:
             return
         until = min(self._at + self._shared.turn_bytes, self._stop)
+        if self._entry.obj.pieces.present_until(self._at, until) < until:
+            self._finish(cut=True)  # found bad at rest while the pieces before it went out (I1)
+            return
         if not warm and not resident(self._fd, self._at, until):
             self._read_ahead(self._entry.obj, until)
             return
@@ -184,7 +187,9 @@ class FastLane:
         except BlockingIOError:
             self._wait_writable()
             return
-        except (OSError, DiskError):
+        except (OSError, DiskError) as exc:
+            if isinstance(exc, DiskError) or exc.errno == errno.EIO:
+                self._shared.table.forget(self._entry.obj)  # the full path knows how to go on past a bad disk
             self._finish(cut=True)
             return
         if self._at < self._stop:

@@ -69,6 +69,25 @@ def test_hits_prints_machine_versions_rows_and_ratios_as_json(tmp_path: Path) ->
     assert "Warm hits" in markdown(report)
 
 
+def test_fill_verifies_every_piece_of_the_half_with_a_manifest_and_says_what_it_costs(tmp_path: Path) -> None:
+    out = tmp_path / "fill.json"
+    argv = ["-m", "bench", "fill", "--quick", "--servers", "cacheserver", "--runs", "1", "--object-mib", "2"]
+    done = subprocess.run(
+        [sys.executable, *argv, "--json", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (bench,) = json.loads(out.read_text())["benches"]
+    assert [(row["rate_mbps"], row["manifest"]) for row in bench["rows"]] == [
+        (rate, manifest) for rate in (1000.0, 0.0) for manifest in (False, True)
+    ]
+    for row in bench["rows"]:
+        assert row["faults"] == []
+        assert row["mib_per_s"] > 0
+        assert row["executor_ms_per_mib"] > 0
+    assert bench["hash_ms_per_mib"] > 0
+    assert len(bench["bars"]) == 3
+
+
 @needs_nginx
 @pytest.mark.parametrize("range_bytes", [64 << 10, 0])
 def test_checker_names_a_body_with_one_wrong_byte(lab: Lab, nginx: Running, range_bytes: int) -> None:

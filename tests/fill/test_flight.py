@@ -151,7 +151,7 @@ async def test_an_object_that_cannot_be_joined_is_not_resumed_but_forgotten(tmp_
 
 async def test_a_new_generation_at_the_source_wakes_every_waiter(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     gate = asyncio.Event()
-    upstream.script.append(Turn(break_after=700, gate=gate))
+    upstream.script.extend([Turn(break_after=700, gate=gate)] * 3)
     async with filling(tmp_path, upstream, options=quick(parallel=1)) as rig:
         obj = await rig.store.create(REP)
         readers = [asyncio.create_task(rig.read(obj, WANT, piece * PIECE)) for piece in (0, 1, 4)]

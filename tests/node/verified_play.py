@@ -111,7 +111,11 @@ async def play(directory: Path, rows: Mapping[Case, Row], *, piece: int, ranges:
 async def _node(directory: Path, origin: Origin, shape: Shape, cases: Iterable[Case]) -> AsyncIterator[Node]:
     cases = list(cases)
     hosts = [DO_HOST, *(shard(number) for number in range(2 * len(cases)))]
-    anchored = {path_of(case).rpartition("/")[2]: manifest_of(shape.body, shape.piece) for case in cases if case[0] == "anchored"}
+    anchored = {
+        path_of(case).rpartition("/")[2]: manifest_of(shape.body, shape.piece)
+        for case in cases
+        if case[0] == "anchored"
+    }
     config = _CONFIG.format(piece=shape.piece) + signed_catalogue(directory, anchored)
     async with running_node(directory, connect_to=dict.fromkeys(hosts, origin.address), config=config) as node:
         yield node
@@ -153,7 +157,9 @@ class _Player:
         if not simple:
             self._origin.add(manifest, right)
             self._origin.heal(manifest)
-        second = [await self.ask(path, second_host, asked) for asked in (None, (self._shape.piece - 5, self._shape.size))]
+        second = [
+            await self.ask(path, second_host, asked) for asked in (None, (self._shape.piece - 5, self._shape.size))
+        ]
         return Outcome(tuple(first), tuple(second))
 
     async def ask(self, path: str, host: str, asked: tuple[int, int] | None) -> Step:

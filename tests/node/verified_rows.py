@@ -130,10 +130,10 @@ WRONG_BYTES: dict[str, Row] = {
 }
 """Wrong bytes of the right length: only these may be missed where there is no manifest."""
 
-HEALED_BY_ITSELF = frozenset(
-    ("wrong once, then right", "wrong at every second request", "wrong on one connection"),
-)
-"""Of those, the ones where asking again is enough."""
+HEALED_BY_ITSELF = frozenset(("wrong once, then right",))
+"""Of those, what asking again is enough for."""
+BY_CHANCE = frozenset(("wrong at every second request", "wrong on one connection"))
+"""Right or refused, as the pieces' requests and the strikes happen to fall."""
 
 
 def _cuts(piece: int) -> dict[str, Row]:

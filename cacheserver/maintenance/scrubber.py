@@ -1,0 +1,125 @@
+"""The scrubber of a node: one even, endless pass over every volume, whole passes on demand, and what both have found.
+
+Owns: the tasks and threads, one of each per volume. Walking is ``volume_scrub``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from cacheserver.log import event, get_logger
+from cacheserver.maintenance.idle_io import idle_threads
+from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.options import ScrubOptions
+from cacheserver.maintenance.volume_scrub import Progress, Rest, VolumeScrub
+from cacheserver.ports import Clock
+from cacheserver.store.store import Store
+from cacheserver.store.volume import Volume
+
+_log = get_logger(__name__)
+_RETRY_S = 60.0
+
+
+async def rest(wake: asyncio.Event, seconds: float) -> None:
+    """Wait until ``wake`` is set, at most so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        pass
+
+
+class Scrubber:
+    """All volumes of one store."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        options: ScrubOptions,
+        clock: Clock,
+        load: Load,
+        count: Callable[[int], None],
+        piece_size_bytes: int,
+        rest: Rest = rest,
+    ) -> None:
+        """``count`` hears of the bytes that were read; ``rest`` is how it waits, for tests."""
+        self.number = 0
+        """How many passes were asked for."""
+        self._executor = idle_threads(len(store.volumes))
+        self._options = options
+        self._walks = {
+            volume: VolumeScrub(
+                store=store,
+                volume=volume,
+                options=options,
+                clock=clock,
+                load=load,
+                executor=self._executor,
+                count=count,
+                piece_size_bytes=piece_size_bytes,
+                rest=rest,
+            )
+            for volume in store.volumes
+        }
+
+    async def run(self) -> None:
+        """Scrub until cancelled; returns once every thread is at rest and every position is kept."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for walk in self._walks.values():
+                    group.create_task(self._keep_walking(walk), name="scrub")
+        finally:
+            self._executor.shutdown(wait=True)
+
+    async def _keep_walking(self, walk: VolumeScrub) -> None:
+        """A fault of our own must not end the scrubbing of a volume for good."""
+        while True:
+            try:
+                await walk.run()
+            except Exception as exc:
+                event(_log, "failed", severity=logging.ERROR, reason="internal", kind=type(exc).__name__)
+                _log.debug("scrub failed", exc_info=True)
+                await asyncio.sleep(_RETRY_S)
+
+    def use(self, options: ScrubOptions) -> None:
+        """Take up other settings, from the next piece on."""
+        self._options = options
+        for walk in self._walks.values():
+            walk.options = options
+
+    def start_now(self) -> bool:
+        """Begin a whole pass over every volume; False while the last one that was asked for is not done."""
+        if any(walk.now.running for walk in self._walks.values()):
+            return False
+        self.number += 1
+        for walk in self._walks.values():
+            walk.ask()
+        return True
+
+    def completed_s(self, volume: Volume) -> float:
+        """Unix time at which the last whole pass over a volume ended; 0: never."""
+        return self._walks[volume].completed_s
+
+    def progress(self) -> dict[str, Any]:
+        """For the admin API: the last pass that was asked for, the even one, and when all volumes were done last."""
+        return {
+            "number": self.number,
+            "now": _joined(walk.now for walk in self._walks.values()),
+            "paced": {"enabled": self._options.enabled, "days": self._options.days}
+            | _joined(walk.paced for walk in self._walks.values()),
+            "last_complete": min((walk.completed_s for walk in self._walks.values()), default=0.0),
+        }
+
+
+def _joined(parts: Iterable[Progress]) -> dict[str, Any]:
+    """Sums of counts; a state holds where it holds for one of the volumes."""
+    whole = asdict(Progress())
+    for part in parts:
+        for name, value in asdict(part).items():
+            whole[name] = (whole[name] or value) if isinstance(value, bool) else whole[name] + value
+    return whole
