@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
@@ -50,7 +50,8 @@ async def test_a_thousand_flipped_bits_are_found_in_one_scrub_and_none_can_be_se
         await stored(store, reps)
         if not restarted:
             await flip_and_scrub(store, reps, flipped, lots)
-            return
+    if not restarted:
+        return
     async with running_store(tmp_path, meter=meter) as store:
         await flip_and_scrub(store, reps, flipped, lots)
         assert meter.counts["verified", "at_rest", "bad"] == 1000
@@ -178,14 +179,10 @@ async def test_bad_pieces_are_copied_to_a_bounded_private_quarantine_that_is_no_
             object_id, _, piece = copy.name.partition("-")
             rep = next(rep for rep in reps if rep.object_id == object_id)
             right = body_of(rep)[int(piece) * PIECE : (int(piece) + 1) * PIECE]
-            kept = copy.read_bytes()
-            assert (kept[0] ^ right[0], kept[1:]) == (1, right[1:])
+            spoilt = copy.read_bytes()
+            assert (spoilt[0] ^ right[0], spoilt[1:]) == (1, right[1:])
             assert copy.stat().st_mode & 0o777 == 0o600
-        obj = await found(store, reps[0])
-        assert sum(obj.pieces.size_bytes(piece) for piece in range(7)) == 7 * PIECE
-        assert volume.ledger.stored_bytes == sum(
-            rep_obj.charged_bytes for rep_obj in [await found(store, rep) for rep in reps]
-        )
+        assert volume.ledger.stored_bytes == bytes_on_disk(tmp_path) - 70 * PIECE
 
 
 async def test_a_bad_piece_met_before_a_delivery_is_copied_too(tmp_path: Path) -> None:
@@ -198,15 +195,13 @@ async def test_a_bad_piece_met_before_a_delivery_is_copied_too(tmp_path: Path) -
         await store.check(obj, range(8))
         assert obj.pieces.pieces_in_state(0, 8, ABSENT) == [5]
         assert [path.name for path in (tmp_path / "quarantine").iterdir()] == [f"{rep.object_id}-5"]
-    assert hashlib.sha256(body_of(rep)).digest()  # the body itself is what it was
-    assert bytes_on_disk(tmp_path) > 0
 
 
 # -- pace -----------------------------------------------------------------------------------------------------------
 
 
 async def test_everything_is_read_once_in_the_days_that_were_set_and_evenly(tmp_path: Path) -> None:
-    reps, clock = representations(20), HandClock()
+    reps, clock = representations(4, pieces=40), HandClock()
     async with running_store(tmp_path, clock=clock) as store:
         await stored(store, reps)
         began_s = clock.now_s
@@ -215,19 +210,19 @@ async def test_everything_is_read_once_in_the_days_that_were_set_and_evenly(tmp_
             took_s = clock.now_s - began_s
             reads = scene.reads[:160]
     assert len(reads) == 160
-    assert 0.9 * DAY_S / 2 < took_s < 1.02 * DAY_S / 2
-    gaps = [later[0] - earlier[0] for earlier, later in zip(reads, reads[1:], strict=False)]
+    assert 0.93 * DAY_S / 2 < took_s < 1.02 * DAY_S / 2
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(reads)]
     assert max(gaps) < 2 * took_s / 160
 
 
 async def test_the_next_even_pass_begins_where_the_last_one_ended(tmp_path: Path) -> None:
-    reps, clock = representations(4), HandClock()
+    reps, clock = representations(1, pieces=32), HandClock()
     async with running_store(tmp_path, clock=clock) as store:
         await stored(store, reps)
         began_s = clock.now_s
         async with scrubbing(store, clock, ScrubOptions(days=0.1)) as scene:
-            await scene.until(3 * 32)
-    assert 0.8 * 3 * DAY_S / 10 < scene.reads[95][0] - began_s < 1.05 * 3 * DAY_S / 10
+            await scene.until_read(3 * 32)
+    assert 0.9 * 3 * DAY_S / 10 < scene.reads[95][0] - began_s < 1.05 * 3 * DAY_S / 10
 
 
 async def test_time_that_clients_took_is_made_up_for(tmp_path: Path) -> None:
@@ -237,8 +232,7 @@ async def test_time_that_clients_took_is_made_up_for(tmp_path: Path) -> None:
         began_s = clock.now_s
         async with scrubbing(store, clock, ScrubOptions(days=0.1)) as scene:
             scene.fills = 99
-            while clock.now_s < began_s + DAY_S / 20:
-                await asyncio.sleep(0)
+            await scene.until(lambda: clock.now_s >= began_s + DAY_S / 20)
             assert scene.reads == []
             scene.fills = 0
             await scene.until_complete()
@@ -266,12 +260,11 @@ async def test_nothing_is_read_while_clients_are_busy(tmp_path: Path, asked: boo
             scene.fills = 17
             if asked:
                 scene.scrubber.start_now()
-            while scene.rests < 500:
-                await asyncio.sleep(0)
+            await scene.for_rests(500)
             assert scene.reads == []
             assert scene.scrubber.progress()["now" if asked else "paced"]["paused"]
             scene.fills = 16
-            await scene.until(32)
+            await scene.until_read(32)
             assert not scene.scrubber.progress()["now" if asked else "paced"]["paused"]
 
 
@@ -280,7 +273,7 @@ async def test_a_scrub_that_is_asked_for_does_not_wait_for_the_even_one(tmp_path
     async with running_store(tmp_path) as store:
         await stored(store, reps)
         async with scrubbing(store, HandClock(), ScrubOptions(days=365)) as scene:
-            await scene.until(1)
+            await scene.until_read(1)
             now = await scene.scrubbed_now()
             assert now["pieces_checked"] == 32
             assert scene.scrubber.number == 1
@@ -300,17 +293,11 @@ async def test_no_object_is_held_between_two_reads_nor_kept_from_eviction(tmp_pa
     async with running_store(tmp_path, clock=clock) as store:
         await stored(store, reps)
         async with scrubbing(store, clock, ScrubOptions(days=30)) as scene:
-            await scene.until(2)
-            scene.fills = 99
-            rests = scene.rests
-            while scene.rests < rests + 3:
-                await asyncio.sleep(0)
+            await scene.until_read(2)
             assert not (await found(store, reps[0])).held
             await store.forget(reps[0].object_id, reason="purged")
-            scene.fills = 0
-            while scene.rests < rests + 100:
-                await asyncio.sleep(0)
-    assert len(scene.reads) < 8
+            await scene.for_rests(100)
+    assert len(scene.reads) == 2
 
 
 async def test_objects_that_clients_use_stay_open_while_cold_ones_are_read(tmp_path: Path) -> None:
@@ -335,12 +322,11 @@ async def test_a_restart_goes_on_where_the_last_run_was(tmp_path: Path) -> None:
         await stored(store, reps)
         began_s = clock.now_s
         async with scrubbing(store, clock, options) as first:
-            await first.until(35)
+            await first.until_read(35)
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
     async with running_store(tmp_path, clock=clock) as store, scrubbing(store, clock, options) as second:
         await second.until_complete()
-        at_end = len(second.reads)
-    assert len(first.reads) + at_end in (80, 81)  # one piece of the next pass may have been read already
+    assert (len(first.reads), len(second.reads)) == (35, 45)
     assert clock.now_s - began_s < 1.05 * DAY_S / 10
 
 
@@ -377,13 +363,10 @@ async def test_switching_it_off_stops_it_and_on_again_goes_on(tmp_path: Path) ->
     async with running_store(tmp_path, clock=clock) as store:
         await stored(store, [*representations(4), representation("z", 0)])
         async with scrubbing(store, clock, ScrubOptions(days=0.1)) as scene:
-            await scene.until(5)
+            await scene.until_read(5)
             scene.scrubber.use(ScrubOptions(enabled=False))
-            rests = scene.rests
-            while scene.rests < rests + 50:
-                await asyncio.sleep(0)
-            read = len(scene.reads)
-            assert read <= 6
+            await scene.for_rests(50)
+            assert len(scene.reads) == 5
             scene.scrubber.use(ScrubOptions(days=0.1))
             await scene.until_complete()
-    assert len(scene.reads) in (32, 33)
+            assert len(scene.reads) == 32

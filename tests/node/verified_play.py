@@ -117,7 +117,8 @@ async def _node(directory: Path, origin: Origin, shape: Shape, cases: Iterable[C
         if case[0] == "anchored"
     }
     config = _CONFIG.format(piece=shape.piece) + signed_catalogue(directory, anchored)
-    async with running_node(directory, connect_to=dict.fromkeys(hosts, origin.address), config=config) as node:
+    connect_to = dict.fromkeys(hosts, origin.address)
+    async with running_node(directory, connect_to=connect_to, config=config, max_size="4GiB") as node:
         yield node
 
 
