@@ -201,7 +201,7 @@ class UpstreamClient:
 
 
 def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, path_and_query: str) -> UpstreamRequest:
-    """The same request at another place; of the client's fields none crosses to another host but what shapes the answer."""
+    """The same request at another place; to another host only fields go along that shape the answer."""
     fields = request.fields
     if (host, port) != (request.host, request.port):
         fields = Fields(line for line in fields if line[0].lower() in _CROSSING)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -59,23 +58,14 @@ _log = logging.getLogger(__name__)
 _LOOKUPS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a reload may change, replaced as one."""
-
-    allowlist: AllowList
-    options: ServerOptions
-    source_hosts: frozenset[str] = frozenset()
-    """Hosts of further sources, whose addresses need no vetting."""
-
-
 class ContentHandler:
     """Serves GET and HEAD from store and origins."""
 
     def __init__(
         self,
         *,
-        policy: Policy,
+        allowlist: Callable[[], AllowList],
+        options: ServerOptions,
         coordinator: Coordinator,
         store: Store,
         delivery: Delivery,
@@ -86,7 +76,9 @@ class ContentHandler:
         first_byte_s: float,
         account: Callable[[Exchange], None],
     ) -> None:
-        self.policy = policy
+        self.options = options
+        """Replaced by a reload."""
+        self._allowlist = allowlist
         self.draining = False
         self._coordinator = coordinator
         self._store = store
@@ -170,7 +162,7 @@ class ContentHandler:
             request.raw_path,
             fields.lines("Host"),
             tls=request.secure,
-            allowlist=self.policy.allowlist,
+            allowlist=self._allowlist(),
             http_10=request.version < (1, 1),
         )
         exchange.target = target
@@ -347,9 +339,7 @@ class ContentHandler:
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None
         )
-        await self._passing.answered(
-            channel, want, answered, options=self.policy.options, cache_status=exchange.cache_status
-        )
+        await self._passing.answered(channel, want, answered, options=self.options, cache_status=exchange.cache_status)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
@@ -368,7 +358,7 @@ class ContentHandler:
             want,
             relayed.answer,
             method=exchange.method,
-            options=self.policy.options,
+            options=self.options,
             cache_status=exchange.cache_status,
             prefix=relayed.prefix,
         )
@@ -380,7 +370,7 @@ class ContentHandler:
             channel,
             want,
             method=exchange.method,
-            options=self.policy.options,
+            options=self.options,
             cache_status=exchange.cache_status,
         )
 

@@ -176,9 +176,9 @@ async def test_bad_pieces_are_copied_to_a_bounded_private_quarantine_that_is_no_
         copies = list((tmp_path / "quarantine").iterdir())
         assert (len(copies), volume.quarantine.count) == (64, 64)
         for copy in copies:
-            object_id, _, piece = copy.name.partition("-")
+            object_id, _, number = copy.name.partition("-")
             rep = next(rep for rep in reps if rep.object_id == object_id)
-            right = body_of(rep)[int(piece) * PIECE : (int(piece) + 1) * PIECE]
+            right = body_of(rep)[int(number) * PIECE : (int(number) + 1) * PIECE]
             spoilt = copy.read_bytes()
             assert (spoilt[0] ^ right[0], spoilt[1:]) == (1, right[1:])
             assert copy.stat().st_mode & 0o777 == 0o600

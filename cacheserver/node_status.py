@@ -1,0 +1,77 @@
+"""What the admin listener shows of a running node: health, status, the store's gauges."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import cacheserver
+from cacheserver.metrics import VolumeGauges
+from cacheserver.rooms import Rooms
+from cacheserver.store.volume import Volume
+from cacheserver.web.admin import Health
+
+
+class NodeStatus:
+    """Reads the rooms; changes nothing."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._started_s = rooms.clock.monotonic_s()
+
+    def health(self) -> Health:
+        """Whether the node can do its work."""
+        reasons = []
+        if self._rooms.handler.draining:
+            reasons.append("draining")
+        if not any(volume.online for volume in self._rooms.store.volumes):
+            reasons.append("no volume is online; requests pass through")
+        return Health(ready=not reasons, reasons=tuple(reasons))
+
+    def status(self) -> dict[str, Any]:
+        """The body of ``/api/v1/status``."""
+        rooms, now_s = self._rooms, self._rooms.clock.monotonic_s()
+        return {
+            "version": cacheserver.__version__,
+            "uptime_s": round(now_s - self._started_s, 1),
+            "draining": rooms.handler.draining,
+            "connections": rooms.listener.connection_count,
+            "fills": rooms.coordinator.fills_in_flight,
+            "tasks": len(asyncio.all_tasks()),
+            "banned_sources": [
+                {"source": ban.source, "seconds_left": round(ban.seconds_left)}
+                for ban in rooms.sources.health.bans(now_s)
+            ],
+            "services": sorted(service.name for service in rooms.admitted.services()),
+            "volumes": [_volume(volume) for volume in rooms.store.volumes],
+        }
+
+    def gauges(self) -> list[VolumeGauges]:
+        """The store gauges of ``/metrics``."""
+        return [
+            VolumeGauges(
+                volume=volume.path,
+                stored_bytes=volume.ledger.stored_bytes,
+                capacity_bytes=volume.ledger.capacity_bytes,
+                objects=volume.object_count,
+                online=volume.online,
+                quarantined=volume.quarantine.count,
+                scrubbed_s=self._rooms.scrubber.completed_s(volume),
+            )
+            for volume in self._rooms.store.volumes
+        ]
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    return {
+        "path": volume.path,
+        "stored_bytes": volume.ledger.stored_bytes,
+        "reserved_bytes": volume.ledger.reserved_bytes,
+        "capacity_bytes": volume.ledger.capacity_bytes,
+        "objects": volume.object_count,
+        "online": volume.online,
+        "writable": volume.writable,
+        "errors": volume.error_count,
+        "loaded": volume.loaded.is_set(),
+        "reconciled": volume.reconciled,
+    }

@@ -1,0 +1,257 @@
+"""The composition root: the one place that constructs rooms and hands them to one another.
+
+Owns: who gets what. Must not start anything, and must hold no rule of caching or HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cacheserver
+from cacheserver.access_log import AccessLog
+from cacheserver.account import Account
+from cacheserver.admitted import Admitted
+from cacheserver.core.source_health import SourceHealth
+from cacheserver.core.units import parse_listen, parse_size
+from cacheserver.core.via import via_token
+from cacheserver.fill.asking import Asker
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.opening import Opener
+from cacheserver.fill.spool import Spool
+from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.scrubber import Scrubber
+from cacheserver.metrics import PrometheusMeter
+from cacheserver.settings import Settings
+from cacheserver.store.store import Store
+from cacheserver.store.volume import Volume
+from cacheserver.trust.anchors import Anchors, build_anchors
+from cacheserver.upstream.client import UpstreamClient
+from cacheserver.upstream.resolver import VettedResolver
+from cacheserver.web.connection import Listener
+from cacheserver.web.content import ContentHandler
+from cacheserver.web.delivery import Delivery
+from cacheserver.web.fast_lane import LaneShared
+from cacheserver.web.hot_table import HotTable
+from cacheserver.web.passing import Passing
+from cacheserver.web.rebuilt_phf import RebuiltManifests
+
+USER_AGENT = f"cacheserver/{cacheserver.__version__}"
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall_s(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything that speaks to the outside."""
+
+    resolver: VettedResolver
+    client: UpstreamClient
+    health: SourceHealth
+    asker: Asker
+    anchors: Anchors
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms whose lifetimes the node looks after."""
+
+    clock: SystemClock
+    meter: PrometheusMeter
+    admitted: Admitted
+    store: Store
+    sources: Sources
+    coordinator: Coordinator
+    scrubber: Scrubber
+    access_log: AccessLog | None
+    handler: ContentHandler
+    table: HotTable
+    listener: Listener
+
+
+def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
+    """The volumes of the settings, not open yet."""
+    return [
+        Volume(
+            path=volume.path,
+            capacity_bytes=parse_size(volume.max_size),
+            low_water_percent=settings.store.low_water_percent,
+            errors_until_offline=settings.store.errors_until_offline,
+            retry_s=settings.store.retry_offline_s,
+            clock=clock,
+        )
+        for volume in settings.store.volumes
+    ]
+
+
+def build_rooms(
+    settings: Settings, *, volumes: Sequence[Volume], clock: SystemClock, node_id: str, max_connections: int
+) -> Rooms:
+    """Every room of a node, on opened volumes. ConfigError."""
+    admitted = Admitted(settings)
+    meter = PrometheusMeter(services=[service.name for service in admitted.services()])
+    store = Store(
+        volumes=volumes,
+        extent_bytes=parse_size(settings.store.extent),
+        open_objects=settings.store.open_objects,
+        io_threads=settings.store.io_threads,
+        meter=meter,
+    )
+    sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
+    spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
+    coordinator = _coordinator(settings, admitted, store, sources, spool, meter=meter, clock=clock)
+    access_log = AccessLog(settings.log.access_file) if settings.log.access else None
+    account = Account(meter=meter, access_log=access_log, clock=clock)
+    handler = ContentHandler(
+        allowlist=lambda: admitted.allowlist,
+        options=settings.server,
+        coordinator=coordinator,
+        store=store,
+        delivery=Delivery(coordinator=coordinator, store=store),
+        passing=_passing(settings, sources, spool, meter=meter, node_id=node_id),
+        rebuilt=RebuiltManifests(
+            store=store, admit=admitted.target, services=admitted.services, clock=clock, via=via_token(node_id)
+        ),
+        clock=clock,
+        node_id=node_id,
+        first_byte_s=settings.fill.first_byte_s,
+        account=account.close,
+    )
+    table = HotTable()
+    store.on_gone.append(table.forget)
+    return Rooms(
+        clock=clock,
+        meter=meter,
+        admitted=admitted,
+        store=store,
+        sources=sources,
+        coordinator=coordinator,
+        scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
+        access_log=access_log,
+        handler=handler,
+        table=table,
+        listener=_listener(settings, handler, table, store, account, clock=clock, max_connections=max_connections),
+    )
+
+
+def _sources(
+    settings: Settings, admitted: Admitted, *, meter: PrometheusMeter, clock: SystemClock, node_id: str
+) -> Sources:
+    resolver = VettedResolver(
+        connect_to={host: parse_listen(address) for host, address in settings.upstream.connect_to.items()},
+        allowed_for=admitted.networks,
+        ttl_s=settings.upstream.dns_ttl_s,
+    )
+    client = UpstreamClient(
+        options=settings.upstream,
+        resolver=resolver,
+        redirect=admitted.redirect,
+        clock=clock,
+        meter=meter,
+        user_agent=USER_AGENT,
+    )
+    health = SourceHealth()
+    asker = Asker(upstream=client, node_id=node_id, health=health, clock=clock, meter=meter)
+    anchors = build_anchors(settings.trust, clock=clock, count=meter.anchor, user_agent=USER_AGENT, resolver=resolver)
+    return Sources(resolver, client, health, asker, anchors)
+
+
+def _coordinator(
+    settings: Settings,
+    admitted: Admitted,
+    store: Store,
+    sources: Sources,
+    spool: Spool,
+    *,
+    meter: PrometheusMeter,
+    clock: SystemClock,
+) -> Coordinator:
+    fetcher = MetadataFetcher(
+        asker=sources.asker,
+        anchor=sources.anchors,
+        admit=admitted.target,
+        meter=meter,
+        clock=clock,
+        negative_s=settings.fill.negative_s,
+    )
+    opener = Opener(
+        store=store,
+        asker=sources.asker,
+        fetcher=fetcher,
+        options=settings.fill,
+        piece_size_bytes=parse_size(settings.store.piece_size),
+        spool=spool,
+    )
+    return Coordinator(
+        store=store,
+        asker=sources.asker,
+        opener=opener,
+        fetcher=fetcher,
+        options=settings.fill,
+        meter=meter,
+        clock=clock,
+    )
+
+
+def _passing(settings: Settings, sources: Sources, spool: Spool, *, meter: PrometheusMeter, node_id: str) -> Passing:
+    return Passing(
+        asker=sources.asker,
+        meter=meter,
+        via=via_token(node_id),
+        spool=spool,
+        first_byte_s=settings.fill.first_byte_s,
+    )
+
+
+def _scrubber(
+    settings: Settings, store: Store, fills: Callable[[], int], *, meter: PrometheusMeter, clock: SystemClock
+) -> Scrubber:
+    return Scrubber(
+        store=store,
+        options=settings.scrub,
+        clock=clock,
+        load=Load(fills=fills, sent_bytes=meter.response_bytes, clock=clock),
+        count=meter.scrubbed,
+        piece_size_bytes=parse_size(settings.store.piece_size),
+    )
+
+
+def _listener(
+    settings: Settings,
+    handler: ContentHandler,
+    table: HotTable,
+    store: Store,
+    account: Account,
+    *,
+    clock: SystemClock,
+    max_connections: int,
+) -> Listener:
+    lanes = LaneShared(
+        table=table,
+        clock=clock,
+        account=account.lane,
+        touch=store.touch,
+        executor=store.executor,
+        turn_bytes=parse_size(settings.server.turn),
+    )
+    lanes.enabled = settings.server.fast_lane
+    return Listener(
+        handler,
+        options=settings.server,
+        lanes=lanes,
+        max_connections=max_connections,
+        max_head_bytes=parse_size(settings.server.max_head),
+        on_error=account.malformed,
+    )

@@ -1,0 +1,254 @@
+"""A running node, bytes flipped under it, and an operator with a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.client import RawClient
+from tests.support.content import Content, Fault, blob
+from tests.support.flow import PATIENCE_S, eventually
+from tests.support.ground import DO_HOST, HOST, PIECE, Ground, GroundOptions, running_ground, was_hit
+from tests.support.manifests import phf, phf_path
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    async with running_ground(tmp_path, GroundOptions()) as ground:
+        yield ground
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def run(*arguments: object) -> Ran:
+    """The command line in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cacheserver", *map(str, arguments)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(2 * PATIENCE_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+def admin(ground: Ground) -> str:
+    return f"{ground.node.admin[0]}:{ground.node.admin[1]}"
+
+
+async def post(ground: Ground, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """One act over the admin listener."""
+    data = json.dumps(body)
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+    async with RawClient(*ground.node.admin) as client:
+        await client.send(client.head("POST", path, headers) + data.encode())
+        response = await client.receive()
+    answer: dict[str, Any] = json.loads(response.body)
+    return response.status, answer
+
+
+async def held(ground: Ground, count: int, size: int) -> dict[str, bytes]:
+    """Contents that the node holds completely and has given to clients; path → body."""
+    bodies = {ground.add(body): body for number in range(count) if (body := blob(300 + number, size))}
+
+    for path, body in bodies.items():
+
+        async def is_warm(path: str = path) -> bool:
+            return was_hit(await ground.get(path))
+
+        assert (await ground.get(path)).body == body
+        await eventually(is_warm)
+    return bodies
+
+
+def file_of(ground: Ground, body: bytes) -> Path:
+    """The object file that holds a body."""
+    for file in (ground.node.cache_dir / "objects").rglob("*"):
+        if file.is_file() and file.open("rb").read(64) == body[:64]:
+            return file
+    raise AssertionError("not on disk")
+
+
+def flip(file: Path, at: int, bit: int) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        byte = stream.read(1)[0]
+        stream.seek(at)
+        stream.write(bytes([byte ^ 1 << bit]))
+
+
+async def test_scrub_now_finds_every_flipped_bit_and_clients_get_right_bytes_again(ground: Ground) -> None:
+    bodies, lots = await held(ground, 5, 6 * PIECE + 77), random.Random(3)
+    files = {path: file_of(ground, body) for path, body in bodies.items()}
+    spoilt = {(path, piece) for path in bodies for piece in lots.sample(range(1, 7), 3)}
+    for path, piece in spoilt:
+        flip(files[path], piece * PIECE + lots.randrange(77), lots.randrange(8))
+    ran = await run("scrub", "--now", "--admin", admin(ground))
+    assert ran.code == 3, ran
+    assert ran.out.startswith("scrub: 35 pieces, ")
+    assert "15 bad, 0 unreadable" in ran.out
+    before = ground.origin.bytes_sent
+    for path, body in bodies.items():
+        response = await ground.get(path)
+        assert (response.status, response.complete, response.body == body) == (200, True, True)
+    bad_bytes = sum(77 if piece == 6 else PIECE for _, piece in spoilt)
+    assert ground.origin.bytes_sent - before == bad_bytes
+    metrics = await ground.node.metrics()
+    assert metrics.total("cacheserver_verified_pieces_total", level="at_rest", result="bad") == 15
+    assert metrics.total("cacheserver_quarantined_pieces") == 15
+    assert metrics.total("cacheserver_scrubbed_bytes_total") == 5 * (6 * PIECE + 77)
+    assert metrics.total("cacheserver_scrub_last_complete_timestamp_seconds") > 1e9
+    assert len(list((ground.node.cache_dir / "quarantine").iterdir())) == 15
+    again = await run("scrub", "--now", "--admin", admin(ground))
+    assert (again.code, "0 bad" in again.out) == (0, True)
+
+
+async def test_an_answer_on_its_way_is_cut_or_right_but_never_wrong(ground: Ground) -> None:
+    ((path, body),) = (await held(ground, 1, 40 * PIECE)).items()
+    async with RawClient(*ground.node.content, receive_buffer=65536) as client:
+        response = await client.start("GET", path, host=HOST)
+        await client.read_body(response, PIECE)
+        flip(file_of(ground, body), 39 * PIECE + 5, 0)
+        assert (await run("scrub", "--now", "--admin", admin(ground))).code == 3
+        await client.finish(response)
+    assert response.body == body[: len(response.body)]
+    assert (await ground.get(path)).body == body
+
+
+async def test_scrub_tells_what_it_knows_and_who_does_not_answer(ground: Ground) -> None:
+    ran = await run("scrub", "--admin", admin(ground))
+    assert (ran.code, ran.out.startswith("scrubber ")) == (0, True)
+    assert "everything in 7 days, last complete never" in ran.out
+    await ground.node.stop()
+    gone = await run("scrub", "--now", "--admin", admin(ground))
+    assert (gone.code, gone.out) == (1, "")
+    assert gone.err.count("\n") == 1
+    assert (await run("scrub", "--admin", "nonsense")).code == 2
+    await ground.node.start()
+
+
+async def test_the_token_is_needed_and_can_come_from_the_environment(tmp_path: Path) -> None:
+    config = '[admin]\ntoken = "0123456789abcdef"\n'
+    async with running_ground(tmp_path, GroundOptions(config=config)) as ground:
+        assert (await run("scrub", "--now", "--admin", admin(ground))).code == 1
+        ran = await run("scrub", "--now", "--admin", admin(ground), "--token", "0123456789abcdef")
+        assert ran.code == 0, ran
+
+
+async def test_verify_names_each_bad_piece_of_a_stopped_nodes_cache(ground: Ground) -> None:
+    bodies = await held(ground, 2, 3 * PIECE)
+    first, second = (file_of(ground, body) for body in bodies.values())
+    refused = await run("verify", ground.node.cache_dir)
+    assert refused.code == 2
+    await ground.node.stop()
+    assert (await run("verify", ground.node.cache_dir)).out == "verified: 2 objects, 6 pieces; 0 bad\n"
+    flip(first, PIECE, 4)
+    flip(first, 2 * PIECE, 4)
+    for arguments in ((ground.node.cache_dir,), ("--cache-dir", ground.node.cache_dir)):
+        ran = await run("verify", *arguments)
+        assert ran.code == 3
+        assert set(ran.out.splitlines()) == {
+            f"bad: {first.name} piece 1: bad",
+            f"bad: {first.name} piece 2: bad",
+            "verified: 2 objects, 6 pieces; 2 bad",
+        }
+    assert (await run("verify", second)).out == "verified: 1 objects, 3 pieces; 0 bad\n"
+    assert (await run("verify", first)).code == 3
+    second.write_bytes(b"not an object")
+    ran = await run("verify", ground.node.cache_dir)
+    assert (ran.code, f"bad: {second.name}: no object file" in ran.out) == (3, True)
+    await ground.node.start()
+    for path, body in bodies.items():
+        assert (await ground.get(path)).body == body
+
+
+async def test_verify_of_what_is_not_there_or_no_cache_makes_nothing(ground: Ground, tmp_path: Path) -> None:
+    assert (await run("verify", tmp_path / "none")).code == 1
+    (tmp_path / "plain").mkdir()
+    assert (await run("verify", tmp_path / "plain")).code == 2
+    assert not list((tmp_path / "plain").iterdir())
+    assert (await run("verify")).code == 2
+
+
+async def test_verify_of_a_url_asks_the_running_node(ground: Ground) -> None:
+    ((path, body),) = (await held(ground, 1, 5 * PIECE)).items()
+    url = f"http://{HOST}{path}"
+    clean = await run("verify", url, "--admin", admin(ground))
+    assert (clean.code, clean.out) == (0, "verified: 1 objects, 5 pieces; 0 bad\n")
+    flip(file_of(ground, body), 3 * PIECE + 9, 1)
+    ran = await run("verify", url, "--admin", admin(ground))
+    assert ran.code == 3
+    assert ran.out.splitlines()[0].endswith(" piece 3: bad")
+    assert (await ground.get(path)).body == body
+    assert (await run("verify", f"http://{HOST}/never-asked", "--admin", admin(ground))).code == 1
+    assert (await run("verify", "http://unknown.example/x", "--admin", admin(ground))).code == 1
+
+
+async def test_a_purged_url_is_fetched_anew(ground: Ground) -> None:
+    ((path, body),) = (await held(ground, 1, 2 * PIECE)).items()
+    newer = blob(999, PIECE)
+    ground.origin.add(path, Content(newer, headers=(("Cache-Control", "max-age=3600"),)))
+    assert (await ground.get(path)).body == body
+    status, answer = await post(ground, "/api/v1/purge", {"url": f"http://{HOST}{path}?"})
+    assert status == 404  # "?" is part of the key of an own service
+    status, answer = await post(ground, "/api/v1/purge", {"url": f"http://{HOST}{path}"})
+    assert (status, answer["purged"]) == (200, 1)
+    assert (await ground.get(path)).body == newer
+    line = await ground.node.wait_log(lambda line: line.get("event") == "admin_purge" and line.get("removed") == 1)
+    assert line["client"] == "127.0.0.1"
+
+
+async def test_a_ban_is_shown_and_can_be_lifted(ground: Ground) -> None:
+    path = "/filestreamingservice/files/00000000-0000-4000-8000-0000000000aa"
+    body = blob(5, 4 * PIECE)
+    ground.origin.add(phf_path(path), Content(phf(body)))
+    ground.origin.add(path, Content(blob(6, 4 * PIECE)))
+    await ground.get_as_client(path, host=DO_HOST)
+
+    async def is_banned() -> bool:
+        return bool((await ground.node.status())["banned_sources"])
+
+    for _ in range(3):
+        if not await is_banned():
+            await ground.get_as_client(path, host=DO_HOST)
+    await eventually(is_banned)
+    (ban,) = (await ground.node.status())["banned_sources"]
+    ground.origin.add(path, Content(body))
+    assert (await ground.get_as_client(path, host=DO_HOST)).status == 502
+    assert (await post(ground, "/api/v1/bans/lift", {"source": ban["source"]}))[0] == 200
+    assert not await is_banned()
+    response = await ground.get_as_client(path, host=DO_HOST)
+    assert (response.status, response.body == body) == (200, True)
+    assert (await post(ground, "/api/v1/bans/lift", {"source": ban["source"]}))[0] == 404
+
+
+async def test_facts_of_an_object_follow_its_life(ground: Ground) -> None:
+    path = ground.add(blob(8, 2 * PIECE))
+    asked = f"/api/v1/objects?url=http%3A%2F%2F{HOST}{path}"
+    assert (await ground.node.ask_admin(asked)).status == 404
+    ground.origin.fault(path, Fault())
+    assert (await ground.get(path)).status == 200
+
+    async def is_complete() -> bool:
+        return bool(json.loads((await ground.node.ask_admin(asked)).body).get("complete"))
+
+    await eventually(is_complete)
+    facts = json.loads((await ground.node.ask_admin(asked)).body)
+    assert (facts["pieces"], facts["pieces_checked"], facts["trust"], facts["fresh"]) == (2, 2, "simple", True)
+    assert facts["origin"] == f"http://{HOST}"
