@@ -79,9 +79,10 @@ async def held(ground: Ground, count: int, size: int) -> dict[str, bytes]:
 
 def file_of(ground: Ground, body: bytes) -> Path:
     """The object file that holds a body."""
-    for file in (ground.node.cache_dir / "objects").rglob("*"):
-        if file.is_file() and file.open("rb").read(64) == body[:64]:
-            return file
+    for file in (ground.node.cache_dir / "objects").rglob("?" * 32):
+        with file.open("rb") as stream:
+            if stream.read(64) == body[:64]:
+                return file
     raise AssertionError("not on disk")
 
 
