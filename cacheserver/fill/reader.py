@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cacheserver.core.errors import BadPiece
+from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window
 
@@ -27,6 +27,8 @@ class Reader:
         self._until_piece = until_piece
         self._waiting = False
         self._collapsed = False
+        self._forgiving = False
+        """Set once a request that began before this reader came has failed: the source may have healed since."""
         self._planned_piece = -1
         self._tasted: dict[int, int] = {}
         """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
@@ -45,6 +47,7 @@ class Reader:
         self._offset = offset
         since_s = asyncio.get_running_loop().time()
         failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
+        others: bool | None = None
         while True:
             self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
@@ -57,10 +60,16 @@ class Reader:
                 await fill.check(piece)
                 continue
             fill.progress.raise_failure(piece, since=failures)
-            self._note_collapse(piece)
+            if others is None:
+                others = self._note_collapse(piece)
             self._waiting = True
             try:
                 await fill.wait(piece, since_s)
+            except UpstreamError as exc:
+                if not exc.retryable or not others or self._forgiving:
+                    raise
+                self._forgiving = True
+                failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
 
@@ -71,10 +80,13 @@ class Reader:
             self._planned_piece = piece
             self._fill.plan_ahead()
 
-    def _note_collapse(self, piece: int) -> None:
-        if not self._collapsed and piece in self._fill.progress.claims:
+    def _note_collapse(self, piece: int) -> bool:
+        """Whether somebody else's request fetches this piece already."""
+        others = piece in self._fill.progress.claims
+        if others and not self._collapsed:
             self._collapsed = True
             self._fill.note_collapse()
+        return others
 
     def _taste(self, offset: int, reached: int) -> None:
         first, stop = self._fill.obj.pieces.covering(offset, reached)

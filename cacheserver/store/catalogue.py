@@ -55,8 +55,10 @@ _COUNT = "SELECT value, 0 FROM Settings WHERE key = 'count'"
 _ONE_TAG = f"SELECT tag FROM Cache WHERE key = ? AND {_SOUND}"
 _PAGE = f"SELECT rowid, {_SOUND}, key, value, tag FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
 
+# "+": the index of expiry times, in which all rows are equal, must not be taken for the one of keys.
 _PAGE_BY_ID = (
-    f"SELECT rowid, 1, key, value, tag FROM Cache WHERE key >= ? AND {_SOUND} AND key NOT GLOB '*[^0-9a-f]*'"
+    "SELECT rowid, 1, key, value, tag FROM Cache"
+    f" WHERE key >= ? AND {_SOUND.replace('expire_time', '+expire_time')} AND key NOT GLOB '*[^0-9a-f]*'"
     " ORDER BY key LIMIT ?"
 )
 
