@@ -70,6 +70,7 @@ class Flight:
         self._piece = first
         self._offset = self._obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
+        self.began_s = asyncio.get_running_loop().time()
         self._committed = 0
         self._source = ""
         self._contributors: set[str] = set()

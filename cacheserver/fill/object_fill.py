@@ -339,6 +339,11 @@ class ObjectFill:
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
+    def began_before(self, piece: int, moment_s: float) -> bool:
+        """Whether a piece is being fetched by a flight that began before ``moment_s`` (loop time)."""
+        flight = self.progress.claims.get(piece)
+        return isinstance(flight, Flight) and flight.began_s < moment_s
+
     def note_collapse(self) -> None:
         """A reader waits for what another one's request fetches."""
         self._meter.collapsed()

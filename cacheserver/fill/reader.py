@@ -26,6 +26,7 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
+        self._came_s = asyncio.get_running_loop().time()
         self._collapsed = False
         self._forgiving = False
         """Set once a request that began before this reader came has failed: the source may have healed since."""
@@ -47,7 +48,6 @@ class Reader:
         self._offset = offset
         since_s = asyncio.get_running_loop().time()
         failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
-        others: bool | None = None
         while True:
             self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
@@ -60,13 +60,13 @@ class Reader:
                 await fill.check(piece)
                 continue
             fill.progress.raise_failure(piece, since=failures)
-            if others is None:
-                others = self._note_collapse(piece)
+            self._note_collapse(piece)
+            older = fill.began_before(piece, self._came_s)
             self._waiting = True
             try:
                 await fill.wait(piece, since_s)
             except UpstreamError as exc:
-                if not exc.retryable or not others or self._forgiving:
+                if not exc.retryable or not older or self._forgiving:
                     raise
                 self._forgiving = True
                 failures = fill.progress.failures(piece)
@@ -80,13 +80,10 @@ class Reader:
             self._planned_piece = piece
             self._fill.plan_ahead()
 
-    def _note_collapse(self, piece: int) -> bool:
-        """Whether somebody else's request fetches this piece already."""
-        others = piece in self._fill.progress.claims
-        if others and not self._collapsed:
+    def _note_collapse(self, piece: int) -> None:
+        if not self._collapsed and piece in self._fill.progress.claims:
             self._collapsed = True
             self._fill.note_collapse()
-        return others
 
     def _taste(self, offset: int, reached: int) -> None:
         first, stop = self._fill.obj.pieces.covering(offset, reached)
