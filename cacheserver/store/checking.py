@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -58,20 +59,21 @@ class Checker:
 
     async def _check_one(self, obj: StoredObject, piece: int) -> None:
         try:
-            await self.recheck(obj, piece, self._store.executor)
+            await self.recheck(obj, piece, self._store.executor, leave_cold=False)
         finally:
             del self._flights[(id(obj), piece)]
 
-    async def recheck(self, obj: StoredObject, piece: int, executor: Executor) -> Verdict:
+    async def recheck(self, obj: StoredObject, piece: int, executor: Executor, *, leave_cold: bool = True) -> Verdict:
         """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on what is found.
 
-        Nobody waits for it in ``check``: a slow ``executor`` holds up no client.
+        ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. Nobody waits
+        for it in ``check``: a slow ``executor`` holds up no client.
         """
         obj.hold()
         try:
             if obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE
-            verdict = await self._looked_at(obj, piece, executor)
+            verdict = await self._looked_at(obj, piece, executor, leave_cold)
             if obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE  # somebody else took it out of service meanwhile, and counted it
             self._settle(obj, piece, verdict)
@@ -79,11 +81,11 @@ class Checker:
         finally:
             obj.release()
 
-    async def _looked_at(self, obj: StoredObject, piece: int, executor: Executor) -> Verdict:
+    async def _looked_at(self, obj: StoredObject, piece: int, executor: Executor, leave_cold: bool) -> Verdict:
         volume = obj.volume
         loop = asyncio.get_running_loop()
         try:
-            good = await loop.run_in_executor(executor, _is_good, obj.file, piece, volume.quarantine)
+            good = await loop.run_in_executor(executor, _is_good, obj.file, piece, volume.quarantine, leave_cold)
         except DiskError as exc:
             volume.failed(exc)
             return Verdict.UNREADABLE
@@ -101,9 +103,9 @@ class Checker:
         event(_log, "bad_piece_at_rest", severity=logging.WARNING, **facts)
 
 
-def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine) -> bool:
+def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: bool) -> bool:
     """Whether a stored piece is what was stored; a bad one is copied. Blocking; DiskError when it cannot be read."""
-    with _left_as_it_was(file, piece):
+    with _left_as_it_was(file, piece) if leave_cold else nullcontext():
         try:
             file.check_piece(piece)
             return True
