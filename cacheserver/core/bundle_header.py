@@ -22,8 +22,9 @@ from cacheserver.core.fields import Fields
 from cacheserver.core.hostname import parse_authority
 from cacheserver.core.keys import canonical_target, object_id
 from cacheserver.core.manifest import HASH_BYTES, Manifest, parse_manifest
-from cacheserver.core.representation import Representation, Validators
+from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import is_field_value, is_token, storable_fields
+from cacheserver.core.stored_header import RepresentationFacts, facts_of
 from cacheserver.core.trust import Trust
 
 _MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 1 << 16, 1 << 24
@@ -34,22 +35,9 @@ _ORIGIN = re.compile(r"https?://([^/?#@]+)")
 _SERVICE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    key: str
-    object_id: str
-    service: str
+class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fields=True):
     length: Annotated[int, msgspec.Meta(ge=0, le=MAX_LENGTH_BYTES)]
     piece_size: Annotated[int, msgspec.Meta(ge=_MIN_PIECE_BYTES, le=_MAX_PIECE_BYTES)]
-    fields: list[tuple[str, str]]
-    etag: str | None
-    last_modified: str | None
-    request_time: float
-    response_time: float
-    origin: str
-    path_and_query: str
-    vary: list[str]
-    combinable: bool
-    invalidated: bool
     trust: Annotated[int, msgspec.Meta(ge=0, le=int(max(Trust)))]
     phf_sha256: str | None
     """Base64; of the rebuilt piece-hash file (PiecesHashDigest)."""
@@ -87,28 +75,8 @@ class BundledObject:
 
 def encode_header(bundled: BundledObject) -> bytes:
     """The JSON header."""
-    representation = bundled.representation
-    return msgspec.json.encode(
-        _Header(
-            key=representation.key,
-            object_id=representation.object_id,
-            service=representation.service,
-            length=representation.length_bytes,
-            piece_size=representation.piece_size_bytes,
-            fields=list(representation.fields),
-            etag=representation.validators.etag,
-            last_modified=representation.validators.last_modified,
-            request_time=representation.request_time_s,
-            response_time=representation.response_time_s,
-            origin=representation.origin,
-            path_and_query=representation.path_and_query,
-            vary=list(representation.vary),
-            combinable=representation.combinable,
-            invalidated=representation.invalidated,
-            trust=int(representation.trust),
-            phf_sha256=None if bundled.manifest is None else to_base64(bundled.manifest.digest),
-        )
-    )
+    digest = None if bundled.manifest is None else to_base64(bundled.manifest.digest)
+    return msgspec.json.encode(_Header(**facts_of(bundled.representation), phf_sha256=digest))
 
 
 def decode_metadata(head: SectionHead, metadata: bytes) -> BundledObject:
@@ -148,23 +116,7 @@ def _representation(header: _Header) -> Representation:
     _check_key(header)
     _check_source(header)
     _check_fields(header)
-    return Representation(
-        key=header.key,
-        object_id=header.object_id,
-        service=header.service,
-        length_bytes=header.length,
-        piece_size_bytes=header.piece_size,
-        fields=Fields(header.fields),
-        validators=Validators(header.etag, header.last_modified),
-        request_time_s=header.request_time,
-        response_time_s=header.response_time,
-        origin=header.origin,
-        path_and_query=header.path_and_query,
-        vary=tuple(header.vary),
-        combinable=header.combinable,
-        trust=Trust(header.trust),
-        invalidated=header.invalidated,
-    )
+    return header.representation()
 
 
 def _check_key(header: _Header) -> None:

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import msgspec
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.core.fields import Fields
-from cacheserver.core.representation import Representation, Validators
-from cacheserver.core.trust import Trust
+from cacheserver.core.representation import Representation
+from cacheserver.core.stored_header import RepresentationFacts, facts_of
 
 PAGE_BYTES = 4096
 GENERATION_BYTES = 16
@@ -40,25 +39,9 @@ TAIL_BYTES = _TAIL.size
 MAX_SLOT_BYTES = 1 << 20
 
 
-class _Header(msgspec.Struct, array_like=False, forbid_unknown_fields=True):
+class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The JSON in a header slot."""
 
-    key: str
-    object_id: str
-    service: str
-    length: int
-    piece_size: int
-    fields: list[tuple[str, str]]
-    etag: str | None
-    last_modified: str | None
-    request_time: float
-    response_time: float
-    origin: str
-    path_and_query: str
-    vary: list[str]
-    combinable: bool
-    invalidated: bool
-    trust: int = 0
     hash_of_hashes: str | None = None
 
 
@@ -202,27 +185,8 @@ def decode_slot(layout: Layout, data: bytes) -> tuple[int, Representation] | Non
 
 def encode_header(representation: Representation) -> bytes:
     """The header as JSON, readable without the program that wrote it."""
-    return msgspec.json.encode(
-        _Header(
-            key=representation.key,
-            object_id=representation.object_id,
-            service=representation.service,
-            length=representation.length_bytes,
-            piece_size=representation.piece_size_bytes,
-            fields=list(representation.fields),
-            etag=representation.validators.etag,
-            last_modified=representation.validators.last_modified,
-            request_time=representation.request_time_s,
-            response_time=representation.response_time_s,
-            origin=representation.origin,
-            path_and_query=representation.path_and_query,
-            vary=list(representation.vary),
-            combinable=representation.combinable,
-            invalidated=representation.invalidated,
-            trust=int(representation.trust),
-            hash_of_hashes=representation.hash_of_hashes,
-        )
-    )
+    header = _Header(**facts_of(representation), hash_of_hashes=representation.hash_of_hashes)
+    return msgspec.json.encode(header)
 
 
 def decode_header(payload: bytes) -> Representation:
@@ -231,21 +195,4 @@ def decode_header(payload: bytes) -> Representation:
         header = msgspec.json.decode(payload, type=_Header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise CorruptObject("header does not decode") from exc
-    return Representation(
-        key=header.key,
-        object_id=header.object_id,
-        service=header.service,
-        length_bytes=header.length,
-        piece_size_bytes=header.piece_size,
-        fields=Fields(header.fields),
-        validators=Validators(header.etag, header.last_modified),
-        request_time_s=header.request_time,
-        response_time_s=header.response_time,
-        origin=header.origin,
-        path_and_query=header.path_and_query,
-        vary=tuple(header.vary),
-        combinable=header.combinable,
-        invalidated=header.invalidated,
-        trust=Trust(header.trust) if header.trust in tuple(Trust) else Trust.SIMPLE,
-        hash_of_hashes=header.hash_of_hashes,
-    )
+    return header.representation(hash_of_hashes=header.hash_of_hashes)
