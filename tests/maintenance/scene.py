@@ -42,6 +42,10 @@ async def flip(store: Store, rep: Representation, piece: int, bit: int = 0) -> N
         file.write(bytes([byte ^ 1 << bit % 8]))
 
 
+YIELD_S = 0.0005
+"""What a rest takes in real time: a loop that spins would keep the interpreter from the threads that read."""
+
+
 @dataclass(slots=True)
 class Scene:
     """A running scrubber and what it did: ``reads`` are the times on the clock and the bytes."""
@@ -77,7 +81,7 @@ class Scene:
             await self._go_on.wait()
         if not wake.is_set():
             self.clock.now_s += seconds
-        await asyncio.sleep(0)
+        await asyncio.sleep(YIELD_S)
 
     async def until(self, wanted: Callable[[], bool]) -> None:
         """Let time run until ``wanted`` holds at a rest; TimeoutError when it never does."""
