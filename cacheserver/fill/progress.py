@@ -38,7 +38,7 @@ class Progress:
         reached = self._pieces.present_until(offset, stop)
         if reached < stop:
             piece = self._pieces.piece_at(reached)
-            if not self.holding or piece in self._exposed:
+            if not self.holds(piece):
                 reached = max(reached, self._arrived.get(piece, 0))
         return min(reached, stop)
 
@@ -64,7 +64,7 @@ class Progress:
 
     def reject(self, piece: int, *, seen: bool = False) -> None:
         """A complete piece was bad: forget its bytes; whoever has ``seen`` some of them is cut at the next look."""
-        if seen or not self.holding or piece in self._exposed:
+        if seen or not self.holds(piece):
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)
@@ -73,7 +73,7 @@ class Progress:
     def advance(self, piece: int, offset: int) -> None:
         """Bytes of a claimed piece up to ``offset`` may be read; wakes its waiters."""
         self._arrived[piece] = offset
-        if not self.holding or piece in self._exposed:
+        if not self.holds(piece):
             self._wake(piece, None)
 
     def done(self, piece: int) -> None:

@@ -208,7 +208,6 @@ class Listener:
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
-        self.refused_connections = 0
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
@@ -230,7 +229,6 @@ class Listener:
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
         if len(self._connections) >= self._max_connections:
-            self.refused_connections += 1
             return False
         self._connections.add(connection)
         return True

@@ -37,7 +37,7 @@ from cacheserver.core.http_date import format_http_date
 from cacheserver.core.via import passed_here, via_token
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator, speaks_for_all
-from cacheserver.fill.opening import CODING, Answered, Relayed, Stored
+from cacheserver.fill.opening import CODING, Answered, Relayed
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -264,8 +264,7 @@ class ContentHandler:
         elif isinstance(outcome, Relayed):
             await self._relayed(want, outcome, True, exchange, channel)
         else:
-            same = isinstance(outcome, Stored) and outcome.obj is obj
-            word = Outcome.REVALIDATED if same else Outcome.MISS
+            word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
             await self._serve(want, outcome.obj, exchange, channel, word)
         return True
 
