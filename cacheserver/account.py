@@ -60,7 +60,7 @@ class Account:
     ) -> None:
         """Account for one answer of the fast lane."""
         duration_s = self._clock.monotonic_s() - started_s
-        self._meter.request(entry.target.service.name, "hit", status, body_bytes, duration_s)
+        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s)
         if self._access_log is None:
             return
         template = entry.log_lines.get(client)
@@ -71,17 +71,17 @@ class Account:
     def _template(self, access_log: AccessLog, entry: HotEntry, client: str) -> LineTemplate:
         if len(entry.log_lines) >= _TEMPLATES_LIMIT:
             entry.log_lines.clear()
-        target = entry.target
+        label = entry.label
         template = entry.log_lines[client] = access_log.template(
             client=client,
             method="GET",
-            form=target.form.value,
-            service=target.service.name,
-            host=target.host,
-            path=target.path_and_query,
+            form=label.form,
+            service=label.service,
+            host=label.host,
+            path=label.path,
             outcome="hit",
             cache=LANE_CACHE_STATUS,
-            ua=entry.user_agent,
+            ua=label.user_agent,
         )
         return template
 

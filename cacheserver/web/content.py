@@ -45,8 +45,8 @@ from cacheserver.web.channel import Channel
 from cacheserver.web.connection import ClientConnection, SentResponse
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.heads import NODE_NAME, Head, encode_lines, object_cache_status, object_lines, text_lines
-from cacheserver.web.hot_table import HotEntry, is_plain
+from cacheserver.web.heads import NODE_NAME, Head, hit_lines, object_cache_status, object_lines, text_lines
+from cacheserver.web.hot_table import HotEntry, Label, is_plain
 from cacheserver.web.object_reply import asked_range, opening_demand, plan_object_reply
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
@@ -310,18 +310,19 @@ class ContentHandler:
         if freshness is None or not freshness.fresh or rep.vary or not is_plain(want.fields):
             return None
 
-        def render(status: int) -> bytes:
-            word = self._cache_status(want, obj, Outcome.HIT, collapsed=False)
-            age_s = current_age_s(rep, self._clock.wall_s())
-            return encode_lines(status, object_lines(rep, age_s=age_s, via=self._via, cache_status=word))
-
         return HotEntry(
             obj=obj,
             representation=rep,
-            target=want.target,
-            user_agent=exchange.user_agent,
+            length_bytes=rep.length_bytes,
+            label=Label(
+                service=want.target.service.name,
+                form=want.target.form.value,
+                host=want.target.host,
+                path=want.target.path_and_query,
+                user_agent=exchange.user_agent,
+            ),
             fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
-            render=render,
+            lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
         )
 
     def _cache_status(self, want: Want, obj: StoredObject, outcome: Outcome, *, collapsed: bool) -> str:

@@ -13,13 +13,12 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import Any, Protocol
 
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
-from cacheserver.store.stored_object import StoredObject
-from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, shape_of
+from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -30,7 +29,7 @@ _PENDING_LIMIT_BYTES = 1 << 16
 _END = b"\r\n\r\n"
 
 
-Touch = Callable[[StoredObject, int, int], None]
+Touch = Callable[[Any, int, int], None]
 """Note a use of pieces ``[first, stop)``."""
 
 
@@ -128,7 +127,7 @@ class FastLane:
         ):
             return False
         if now_s >= entry.next_second_s:
-            entry.begin_second(now_s)
+            entry.begin_second(now_s, self._shared.clock.wall_s())
         if start // file.pieces.piece_size_bytes not in entry.touched:
             self._shared.touch(obj, *file.pieces.covering(start, stop))
             entry.touched.add(start // file.pieces.piece_size_bytes)
@@ -233,7 +232,7 @@ class FastLane:
             self._sent_bytes += sent
             budget -= sent
 
-    def _read_ahead(self, obj: StoredObject, until: int) -> None:
+    def _read_ahead(self, obj: SentObject, until: int) -> None:
         """Have a thread of the store bring cold bytes in, then go on; the loop never waits for the disk."""
         obj.hold()
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from cacheserver.core.cache_status import cache_status
 from cacheserver.core.decision import Outcome
 from cacheserver.core.fields import Fields
-from cacheserver.core.freshness import Freshness
+from cacheserver.core.freshness import Freshness, current_age_s
 from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import end_to_end
 from cacheserver.core.trust import Trust
@@ -49,19 +49,63 @@ class Head:
 
 def encode_lines(status: int, lines: Lines) -> bytes:
     """Status line and field lines, without the empty line that ends a head."""
-    text = "".join(f"{name}: {value}\r\n" for name, value in lines)
-    return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}\r\n{text}".encode("latin-1", "replace")
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}\r\n".encode("ascii") + _encoded(lines)
+
+
+def _encoded(lines: Lines) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1", "replace")
 
 
 def object_lines(representation: Representation, *, age_s: float, via: str, cache_status: str) -> Lines:
     """Field lines of any answer made from a stored representation, but for length and range."""
-    kept = (line for line in representation.fields if line[0].title() not in _WRITTEN_HERE)
     return (
-        *kept,
-        ("Accept-Ranges", "bytes"),
+        *_kept(representation),
         ("Via", append_via(representation.fields.value("Via"), via)),
         ("Cache-Status", cache_status),
-        ("Age", str(min(int(age_s), 2**31))),
+        ("Age", _delta(age_s)),
+    )
+
+
+def _kept(representation: Representation) -> Lines:
+    kept = (line for line in representation.fields if line[0].title() not in _WRITTEN_HERE)
+    return (*kept, ("Accept-Ranges", "bytes"))
+
+
+def _delta(seconds: float) -> str:
+    return str(min(int(seconds), 2**31))
+
+
+@dataclass(frozen=True, slots=True)
+class HitLines:
+    """The field lines of a plain hit, from which those of any later second can be made."""
+
+    kept: bytes
+    """All lines but Cache-Status and Age, encoded."""
+    lifetime_s: float
+    age_on_arrival_s: float
+    arrived_s: float
+    """Wall time of the answer that the age counts from."""
+    trust: int
+
+    def encode(self, status: int, wall_s: float) -> bytes:
+        """Status line and field lines at ``wall_s``, without length and range."""
+        age_s = self.age_on_arrival_s + max(0.0, wall_s - self.arrived_s)
+        freshness = Freshness(age_s, self.lifetime_s, True, False, False)
+        word = object_cache_status(freshness, Trust(self.trust), Outcome.HIT, collapsed=False)
+        first = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode("ascii")
+        last = f"Cache-Status: {word}\r\nAge: {_delta(age_s)}\r\n".encode("ascii")
+        return first + self.kept + last
+
+
+def hit_lines(representation: Representation, *, via: str, lifetime_s: float) -> HitLines:
+    """The lines of a hit on ``representation``."""
+    arrived_s = representation.response_time_s
+    return HitLines(
+        kept=_encoded((*_kept(representation), ("Via", append_via(representation.fields.value("Via"), via)))),
+        lifetime_s=lifetime_s,
+        age_on_arrival_s=current_age_s(representation, arrived_s),
+        arrived_s=arrived_s,
+        trust=int(representation.trust),
     )
 
 

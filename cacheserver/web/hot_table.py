@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cacheserver.access_log import LineTemplate
 from cacheserver.core.fields import Fields
-from cacheserver.core.representation import Representation
-from cacheserver.core.target import Target
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.core.piece_map import PieceMap
+from cacheserver.web.heads import HitLines
 
 MAX_ENTRIES = 65_536
 MAX_HEAD_BYTES = 2048
@@ -22,18 +22,72 @@ _PLAIN = frozenset({"host", "range", "user-agent", "accept", "accept-encoding", 
 """Request fields that cannot change the answer to a fresh object without Vary; any other keeps a head out."""
 
 
+class SentFile(Protocol):
+    """The open file of an object that is sent."""
+
+    @property
+    def fd(self) -> int:
+        """Descriptor; negative once it is closed."""
+        ...
+
+    @property
+    def representation(self) -> object:
+        """Another one as soon as fields or times have changed."""
+        ...
+
+    @property
+    def pieces(self) -> PieceMap:
+        """State of each piece."""
+        ...
+
+
+class SentObject(Protocol):
+    """What the fast lane needs of an object: the store's own, or one that a worker was lent."""
+
+    obsolete: bool
+
+    @property
+    def file(self) -> SentFile:
+        """Its file."""
+        ...
+
+    @property
+    def pieces(self) -> PieceMap:
+        """State of each piece."""
+        ...
+
+    def hold(self) -> None:
+        """Keep the descriptor open; pair with ``release``."""
+        ...
+
+    def release(self) -> None:
+        """End one ``hold``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What accounting says of every answer of an entry."""
+
+    service: str
+    form: str
+    host: str
+    path: str
+    user_agent: str | None
+
+
 @dataclass(slots=True)
 class HotEntry:
     """One head shape and the object that answers it."""
 
-    obj: StoredObject
-    representation: Representation
-    target: Target
-    user_agent: str | None
+    obj: SentObject
+    representation: object
+    """The object's when this entry was made; another one there means that the entry is void."""
+    length_bytes: int
+    label: Label
     fresh_until_s: float
     """Monotonic time."""
-    render: Callable[[int], bytes]
-    """Status and field lines for 200 or 206, as the full path would send them now."""
+    lines: HitLines
     next_second_s: float = -1.0
     """Monotonic time from which on the heads are rendered anew, as Age and ttl have changed."""
     head_200: bytes = b""
@@ -43,15 +97,10 @@ class HotEntry:
     touched: set[int] = field(default_factory=set)
     """First pieces of the spans noted as used in this second."""
 
-    @property
-    def length_bytes(self) -> int:
-        """Length of the representation."""
-        return self.representation.length_bytes
-
-    def begin_second(self, now_s: float) -> None:
-        """Render the heads of this second."""
+    def begin_second(self, now_s: float, wall_s: float) -> None:
+        """Render the heads of this second, as the full path would send them now."""
         self.next_second_s = int(now_s) + 1.0
-        self.head_200, self.head_206 = self.render(200), self.render(206)
+        self.head_200, self.head_206 = self.lines.encode(200, wall_s), self.lines.encode(206, wall_s)
         self.touched.clear()
 
 
@@ -76,8 +125,12 @@ class HotTable:
 
     def __init__(self) -> None:
         self._entries: dict[bytes, HotEntry] = {}
-        self._shapes: dict[StoredObject, set[bytes]] = {}
+        self._shapes: dict[SentObject, set[bytes]] = {}
         self.get = self._entries.get
+        self.on_learn: Callable[[bytes, HotEntry], None] = _nobody
+        """Told each shape and its entry as they come in."""
+        self.on_clear: Callable[[], None] = _nobody
+        """Told when everything goes."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -90,8 +143,9 @@ class HotTable:
             self._drop(next(iter(self._entries)))
         self._entries[shape] = entry
         self._shapes.setdefault(entry.obj, set()).add(shape)
+        self.on_learn(shape, entry)
 
-    def forget(self, obj: StoredObject) -> None:
+    def forget(self, obj: SentObject) -> None:
         """The object is gone or has lost pieces."""
         for shape in self._shapes.pop(obj, ()):
             self._entries.pop(shape, None)
@@ -100,6 +154,7 @@ class HotTable:
         """The settings have changed."""
         self._entries.clear()
         self._shapes.clear()
+        self.on_clear()
 
     def _drop(self, shape: bytes) -> None:
         entry = self._entries.pop(shape, None)
@@ -108,3 +163,7 @@ class HotTable:
             shapes.discard(shape)
             if not shapes:
                 del self._shapes[entry.obj]
+
+
+def _nobody(*_told: object) -> None:
+    """Nobody listens."""
