@@ -6,22 +6,19 @@ import logging
 
 from aiohttp import web
 
-from cacheserver.access_log import AccessLog, LineTemplate
+from cacheserver.access_lines import AccessLogLines
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.hot_table import HotEntry
 
 _log = get_logger(__name__)
 NO_SERVICE = "none"
-_TEMPLATES_LIMIT = 64
-LANE_CACHE_STATUS = "cacheserver; hit"
 
 
 class Account:
     """Writes each exchange to the metrics and the access log."""
 
-    def __init__(self, *, meter: Meter, access_log: AccessLog | None, clock: Clock) -> None:
+    def __init__(self, *, meter: Meter, access_log: AccessLogLines | None, clock: Clock) -> None:
         self._meter = meter
         self._access_log = access_log
         self._clock = clock
@@ -54,36 +51,6 @@ class Account:
             range_=exchange.range_field,
             ua=exchange.user_agent,
         )
-
-    def lane(
-        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
-    ) -> None:
-        """Account for one answer of the fast lane."""
-        duration_s = self._clock.monotonic_s() - started_s
-        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s)
-        if self._access_log is None:
-            return
-        template = entry.log_lines.get(client)
-        if template is None:
-            template = self._template(self._access_log, entry, client)
-        self._access_log.record_again(template, status, body_bytes, duration_s, range_)
-
-    def _template(self, access_log: AccessLog, entry: HotEntry, client: str) -> LineTemplate:
-        if len(entry.log_lines) >= _TEMPLATES_LIMIT:
-            entry.log_lines.clear()
-        label = entry.label
-        template = entry.log_lines[client] = access_log.template(
-            client=client,
-            method="GET",
-            form=label.form,
-            service=label.service,
-            host=label.host,
-            path=label.path,
-            outcome="hit",
-            cache=LANE_CACHE_STATUS,
-            ua=label.user_agent,
-        )
-        return template
 
     def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""

@@ -33,6 +33,7 @@ _SETTING_FLAGS: Final = (
     click.option("--config", "config", metavar="FILE", help="Settings file (TOML). Flags win over it."),
     click.option("--listen", multiple=True, metavar="ADDR:PORT", help="Content listener; may be repeated."),
     click.option("--admin-listen", metavar="ADDR:PORT", help="Admin listener; empty: none."),
+    click.option("--workers", type=click.IntRange(0, 64), metavar="N", help="Processes; 0: one per core, at most 8."),
     click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
     click.option("--max-size", metavar="SIZE", help="Most bytes of the one volume, such as 100GiB."),
     click.option("--allow", multiple=True, metavar="HOST", help="Serve this host too, by RFC rules; may be repeated."),

@@ -6,6 +6,7 @@ Owns: opening and closing them. What is answered on them is ``web``'s.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any
 
@@ -18,6 +19,7 @@ from cacheserver.settings import Settings
 from cacheserver.tls import TlsOptions, load_into, server_context
 from cacheserver.web.admin import admin_app
 from cacheserver.web.admin_actions import AdminActions
+from cacheserver.workers.acceptor import Acceptor
 
 _BACKLOG = 1024
 _HANDSHAKE_S = 10.0
@@ -30,6 +32,7 @@ class Listeners:
         self._rooms = rooms
         self._status = status
         self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._tls: ssl.SSLContext | None = None
         self._admin: web.AppRunner | None = None
 
@@ -44,19 +47,26 @@ class Listeners:
         }
 
     async def _listen(self, address: str, tls: ssl.SSLContext | None) -> str:
-        host, port = parse_listen(address)
-        server = await asyncio.get_running_loop().create_server(
-            self._rooms.listener,
-            host,
-            port,
-            backlog=_BACKLOG,
-            reuse_address=True,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
-        )
-        self._servers.append(server)
-        host, port = server.sockets[0].getsockname()[:2]
+        loop = asyncio.get_running_loop()
+        for sock in await _bound(*parse_listen(address)):
+            if tls is None and self._rooms.crew.count:
+                self._acceptors.append(Acceptor(sock, self._deal))
+            else:
+                handshake_s = _HANDSHAKE_S if tls is not None else None
+                server = await loop.create_server(
+                    self._rooms.listener, sock=sock, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
+                )
+                self._servers.append(server)
+        host, port = sock.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _deal(self, sock: socket.socket) -> None:
+        """Give a new connection to one of the node's processes."""
+        crew, listener = self._rooms.crew, self._rooms.listener
+        if listener.full_with(crew.connections) or crew.deal(sock):
+            sock.close()
+        else:
+            listener.adopt(sock)
 
     async def _listen_admin(self, settings: Settings) -> str:
         if not settings.admin.listen:
@@ -74,6 +84,7 @@ class Listeners:
             meter=rooms.meter,
             health=self._status.health,
             status=self._status.status,
+            settle=rooms.crew.collect,
             add_actions=actions.add_to,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
@@ -92,8 +103,35 @@ class Listeners:
         """Take no more clients."""
         for server in self._servers:
             server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     async def close_admin(self) -> None:
         """Take no more administrators."""
         if self._admin is not None:
             await self._admin.cleanup()
+
+
+async def _bound(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address of ``host``. OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _name, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind(address)
+            except OSError as exc:
+                raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+            sock.listen(_BACKLOG)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

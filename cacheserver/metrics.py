@@ -26,15 +26,12 @@ from cacheserver.core.tally import OTHER, Tally
 
 PREFIX: Final = "cacheserver_"
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-SERVICES_LIMIT: Final = 32
-"""Service names with series of their own; an operator with more sees the rest as ``other``."""
 _LEVELS: Final = ("at_rest", "self_consistent", "anchored")
 _RESULTS: Final = ("ok", "bad", "unreadable")
 _MANIFESTS: Final = ("anchored", "self_consistent", "absent", "refused", "contradicts", "timeout")
 _ANCHORS: Final = ("content_policy", "edge_cdp", "catalogue", "name", "digest_field")
 _ANCHOR_RESULTS: Final = ("claim", "silent", "timeout", "failed")
 _EVICTION_REASONS: Final = ("space", "purged", "superseded", "corrupt")
-_DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
 
 
 class MetricDoc(NamedTuple):
@@ -105,7 +102,7 @@ class PrometheusMeter:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._docs = {doc.name: doc for doc in METRICS}
         self.registry = CollectorRegistry(auto_describe=False)
-        self._tally = Tally(bounds_s=_DURATION_BUCKETS_S, services_limit=SERVICES_LIMIT)
+        self._tally = Tally.of_answers()
         self._tally.allow_services(services)
         self._codes = _error_codes()
         self._refused = self._counter("refused_total")
@@ -211,6 +208,14 @@ class PrometheusMeter:
     def set_connections_source(self, source: Callable[[], int]) -> None:
         """Ask ``source`` for the number of open client connections at each exposition; same hazard."""
         self._connections.set_function(source)
+
+    def absorb(self, taken: bytes) -> None:
+        """Add answers that a worker has counted (``Tally.take``)."""
+        self._tally.absorb(taken)
+
+    def answers(self) -> int:
+        """Answers since the start."""
+        return self._tally.answers()
 
     def response_bytes(self) -> int:
         """Body bytes that reached clients since the start."""

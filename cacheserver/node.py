@@ -19,12 +19,13 @@ import uvloop
 
 from cacheserver import descriptors
 from cacheserver.admitted import Admitted
+from cacheserver.clock import SystemClock
 from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
 from cacheserver.core.units import parse_size
 from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
-from cacheserver.rooms import SystemClock, build_rooms, build_volumes
+from cacheserver.rooms import build_rooms, build_volumes, worker_configuration
 from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.threads import to_the_end
@@ -57,7 +58,7 @@ class Node:
         )
         status = NodeStatus(self._rooms)
         self._listeners = Listeners(self._rooms, status)
-        self._rooms.meter.set_connections_source(lambda: self._rooms.listener.connection_count)
+        self._rooms.meter.set_connections_source(status.connections)
         self._rooms.meter.set_store_source(status.gauges)
 
     async def start(self) -> None:
@@ -65,6 +66,7 @@ class Node:
         addresses = await self._listeners.open(self._settings)
         self._listening = True
         event(_log, "listening", **addresses)
+        self._rooms.crew.start()
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
@@ -112,6 +114,7 @@ class Node:
         rooms.listener.lanes.enabled = settings.server.fast_lane
         rooms.scrubber.use(settings.scrub)
         rooms.table.clear()
+        rooms.crew.configure(worker_configuration(settings, admitted))
         rooms.meter.allow_services(service.name for service in admitted.services())
         configure(settings.log)
         if rooms.access_log is not None:
@@ -122,7 +125,7 @@ class Node:
         sections = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
         addresses = [
             f"server.{name}"
-            for name in ("listen", "listen_tls")
+            for name in ("listen", "listen_tls", "workers")
             if getattr(settings.server, name) != getattr(self._settings.server, name)
         ]
         return sections + addresses
@@ -134,7 +137,8 @@ class Node:
         rooms.listener.lanes.enabled = False
         rooms.table.clear()
         self._listeners.close_content()
-        await rooms.listener.shutdown(self._settings.server.drain_s)
+        drain_s = self._settings.server.drain_s
+        await asyncio.gather(rooms.crew.stop(drain_s), rooms.listener.shutdown(drain_s))
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
         for task in self._tasks:

@@ -35,7 +35,8 @@ class NodeStatus:
             "version": cacheserver.__version__,
             "uptime_s": round(now_s - self._started_s, 1),
             "draining": rooms.handler.draining,
-            "connections": rooms.listener.connection_count,
+            "connections": self.connections(),
+            "workers": rooms.crew.status(rooms.meter.answers() - rooms.crew.absorbed_requests),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
             "banned_sources": [
@@ -45,6 +46,10 @@ class NodeStatus:
             "services": sorted(service.name for service in rooms.admitted.services()),
             "volumes": [_volume(volume) for volume in rooms.store.volumes],
         }
+
+    def connections(self) -> int:
+        """Client connections of all processes."""
+        return self._rooms.listener.connection_count + self._rooms.crew.connections
 
     def gauges(self) -> list[VolumeGauges]:
         """The store gauges of ``/metrics``."""

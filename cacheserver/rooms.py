@@ -5,7 +5,6 @@ Owns: who gets what. Must not start anything, and must hold no rule of caching o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import cacheserver
 from cacheserver.access_log import AccessLog
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
+from cacheserver.clock import SystemClock
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
@@ -21,6 +21,7 @@ from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.hit_account import HitAccount
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter
@@ -37,20 +38,10 @@ from cacheserver.web.fast_lane import LaneShared
 from cacheserver.web.hot_table import HotTable
 from cacheserver.web.passing import Passing
 from cacheserver.web.rebuilt_phf import RebuiltManifests
+from cacheserver.workers.crew import Crew
+from cacheserver.workers.messages import Configure
 
 USER_AGENT = f"cacheserver/{cacheserver.__version__}"
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def wall_s(self) -> float:
-        """Unix time."""
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +70,7 @@ class Rooms:
     handler: ContentHandler
     table: HotTable
     listener: Listener
+    crew: Crew
 
 
 def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
@@ -131,6 +123,16 @@ def build_rooms(
     )
     table = HotTable()
     store.on_gone.append(table.forget)
+    listener = _listener(
+        settings,
+        handler,
+        table,
+        store,
+        account,
+        HitAccount(meter=meter, access_log=access_log, clock=clock),
+        clock=clock,
+        max_connections=max_connections,
+    )
     return Rooms(
         clock=clock,
         meter=meter,
@@ -142,7 +144,8 @@ def build_rooms(
         access_log=access_log,
         handler=handler,
         table=table,
-        listener=_listener(settings, handler, table, store, account, clock=clock, max_connections=max_connections),
+        listener=listener,
+        crew=_crew(settings, admitted, store, table, listener, meter=meter, access_log=access_log),
     )
 
 
@@ -234,6 +237,7 @@ def _listener(
     table: HotTable,
     store: Store,
     account: Account,
+    hit_account: HitAccount,
     *,
     clock: SystemClock,
     max_connections: int,
@@ -241,7 +245,7 @@ def _listener(
     lanes = LaneShared(
         table=table,
         clock=clock,
-        account=account.lane,
+        account=hit_account.lane,
         touch=store.touch,
         executor=store.executor,
         turn_bytes=parse_size(settings.server.turn),
@@ -255,3 +259,47 @@ def _listener(
         max_head_bytes=parse_size(settings.server.max_head),
         on_error=account.malformed,
     )
+
+
+def _crew(
+    settings: Settings,
+    admitted: Admitted,
+    store: Store,
+    table: HotTable,
+    listener: Listener,
+    *,
+    meter: PrometheusMeter,
+    access_log: AccessLog | None,
+) -> Crew:
+    crew = Crew(
+        count=settings.server.processes - 1,
+        table=table,
+        configuration=worker_configuration(settings, admitted),
+        own_connections=lambda: listener.connection_count,
+        adopt=listener.adopt,
+        touch=store.touch,
+        absorb=meter.absorb,
+        log_lines=_nowhere if access_log is None else access_log.append,
+    )
+    if crew.count:
+        store.on_gone.append(crew.gone)
+        store.on_refreshed.append(crew.gone)
+        store.lender = crew
+        listener.elsewhere = crew
+    return crew
+
+
+def worker_configuration(settings: Settings, admitted: Admitted) -> Configure:
+    """What workers need of the settings."""
+    return Configure(
+        fast_lane=settings.server.fast_lane,
+        access_log=settings.log.access,
+        services=tuple(service.name for service in admitted.services()),
+        turn_bytes=parse_size(settings.server.turn),
+        idle_timeout_s=settings.server.idle_timeout_s,
+        min_send_rate_bps=settings.server.min_send_rate_bps,
+    )
+
+
+def _nowhere(_batch: bytes, _lines: int) -> None:
+    """No access log is kept."""

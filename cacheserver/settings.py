@@ -71,6 +71,7 @@ class Flags:
 
     listen: tuple[str, ...] = ()
     admin_listen: str | None = None
+    workers: int | None = None
     cache_dir: str | None = None
     max_size: str | None = None
     allow: tuple[str, ...] = ()
@@ -142,6 +143,9 @@ def _with_flags(settings: Settings, flags: Flags, source: _Source) -> Settings:
     if flags.admin_listen is not None:
         admin = replace(admin, listen=flags.admin_listen)
         source.flags["admin.listen"] = "--admin-listen"
+    if flags.workers is not None:
+        server = replace(server, workers=flags.workers)
+        source.flags["server.workers"] = "--workers"
     if flags.log_level is not None:
         try:
             log = msgspec.convert({**msgspec.structs.asdict(log), "level": flags.log_level}, LogOptions)

@@ -11,9 +11,25 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 OUTCOMES: Final = ("hit", "partial", "miss", "stale", "revalidated", "pass", "refused", "error")
 HIT_OUTCOMES: Final = frozenset(("hit", "stale", "revalidated"))
 OTHER: Final = "other"
+SERVICES_LIMIT: Final = 32
+"""Service names with series of their own; an operator with more sees the rest as ``other``."""
+DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
+
+
+class _Taken(msgspec.Struct, array_like=True):
+    """What ``take`` gives: cells with count and bytes, durations with sum and buckets."""
+
+    cells: list[tuple[str, str, int, int, int]]
+    durations: list[tuple[str, float, list[int]]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Taken).decode
 
 
 class Durations:
@@ -48,6 +64,30 @@ class Tally:
         self._cells: dict[tuple[str, str, int], Cell] = {}
         self._durations: dict[str, Durations] = {}
 
+    @classmethod
+    def of_answers(cls) -> Tally:
+        """An empty tally with the bounds that all processes of a node share."""
+        return cls(bounds_s=DURATION_BUCKETS_S, services_limit=SERVICES_LIMIT)
+
+    def take(self) -> bytes:
+        """What was counted since the last take, for another tally to ``absorb``; begins anew."""
+        cells = [(*key, cell.count, cell.body_bytes) for key, cell in self._cells.items()]
+        durations = [(word, durations.sum_s, durations.buckets) for word, durations in self._durations.items()]
+        self._cells, self._durations = {}, {}
+        return _encode(_Taken(cells, durations))
+
+    def absorb(self, taken: bytes) -> None:
+        """Add what another tally has taken."""
+        what = _decode(taken)
+        for service, outcome, status_class, count, body_bytes in what.cells:
+            cell = self._cell(service, outcome, status_class)
+            cell.count += count
+            cell.body_bytes += body_bytes
+        for word, sum_s, buckets in what.durations:
+            durations = self._durations.setdefault(word, Durations(self._bounds_s))
+            durations.sum_s += sum_s
+            durations.buckets = [ours + theirs for ours, theirs in zip(durations.buckets, buckets, strict=True)]
+
     def allow_services(self, names: Iterable[str]) -> None:
         """Count these names apart, up to the limit in all; the rest is counted as ``other``."""
         for name in names:
@@ -80,6 +120,10 @@ class Tally:
         counts = [(outcome, cell.count) for (_, outcome, _), cell in self.cells() if outcome != "refused"]
         total = sum(count for _, count in counts)
         return sum(count for outcome, count in counts if outcome in HIT_OUTCOMES) / total if total else 0.0
+
+    def answers(self) -> int:
+        """Number of all answers."""
+        return sum(cell.count for _, cell in self.cells())
 
     def body_bytes(self) -> int:
         """Bytes of all answers."""

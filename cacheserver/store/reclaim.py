@@ -67,14 +67,17 @@ class Reclaimer:
         object_id = split_unit(unit)[0]
         found = self._store.peek_quietly(object_id)
         if isinstance(found, StoredObject):
-            return found.held or found.erasing is not None
+            return found.held or found.erasing is not None or self._store.lender.keeps(object_id)
         return self._store.is_finding(object_id)
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
         found = self._store.peek_quietly(object_id)
         if isinstance(found, StoredObject) and found.volume is volume:
-            if found.held or found.erasing is not None:
+            free = await self._store.lender.withdraw(found)
+            if found.obsolete:
+                return
+            if not free or found.held or found.erasing is not None:
                 volume.policy.admit(unit, max(1, found.charged_bytes // found.extent_count))
             elif found.extent_count > 1 and extent is not None:
                 await self._evict_extent(found, extent)

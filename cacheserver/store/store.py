@@ -23,9 +23,11 @@ from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
+from cacheserver.store.lending import NOBODY, Lender
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
+from cacheserver.store.rows import Rows
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
@@ -33,7 +35,6 @@ from cacheserver.store.volume import Volume
 T = TypeVar("T")
 MARKER_BYTES = 512
 """What a Vary marker is charged: about its row in the catalogue."""
-_ROW_DELAY_S = 1.0
 
 
 class Store:
@@ -46,14 +47,17 @@ class Store:
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
         self.on_gone: list[Callable[[StoredObject], None]] = []
         """Called in the loop when an object stops being findable, or loses an extent."""
+        self.on_refreshed: list[Callable[[StoredObject], None]] = []
+        """Called in the loop when the fields and times of an object have changed."""
+        self.lender: Lender = NOBODY
+        """Who may have lent objects to other processes."""
         self._extent_bytes = extent_bytes
         self._open_limit = open_objects
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
         self._finding: dict[str, asyncio.Future[StoredObject | VaryMarker | None]] = {}
         self._forgetting: set[str] = set()
         self._creating: set[str] = set()
-        self._dirty: set[StoredObject] = set()
-        self._row_timer: asyncio.TimerHandle | None = None
+        self._rows = Rows()
         self._reclaimer = Reclaimer(self, meter=meter)
         self.checker = Checker(self, meter=meter)
 
@@ -163,7 +167,7 @@ class Store:
         for object_id in list(self._open)[: len(self._open) - self._open_limit + self._open_limit // 8]:
             found = self._open[object_id]
             if isinstance(found, StoredObject):
-                if found.held or found in self._dirty or found.erasing is not None:
+                if found.held or found in self._rows or found.erasing is not None:
                     continue
                 self.announce(found)
                 found.file.close()
@@ -297,6 +301,8 @@ class Store:
                 kept = False
             if not kept:
                 await self.forget(obj.object_id, reason="superseded")
+            for listener in self.on_refreshed:
+                listener(obj)
         finally:
             obj.release()
 
@@ -327,7 +333,7 @@ class Store:
     def detach(self, obj: StoredObject) -> None:
         """Make an object obsolete: nobody finds it any more. Its file and row are the caller's to remove."""
         obj.obsolete = True
-        self._dirty.discard(obj)
+        self._rows.drop(obj)
         if self._open.get(obj.object_id) is obj:
             del self._open[obj.object_id]
         self.announce(obj)
@@ -346,23 +352,11 @@ class Store:
 
     def note_row(self, obj: StoredObject) -> None:
         """Have the object's catalogue row written within a second."""
-        self._dirty.add(obj)
-        if self._row_timer is None:
-            self._row_timer = asyncio.get_running_loop().call_later(_ROW_DELAY_S, self.write_rows)
+        self._rows.note(obj)
 
     def write_rows(self) -> None:
         """Hand every changed row to the catalogue's writer."""
-        self._row_timer = None
-        for obj in self._dirty:
-            record = CatalogueRecord(
-                length_bytes=obj.representation.length_bytes,
-                stored_bytes=obj.charged_bytes,
-                complete=obj.pieces.complete,
-                service=obj.representation.service,
-                vary=(),
-            )
-            obj.volume.catalogue.put(obj.object_id, record)
-        self._dirty.clear()
+        self._rows.write()
 
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
         """Run one blocking call in the store's threads; the volume learns how it went."""
@@ -377,8 +371,6 @@ class Store:
 
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""
-        if self._row_timer is not None:
-            self._row_timer.cancel()
         self.write_rows()
         loop = asyncio.get_running_loop()
         await self._reclaimer.stop()

@@ -42,19 +42,25 @@ class Exposition(Protocol):
         ...
 
 
+async def _settled() -> None:
+    """No other process has numbers to tell."""
+
+
 def admin_app(
     *,
     options: AdminOptions,
     meter: Exposition,
     health: Callable[[], Health],
     status: Callable[[], dict[str, Any]],
+    settle: Callable[[], Awaitable[None]] = _settled,
     add_actions: Callable[[web.Application], None] = lambda _app: None,
 ) -> web.Application:
     """The admin application; ``health`` and ``status`` are called on the loop, ``meter.render`` in a thread.
 
+    ``settle`` is awaited before numbers are shown: other processes may have some to tell.
     ``add_actions`` adds the routes of what changes the node; they stand behind the same token and Host rules.
     """
-    views = _Views(meter=meter, health=health, status=status)
+    views = _Views(meter=meter, health=health, status=status, settle=settle)
     app = web.Application(middlewares=[_guard(options)], client_max_size=0)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
@@ -68,9 +74,15 @@ def admin_app(
 
 class _Views:
     def __init__(
-        self, *, meter: Exposition, health: Callable[[], Health], status: Callable[[], dict[str, Any]]
+        self,
+        *,
+        meter: Exposition,
+        health: Callable[[], Health],
+        status: Callable[[], dict[str, Any]],
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._meter = meter
+        self._settle = settle
         self._health = health
         self._status = status
 
@@ -86,10 +98,12 @@ class _Views:
 
     async def status(self, _request: web.Request) -> web.Response:
         """The node's own picture of itself."""
+        await self._settle()
         return json_reply(HTTPStatus.OK, self._status())
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The exposition, rendered off the loop: 1,000 series take about 14 ms."""
+        await self._settle()
         body, content_type = await asyncio.to_thread(self._meter.render, request.headers.get(hdrs.ACCEPT))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 

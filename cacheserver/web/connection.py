@@ -7,9 +7,10 @@ Must not know of caching.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -17,8 +18,22 @@ from aiohttp.web_protocol import RequestHandler
 from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
+from cacheserver.web.hot_table import HEAD_END, shape_of
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.wire import Wire
+
+
+class Elsewhere(Protocol):
+    """Other processes of the node that may answer warm hits (``workers.crew``)."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one of them has clearly fewer connections than this process."""
+        ...
+
+    def give(self, shape: bytes, fd: int, first: bytes) -> bool:
+        """Give a connection to it, with its unanswered bytes; False: it cannot answer this head shape."""
+        ...
 
 
 class SentResponse(web.StreamResponse):
@@ -44,11 +59,15 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = ("_drain_waiter", "_first", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
 
-    def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+    def __init__(
+        self, listener: Listener, manager: Any, first: bytes, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
+    ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._listener = listener
+        self._first = first
+        """Bytes that another process has read from this connection."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
@@ -75,6 +94,9 @@ class ClientConnection(RequestHandler):
         if self.ssl_context is None:
             client = self.peername[0] if isinstance(self.peername, tuple) else ""
             self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)
+        first, self._first = self._first, b""
+        if first:
+            self.data_received(first)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -100,6 +122,8 @@ class ClientConnection(RequestHandler):
                 and not self._force_close
                 and not self._upgraded
             ):
+                if not lane.busy and self._moved(data):
+                    return
                 if lane.take(data):
                     return
             else:
@@ -111,6 +135,20 @@ class ClientConnection(RequestHandler):
         elif self._head_timer is None and not self._request_in_progress and not self._messages:
             deadline_s = self._listener.options.head_timeout_s
             self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+
+    def _moved(self, data: bytes) -> bool:
+        """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
+        elsewhere, end = self._listener.elsewhere, data.find(HEAD_END) + len(HEAD_END)
+        if elsewhere is None or not elsewhere.has_room or end < len(HEAD_END) or self._half_closed:
+            return False
+        assert self.transport is not None
+        self.transport.pause_reading()
+        fd = self.transport.get_extra_info("socket").fileno()
+        if elsewhere.give(shape_of(data[:end])[0], fd, data):
+            self.transport.abort()
+            return True
+        self.transport.resume_reading()
+        return False
 
     def _lane_done(self, pending: bytes) -> None:
         """The lane has sent an answer; ``pending`` came meanwhile."""
@@ -208,16 +246,20 @@ class Listener:
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
+        self.elsewhere: Elsewhere | None = None
+        """Set when the node has more than one process."""
+        self._adopting: set[asyncio.Task[None]] = set()
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
         self._server = web.Server(handler, handler_cancellation=True)
 
-    def __call__(self) -> ClientConnection:
-        """Protocol factory for ``loop.create_server``."""
+    def __call__(self, first: bytes = b"") -> ClientConnection:
+        """Protocol factory for ``loop.create_server``; ``first`` are bytes that were read already."""
         return ClientConnection(
             self,
             self._server,
+            first,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self.options.idle_timeout_s,
             max_line_size=self._max_head_bytes // 2,
@@ -226,12 +268,28 @@ class Listener:
             access_log=None,
         )
 
+    def adopt(self, sock: socket.socket, first: bytes = b"") -> None:
+        """Take in a plain-text connection that was accepted elsewhere, with the bytes that were read from it."""
+        adopting = asyncio.get_running_loop().create_task(self._adopt(sock, first))
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, sock: socket.socket, first: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self(first), sock)
+        except OSError:  # the client is gone already
+            sock.close()
+
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
-        if len(self._connections) >= self._max_connections:
+        if self.full_with(0):
             return False
         self._connections.add(connection)
         return True
+
+    def full_with(self, others: int) -> bool:
+        """Whether the node has as many clients as it may; other processes have ``others``."""
+        return len(self._connections) + others >= self._max_connections
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection is gone."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
-from cacheserver.web.hot_table import MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of
+from cacheserver.web.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -26,7 +26,6 @@ _MEDIUM_BYTES = 1 << 18
 """Up to here an answer goes out in one turn without further ado, as long as the socket takes it."""
 _last_byte = (bytearray(1),)
 _PENDING_LIMIT_BYTES = 1 << 16
-_END = b"\r\n\r\n"
 
 
 Touch = Callable[[Any, int, int], None]
@@ -94,7 +93,7 @@ class FastLane:
             if len(self._pending) > _PENDING_LIMIT_BYTES:
                 self._transport.pause_reading()
             return True
-        end = data.find(_END) + 4
+        end = data.find(HEAD_END) + 4
         if end < 4 or end > MAX_HEAD_BYTES:
             self.last_head = b""
             return False

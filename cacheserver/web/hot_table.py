@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cacheserver.access_log import LineTemplate
+from cacheserver.access_lines import LineTemplate
 from cacheserver.core.fields import Fields
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.web.heads import HitLines
 
 MAX_ENTRIES = 65_536
 MAX_HEAD_BYTES = 2048
+HEAD_END = b"\r\n\r\n"
 _RANGE = b"\r\nRange: bytes="
+_SERIAL = b"\r\nMS-CV: "
 _PLAIN = frozenset({"host", "range", "user-agent", "accept", "accept-encoding", "accept-language", "ms-cv", "referer"})
 """Request fields that cannot change the answer to a fresh object without Vary; any other keeps a head out."""
 
@@ -105,7 +107,14 @@ class HotEntry:
 
 
 def shape_of(head: bytes) -> tuple[bytes, bytes | None]:
-    """A head without the value of its first Range line, and that value; None when it has none."""
+    """A head without the value of its first Range line, and that value; None when it has none.
+
+    The value of MS-CV, which is another one in each request, is taken out too.
+    """
+    at = head.find(_SERIAL)
+    if at >= 0:
+        begin = at + len(_SERIAL)
+        head = head[:begin] + head[head.find(b"\r\n", begin) :]
     at = head.find(_RANGE)
     if at < 0:
         return head, None
@@ -138,12 +147,16 @@ class HotTable:
     def learn(self, head: bytes, entry: HotEntry) -> None:
         """Answer heads of this shape from ``entry`` from now on."""
         shape, _value = shape_of(head)
+        self.put(shape, entry)
+        self.on_learn(shape, entry)
+
+    def put(self, shape: bytes, entry: HotEntry) -> None:
+        """The same by shape, and nobody is told."""
         self._drop(shape)
         if len(self._entries) >= MAX_ENTRIES:
             self._drop(next(iter(self._entries)))
         self._entries[shape] = entry
         self._shapes.setdefault(entry.obj, set()).add(shape)
-        self.on_learn(shape, entry)
 
     def forget(self, obj: SentObject) -> None:
         """The object is gone or has lost pieces."""

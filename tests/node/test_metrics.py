@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from cacheserver.core.tally import OUTCOMES
-from cacheserver.metrics import METRICS, SERVICES_LIMIT, PrometheusMeter, VolumeGauges
+from cacheserver.core.tally import OUTCOMES, SERVICES_LIMIT
+from cacheserver.metrics import METRICS, PrometheusMeter, VolumeGauges
 from cacheserver.ports import Meter
 
 SAMPLE = re.compile(r"([a-z_:]+)(?:\{(.*)\})? (\S+)\Z")

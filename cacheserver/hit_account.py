@@ -1,0 +1,59 @@
+"""Counting and logging of the fast lane's answers, in the owner and in its workers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cacheserver.access_lines import AccessLogLines, LineTemplate
+from cacheserver.ports import Clock
+from cacheserver.web.hot_table import HotEntry
+
+_TEMPLATES_LIMIT = 64
+LANE_CACHE_STATUS = "cacheserver; hit"
+
+
+class AnswerMeter(Protocol):
+    """The part of ``ports.Meter`` that counts answers."""
+
+    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+        """Count one answer."""
+        ...
+
+
+class HitAccount:
+    """Writes each answer of the lane to the metrics and the access log."""
+
+    def __init__(self, *, meter: AnswerMeter, access_log: AccessLogLines | None, clock: Clock) -> None:
+        self._meter = meter
+        self._access_log = access_log
+        self._clock = clock
+
+    def lane(
+        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
+    ) -> None:
+        """Account for one answer of the fast lane."""
+        duration_s = self._clock.monotonic_s() - started_s
+        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s)
+        if self._access_log is None:
+            return
+        template = entry.log_lines.get(client)
+        if template is None:
+            template = self._template(self._access_log, entry, client)
+        self._access_log.record_again(template, status, body_bytes, duration_s, range_)
+
+    def _template(self, access_log: AccessLogLines, entry: HotEntry, client: str) -> LineTemplate:
+        if len(entry.log_lines) >= _TEMPLATES_LIMIT:
+            entry.log_lines.clear()
+        label = entry.label
+        template = entry.log_lines[client] = access_log.template(
+            client=client,
+            method="GET",
+            form=label.form,
+            service=label.service,
+            host=label.host,
+            path=label.path,
+            outcome="hit",
+            cache=LANE_CACHE_STATUS,
+            ua=label.user_agent,
+        )
+        return template

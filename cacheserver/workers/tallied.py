@@ -1,0 +1,36 @@
+"""Accounting in a worker: answers are counted and logged as in the owner, and both are sent there.
+
+Owns: the worker's tally and its unsent lines. Must not write anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cacheserver.access_lines import AccessLogLines
+from cacheserver.core.tally import Tally
+
+
+class TallyMeter:
+    """The part of ``ports.Meter`` that a warm hit needs."""
+
+    def __init__(self) -> None:
+        self.tally = Tally.of_answers()
+        self.requests = 0
+        """Answers since the start."""
+
+    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+        """Count one answer; see ``ports.Meter``."""
+        self.requests += 1
+        self.tally.add(service, outcome, status, max(0, body_bytes), duration_s)
+
+
+class ForwardedLog(AccessLogLines):
+    """Access log lines on their way to the owner: ``forward`` gets whole lines and their number."""
+
+    def __init__(self, forward: Callable[[bytes, int], None]) -> None:
+        super().__init__()
+        self._forward = forward
+
+    def _hand_over(self, batch: bytes, lines: int) -> None:
+        self._forward(batch, lines)
