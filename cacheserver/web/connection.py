@@ -145,6 +145,7 @@ class ClientConnection(RequestHandler):
         self.transport.pause_reading()
         fd = self.transport.get_extra_info("socket").fileno()
         if elsewhere.give(shape_of(data[:end])[0], fd, data):
+            self._listener.forget(self)
             self.transport.abort()
             return True
         self.transport.resume_reading()
@@ -305,8 +306,8 @@ class Listener:
 
     @property
     def connection_count(self) -> int:
-        """Open client connections."""
-        return len(self._connections)
+        """Open client connections, and those that are being taken in."""
+        return len(self._connections) + len(self._adopting)
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left."""

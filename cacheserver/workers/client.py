@@ -16,6 +16,8 @@ class Home(Protocol):
 
     lanes: LaneShared
     draining: bool
+    shedding: int
+    """Connections that are to go back to the owner."""
 
     def hand_back(self, fd: int, first: bytes) -> bool:
         """Give a connection to the owner; ``fd`` stays the caller's. False: it cannot be given."""
@@ -58,7 +60,10 @@ class WorkerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer from the lane, or hand the connection to the owner."""
         assert self.lane is not None
-        if not self.lane.take(data):
+        if self._home.shedding and not self.lane.busy:
+            self._home.shedding -= 1
+            self._hand_back(data)
+        elif not self.lane.take(data):
             self._hand_back(data)
 
     def _hand_back(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ from cacheserver.log import event, get_logger
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.hot_table import HotEntry, HotTable
 from cacheserver.workers.channel import socket_pair
-from cacheserver.workers.messages import Configure, Drain, Report
+from cacheserver.workers.messages import Configure, Drain, Report, Shed
 from cacheserver.workers.peer import Peer
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _LINGER_S = 2.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _STABLE_S = 5.0
+_BALANCE_S = 1.0
 
 
 class Crew:
@@ -70,6 +71,8 @@ class Crew:
     def start(self) -> None:
         """Start every worker; none is waited for."""
         self._runs = [asyncio.create_task(self._keep_running(), name="worker") for _ in range(self.count)]
+        if self.count:
+            asyncio.get_running_loop().call_later(_BALANCE_S, self._balance)
 
     async def _keep_running(self) -> None:
         loop, pause_s = asyncio.get_running_loop(), _FIRST_PAUSE_S
@@ -156,6 +159,16 @@ class Crew:
         """
         peer, entry = self._least(), self._table.get(shape)
         return peer is not None and entry is not None and self._teach_one(peer, shape, entry) and peer.give(fd, first)
+
+    def _balance(self) -> None:
+        """Have workers that have clearly more connections than another process hand some back."""
+        least = min((peer.connections for peer in self._peers), default=0)
+        least = min(least, self._own_connections())
+        for peer in self._peers:
+            if peer.connections > least + 1:
+                peer.say(Shed((peer.connections - least) // 2))
+        if not self._stopping:
+            asyncio.get_running_loop().call_later(_BALANCE_S, self._balance)
 
     def _least(self) -> Peer | None:
         if len(self._peers) < 2:

@@ -42,6 +42,12 @@ class Take(_Message):
     first: bytes = b""
 
 
+class Shed(_Message):
+    """Hand this many connections back, each at its next request: others have fewer."""
+
+    count: int
+
+
 class Lend(_Message):
     """An object whose pieces are all PRESENT; carries the descriptor of its file."""
 
@@ -130,7 +136,7 @@ class Report(_Message):
     """Answers since the worker began."""
 
 
-ToWorker = Configure | Take | Lend | Learn | Withdraw | Clear | Collect | Drain
+ToWorker = Configure | Take | Shed | Lend | Learn | Withdraw | Clear | Collect | Drain
 ToOwner = Hello | HandBack | Kept | Given | LogLines | Report
 Message = TypeVar("Message", ToWorker, ToOwner)
 

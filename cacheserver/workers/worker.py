@@ -36,6 +36,7 @@ from cacheserver.workers.messages import (
     Lend,
     LogLines,
     Report,
+    Shed,
     Take,
     Withdraw,
     encode,
@@ -57,6 +58,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self.done = asyncio.Event()
         self.draining = False
+        self.shedding = 0
         self._connections: set[WorkerConnection] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._objects: dict[int, BorrowedObject] = {}
@@ -87,6 +89,7 @@ class Worker:
             Clear: lambda _message, _fd: self.lanes.table.clear(),
             Collect: self._on_collect,
             Configure: self._on_configure,
+            Shed: self._on_shed,
             Drain: self._on_drain,
         }
         self._channel = Channel(sock, on_message=self._on_message, on_lost=self.done.set)
@@ -201,6 +204,9 @@ class Worker:
         self._meter.tally.allow_services(message.services)
         self._idle_timeout_s = message.idle_timeout_s
         self._min_send_rate_bps = message.min_send_rate_bps
+
+    def _on_shed(self, message: Shed, _fd: int) -> None:
+        self.shedding = min(message.count, len(self._connections))
 
     def _on_drain(self, message: Drain, _fd: int) -> None:
         self.draining = True
