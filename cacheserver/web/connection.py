@@ -116,8 +116,7 @@ class ClientConnection(RequestHandler):
         if lane is not None:
             if lane.busy or (
                 self._head_timer is None
-                and not self._messages
-                and not self._request_in_progress
+                and not self._answering
                 and not self._close
                 and not self._force_close
                 and not self._upgraded
@@ -132,9 +131,15 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._stop_head_timer()
-        elif self._head_timer is None and not self._request_in_progress and not self._messages:
+        elif self._head_timer is None and not self._answering:
             deadline_s = self._listener.options.head_timeout_s
             self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+
+    @property
+    def _answering(self) -> bool:
+        """Whether aiohttp has a request of this connection in hand, from its last byte to the end of its answer."""
+        idle = self._waiter is not None and not self._waiter.done() and not self._messages
+        return self._request_count > 0 and not idle
 
     def _moved(self, data: bytes) -> bool:
         """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
@@ -169,7 +174,7 @@ class ClientConnection(RequestHandler):
         """A client that has closed its sending side still gets the answers it has asked for."""
         lane_busy = self.lane is not None and self.lane.busy
         self._half_closed = True
-        if lane_busy or self._request_in_progress or self._messages:
+        if lane_busy or self._answering:
             if not lane_busy:
                 self._close = True
             return True

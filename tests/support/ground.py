@@ -42,6 +42,7 @@ class GroundOptions:
 
     config: str = ""
     max_size: str = "1GiB"
+    workers: int | None = None
     connect_to: dict[str, str] = field(default_factory=dict)
     """More hosts, besides the ones named here, which all lead to the origin."""
 
@@ -95,6 +96,7 @@ async def running_ground(directory: Path, options: GroundOptions) -> AsyncIterat
             connect_to=connect_to,
             config=options.config,
             max_size=options.max_size,
+            workers=options.workers,
         ) as node:
             yield Ground(origin, node)
 
