@@ -67,7 +67,7 @@ class ClientConnection(RequestHandler):
         super().__init__(manager, loop=loop, **kwargs)
         self._listener = listener
         self._first = first
-        """Bytes that another process has read from this connection."""
+        """Bytes that another process has read from this connection, and could not answer."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
@@ -94,9 +94,8 @@ class ClientConnection(RequestHandler):
         if self.ssl_context is None:
             client = self.peername[0] if isinstance(self.peername, tuple) else ""
             self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)
-        first, self._first = self._first, b""
-        if first:
-            self.data_received(first)
+        if self._first:
+            self.data_received(self._first)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -121,7 +120,7 @@ class ClientConnection(RequestHandler):
                 and not self._force_close
                 and not self._upgraded
             ):
-                if not lane.busy and self._moved(data):
+                if not lane.busy and data is not self._first and self._moved(data):
                     return
                 if lane.take(data):
                     return
@@ -255,6 +254,7 @@ class Listener:
         self.elsewhere: Elsewhere | None = None
         """Set when the node has more than one process."""
         self._adopting: set[asyncio.Task[None]] = set()
+        self._arriving: set[ClientConnection] = set()
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
@@ -276,21 +276,26 @@ class Listener:
 
     def adopt(self, sock: socket.socket, first: bytes = b"") -> None:
         """Take in a plain-text connection that was accepted elsewhere, with the bytes that were read from it."""
-        adopting = asyncio.get_running_loop().create_task(self._adopt(sock, first))
+        connection = self(first)
+        self._arriving.add(connection)
+        adopting = asyncio.get_running_loop().create_task(self._adopt(sock, connection))
         self._adopting.add(adopting)
         adopting.add_done_callback(self._adopting.discard)
 
-    async def _adopt(self, sock: socket.socket, first: bytes) -> None:
+    async def _adopt(self, sock: socket.socket, connection: ClientConnection) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: self(first), sock)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except OSError:  # the client is gone already
             sock.close()
+        finally:
+            self._arriving.discard(connection)
 
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
         if self.full_with(0):
             return False
         self._connections.add(connection)
+        self._arriving.discard(connection)
         return True
 
     def full_with(self, others: int) -> bool:
@@ -312,7 +317,7 @@ class Listener:
     @property
     def connection_count(self) -> int:
         """Open client connections, and those that are being taken in."""
-        return len(self._connections) + len(self._adopting)
+        return len(self._connections) + len(self._arriving)
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left."""

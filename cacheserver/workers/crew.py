@@ -58,6 +58,7 @@ class Crew:
         self._absorb = absorb
         self._log_lines = log_lines
         self._peers: list[Peer] = []
+        self._starting: set[Peer] = set()
         self._runs: list[asyncio.Task[None]] = []
         self._stopping = False
         self.absorbed_requests = 0
@@ -100,9 +101,11 @@ class Crew:
             on_report=self._on_report,
             on_log_lines=self._log_lines,
         )
+        self._starting.add(peer)
         try:
             await peer.lost.wait()
         finally:
+            self._starting.discard(peer)
             if peer in self._peers:
                 self._peers.remove(peer)
             peer.close()
@@ -111,6 +114,7 @@ class Crew:
             event(_log, "worker_lost", severity=logging.WARNING, pid=process.pid, code=code)
 
     def _on_hello(self, peer: Peer) -> None:
+        self._starting.discard(peer)
         peer.say(self._configuration)
         self._peers.append(peer)
         event(_log, "worker_ready", pid=peer.pid)
@@ -120,6 +124,8 @@ class Crew:
         self._stopping = True
         for peer in self._peers:
             peer.say(Drain(drain_s))
+        for peer in tuple(self._starting):
+            peer.close()
         if self._runs:
             _done, late = await asyncio.wait(self._runs, timeout=drain_s + _LINGER_S)
             for run in late:

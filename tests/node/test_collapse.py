@@ -121,15 +121,26 @@ async def test_when_the_first_client_leaves_the_others_go_on(ground: Ground) -> 
     assert ground.origin.body_bytes(path) == SIZE
 
 
+async def collapsed(ground: Ground) -> float:
+    """Requests that have waited for what another one had begun."""
+    return (await ground.node.metrics()).total("cacheserver_collapsed_waiters_total")
+
+
 @pytest.mark.parametrize("at", [None, 0, 200_000], ids=["before the head", "before the body", "inside a piece"])
 async def test_when_all_waiting_clients_leave_nothing_leaks(ground: Ground, at: int | None) -> None:
     path = ground.add(BODY)
     gate = ground.origin.gate(path, at=at)
+    before = await collapsed(ground)
     clients = [RawClient(*ground.node.content) for _ in range(CLIENTS)]
     for client in clients:
         await client.__aenter__()
         await client.send(client.head("GET", path, host=HOST))
     await gate.reached()
+
+    async def all_wait() -> bool:
+        return await collapsed(ground) >= before + CLIENTS - 1
+
+    await eventually(all_wait)
     for client in clients:
         client.abort()
         await client.__aexit__()
