@@ -57,7 +57,6 @@ def tls_group() -> None:
 @_KEY
 @_NAME
 @_KEY_TYPE
-@click.option("--out", metavar="FILE", help="File for the request; without it KEY.csr, beside the key.")
 @click.option("--reuse-key", is_flag=True, help="Ask for a certificate for the key that is there.")
 @_FORCE
 def csr_command(
@@ -65,14 +64,13 @@ def csr_command(
     key: str | None,
     names: tuple[str, ...],
     key_type: str,
-    out: str | None,
     reuse_key: bool,
     force: bool,
 ) -> None:
     """Make a private key (mode 0600) and print a certificate request for it.
 
-    The request is kept beside the key; import checks against it. The key stays where it is. A key that is there is
-    not replaced without --force.
+    The request is kept beside the key as KEY.csr too, where import looks for the names. The key stays where it is. One
+    that is there is not replaced without --force.
     """
     if reuse_key and force:
         raise click.UsageError("--reuse-key and --force contradict one another")
@@ -83,9 +81,9 @@ def csr_command(
         raise ConfigError("name at least one host or address of the node", where="--name", key="tls.names")
     made = _server_key(path) if reuse_key else _new_key(path, key_type, force=force)
     request = request_pem(made, wanted)
-    write_file(out or f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
+    write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
     click.echo(request.decode("ascii"), nl=False)
-    _tell(f"key {path}; request {out or f'{path}.csr'} for {', '.join(wanted)}")
+    _tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
 
 
 @tls_group.command("import")

@@ -6,7 +6,7 @@ Must not know of certificates themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from cacheserver.core.errors import MalformedRequest
@@ -40,16 +40,17 @@ def certificate_name(text: str) -> str:
 
 def missing_names(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
     """Those of ``wanted`` (in the form of ``certificate_name``) that none of a certificate's names covers."""
-    names = {_plain(name) for name in held}
+    names = set(_plain(held))
     return [name for name in wanted if name not in names and not _by_wildcard(name, names)]
 
 
-def _plain(name: str) -> str:
-    """A name out of a certificate in the form of ``certificate_name``, or as it is where it has none."""
-    try:
-        return certificate_name(name)
-    except ValueError:
-        return name
+def _plain(held: Iterable[str]) -> Iterator[str]:
+    """A certificate's names in the form of ``certificate_name``; one that has none covers nothing."""
+    for name in held:
+        try:
+            yield certificate_name(name)
+        except ValueError:
+            continue
 
 
 def _by_wildcard(name: str, names: set[str]) -> bool:

@@ -89,5 +89,5 @@ def _check_whole(data: bytes) -> None:
     words = [word for word, label in _MARK.findall(data)]
     if not data.strip():
         raise ValueError("is empty")
-    if words != [b"BEGIN", b"END"] * (len(words) // 2) or data.count(b"-----BEGIN ") != len(words) // 2:
+    if words != [b"BEGIN", b"END"] * (len(words) // 2) or data.count(b"-----") != 2 * len(words):
         raise ValueError("is cut short or half written")
