@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.tls import TlsOptions, load_into, server_context
+from cacheserver.tls import TlsOptions, formats, load_into, server_context
 from cacheserver.tls.pair import policy_context, read_pair, signature_of
 from tests.support.pki import Pki, cert_pem, key_pem, new_key, replace, write_pair
 
@@ -139,6 +139,24 @@ def test_every_way_of_replacing_a_file_changes_the_signature(options: TlsOptions
     other.unlink()
     seen.add(signature_of(options))
     assert len(seen) == 5
+
+
+def test_a_file_replaced_between_two_reads_is_not_described_by_the_old_one(
+    options: TlsOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = PKI.issue()
+    write_pair(tmp_path, issued.chain_pem, key_pem(issued.key))
+    renewed = PKI.issue(key=issued.key)  # a renewal with the same key loads without complaint
+
+    def read_and_replace(path: str) -> bytes:
+        data = formats.read_bytes(path)
+        if path == options.certificate:
+            replace(Path(path), renewed.chain_pem)
+        return data
+
+    monkeypatch.setattr("cacheserver.tls.pair.read_bytes", read_and_replace)
+    with pytest.raises(ConfigError, match="changed while it was read"):
+        read_pair(options)
 
 
 def test_policy_is_tls_12_and_13_with_forward_secrecy_only() -> None:
