@@ -24,6 +24,7 @@ from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
+from cacheserver.tls_cli import tls_group
 
 EXIT_RUNTIME: Final = 1
 EXIT_CONFIG: Final = 2
@@ -32,6 +33,7 @@ _Command = Callable[..., Any]
 _SETTING_FLAGS: Final = (
     click.option("--config", "config", metavar="FILE", help="Settings file (TOML). Flags win over it."),
     click.option("--listen", multiple=True, metavar="ADDR:PORT", help="Content listener; may be repeated."),
+    click.option("--listen-tls", multiple=True, metavar="ADDR:PORT", help="Content listener over TLS; needs [tls]."),
     click.option("--admin-listen", metavar="ADDR:PORT", help="Admin listener; empty: none."),
     click.option("--workers", type=click.IntRange(0, 64), metavar="N", help="Processes; 0: one per core, at most 8."),
     click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
@@ -119,6 +121,7 @@ cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(scrub_command)
 cli.add_command(verify_command)
+cli.add_command(tls_group)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from cacheserver.core.units import parse_listen
 from cacheserver.node_status import NodeStatus
 from cacheserver.rooms import Rooms
 from cacheserver.settings import Settings
-from cacheserver.tls import TlsOptions, load_into, server_context
+from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin import admin_app
 from cacheserver.web.admin_actions import AdminActions
 from cacheserver.workers.acceptor import Acceptor
@@ -28,21 +28,20 @@ _HANDSHAKE_S = 10.0
 class Listeners:
     """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files."""
 
-    def __init__(self, rooms: Rooms, status: NodeStatus) -> None:
+    def __init__(self, rooms: Rooms, status: NodeStatus, certificate: CurrentCertificate) -> None:
         self._rooms = rooms
         self._status = status
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[Acceptor] = []
-        self._tls: ssl.SSLContext | None = None
+        self._certificate = certificate
         self._admin: web.AppRunner | None = None
 
     async def open(self, settings: Settings) -> dict[str, Any]:
         """Listen on everything; the addresses by kind, for the log."""
-        if settings.server.listen_tls:
-            self._tls = server_context(settings.tls)
+        tls = self._certificate.open(settings.tls) if settings.server.listen_tls else None
         return {
             "content": [await self._listen(address, None) for address in settings.server.listen],
-            "tls": [await self._listen(address, self._tls) for address in settings.server.listen_tls],
+            "tls": [await self._listen(address, tls) for address in settings.server.listen_tls],
             "admin": await self._listen_admin(settings),
         }
 
@@ -93,11 +92,6 @@ class Listeners:
         await web.TCPSite(self._admin, host, port).start()
         bound = self._admin.addresses[0]
         return f"{bound[0]}:{bound[1]}"
-
-    def reload_tls(self, options: TlsOptions) -> None:
-        """Take up replaced certificate files; ConfigError leaves the old ones in use."""
-        if self._tls is not None:
-            load_into(self._tls, options)
 
     def close_content(self) -> None:
         """Take no more clients."""

@@ -77,6 +77,12 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
         "volume",
         "Unix time at which every stored piece had been read again; 0: never.",
     ),
+    _doc(
+        "certificate_not_after_timestamp_seconds",
+        "gauge",
+        "name",
+        "Unix time at which the certificate that TLS listeners serve ends, by file name.",
+    ),
     _doc("connections", "gauge", "", "Client connections open on the content listener."),
     _doc("build_info", "gauge", "version python", "Always 1."),
 )
@@ -121,6 +127,7 @@ class PrometheusMeter:
         self._gauge("hit_ratio_requests").set_function(self._tally.hit_ratio_requests)
         self._gauge("hit_ratio_bytes").set_function(self.hit_ratio_bytes)
         self._connections = self._gauge("connections")
+        self._certificate = self._gauge("certificate_not_after_timestamp_seconds")
         self._gauge("build_info").labels(cacheserver.__version__, platform.python_version()).set(1)
         self._store = _StoreCollector(self._docs)
         self.registry.register(self._store)
@@ -216,6 +223,11 @@ class PrometheusMeter:
     def answers(self) -> int:
         """Answers since the start."""
         return self._tally.answers()
+
+    def certificate(self, name: str, not_after_s: float) -> None:
+        """Show the end of the certificate that is served now, in place of the one before."""
+        self._certificate.clear()
+        self._certificate.labels(name).set(not_after_s)
 
     def response_bytes(self) -> int:
         """Body bytes that reached clients since the start."""

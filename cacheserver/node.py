@@ -30,6 +30,7 @@ from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
+from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.wire import RATE_WINDOW_S
 
 _log = get_logger(__name__)
@@ -56,8 +57,9 @@ class Node:
             node_id=_node_id(self._volumes[0].path),
             max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
         )
-        status = NodeStatus(self._rooms)
-        self._listeners = Listeners(self._rooms, status)
+        self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
+        status = NodeStatus(self._rooms, self._certificate)
+        self._listeners = Listeners(self._rooms, status, self._certificate)
         self._rooms.meter.set_connections_source(status.connections)
         self._rooms.meter.set_store_source(status.gauges)
 
@@ -71,6 +73,7 @@ class Node:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
         self._start("recency", self._keep_recency())
+        self._start("certificate", self._certificate.watch())
         self._start("sweep", self._sweep_slow_readers())
 
     def _start(self, name: str, work: Any) -> None:
@@ -101,8 +104,8 @@ class Node:
         try:
             settings = self._load()
             admitted = Admitted(settings)
+            pair = self._certificate.prepare(settings.tls)
             self._rooms.sources.anchors.reload(settings.trust)
-            self._listeners.reload_tls(settings.tls)
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
             return
@@ -110,6 +113,7 @@ class Node:
         self._settings = settings
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
+        self._certificate.take(settings.tls, pair)
         rooms.handler.options = rooms.listener.options = settings.server
         rooms.listener.lanes.enabled = settings.server.fast_lane
         rooms.scrubber.use(settings.scrub)

@@ -9,14 +9,16 @@ import cacheserver
 from cacheserver.metrics import VolumeGauges
 from cacheserver.rooms import Rooms
 from cacheserver.store.volume import Volume
+from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin import Health
 
 
 class NodeStatus:
     """Reads the rooms; changes nothing."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, certificate: CurrentCertificate) -> None:
         self._rooms = rooms
+        self._certificate = certificate
         self._started_s = rooms.clock.monotonic_s()
 
     def health(self) -> Health:
@@ -44,6 +46,7 @@ class NodeStatus:
                 for ban in rooms.sources.health.bans(now_s)
             ],
             "services": sorted(service.name for service in rooms.admitted.services()),
+            "certificate": self._certificate.status(),
             "volumes": [_volume(volume) for volume in rooms.store.volumes],
         }
 

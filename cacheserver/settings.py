@@ -70,6 +70,7 @@ class Flags:
     """What the command line says; it wins over the file. Empty and None: not given."""
 
     listen: tuple[str, ...] = ()
+    listen_tls: tuple[str, ...] = ()
     admin_listen: str | None = None
     workers: int | None = None
     cache_dir: str | None = None
@@ -100,8 +101,9 @@ class _Source:
 def load_settings(path: str | None, flags: Flags) -> Settings:
     """Settings of the file at ``path`` (None: all defaults) with ``flags`` over them, all rules checked.
 
-    The result has at least one volume. Relative paths of volumes and catalogues in the file are taken from the
-    file's directory, those of a flag from the working directory. Raises ConfigError with ``where`` and ``key``.
+    The result has at least one volume. Relative paths of volumes, catalogues and certificates in the file are taken
+    from the file's directory, those of a flag from the working directory. Raises ConfigError with ``where`` and
+    ``key``.
     """
     source = _Source(path=path or "")
     settings = Settings() if path is None else _from_file(path, source)
@@ -119,15 +121,19 @@ def _from_file(path: str, source: _Source) -> Settings:
     except msgspec.ValidationError as exc:
         _fail(source, schema_problem(str(exc), data, Settings))
     base = os.path.dirname(os.path.abspath(path))
-    volumes = tuple(
-        msgspec.structs.replace(volume, path=os.path.join(base, os.path.expanduser(volume.path)))
-        for volume in settings.store.volumes
-    )
-    catalogues = tuple(os.path.join(base, os.path.expanduser(name)) for name in settings.trust.catalogues)
-    return msgspec.structs.replace(
+    replace = msgspec.structs.replace
+
+    def placed(name: str) -> str:
+        return os.path.join(base, os.path.expanduser(name)) if name else ""
+
+    volumes = tuple(replace(volume, path=placed(volume.path)) for volume in settings.store.volumes)
+    catalogues = tuple(placed(name) for name in settings.trust.catalogues)
+    certificate, key = placed(settings.tls.certificate), placed(settings.tls.key)
+    return replace(
         settings,
-        store=msgspec.structs.replace(settings.store, volumes=volumes),
-        trust=msgspec.structs.replace(settings.trust, catalogues=catalogues),
+        store=replace(settings.store, volumes=volumes),
+        trust=replace(settings.trust, catalogues=catalogues),
+        tls=replace(settings.tls, certificate=certificate, key=key),
     )
 
 
@@ -140,6 +146,9 @@ def _with_flags(settings: Settings, flags: Flags, source: _Source) -> Settings:
     if flags.listen:
         server = replace(server, listen=flags.listen)
         source.flags["server.listen"] = "--listen"
+    if flags.listen_tls:
+        server = replace(server, listen_tls=flags.listen_tls)
+        source.flags["server.listen_tls"] = "--listen-tls"
     if flags.admin_listen is not None:
         admin = replace(admin, listen=flags.admin_listen)
         source.flags["admin.listen"] = "--admin-listen"

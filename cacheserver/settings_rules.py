@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from cacheserver.core.certificate_names import certificate_name
 from cacheserver.core.errors import CatalogueError
 from cacheserver.core.toml_lines import Path
 from cacheserver.core.units import format_size, is_ip, is_loopback, parse_listen, parse_size
 from cacheserver.settings_file import Problem
 from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.tls import TlsOptions
 from cacheserver.trust.https_json import check_base_url
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key
@@ -45,9 +47,21 @@ def problems(settings: Settings) -> Iterator[Problem]:
     if settings.upstream.ca_file and not os.path.isfile(settings.upstream.ca_file):
         yield Problem(("upstream", "ca_file"), f"no such file: {settings.upstream.ca_file}")
     yield from _trust(settings.trust)
+    yield from _tls(settings.tls, listens=bool(settings.server.listen_tls))
     for name, table in settings.services.items():
         yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
     yield from _no_wildcard(("allow",), list(settings.allow))
+
+
+def _tls(tls: TlsOptions, *, listens: bool) -> Iterator[Problem]:
+    for name in ("certificate", "key"):
+        if listens and not getattr(tls, name):
+            yield Problem(("tls", name), "is needed for server.listen_tls")
+    for position, text in enumerate(tls.names):
+        try:
+            certificate_name(text)
+        except ValueError as exc:
+            yield Problem(("tls", "names", position), str(exc))
 
 
 def _listeners(server: ServerOptions, admin: AdminOptions) -> Iterator[Problem]:

@@ -103,6 +103,12 @@ class ConnectFailed(UpstreamError):
     code = "connect"
 
 
+class UntrustedSource(ConnectFailed):
+    """The TLS certificate of a source is of no trusted authority, out of date, or for another name."""
+
+    code = "untrusted"
+
+
 class CertificateRefused(UpstreamError):
     """The TLS certificate of a trust service is not trusted, out of date, or for another name."""
 

@@ -17,10 +17,12 @@ from yarl import URL
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
+    ConfigError,
     ConnectFailed,
     OriginStatus,
     TooManyRedirects,
     TruncatedBody,
+    UntrustedSource,
     UpstreamTimeout,
 )
 from cacheserver.core.fields import Fields
@@ -118,6 +120,7 @@ class UpstreamClient:
         self._clock = clock
         self._meter = meter
         self._user_agent = user_agent
+        self._tls = tls_context(options.ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self, request: UpstreamRequest) -> Answer:
@@ -160,7 +163,7 @@ class UpstreamClient:
         except TimeoutError as exc:
             raise UpstreamTimeout("source did not answer in time", source=request.source) from exc
         except aiohttp.ClientConnectorCertificateError as exc:
-            raise ConnectFailed("source's certificate is not trusted", source=request.source) from exc
+            raise UntrustedSource(_certificate_fault(exc), source=request.source) from exc
         except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError) as exc:
             raise BadAnswer("source's answer is not HTTP", source=request.source) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -171,15 +174,13 @@ class UpstreamClient:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context = ssl.create_default_context(cafile=self._options.ca_file or None)
-            context.set_alpn_protocols(["http/1.1"])
             connector = aiohttp.TCPConnector(
                 resolver=self._resolver,
                 use_dns_cache=False,
                 limit=0,
                 limit_per_host=self._options.connections_per_host,
                 keepalive_timeout=self._options.idle_s,
-                ssl=context,
+                ssl=self._tls,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -206,6 +207,23 @@ def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, p
     if (host, port) != (request.host, request.port):
         fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
     return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """What checks chain, time and name of every https source. ConfigError where ``ca_file`` holds no certificates."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ValueError) as exc:
+        raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key="upstream.ca_file") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:
+    """Which check failed, in OpenSSL's words."""
+    reason = getattr(exc.certificate_error, "verify_message", "") or "it cannot be verified"
+    return f"source's certificate is refused: {reason.rstrip('.')}"
 
 
 def _result(status: int) -> str:

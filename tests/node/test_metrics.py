@@ -47,6 +47,7 @@ def exercised() -> PrometheusMeter:
     meter.anchor("name", "claim")
     meter.set_store_source(lambda: [VolumeGauges("/a", 1, 2, 3, True)])
     meter.set_connections_source(lambda: 7)
+    meter.certificate("node.pem", 2e9)
     return meter
 
 

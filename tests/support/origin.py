@@ -7,6 +7,7 @@ answer is, ``support.connection`` puts it on the wire.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Self
 
@@ -19,10 +20,16 @@ from tests.support.record import RequestRecord, Resource, Responder
 class Origin:
     """``async with Origin() as origin``: listens on a free port of 127.0.0.1.
 
-    ``rate_bps`` limits all connections together, ``connection_rate_bps`` each of them.
+    ``rate_bps`` limits all connections together, ``connection_rate_bps`` each of them; with ``tls`` it speaks https.
     """
 
-    def __init__(self, *, rate_bps: float | None = None, connection_rate_bps: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rate_bps: float | None = None,
+        connection_rate_bps: float | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.requests: list[RequestRecord] = []
         self.connections = 0
         """Connections accepted so far."""
@@ -35,6 +42,7 @@ class Origin:
         self.connection_rate_bps = connection_rate_bps
         self.bucket = None if rate_bps is None else TokenBucket(rate_bps)
         self.port = 0
+        self._tls = tls
         self._resources: dict[str, Resource] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
@@ -151,7 +159,7 @@ class Origin:
             writer.transport.abort()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

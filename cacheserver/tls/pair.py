@@ -1,0 +1,124 @@
+"""A certificate and its key, read from the two files of the options, checked, and ready for handshakes.
+
+Owns: reading the pair, what makes it unusable, and the signature of the files by which a replacement is noticed. Holds
+no state; every function may run in any thread. A usable pair can still have faults (``checks.faults``).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from cacheserver.core.errors import ConfigError
+from cacheserver.tls import checks
+from cacheserver.tls.facts import CertificateFacts, certificate_facts
+from cacheserver.tls.formats import pem_certificates, private_key, read_bytes
+from cacheserver.tls.options import TlsOptions
+
+Signature = tuple[tuple[int, ...], ...]
+"""Device, inode, size and times of each file behind its links; minus the error number where there is none."""
+
+_LOOSE: Final = 0o027
+"""Readable by all or writable by a group. A group may read: service accounts and mounted secrets work that way."""
+
+# Mozilla's "intermediate" list without finite-field Diffie-Hellman; TLS 1.3 suites are OpenSSL's own.
+_CIPHERS: Final = ":".join(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A loaded pair: the context that holds it, its facts, and the files that it came from."""
+
+    context: ssl.SSLContext
+    facts: CertificateFacts
+    signature: Signature
+
+
+def policy_context() -> ssl.SSLContext:
+    """A server's context without a certificate: TLS 1.2 and 1.3, forward secrecy, HTTP/1.1 only, no renegotiation."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all of the list are good: the client knows what it is fast at
+    return context
+
+
+def signature_of(options: TlsOptions) -> Signature:
+    """What changes when either file, or a symbolic link on the way to it, is replaced or written."""
+    return tuple(_file_signature(path) for path in (options.certificate, options.key))
+
+
+def _file_signature(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        return (-(exc.errno or 0),)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def read_pair(options: TlsOptions) -> Pair:
+    """Read and check the pair. ConfigError: missing, unreadable, half written, weak, or not of one another."""
+    if not options.certificate or not options.key:
+        raise ConfigError("a TLS listener needs both certificate and key", key="tls")
+    before = signature_of(options)
+    key = _read_key(options.key)
+    facts = _read_certificate(options.certificate, key)
+    context = policy_context()
+    try:
+        context.load_cert_chain(options.certificate, options.key, password="")
+    except (OSError, ssl.SSLError, ValueError) as exc:
+        reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or "unusable"
+        raise _refused(options.certificate, f"cannot be loaded: {reason}", "certificate") from exc
+    if signature_of(options) != before:
+        raise _refused(options.certificate, "changed while it was read", "certificate")
+    return Pair(context, facts, before)
+
+
+def _read_key(path: str) -> PrivateKeyTypes:
+    try:
+        if stat.S_IMODE(os.stat(path).st_mode) & _LOOSE:
+            raise ValueError("can be read by everyone or written by a group; chmod 600 it")
+        key = private_key(read_bytes(path))
+    except OSError as exc:
+        raise _refused(path, f"cannot be read: {exc.strerror}", "key") from exc
+    except ValueError as exc:
+        raise _refused(path, str(exc), "key") from exc
+    return key
+
+
+def _read_certificate(path: str, key: PrivateKeyTypes) -> CertificateFacts:
+    try:
+        leaf, *chain = pem_certificates(read_bytes(path))
+        if not checks.belongs(leaf, key):
+            later = any(checks.belongs(certificate, key) for certificate in chain)
+            raise ValueError(
+                "has the certificate of tls.key behind others; it must be the first"
+                if later
+                else "does not belong to tls.key: it was issued for another key"
+            )
+        for certificate in (leaf, *chain):
+            if (reason := checks.weakness(certificate)) is not None:
+                raise ValueError(f"is too weak: {reason}")
+        return certificate_facts(leaf, chain)
+    except OSError as exc:
+        raise _refused(path, f"cannot be read: {exc.strerror}", "certificate") from exc
+    except UnsupportedAlgorithm as exc:
+        raise _refused(path, "has a key of an unknown kind", "certificate") from exc
+    except ValueError as exc:
+        raise _refused(path, str(exc), "certificate") from exc
+
+
+def _refused(path: str, message: str, key: str) -> ConfigError:
+    return ConfigError(message, where=ascii(path)[1:-1], key=f"tls.{key}")
