@@ -173,6 +173,8 @@ class ClientConnection(RequestHandler):
         """A client that has closed its sending side still gets the answers it has asked for."""
         lane_busy = self.lane is not None and self.lane.busy
         self._half_closed = True
+        if self.ssl_context is not None:
+            return False  # TLS has no half-closed connections here
         if lane_busy or self._answering:
             if not lane_busy:
                 self._close = True
