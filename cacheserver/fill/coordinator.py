@@ -123,12 +123,7 @@ class Coordinator:
     def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
         first = obj.pieces.piece_at(opened.accepted.start)
         stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
-        fill = self._fill(obj, want, opened.answer.fields, metadata)
-        stop = fill.free_until(first, stop)
-        if stop > first:
-            fill.start(first, stop, Priority.DEMANDED, opened)
-        else:  # whoever found the object before its first flight began is fetching it already
-            opened.answer.close()
+        self._fill(obj, want, opened.answer.fields, metadata).start(first, stop, Priority.DEMANDED, opened)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -165,11 +165,6 @@ class ObjectFill:
             self.start(first, stop, Priority.DEMANDED)
             break
 
-    def free_until(self, first: int, stop: int) -> int:
-        """Piece up to which everything from ``first`` on is missing and nobody's."""
-        run = next(self.obj.pieces.missing_runs(first, stop, self.progress.claims), (stop, stop))
-        return run[1] if run[0] == first else first
-
     def start(self, first: int, stop: int, priority: Priority, opened: Opened | None = None) -> None:
         """Claim pieces ``[first, stop)`` and fetch them."""
         flight = Flight(

@@ -181,15 +181,19 @@ class Opener:
         if metadata is not None and metadata.manifest is not None:
             known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
+        only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
+
+        def born(obj: StoredObject) -> None:
+            if not only_length:
+                start(obj, want, opened, metadata)
+
         try:
-            obj = await self._store.create(representation)
+            obj = await self._store.create(representation, born)
         except StoreError as exc:
             return Relayed(answer, asked, exc.code, remember=False)
-        await self._mark_variants(want, representation)
-        if (asked == Asked(0, 1) and joinable) or not len(obj.pieces):
+        if only_length:
             answer.close()
-            return Stored(obj)
-        start(obj, want, opened, metadata)
+        await self._mark_variants(want, representation)
         return Stored(obj)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:

@@ -33,6 +33,7 @@ from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
+Born = Callable[[StoredObject], None]
 MARKER_BYTES = 512
 """What a Vary marker is charged: about its row in the catalogue."""
 
@@ -175,17 +176,22 @@ class Store:
 
     # -- creating and writing -----------------------------------------------------------------------------------
 
-    async def create(self, representation: Representation) -> StoredObject:
-        """A new, empty generation; an older one becomes obsolete. StoreFull, VolumeOffline or DiskError."""
+    async def create(self, representation: Representation, born: Born = lambda _obj: None) -> StoredObject:
+        """A new, empty generation, an older one becomes obsolete. StoreFull, VolumeOffline or DiskError.
+
+        ``born`` gets it in the very moment from which on it can be found.
+        """
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
         await self.forget(representation.object_id, reason="superseded")
         footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
         with await self._reserve(volume, footer_bytes) as reservation:
-            return await to_the_end(self._create(volume, representation, reservation))
+            return await to_the_end(self._create(volume, representation, reservation, born))
 
-    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
+    async def _create(
+        self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
+    ) -> StoredObject:
         self._creating.add(representation.object_id)
         try:
             path = volume.path_of(representation.object_id)
@@ -199,6 +205,7 @@ class Store:
         volume.object_count += 1
         self._remember(representation.object_id, obj)
         self.note_row(obj)
+        born(obj)
         return obj
 
     def is_creating(self, object_id: str) -> bool:
