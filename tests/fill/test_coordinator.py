@@ -49,6 +49,19 @@ async def test_many_callers_are_one_upstream_request(tmp_path: Path, upstream: S
         await rig.assert_clean()
 
 
+async def test_a_client_that_finds_an_object_in_its_first_moment_waits_for_what_is_on_its_way(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream, options=quick(span_pieces=8)) as rig:
+        opening = asyncio.create_task(rig.coordinator.open(WANT, (0, None)))
+        while (obj := rig.coordinator.peek(WANT)) is None:
+            await asyncio.sleep(0)
+        assert await rig.read(obj, WANT) == BODY
+        await opening
+        assert len(upstream.requests) == 1
+        await rig.assert_clean()
+
+
 async def test_only_the_first_caller_is_called_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     async with filling(tmp_path, upstream) as rig:
         outcomes = await asyncio.gather(*(rig.coordinator.open(WANT, (0, None)) for _ in range(3)))
