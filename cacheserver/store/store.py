@@ -23,6 +23,7 @@ from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
+from cacheserver.store.news import News
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
@@ -46,6 +47,7 @@ class Store:
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
         self.on_gone: list[Callable[[StoredObject], None]] = []
         """Called in the loop when an object stops being findable, or loses an extent."""
+        self.news = News()
         self._extent_bytes = extent_bytes
         self._open_limit = open_objects
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
@@ -195,6 +197,7 @@ class Store:
         volume.object_count += 1
         self._remember(representation.object_id, obj)
         self.note_row(obj)
+        self.news.created(obj)
         return obj
 
     def is_creating(self, object_id: str) -> bool:
@@ -354,14 +357,7 @@ class Store:
         """Hand every changed row to the catalogue's writer."""
         self._row_timer = None
         for obj in self._dirty:
-            record = CatalogueRecord(
-                length_bytes=obj.representation.length_bytes,
-                stored_bytes=obj.charged_bytes,
-                complete=obj.pieces.complete,
-                service=obj.representation.service,
-                vary=(),
-            )
-            obj.volume.catalogue.put(obj.object_id, record)
+            obj.volume.catalogue.put(obj.object_id, obj.row())
         self._dirty.clear()
 
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
