@@ -80,6 +80,8 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
         "volume",
         "Unix time at which every stored piece had been read again; 0: never.",
     ),
+    _doc("pinned_objects", "gauge", "volume", "Pinned objects that the volume keeps."),
+    _doc("pinned_bytes", "gauge", "volume", "Bytes that they take when they are complete."),
     _doc("connections", "gauge", "", "Client connections open on the content listener."),
     _doc("build_info", "gauge", "version python", "Always 1."),
 )
@@ -96,6 +98,8 @@ class VolumeGauges:
     online: bool
     quarantined: int = 0
     scrubbed_s: float = 0.0
+    pinned_objects: int = 0
+    pinned_bytes: int = 0
 
 
 class PrometheusMeter:
@@ -297,6 +301,8 @@ class _StoreCollector(Collector):
             ("store_online", lambda volume: int(volume.online)),
             ("quarantined_pieces", lambda volume: volume.quarantined),
             ("scrub_last_complete_timestamp_seconds", lambda volume: volume.scrubbed_s),
+            ("pinned_objects", lambda volume: volume.pinned_objects),
+            ("pinned_bytes", lambda volume: volume.pinned_bytes),
         )
         for name, value in columns:
             doc = self._docs[PREFIX + name]

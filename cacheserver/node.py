@@ -68,6 +68,7 @@ class Node:
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
+        self._start("pins", self._rooms.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("sweep", self._sweep_slow_readers())
 
@@ -78,6 +79,7 @@ class Node:
         while not volume.opened:
             await asyncio.sleep(self._settings.store.retry_offline_s)
             _try_open(volume)
+        self._rooms.pinning.load(volume)
         await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
 
     async def _keep_recency(self) -> None:
@@ -111,6 +113,7 @@ class Node:
         rooms.handler.options = rooms.listener.options = settings.server
         rooms.listener.lanes.enabled = settings.server.fast_lane
         rooms.scrubber.use(settings.scrub)
+        rooms.pinning.readmit()
         rooms.table.clear()
         rooms.meter.allow_services(service.name for service in admitted.services())
         configure(settings.log)

@@ -22,6 +22,7 @@ from cacheserver.fill.opening import Opener
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.settings import Settings
@@ -75,6 +76,7 @@ class Rooms:
     sources: Sources
     coordinator: Coordinator
     scrubber: Scrubber
+    pinning: Pinning
     access_log: AccessLog | None
     handler: ContentHandler
     table: HotTable
@@ -139,6 +141,9 @@ def build_rooms(
         sources=sources,
         coordinator=coordinator,
         scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
+        pinning=Pinning(
+            store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
+        ),
         access_log=access_log,
         handler=handler,
         table=table,
