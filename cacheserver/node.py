@@ -72,6 +72,12 @@ class Node:
         self._start("recency", self._keep_recency())
         self._start("sweep", self._sweep_slow_readers())
 
+    async def _end(self, name: str) -> None:
+        tasks = [task for task in self._tasks if task.get_name() == name]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def _start(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
 
@@ -138,6 +144,7 @@ class Node:
         rooms.table.clear()
         self._listeners.close_content()
         await rooms.listener.shutdown(self._settings.server.drain_s)
+        await self._end("pins")
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
         for task in self._tasks:

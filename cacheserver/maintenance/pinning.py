@@ -59,6 +59,7 @@ class Pinning:
         self._queue: asyncio.Queue[Pin] = asyncio.Queue()
         self._saving = asyncio.Lock()
         self._number = 0
+        self._closed = False
         store.on_gone.append(self._note_gone)
         store.news.on_created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
         store.news.on_removed.append(lambda object_id: self._note(object_id, PinState.COMPLETE))
@@ -71,6 +72,8 @@ class Pinning:
         The origin is asked at once, so that what cannot be pinned is refused; a mute origin is no refusal. Raises
         PinRefused, and StoreError where the pin cannot be written down.
         """
+        if self._closed:
+            raise StoreError("the node is going down")
         found: StoredObject | BaseException | None = None
         if target.object_id not in self._pins:
             try:
@@ -194,6 +197,7 @@ class Pinning:
                 for _ in range(_LANES):
                     group.create_task(self._lane(), name="pins")
         finally:
+            self._closed = True
             for pin in self._pins.values():
                 _stop_timer(pin)
 

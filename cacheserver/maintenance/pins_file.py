@@ -41,7 +41,7 @@ class SavedPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_pins(directory: str) -> SavedPins:
     """The pins that a volume's directory holds; none where there is no file. Blocking.
 
-    Raises DiskError where the file cannot be read or is damaged.
+    Raises DiskError where the file cannot be read or is damaged; a damaged one is renamed.
     """
     path = os.path.join(directory, FILE_NAME)
     try:
@@ -53,7 +53,9 @@ def load_pins(directory: str) -> SavedPins:
     except OSError as exc:
         raise DiskError(f"cannot be read: {exc.strerror}", errno=exc.errno) from exc
     except ValueError as exc:
-        raise DiskError("is damaged") from exc
+        with contextlib.suppress(OSError):
+            os.replace(path, f"{path}.damaged")
+        raise DiskError(f"is damaged; it is kept as {FILE_NAME}.damaged") from exc
 
 
 def save_pins(directories: tuple[str, ...], saved: SavedPins) -> None:

@@ -46,14 +46,15 @@ class AdminPins:
         """Pin a URL; 409 with the reason where that cannot be, 503 where it cannot be written down."""
         url = text_member(await json_body(request, allowed=("url",)), "url")
         target = admitted(self._admit, url)
-        who = {"client": request.remote, "object_id": target.object_id}
         try:
             pin = await self._pinning.pin(url, target)
         except (PinRefused, StoreError) as exc:
-            event(_log, "pin_refused", severity=logging.WARNING, **who, reason=str(exc))
+            who, why = request.remote, str(exc)
+            event(_log, "pin_refused", severity=logging.WARNING, client=who, object_id=target.object_id, reason=why)
             return json_reply(409 if isinstance(exc, PinRefused) else 503, {"error": str(exc)})
         path = target.path_and_query.partition("?")[0]
-        event(_log, "pinned", **who, origin=target.origin, path=path, state=pin["state"])
+        facts = {"object_id": target.object_id, "origin": target.origin, "path": path, "state": pin["state"]}
+        event(_log, "pinned", client=request.remote, **facts)
         return json_reply(200, pin)
 
     async def unpin(self, request: web.Request) -> web.Response:
@@ -61,10 +62,9 @@ class AdminPins:
         body = await json_body(request, allowed=("url", "object_id"))
         if len(body) != 1:
             raise web.HTTPBadRequest(reason="name either url or object_id")
-        named = "url" in body
-        object_id = (
-            admitted(self._admit, text_member(body, "url")).object_id if named else text_member(body, "object_id")
-        )
+        (name,) = body
+        text = text_member(body, name)
+        object_id = admitted(self._admit, text).object_id if name == "url" else text
         if not _OBJECT_ID.fullmatch(object_id):
             raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
         try:
