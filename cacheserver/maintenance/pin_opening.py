@@ -37,6 +37,8 @@ async def opened(store: Store, coordinator: Coordinator, target: Target) -> Stor
     found = await store.find(target.object_id)
     if isinstance(found, VaryMarker):
         raise _varies(found.names)
+    if found is None and store.is_creating(target.object_id):
+        raise GenerationChanged("the object is being replaced")
     obj = found or await _asked(coordinator, target)
     if obj.representation.vary or obj.object_id != target.object_id:
         raise _varies(obj.representation.vary)

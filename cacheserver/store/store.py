@@ -178,18 +178,18 @@ class Store:
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
-        await self.forget(representation.object_id, reason="superseded")
-        footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
-        with await self._reserve(volume, footer_bytes) as reservation:
-            return await to_the_end(self._create(volume, representation, reservation))
-
-    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
         self._creating.add(representation.object_id)
         try:
-            path = volume.path_of(representation.object_id)
-            file = await self.run(volume, ObjectFile.create, path, representation)
+            await self.forget(representation.object_id, reason="superseded")
+            footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
+            with await self._reserve(volume, footer_bytes) as reservation:
+                return await to_the_end(self._create(volume, representation, reservation))
         finally:
             self._creating.discard(representation.object_id)
+
+    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
+        path = volume.path_of(representation.object_id)
+        file = await self.run(volume, ObjectFile.create, path, representation)
         obj = self._wrap(volume, file)
         obj.charged_bytes = file.layout.footer_bytes
         reservation.commit(obj.charged_bytes)
@@ -201,7 +201,7 @@ class Store:
         return obj
 
     def is_creating(self, object_id: str) -> bool:
-        """Whether a file of this object is being made right now."""
+        """Whether a generation of this object is being made right now, the end of the one before included."""
         return object_id in self._creating
 
     async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:

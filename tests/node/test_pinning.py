@@ -56,6 +56,14 @@ async def pinned(ground: Ground, body: bytes = BODY) -> str:
     return path
 
 
+async def posted_by_a_page(ground: Ground, action: str, line: tuple[str, str]) -> int:
+    """Status of an act as a page of another site could make a browser send it."""
+    lines = {"Content-Type": "application/json", "Content-Length": "2"} | dict([line])
+    async with RawClient(*ground.node.admin) as client:
+        await client.send(client.head("POST", action, list(lines.items())) + b"{}")
+        return (await client.receive()).status
+
+
 async def press(ground: Ground, first: int, contents: int = 96) -> None:
     """Have clients fetch as many megabytes, three times the volume unless said otherwise."""
     for seed in range(first, first + contents, 4):
@@ -243,6 +251,9 @@ async def test_what_cannot_be_pinned_is_refused_with_the_reason(ground: Ground) 
             assert (status, word in answer["error"]) == (409, True), answer
     assert (await post(ground, "/api/v1/pin", {"url": "http://unknown.example/x"}))[0] == 400
     assert (await post(ground, "/api/v1/pin", {}))[0] == 400
+    for line, refusal in ((("Content-Type", "text/plain"), 415), (("Origin", "http://evil.example"), 403)):
+        assert await posted_by_a_page(ground, "/api/v1/pin", line) == refusal
+        assert await posted_by_a_page(ground, "/api/v1/unpin", line) == refusal
     assert (await post(ground, "/api/v1/unpin", {"object_id": "0" * 32}))[0] == 404
     assert await pins(ground) == {}
 
