@@ -129,12 +129,15 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_pinned_content_is_kept_and_others_go(tmp_path: Path) -> None:
-    async with pinning(tmp_path) as scene:
+    upstream = ScriptedUpstream(BODY)
+    async with pinning(tmp_path, upstream) as scene:
         assert (await scene.pin())["state"] == "queued"
         await scene.complete()
+        asked = len(upstream.requests)
         for number in range(60):
             await put(scene.rig.store, representation(f"n{number}"))
         assert (await scene.object()).pieces.complete
+        assert len(upstream.requests) == asked, "it was never away"
 
 
 async def test_many_pins_fill_their_share_and_no_more(tmp_path: Path) -> None:

@@ -94,12 +94,12 @@ async def test_a_pin_is_fetched_whole_without_a_client_and_only_once(ground: Gro
 
 async def test_a_pin_stays_under_three_times_the_volume_and_goes_once_it_is_unpinned(ground: Ground) -> None:
     path = await pinned(ground)
+    asked = len(ground.origin.asked(path))
     await press(ground, 1000)
-    before = ground.origin.bytes_sent
     response = await ground.get(path)
     assert was_hit(response)
     assert response.body == BODY
-    assert ground.origin.bytes_sent == before
+    assert len(ground.origin.asked(path)) == asked, "it was never away"
     assert (await post(ground, "/api/v1/unpin", {"url": url(path)}))[0] == 200
     assert (await post(ground, "/api/v1/unpin", {"url": url(path)}))[0] == 404
     assert await pins(ground) == {}
@@ -149,11 +149,11 @@ async def test_pins_survive_a_kill_and_are_completed_and_kept_after_it(ground: G
     await ground.node.start()
     assert list(await pins(ground)) == [url(whole), url(part)]
     await completed(ground, part)
+    asked = [len(ground.origin.asked(path)) for path in (whole, part)]
     await press(ground, 3000)
-    before = ground.origin.bytes_sent
     assert (await ground.get(whole)).body == BODY
     assert (await ground.get(part)).body == blob(901, 4 * PIECE)
-    assert ground.origin.bytes_sent == before
+    assert [len(ground.origin.asked(path)) for path in (whole, part)] == asked
     await ground.node.restart()
     assert list(await pins(ground)) == [url(whole), url(part)]
     assert (ground.node.cache_dir / "pins").stat().st_mode & 0o777 == 0o600
