@@ -22,6 +22,7 @@ from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
+from cacheserver.pin_cli import pin_command, pins_command, unpin_command
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 from cacheserver.tls_cli import tls_group
@@ -119,7 +120,10 @@ cli.add_command(catalogue_group)
 cli.add_command(fetch_command)
 cli.add_command(export_command)
 cli.add_command(import_command)
+cli.add_command(pin_command)
+cli.add_command(pins_command)
 cli.add_command(scrub_command)
+cli.add_command(unpin_command)
 cli.add_command(verify_command)
 cli.add_command(tls_group)
 

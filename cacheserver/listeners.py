@@ -19,6 +19,7 @@ from cacheserver.settings import Settings
 from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin import admin_app
 from cacheserver.web.admin_actions import AdminActions
+from cacheserver.web.admin_pins import AdminPins
 from cacheserver.workers.acceptor import Acceptor
 
 _BACKLOG = 1024
@@ -77,14 +78,21 @@ class Listeners:
             sources=rooms.sources.health,
             admit=rooms.admitted.target,
             clock=rooms.clock,
+            is_pinned=rooms.pinning.is_pinned,
         )
+        pins = AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target)
+
+        def add_actions(app: web.Application) -> None:
+            actions.add_to(app)
+            pins.add_to(app)
+
         app = admin_app(
             options=settings.admin,
             meter=rooms.meter,
             health=self._status.health,
             status=self._status.status,
             settle=rooms.crew.collect,
-            add_actions=actions.add_to,
+            add_actions=add_actions,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()

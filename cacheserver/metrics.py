@@ -83,6 +83,8 @@ METRICS: Final[tuple[MetricDoc, ...]] = (
         "name",
         "Unix time at which the certificate that TLS listeners serve ends, by file name.",
     ),
+    _doc("pinned_objects", "gauge", "volume", "Pinned objects that the volume keeps."),
+    _doc("pinned_bytes", "gauge", "volume", "Bytes that they take when they are complete."),
     _doc("connections", "gauge", "", "Client connections open on the content listener."),
     _doc("build_info", "gauge", "version python", "Always 1."),
 )
@@ -99,6 +101,8 @@ class VolumeGauges:
     online: bool
     quarantined: int = 0
     scrubbed_s: float = 0.0
+    pinned_objects: int = 0
+    pinned_bytes: int = 0
 
 
 class PrometheusMeter:
@@ -314,6 +318,8 @@ class _StoreCollector(Collector):
             ("store_online", lambda volume: int(volume.online)),
             ("quarantined_pieces", lambda volume: volume.quarantined),
             ("scrub_last_complete_timestamp_seconds", lambda volume: volume.scrubbed_s),
+            ("pinned_objects", lambda volume: volume.pinned_objects),
+            ("pinned_bytes", lambda volume: volume.pinned_bytes),
         )
         for name, value in columns:
             doc = self._docs[PREFIX + name]

@@ -72,9 +72,16 @@ class Node:
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
+        self._start("pins", self._rooms.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
         self._start("sweep", self._sweep_slow_readers())
+
+    async def _end(self, name: str) -> None:
+        tasks = [task for task in self._tasks if task.get_name() == name]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
@@ -83,6 +90,7 @@ class Node:
         while not volume.opened:
             await asyncio.sleep(self._settings.store.retry_offline_s)
             _try_open(volume)
+        self._rooms.pinning.load(volume)
         await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
 
     async def _keep_recency(self) -> None:
@@ -117,6 +125,7 @@ class Node:
         rooms.handler.options = rooms.listener.options = settings.server
         rooms.listener.lanes.enabled = settings.server.fast_lane
         rooms.scrubber.use(settings.scrub)
+        rooms.pinning.readmit()
         rooms.table.clear()
         rooms.crew.configure(worker_configuration(settings, admitted))
         rooms.meter.allow_services(service.name for service in admitted.services())
@@ -143,6 +152,7 @@ class Node:
         self._listeners.close_content()
         drain_s = self._settings.server.drain_s
         await asyncio.gather(rooms.crew.stop(drain_s), rooms.listener.shutdown(drain_s))
+        await self._end("pins")
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
         for task in self._tasks:

@@ -45,6 +45,7 @@ class NodeStatus:
                 {"source": ban.source, "seconds_left": round(ban.seconds_left)}
                 for ban in rooms.sources.health.bans(now_s)
             ],
+            "pins": rooms.pinning.summary(),
             "services": sorted(service.name for service in rooms.admitted.services()),
             "certificate": self._certificate.status(),
             "volumes": [_volume(volume) for volume in rooms.store.volumes],
@@ -56,18 +57,21 @@ class NodeStatus:
 
     def gauges(self) -> list[VolumeGauges]:
         """The store gauges of ``/metrics``."""
-        return [
-            VolumeGauges(
-                volume=volume.path,
-                stored_bytes=volume.ledger.stored_bytes,
-                capacity_bytes=volume.ledger.capacity_bytes,
-                objects=volume.object_count,
-                online=volume.online,
-                quarantined=volume.quarantine.count,
-                scrubbed_s=self._rooms.scrubber.completed_s(volume),
-            )
-            for volume in self._rooms.store.volumes
-        ]
+        return [self._gauges(volume) for volume in self._rooms.store.volumes]
+
+    def _gauges(self, volume: Volume) -> VolumeGauges:
+        pinned_objects, pinned_bytes = self._rooms.pinning.on_volume(volume)
+        return VolumeGauges(
+            volume=volume.path,
+            stored_bytes=volume.ledger.stored_bytes,
+            capacity_bytes=volume.ledger.capacity_bytes,
+            objects=volume.object_count,
+            online=volume.online,
+            quarantined=volume.quarantine.count,
+            scrubbed_s=self._rooms.scrubber.completed_s(volume),
+            pinned_objects=pinned_objects,
+            pinned_bytes=pinned_bytes,
+        )
 
 
 def _volume(volume: Volume) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.hit_account import HitAccount
 from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.settings import Settings
@@ -66,6 +67,7 @@ class Rooms:
     sources: Sources
     coordinator: Coordinator
     scrubber: Scrubber
+    pinning: Pinning
     access_log: AccessLog | None
     handler: ContentHandler
     table: HotTable
@@ -94,13 +96,7 @@ def build_rooms(
     """Every room of a node, on opened volumes. ConfigError."""
     admitted = Admitted(settings)
     meter = PrometheusMeter(services=[service.name for service in admitted.services()])
-    store = Store(
-        volumes=volumes,
-        extent_bytes=parse_size(settings.store.extent),
-        open_objects=settings.store.open_objects,
-        io_threads=settings.store.io_threads,
-        meter=meter,
-    )
+    store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
     spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
     coordinator = _coordinator(settings, admitted, store, sources, spool, meter=meter, clock=clock)
@@ -122,7 +118,7 @@ def build_rooms(
         account=account.close,
     )
     table = HotTable()
-    store.on_gone.append(table.forget)
+    store.news.on_gone.append(table.forget)
     listener = _listener(
         settings,
         handler,
@@ -141,11 +137,24 @@ def build_rooms(
         sources=sources,
         coordinator=coordinator,
         scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
+        pinning=Pinning(
+            store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
+        ),
         access_log=access_log,
         handler=handler,
         table=table,
         listener=listener,
         crew=_crew(settings, admitted, store, table, listener, meter=meter, access_log=access_log),
+    )
+
+
+def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMeter) -> Store:
+    return Store(
+        volumes=volumes,
+        extent_bytes=parse_size(settings.store.extent),
+        open_objects=settings.store.open_objects,
+        io_threads=settings.store.io_threads,
+        meter=meter,
     )
 
 
@@ -282,8 +291,8 @@ def _crew(
         log_lines=_nowhere if access_log is None else access_log.append,
     )
     if crew.count:
-        store.on_gone.append(crew.gone)
-        store.on_refreshed.append(crew.gone)
+        store.news.on_gone.append(crew.gone)
+        store.news.on_refreshed.append(crew.gone)
         store.lender = crew
         listener.elsewhere = crew
     return crew

@@ -276,6 +276,12 @@ class FetchFailed(CacheserverError):
     code = "fetch_failed"
 
 
+class PinRefused(CacheserverError):
+    """Content cannot be pinned: it would take too much room, may not be stored, or the origin does not have it."""
+
+    code = "pin_refused"
+
+
 class AdminFailed(CacheserverError):
     """A running node could not be reached on its admin listener, or refused what was asked of it there."""
 

@@ -7,6 +7,9 @@ calls in the same order choose the same victims in every process.
 A unit is an object (16 bytes of its id) or an extent of a large one (the id and 2 bytes of extent number). Source:
 Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023). Three departures: units have sizes, units
 evicted from the main queue are remembered as ghosts too, and the work of one call is bounded.
+
+Units of pinned objects stand outside the queues: they are no candidates, and the shares of the queues are counted from
+the capacity that they leave. One that was queued before its object was pinned leaves its queue when it is met there.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from array import array
 from collections.abc import Callable, Iterator
 
 from cacheserver.core.ghost import Ghost
+from cacheserver.core.pinned_units import OBJECT_BYTES, PinnedUnits
 from cacheserver.core.unit_table import MAIN, MAX_FREQUENCY, MAX_SIZE_BYTES, SMALL, UnitTable
 
 KEY_LENGTHS = (16, 18)
@@ -52,6 +56,7 @@ class S3Fifo:
         self._capacity_bytes = capacity_bytes
         self._units = UnitTable()
         self._ghost = Ghost(ghost_entries)
+        self._pinned = PinnedUnits()
         self.ghost_hits = 0
         """Admitted units that had been evicted not long before."""
         self.ghost_hit_bytes = 0
@@ -65,13 +70,13 @@ class S3Fifo:
     @property
     def used_bytes(self) -> int:
         """Bytes of all units."""
-        return sum(self._units.queue_bytes)
+        return sum(self._units.queue_bytes) + self._pinned.used_bytes
 
     def __len__(self) -> int:
-        return sum(self._units.queue_units)
+        return sum(self._units.queue_units) + self._pinned.count
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and self._units.find(key) != 0
+        return isinstance(key, bytes) and (self._units.find(key) != 0 or self._pinned.get(key) is not None)
 
     def set_capacity(self, capacity_bytes: int) -> None:
         """Change the capacity; nothing is evicted by it. Raises ValueError for a negative number."""
@@ -94,6 +99,11 @@ class S3Fifo:
             return
         if len(key) not in KEY_LENGTHS:
             raise ValueError("a unit key has 16 or 18 bytes")
+        if self._pinned.covers(key):
+            aside_bytes = (self._pinned.get(key) or 0) + size_bytes
+            _check_size(aside_bytes)
+            self._pinned.put(key, aside_bytes)
+            return
         queue = SMALL
         if self._ghost.take(key, max(self._units.queue_units[MAIN], _MIN_GHOST_WINDOW)):
             self.ghost_hits += 1
@@ -117,28 +127,60 @@ class S3Fifo:
         """
         slot = self._units.find(key)
         if not slot:
-            return False
+            return self._grow_aside(key, delta_bytes)
         size_bytes = self._units.sizes[slot] + delta_bytes
         _check_size(size_bytes)
         self._units.resize(slot, size_bytes)
+        return True
+
+    def _grow_aside(self, key: bytes, delta_bytes: int) -> bool:
+        known_bytes = self._pinned.get(key)
+        if known_bytes is None:
+            return False
+        _check_size(known_bytes + delta_bytes)
+        self._pinned.put(key, known_bytes + delta_bytes)
         return True
 
     def remove(self, key: bytes) -> int:
         """Forget a unit (purged, not evicted: no ghost); returns its bytes, 0 for an unknown key."""
         slot = self._units.find(key)
         if not slot:
-            return 0
+            return self._pinned.remove(key)
         size_bytes = self._units.sizes[slot]
         self._units.unlink(slot)
         self._units.discard(slot)
         return size_bytes
+
+    # -- pins -----------------------------------------------------------------------------------------------------
+
+    def pin(self, whole: bytes) -> None:
+        """Keep every unit of an object (the 16 bytes of its id), those to come included, from being chosen. O(1).
+
+        Raises ValueError for an id of another length.
+        """
+        if len(whole) != OBJECT_BYTES:
+            raise ValueError("an object's id has 16 bytes")
+        self._pinned.pin(whole)
+
+    def unpin(self, whole: bytes) -> None:
+        """End that; its units are newcomers now. Nothing for an object that is not pinned."""
+        for key, size_bytes in self._pinned.unpin(whole).items():
+            self.admit(key, size_bytes)
+
+    def is_pinned(self, key: bytes) -> bool:
+        """Whether a unit, or an object, is kept from being chosen."""
+        return self._pinned.covers(key)
+
+    def pinned(self) -> tuple[bytes, ...]:
+        """Every pinned object."""
+        return self._pinned.objects()
 
     # -- choosing victims -----------------------------------------------------------------------------------------
 
     def victims(self, need_bytes: int, *, skip: Callable[[bytes], bool]) -> list[bytes]:
         """Choose, remove and return units worth at least ``need_bytes``, or as many as may be had.
 
-        ``skip`` says that a unit is pinned or in use; it must not call this object. Skipped units go to the tail of
+        ``skip`` says that a unit is in use; it must not call this object. Skipped units go to the tail of
         their queue. After STEP_LIMIT promotions heads are taken whatever their frequency; after STEP_LIMIT skips
         the call returns with what it has.
         """
@@ -152,6 +194,9 @@ class S3Fifo:
                 slot = self._candidate()
                 if not slot:
                     break
+                if self._pinned.covers(units.keys[slot]):
+                    self._take_aside(slot)
+                    continue
                 if promotions < STEP_LIMIT and self._promote(slot):
                     promotions += 1
                     continue
@@ -174,9 +219,17 @@ class S3Fifo:
         """The head of the queue that holds more than its share; 0 when both are empty."""
         units = self._units
         small, main = units.head(SMALL), units.head(MAIN)
-        if small and (not main or units.queue_bytes[SMALL] > self._capacity_bytes * SMALL_SHARE):
+        shared_bytes = max(0, self._capacity_bytes - self._pinned.used_bytes)
+        if small and (not main or units.queue_bytes[SMALL] > shared_bytes * SMALL_SHARE):
             return small
         return main or small
+
+    def _take_aside(self, slot: int) -> None:
+        """Take a pinned object's unit out of its queue, once."""
+        units = self._units
+        self._pinned.put(units.keys[slot], units.sizes[slot])
+        units.unlink(slot)
+        units.discard(slot)
 
     def _promote(self, slot: int) -> bool:
         """Give a head that was used another round; False where it is to go."""
@@ -198,13 +251,17 @@ class S3Fifo:
     # -- across a restart -----------------------------------------------------------------------------------------
 
     def units(self) -> Iterator[tuple[bytes, int]]:
-        """Every key with its bytes, small queue first, oldest first; nothing may change meanwhile."""
+        """Every key with its bytes, small queue first, oldest first, then pinned ones; nothing may change meanwhile."""
         for queue in (SMALL, MAIN):
             for slot in self._units.walk(queue):
                 yield self._units.keys[slot], self._units.sizes[slot]
+        yield from self._pinned.units()
 
     def snapshot(self) -> bytes:
-        """Queue order, sizes and frequencies as bytes for ``restore``: 26 or 28 bytes a unit; ghosts are left out."""
+        """Queue order, sizes and frequencies as bytes for ``restore``: 26 or 28 bytes a unit.
+
+        Ghosts are left out, and so are pins and the units that stand aside: they have no order.
+        """
         units = self._units
         slots = [slot for queue in (SMALL, MAIN) for slot in units.walk(queue)]
         keys = [units.keys[slot] for slot in slots]
@@ -220,7 +277,8 @@ class S3Fifo:
         return body + _SNAPSHOT_SUM.pack(zlib.crc32(body))
 
     def restore(self, data: bytes) -> None:
-        """Replace everything by what ``snapshot`` gave. Raises ValueError for damaged data and is empty then."""
+        """Replace everything but the pins by what ``snapshot`` gave. ValueError for damaged data; it is empty then."""
+        self._pinned.forget_units()
         self._units = UnitTable()
         self._ghost = Ghost(self._ghost.entries)
         self._units = _parse_snapshot(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from cacheserver.core.answer import Asked
@@ -21,6 +21,7 @@ from cacheserver.core.representation import Representation
 from cacheserver.core.response_fields import merge_304, storable_fields
 from cacheserver.core.vary import variant_key
 from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.behind import Completion
 from cacheserver.fill.flight import Opened
 from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
@@ -109,6 +110,12 @@ class Coordinator:
         outcome = await self._flight(name, self._open(want, demand))
         return outcome, True
 
+    async def open_behind(self, want: Want) -> tuple[Opening, bool]:
+        """``open`` for its length alone, once no client wants the slot; nobody waits for one that is still queued."""
+        async with self._slots.slot(want.target.origin, Priority.BACKGROUND):
+            pass
+        return await self.open(want, None)
+
     async def _open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
         async with self._slots.slot(want.target.origin, Priority.DEMANDED):
             outcome = await self._opener.open(want, demand, self._start)
@@ -132,6 +139,12 @@ class Coordinator:
         fill = self._fill(obj, want, obj.representation.fields, None)
         fill.want = want
         return fill.reader(start, stop, whole=whole)
+
+    async def complete(self, obj: StoredObject, want: Want, wanted: Callable[[], bool]) -> None:
+        """Fetch what is missing of an object behind all clients, as long as it is ``wanted``; see ``behind``."""
+        if not obj.pieces.complete:
+            fill = self._fill(obj, want, obj.representation.fields, None)
+            await Completion(fill, slots=self._slots, span_pieces=self._options.span_pieces).run(wanted)
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from cacheserver.core.errors import (
@@ -73,6 +74,8 @@ class ObjectFill:
         self._runs: dict[int, int] = {}
         """Piece at which a reader ended → how many readers in a row ended where the next began."""
         self._idle = False
+        self.behind = 0
+        """How many complete the object behind the clients: it is kept, and its flights go on, for them too."""
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
         self._length_confirmed = True
@@ -80,7 +83,7 @@ class ObjectFill:
         self._whole_checked = False
         self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
         """Sources of all pieces; an empty name stands for those of pieces that were here before."""
-        self._flights: dict[Flight, asyncio.Task[None]] = {}
+        self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         obj.hold()
 
     # -- readers ------------------------------------------------------------------------------------------------
@@ -105,14 +108,15 @@ class ObjectFill:
             # An empty window fetches nothing, but keeps in mind where this client stopped.
             self._expected.append(window)
             asyncio.get_running_loop().call_later(self._options.linger_s, self._give_up_on, window)
-        self._rest()
+        self.rest()
 
     def _give_up_on(self, window: Window) -> None:
         self._expected.remove(window)
-        self._rest()
+        self.rest()
 
-    def _rest(self) -> None:
-        if not self._idle and not self._readers and not self._flights and not self._expected:
+    def rest(self) -> None:
+        """End, if nobody reads, fetches, completes or is expected back."""
+        if not (self._idle or self._readers or self.flights or self._expected or self.behind):
             self._idle = True
             self._on_idle(self)
             self.obj.release()
@@ -122,7 +126,7 @@ class ObjectFill:
     @property
     def flight_count(self) -> int:
         """Upstream requests under way or queued."""
-        return len(self._flights)
+        return len(self.flights)
 
     @property
     def read_ahead_pieces(self) -> int:
@@ -131,14 +135,14 @@ class ObjectFill:
 
     def plan_ahead(self) -> None:
         """Plan when a reader has moved and there is room for read-ahead."""
-        if len(self._flights) < self._options.parallel and not self.obj.pieces.complete:
+        if len(self.flights) < self._options.parallel and not self.obj.pieces.complete:
             self.plan()
 
     def plan(self) -> None:
         """Start what should be fetched now."""
-        if self.obj.obsolete or self._store_refuses() is not None:
+        if self.obj.obsolete or self.store_refuses() is not None:
             return
-        if self.range_ignored or not self.obj.representation.combinable:
+        if not self.takes_spans:
             self._plan_single_stream()
             return
         windows = [reader.window() for reader in self._readers]
@@ -147,13 +151,13 @@ class ObjectFill:
             self.progress.claims,
             windows,
             span_pieces=self._options.span_pieces,
-            room=self._options.parallel - len(self._flights),
+            room=self._options.parallel - len(self.flights),
         )
         for span in spans:
             self.start(span.first, span.stop, Priority.DEMANDED if span.demanded else Priority.READ_AHEAD)
 
     def _plan_single_stream(self) -> None:
-        if self._flights:
+        if self.flights:
             return
         if not self.obj.representation.combinable:
             return
@@ -165,8 +169,13 @@ class ObjectFill:
             self.start(first, stop, Priority.DEMANDED)
             break
 
-    def start(self, first: int, stop: int, priority: Priority, opened: Opened | None = None) -> None:
-        """Claim pieces ``[first, stop)`` and fetch them."""
+    @property
+    def takes_spans(self) -> bool:
+        """Whether pieces may be asked for in several requests at once."""
+        return not self.range_ignored and self.obj.representation.combinable
+
+    def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
+        """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
         flight = Flight(
             self,
             first=first,
@@ -181,13 +190,17 @@ class ObjectFill:
         if opened is not None and opened.answer.status == 200:
             self._length_confirmed = False
         self.progress.claim(first, stop, flight)
-        self._flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+        self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+        return flight
 
-    async def _fly(self, flight: Flight, priority: Priority) -> None:
+    async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
         error: CacheserverError | None = None
+        turn: AbstractAsyncContextManager[None] = nullcontext()
+        if priority is not None:
+            turn = self._slots.slot(self.want.target.origin, priority, at_once=flight.has_answer)
         self._meter.fill_started()
         try:
-            async with self._slots.slot(self.want.target.origin, priority, at_once=flight.has_answer):
+            async with turn:
                 await flight.run()
         except CacheserverError as exc:
             error = exc
@@ -201,23 +214,24 @@ class ObjectFill:
             self._ended(flight, error)
         try:
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
-                await self._abandon(error or GenerationChanged("the object cannot be completed"))
+                await self.abandon(error or GenerationChanged("the object cannot be completed"))
             elif error is None:
                 self.plan()
                 await self._check_whole()
         except StoreError:
             _log.warning("what is stored could not be read again")
         finally:
-            self._rest()
+            self.rest()
+        return error
 
-    def _store_refuses(self) -> StoreError | None:
+    def store_refuses(self) -> StoreError | None:
         """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""
         if self._refusal is not None and asyncio.get_running_loop().time() >= self._refused_until_s:
             self._refusal = None
         return self._refusal
 
     def _ended(self, flight: Flight, error: CacheserverError | None) -> None:
-        del self._flights[flight]
+        del self.flights[flight]
         self.progress.release(flight, error)
 
     def _cannot_be_completed(self, error: CacheserverError | None) -> bool:
@@ -227,7 +241,8 @@ class ObjectFill:
         doubtful = isinstance(error, UpstreamError) and not self._length_confirmed
         return doubtful or not self.obj.representation.combinable
 
-    async def _abandon(self, error: CacheserverError) -> None:
+    async def abandon(self, error: CacheserverError) -> None:
+        """Tell all waiters that the object is no more, and forget it."""
         self.progress.fail_all(error)
         if not self.obj.obsolete:
             await self._store.forget(self.obj.object_id, reason="superseded")
@@ -240,21 +255,25 @@ class ObjectFill:
 
     def wanted(self, first: int, stop: int) -> bool:
         """Whether anyone waits for, or is expected to ask for, pieces in ``[first, stop)``."""
-        if self._options.keep_until == "object":
+        if self._options.keep_until == "object" or self.behind:
             return True
         windows = (*(reader.window() for reader in self._readers), *self._expected)
         return any(window.first < stop and first < window.stop for window in windows)
 
     async def cancel(self) -> None:
         """End every flight at once; for a node that goes down."""
-        tasks = list(self._flights.values())
+        await self.cancel_flights(list(self.flights))
+        self.rest()
+
+    async def cancel_flights(self, flights: list[Flight]) -> None:
+        """End some of the flights at once."""
+        tasks = [self.flights[flight] for flight in flights]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for flight in [flight for flight, task in self._flights.items() if task in tasks]:
+        for flight in [flight for flight, task in self.flights.items() if task in tasks]:
             flight.close()  # it was cancelled before its first step
             self._ended(flight, None)
-        self._rest()
 
     # -- verification -------------------------------------------------------------------------------------------
 
@@ -286,7 +305,7 @@ class ObjectFill:
     async def _lose_trust(self, metadata: Metadata) -> None:
         """What comes now is checked against nothing: no label, and no place here if the service demands one."""
         if self.want.target.service.require == "anchored" and not metadata.anchored:
-            await self._abandon(GenerationChanged("the content is anchored no more"))
+            await self.abandon(GenerationChanged("the content is anchored no more"))
         await self._note_trust(Trust.SIMPLE, None)
 
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
@@ -327,7 +346,7 @@ class ObjectFill:
             if not good:
                 if len(self.givers) == 1 and "" not in self.givers:
                     self._asker.strike(*self.givers)
-                await self._abandon(GenerationChanged(f"the whole content is not what {claim.anchor} says"))
+                await self.abandon(GenerationChanged(f"the whole content is not what {claim.anchor} says"))
                 return
             if level > self.obj.representation.trust:
                 await self._note_trust(level, self.obj.representation.hash_of_hashes)
@@ -354,12 +373,12 @@ class ObjectFill:
         """
         if piece not in self.progress.claims:
             self.plan()
-        refusal = self._store_refuses()
+        refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
-        if self.obj.obsolete or not self._flights:
+        if self.obj.obsolete or not self.flights:
             error = GenerationChanged("the object cannot be completed")
-            await self._abandon(error)
+            await self.abandon(error)
             raise error
         if self.obj.pieces.state(piece) != ABSENT:
             return

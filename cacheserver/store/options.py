@@ -50,6 +50,14 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."),
     ] = "32MiB"
+    pinned_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Most of a volume's max_size that pinned objects may take; a pin beyond it is refused.",
+        ),
+    ] = 50
     errors_until_offline: Annotated[
         int, Meta(ge=1, le=1000, description="I/O errors in a row that take a volume offline.")
     ] = 5

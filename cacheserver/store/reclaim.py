@@ -1,7 +1,7 @@
 """Giving space back: whole objects, extents of large ones, single files.
 
 Owns: the steps by which bytes leave the store and the ledger. What to evict is ``core.eviction``'s choice; objects and
-extents in use are never chosen.
+extents in use, and pinned objects, are never chosen.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ class Reclaimer:
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
         found = self._store.peek_quietly(object_id)
+        if volume.policy.is_pinned(unit) and not isinstance(found, StoredObject):
+            return  # pinned since it was chosen; opening it lets the policy know of its units again
         if isinstance(found, StoredObject) and found.volume is volume:
             free = await self._store.lender.withdraw(found)
             if found.obsolete:
                 return
-            if not free or found.held or found.erasing is not None:
+            if not free or found.held or found.erasing is not None or volume.policy.is_pinned(unit):
                 volume.policy.admit(unit, max(1, found.charged_bytes // found.extent_count))
             elif found.extent_count > 1 and extent is not None:
                 await self._evict_extent(found, extent)
@@ -101,7 +103,7 @@ class Reclaimer:
             return
         obj.erasing = asyncio.get_running_loop().create_future()
         obj.hold()
-        self._store.announce(obj)
+        self._store.news.gone(obj)
         failed = False
         try:
             await self._store.run(obj.volume, obj.file.erase, first, stop)
@@ -151,6 +153,7 @@ class Reclaimer:
             return
         volume.catalogue.delete(object_id)
         volume.policy.remove(unit_key(object_id, None))
+        self._store.news.removed(object_id)
         if record is not None:
             volume.ledger.give_back(record.stored_bytes)
             self._meter.evicted(reason, record.stored_bytes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 
-from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.stored_object import StoredObject
 
 _DELAY_S = 1.0
@@ -39,12 +38,5 @@ class Rows:
             self._timer.cancel()
             self._timer = None
         for obj in self._due:
-            record = CatalogueRecord(
-                length_bytes=obj.representation.length_bytes,
-                stored_bytes=obj.charged_bytes,
-                complete=obj.pieces.complete,
-                service=obj.representation.service,
-                vary=(),
-            )
-            obj.volume.catalogue.put(obj.object_id, record)
+            obj.volume.catalogue.put(obj.object_id, obj.row())
         self._due.clear()

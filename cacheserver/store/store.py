@@ -24,6 +24,7 @@ from cacheserver.store.checking import Checker
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.lending import NOBODY, Lender
+from cacheserver.store.news import News
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
@@ -46,10 +47,7 @@ class Store:
     ) -> None:
         self.volumes = tuple(volumes)
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
-        self.on_gone: list[Callable[[StoredObject], None]] = []
-        """Called in the loop when an object stops being findable, or loses an extent."""
-        self.on_refreshed: list[Callable[[StoredObject], None]] = []
-        """Called in the loop when the fields and times of an object have changed."""
+        self.news = News()
         self.lender: Lender = NOBODY
         """Who may have lent objects to other processes."""
         self._extent_bytes = extent_bytes
@@ -170,7 +168,7 @@ class Store:
             if isinstance(found, StoredObject):
                 if found.held or found in self._rows or found.erasing is not None:
                     continue
-                self.announce(found)
+                self.news.gone(found)
                 found.file.close()
             del self._open[object_id]
 
@@ -184,20 +182,20 @@ class Store:
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
-        await self.forget(representation.object_id, reason="superseded")
-        footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
-        with await self._reserve(volume, footer_bytes) as reservation:
-            return await to_the_end(self._create(volume, representation, reservation, born))
+        self._creating.add(representation.object_id)
+        try:
+            await self.forget(representation.object_id, reason="superseded")
+            footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
+            with await self._reserve(volume, footer_bytes) as reservation:
+                return await to_the_end(self._create(volume, representation, reservation, born))
+        finally:
+            self._creating.discard(representation.object_id)
 
     async def _create(
         self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
     ) -> StoredObject:
-        self._creating.add(representation.object_id)
-        try:
-            path = volume.path_of(representation.object_id)
-            file = await self.run(volume, ObjectFile.create, path, representation)
-        finally:
-            self._creating.discard(representation.object_id)
+        path = volume.path_of(representation.object_id)
+        file = await self.run(volume, ObjectFile.create, path, representation)
         obj = self._wrap(volume, file)
         obj.charged_bytes = file.layout.footer_bytes
         reservation.commit(obj.charged_bytes)
@@ -206,10 +204,11 @@ class Store:
         self._remember(representation.object_id, obj)
         self.note_row(obj)
         born(obj)
+        self.news.created(obj)
         return obj
 
     def is_creating(self, object_id: str) -> bool:
-        """Whether a file of this object is being made right now."""
+        """Whether a generation of this object is being made right now, the end of the one before included."""
         return object_id in self._creating
 
     async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
@@ -295,7 +294,7 @@ class Store:
         obj.charged_bytes -= size
         if not obj.obsolete:
             obj.volume.ledger.give_back(size)
-            self.announce(obj)
+            self.news.gone(obj)
             self.note_row(obj)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
@@ -308,8 +307,7 @@ class Store:
                 kept = False
             if not kept:
                 await self.forget(obj.object_id, reason="superseded")
-            for listener in self.on_refreshed:
-                listener(obj)
+            self.news.refreshed(obj)
         finally:
             obj.release()
 
@@ -343,17 +341,12 @@ class Store:
         self._rows.drop(obj)
         if self._open.get(obj.object_id) is obj:
             del self._open[obj.object_id]
-        self.announce(obj)
+        self.news.gone(obj)
 
     def drop_marker(self, object_id: str) -> None:
         """Forget an open Vary marker."""
         if isinstance(self._open.get(object_id), VaryMarker):
             del self._open[object_id]
-
-    def announce(self, obj: StoredObject) -> None:
-        """Tell the listeners that the object is gone or has lost pieces."""
-        for listener in self.on_gone:
-            listener(obj)
 
     # -- rows, threads, end -------------------------------------------------------------------------------------
 

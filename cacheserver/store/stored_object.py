@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.core.representation import Representation
+from cacheserver.store.catalogue_record import CatalogueRecord
 from cacheserver.store.object_file import ObjectFile
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ class StoredObject:
             return False
         self._next_use_s[extent] = now_s + USE_WINDOW_S
         return True
+
+    def row(self) -> CatalogueRecord:
+        """What the catalogue says of it."""
+        return CatalogueRecord(
+            length_bytes=self.representation.length_bytes,
+            stored_bytes=self.charged_bytes,
+            complete=self.pieces.complete,
+            service=self.representation.service,
+            vary=(),
+        )
 
     @property
     def usable(self) -> bool:

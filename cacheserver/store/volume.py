@@ -186,6 +186,8 @@ class Volume:
             await asyncio.get_running_loop().run_in_executor(executor, policy.restore, data)
         except (OSError, ValueError):
             return
+        for whole in self.policy.pinned():
+            policy.pin(whole)
         for unit, size_bytes in self.policy.units():
             if unit not in policy:
                 policy.admit(unit, size_bytes)

@@ -47,8 +47,10 @@ class AdminActions:
         sources: SourceHealth,
         admit: Callable[[str], Target | None],
         clock: Clock,
+        is_pinned: Callable[[str], bool] = lambda _object_id: False,
     ) -> None:
         """``admit`` gives the target of a URL on an allowed host, None for others."""
+        self._is_pinned = is_pinned
         self._store = store
         self._scrubber = scrubber
         self._sources = sources
@@ -72,7 +74,7 @@ class AdminActions:
 
     async def scrub(self, request: web.Request) -> web.Response:
         """Begin a pass over everything; 202, also while one that was asked for still runs."""
-        await _body(request, allowed=())
+        await json_body(request, allowed=())
         started = self._scrubber.start_now()
         event(_log, "admin_scrub", client=request.remote, started=started)
         return json_reply(202, {"started": started} | self._scrubber.progress())
@@ -81,7 +83,7 @@ class AdminActions:
 
     async def lift(self, request: web.Request) -> web.Response:
         """End the ban of one source; 404 where there is none."""
-        source = _text(await _body(request, allowed=("source",)), "source")
+        source = text_member(await json_body(request, allowed=("source",)), "source")
         banned = source in {ban.source for ban in self._sources.bans(self._clock.monotonic_s())}
         if banned:
             self._sources.lift(source)
@@ -94,10 +96,12 @@ class AdminActions:
 
     async def purge(self, request: web.Request) -> web.Response:
         """Remove what is stored for a URL, its variants included, or one object by its id; 404 where nothing is."""
-        body = await _body(request, allowed=("url", "object_id"))
+        body = await json_body(request, allowed=("url", "object_id"))
         if len(body) != 1:
             raise web.HTTPBadRequest(reason="name either url or object_id")
-        object_id = self._target(_text(body, "url")).object_id if "url" in body else _text(body, "object_id")
+        object_id = (
+            self._target(text_member(body, "url")).object_id if "url" in body else text_member(body, "object_id")
+        )
         if not _OBJECT_ID.fullmatch(object_id):
             raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
         removed = await purge(self._store, object_id)
@@ -122,8 +126,8 @@ class AdminActions:
 
     async def verify(self, request: web.Request) -> web.Response:
         """Read pieces of one object again, at most 64 from ``first_piece`` on; bad ones go out of service."""
-        body = await _body(request, allowed=("url", "first_piece"))
-        target = self._target(_text(body, "url"))
+        body = await json_body(request, allowed=("url", "first_piece"))
+        target = self._target(text_member(body, "url"))
         first = body.get("first_piece", 0)
         if not isinstance(first, int) or isinstance(first, bool) or first < 0:
             raise web.HTTPBadRequest(reason="first_piece is not a whole number")
@@ -169,6 +173,7 @@ class AdminActions:
             "pieces_stored": stored,
             "pieces_checked": len(pieces.pieces_in_state(0, len(pieces), PRESENT)),
             "complete": pieces.complete,
+            "pinned": self._is_pinned(obj.object_id),
             "stored_bytes": obj.charged_bytes,
             "trust": rep.trust.word,
             "hash_of_hashes": rep.hash_of_hashes,
@@ -181,16 +186,21 @@ class AdminActions:
         }
 
     def _target(self, url: str) -> Target:
-        target = self._admit(url) if url.lower().startswith(("http://", "https://")) else None
-        if target is None:
-            raise web.HTTPBadRequest(reason="url is not an http or https URL of an allowed host")
-        return target
+        return admitted(self._admit, url)
+
+
+def admitted(admit: Callable[[str], Target | None], url: str) -> Target:
+    """The target of a URL that was asked for; 400 where it is not on an allowed host."""
+    target = admit(url) if url.lower().startswith(("http://", "https://")) else None
+    if target is None:
+        raise web.HTTPBadRequest(reason="url is not an http or https URL of an allowed host")
+    return target
 
 
 # -- bodies ---------------------------------------------------------------------------------------------------------
 
 
-async def _body(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, object]:
+async def json_body(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, object]:
     """The members of a JSON body, none but ``allowed``; refuses what a page of another site could make a browser send.
 
     A browser asks before it sends this Content-Type across sites, and is refused then; Origin is looked at as well.
@@ -231,11 +241,12 @@ async def _bounded(request: web.Request) -> bytes:
     return data
 
 
-def _text(body: dict[str, object], name: str) -> str:
+def text_member(body: dict[str, object], name: str) -> str:
+    """A member of a body that must be a text with something in it; 400 where it is not."""
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise web.HTTPBadRequest(reason=f"{name} is missing or no text")
     return value
 
 
-__all__ = ["MAX_BODY_BYTES", "VERIFY_PIECES", "AdminActions"]
+__all__ = ["MAX_BODY_BYTES", "VERIFY_PIECES", "AdminActions", "admitted", "json_body", "text_member"]

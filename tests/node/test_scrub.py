@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.client import RawClient
 from tests.support.content import Content, Fault, blob
-from tests.support.flow import PATIENCE_S, eventually
+from tests.support.flow import eventually
 from tests.support.ground import DO_HOST, HOST, PIECE, Ground, GroundOptions, running_ground, was_hit
 from tests.support.manifests import phf, phf_path
+from tests.support.operator import admin, file_of, flip, post, run
 
 
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     async with running_ground(tmp_path, GroundOptions()) as ground:
         yield ground
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-async def run(*arguments: object) -> Ran:
-    """The command line in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cacheserver", *map(str, arguments)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(2 * PATIENCE_S):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
-
-
-def admin(ground: Ground) -> str:
-    return f"{ground.node.admin[0]}:{ground.node.admin[1]}"
-
-
-async def post(ground: Ground, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """One act over the admin listener."""
-    data = json.dumps(body)
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
-    async with RawClient(*ground.node.admin) as client:
-        await client.send(client.head("POST", path, headers) + data.encode())
-        response = await client.receive()
-    answer: dict[str, Any] = json.loads(response.body)
-    return response.status, answer
 
 
 async def held(ground: Ground, count: int, size: int) -> dict[str, bytes]:
@@ -75,23 +35,6 @@ async def held(ground: Ground, count: int, size: int) -> dict[str, bytes]:
         assert (await ground.get(path)).body == body
         await eventually(is_warm)
     return bodies
-
-
-def file_of(ground: Ground, body: bytes) -> Path:
-    """The object file that holds a body."""
-    for file in (ground.node.cache_dir / "objects").rglob("?" * 32):
-        with file.open("rb") as stream:
-            if stream.read(64) == body[:64]:
-                return file
-    raise AssertionError("not on disk")
-
-
-def flip(file: Path, at: int, bit: int) -> None:
-    with file.open("r+b") as stream:
-        stream.seek(at)
-        byte = stream.read(1)[0]
-        stream.seek(at)
-        stream.write(bytes([byte ^ 1 << bit]))
 
 
 async def test_scrub_now_finds_every_flipped_bit_and_clients_get_right_bytes_again(ground: Ground) -> None:

@@ -1,0 +1,119 @@
+"""``cacheserver pin``, ``unpin`` and ``pins``: what a running node keeps whatever happens, from a shell.
+
+Owns: the command line of the three. The node does the work, over its admin API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from cacheserver.admin_client import AdminClient
+from cacheserver.core.errors import AdminFailed, ConfigError
+from cacheserver.core.units import format_size, parse_listen
+from cacheserver.log import printable
+
+EXIT_FAILED: Final = 1
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ADMIN = click.option(
+    "--admin", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Admin listener of the node."
+)
+_TOKEN = click.option(
+    "--token",
+    default="",
+    envvar="CACHESERVER_ADMIN_TOKEN",
+    metavar="TOKEN",
+    help="Its bearer token; better in the environment, as CACHESERVER_ADMIN_TOKEN.",
+)
+
+
+@click.command("pin")
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@_ADMIN
+@_TOKEN
+def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """Have a running node fetch content whole and keep it: eviction leaves it alone, what is lost is fetched again.
+
+    The node goes on by itself; see cacheserver pins. An origin that cannot be reached is tried again and again.
+
+    Exit codes: 0 all are pinned, 1 no node answers or one was refused, 2 wrong usage.
+    """
+    client = _client(admin, token)
+
+    def pin(url: str) -> str:
+        facts = client.post("/api/v1/pin", {"url": url})
+        return f"pinned: {_line(facts)}"
+
+    return _each(urls, pin)
+
+
+@click.command("unpin")
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@_ADMIN
+@_TOKEN
+def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """End pins, each named by a URL or by its object id; what is stored stays until its space is needed.
+
+    Exit codes: 0 all are ended, 1 no node answers or one was not pinned, 2 wrong usage.
+    """
+    client = _client(admin, token)
+
+    def unpin(url: str) -> str:
+        client.post("/api/v1/unpin", {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url})
+        return f"unpinned: {_shown(url)}"
+
+    return _each(urls, unpin)
+
+
+@click.command("pins")
+@_ADMIN
+@_TOKEN
+def pins_command(admin: str, token: str) -> int:
+    """List what a running node has pinned: URL, bytes, complete or percent, trust, and why one waits.
+
+    Exit codes: 0 listed, 1 no node answers, 2 wrong usage.
+    """
+    pins: list[dict[str, Any]] = _client(admin, token).get("/api/v1/pins").get("pins", [])
+    for pin in pins:
+        click.echo(_line(pin))
+    complete = sum(bool(pin["complete"]) for pin in pins)
+    click.echo(f"{len(pins)} pinned, {complete} complete")
+    return 0
+
+
+def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
+    """One line for each URL; a failure of one does not stop the others."""
+    code = 0
+    for url in urls:
+        try:
+            click.echo(act(url))
+        except AdminFailed as exc:
+            click.echo(f"cacheserver: error: {_shown(url)}: {exc}", err=True)
+            code = EXIT_FAILED
+    return code
+
+
+def _line(pin: dict[str, Any]) -> str:
+    length = pin["length_bytes"]
+    size = "size unknown" if length is None else format_size(length)
+    state = "complete" if pin["complete"] else f"{pin['percent']}% {pin['state']}"
+    reason = "" if pin["complete"] or not pin["reason"] else f" ({pin['reason']})"
+    return printable(f"{pin['url']} {size} {state} {pin['trust'] or '-'}{reason}")
+
+
+def _shown(url: str) -> str:
+    """A URL as it may be shown: a query may be a token."""
+    return printable(url.partition("?")[0], 300)
+
+
+def _client(admin: str, token: str) -> AdminClient:
+    try:
+        return AdminClient(parse_listen(admin), token)
+    except ValueError as exc:
+        raise ConfigError(str(exc), where="--admin") from exc
+
+
+__all__ = ["pin_command", "pins_command", "unpin_command"]
