@@ -52,10 +52,15 @@ class S3Fifo:
         self._capacity_bytes = capacity_bytes
         self._units = UnitTable()
         self._ghost = Ghost(ghost_entries)
+        self._returning: dict[bytes, int] = {}
+        """Bytes that a returned unit had when it was evicted and has not got back yet."""
         self.ghost_hits = 0
-        """Admitted units that had been evicted not long before."""
+        """Admitted units that had been evicted so lately that twice the capacity would have kept them.
+
+        That is: fewer units were evicted since than are here now.
+        """
         self.ghost_hit_bytes = 0
-        """Their bytes at admission: what a larger volume would have kept."""
+        """Bytes that came back with them: at most those that each had when it was evicted, to the next 4 KiB."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -91,15 +96,29 @@ class S3Fifo:
         slot = self._units.find(key)
         if slot:
             self.grow(key, size_bytes)
+            self._count_return(key, size_bytes)
             return
         if len(key) not in KEY_LENGTHS:
             raise ValueError("a unit key has 16 or 18 bytes")
         queue = SMALL
-        if self._ghost.take(key, max(self._units.queue_units[MAIN], _MIN_GHOST_WINDOW)):
-            self.ghost_hits += 1
-            self.ghost_hit_bytes += size_bytes
-            queue = MAIN
+        past = self._ghost.take(key)
+        if past is not None:
+            since, evicted_bytes = past
+            if since < max(len(self), _MIN_GHOST_WINDOW):
+                self.ghost_hits += 1
+                self._returning[key] = evicted_bytes
+                self._count_return(key, size_bytes)
+            if since < max(self._units.queue_units[MAIN], _MIN_GHOST_WINDOW):
+                queue = MAIN
         self._units.insert(key, size_bytes, queue)
+
+    def _count_return(self, key: bytes, size_bytes: int) -> None:
+        """Count what a returned unit gets back, up to what it had."""
+        left_bytes = self._returning.pop(key, 0) if self._returning else 0
+        if left_bytes:
+            self.ghost_hit_bytes += min(size_bytes, left_bytes)
+            if size_bytes < left_bytes:
+                self._returning[key] = left_bytes - size_bytes
 
     def touch(self, key: bytes) -> None:
         """Count one use; unknown keys are ignored. O(1).
@@ -131,6 +150,7 @@ class S3Fifo:
         size_bytes = self._units.sizes[slot]
         self._units.unlink(slot)
         self._units.discard(slot)
+        self._returning.pop(key, None)
         return size_bytes
 
     # -- choosing victims -----------------------------------------------------------------------------------------
@@ -162,8 +182,9 @@ class S3Fifo:
                     skipped.append(slot)
                     continue
                 freed_bytes += units.sizes[slot]
+                self._ghost.add(key, units.sizes[slot])
+                self._returning.pop(key, None)
                 units.discard(slot)
-                self._ghost.add(key)
                 chosen.append(key)
         finally:
             for slot in skipped:
@@ -223,6 +244,7 @@ class S3Fifo:
         """Replace everything by what ``snapshot`` gave. Raises ValueError for damaged data and is empty then."""
         self._units = UnitTable()
         self._ghost = Ghost(self._ghost.entries)
+        self._returning.clear()
         self._units = _parse_snapshot(data)
 
 

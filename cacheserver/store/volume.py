@@ -189,6 +189,7 @@ class Volume:
         for unit, size_bytes in self.policy.units():
             if unit not in policy:
                 policy.admit(unit, size_bytes)
+        policy.ghost_hits, policy.ghost_hit_bytes = self.policy.ghost_hits, self.policy.ghost_hit_bytes
         self.policy = policy
 
     def close(self, *, clean: bool) -> None:
