@@ -57,8 +57,7 @@ class Node:
         )
         status = NodeStatus(self._rooms)
         self._listeners = Listeners(self._rooms, status)
-        self._rooms.meter.set_connections_source(lambda: self._rooms.listener.connection_count)
-        self._rooms.meter.set_store_source(status.gauges)
+        status.show_in(self._rooms.meter)
 
     async def start(self) -> None:
         """Listen, then recover behind the first requests. Raises ConfigError or OSError."""
@@ -113,6 +112,7 @@ class Node:
         rooms.scrubber.use(settings.scrub)
         rooms.table.clear()
         rooms.meter.allow_services(service.name for service in admitted.services())
+        rooms.meter.allow_subnets(admitted.subnets.names)
         configure(settings.log)
         if rooms.access_log is not None:
             rooms.access_log.reopen()

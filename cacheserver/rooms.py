@@ -101,7 +101,7 @@ def build_rooms(
 ) -> Rooms:
     """Every room of a node, on opened volumes. ConfigError."""
     admitted = Admitted(settings)
-    meter = PrometheusMeter(services=[service.name for service in admitted.services()])
+    meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
     store = Store(
         volumes=volumes,
         extent_bytes=parse_size(settings.store.extent),
@@ -142,7 +142,17 @@ def build_rooms(
         access_log=access_log,
         handler=handler,
         table=table,
-        listener=_listener(settings, handler, table, store, account, clock=clock, max_connections=max_connections),
+        listener=_listener(
+            settings,
+            handler,
+            table,
+            store,
+            account,
+            admitted,
+            meter=meter,
+            clock=clock,
+            max_connections=max_connections,
+        ),
     )
 
 
@@ -234,7 +244,9 @@ def _listener(
     table: HotTable,
     store: Store,
     account: Account,
+    admitted: Admitted,
     *,
+    meter: PrometheusMeter,
     clock: SystemClock,
     max_connections: int,
 ) -> Listener:
@@ -254,4 +266,6 @@ def _listener(
         max_connections=max_connections,
         max_head_bytes=parse_size(settings.server.max_head),
         on_error=account.malformed,
+        on_refused=meter.connection_refused,
+        subnet_of=admitted.subnet,
     )

@@ -1,8 +1,9 @@
 """The ghost list: which units were evicted not long ago, as fingerprints in one flat array.
 
-Owns nothing but the memory of evictions, each with the bytes that it freed; knows no queues. A fingerprint has 32 bits inside a bucket of
-four, so a stranger is taken for a returning unit about once in 10^9 questions; the worst that follows is one unit
-that starts in the main queue. The hash is BLAKE2b, equal in every process, so that runs can be repeated.
+Owns nothing but the memory of evictions, each with the bytes that it freed; knows no queues. A fingerprint has 32 bits
+inside a bucket of four, so a stranger is taken for a returning unit about once in 10^9 questions; the worst that
+follows is one unit that starts in the main queue. The hash is BLAKE2b, equal in every process, so that runs can be
+repeated.
 """
 
 from __future__ import annotations

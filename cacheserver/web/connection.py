@@ -14,6 +14,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from cacheserver.core.client import PLAIN, TLS, Client
 from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
@@ -44,7 +45,7 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "client", "lane", "wire")
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
@@ -53,6 +54,7 @@ class ClientConnection(RequestHandler):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
         self._half_closed = False
+        self.client = Client()
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
 
@@ -72,9 +74,11 @@ class ClientConnection(RequestHandler):
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,
         )
-        if self.ssl_context is None:
-            client = self.peername[0] if isinstance(self.peername, tuple) else ""
-            self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)
+        plain = self.ssl_context is None
+        address = self.peername[0] if isinstance(self.peername, tuple) else ""
+        self.client = Client(address, PLAIN if plain else TLS, self._listener.subnet_of(address))
+        if plain:
+            self.lane = FastLane(self._listener.lanes, transport, client=self.client, done=self._lane_done)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -204,10 +208,15 @@ class Listener:
         max_connections: int,
         max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
+        on_refused: Callable[[], None],
+        subnet_of: Callable[[str], str],
     ) -> None:
+        """``on_refused`` hears of each connection too many; ``subnet_of`` says in which group an address is counted."""
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
+        self.subnet_of = subnet_of
+        self._on_refused = on_refused
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
@@ -229,6 +238,7 @@ class Listener:
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
         if len(self._connections) >= self._max_connections:
+            self._on_refused()
             return False
         self._connections.add(connection)
         return True
