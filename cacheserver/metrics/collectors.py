@@ -80,7 +80,8 @@ class TallyCollector(Collector):
             name = doc.name.removeprefix(PREFIX)
             rows[name] = dict.fromkeys(_ZEROS.get(name, () if doc.labels else ((),)), 0)
         for (name, *labels), amount in self._tally.counts():
-            rows[name][tuple(labels)] = amount
+            if name in rows:
+                rows[name][tuple(labels)] = amount
         for doc in EVENTS:
             yield _counter(doc, rows[doc.name.removeprefix(PREFIX)].items())
 

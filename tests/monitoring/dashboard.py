@@ -16,7 +16,7 @@ RULES = ROOT / "config/prometheus/rules.yml"
 ALERTS = ROOT / "config/prometheus/alerts.yml"
 CERTIFICATE = "cacheserver_certificate_not_after_timestamp_seconds"
 """Exposed only by a node that has a certificate."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_:]*")
+_NAME = re.compile(r"(?:[a-z_]+:)?\b(?:cacheserver|process)_\w+(?::\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def panels() -> list[Panel]:
 
 def metric_names(text: str) -> set[str]:
     """Names of metrics in expressions, by their prefix; those of recording rules carry a colon."""
-    return {name for name in _NAME.findall(text) if name.startswith(("cacheserver_", "process_")) or ":" in name}
+    return set(_NAME.findall(text))
 
 
 def exposed_names() -> set[str]:
