@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from aiohttp import web
 
 from cacheserver.access_lines import AccessLogLines
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
+from cacheserver.web.connection import ClientConnection
 from cacheserver.web.exchange import Exchange
 
 _log = get_logger(__name__)
@@ -28,16 +30,24 @@ class Account:
         duration_s = self._clock.monotonic_s() - exchange.started_s
         target = exchange.target
         service = target.service.name if target is not None else NO_SERVICE
-        self._meter.request(service, exchange.outcome, exchange.status, exchange.body_bytes, duration_s)
+        self._meter.request(
+            service,
+            exchange.outcome,
+            exchange.status,
+            exchange.body_bytes,
+            duration_s,
+            exchange.client,
+            None if exchange.first_byte_s is None else exchange.first_byte_s - exchange.started_s,
+        )
         if exchange.outcome == "refused" and exchange.refused is not None:
             self._meter.refused(exchange.refused)
-            event(_log, "refused", reason=exchange.refused, client=exchange.client, status=exchange.status)
+            event(_log, "refused", reason=exchange.refused, client=exchange.client.address, status=exchange.status)
         if exchange.cut is not None and exchange.cut != "client":
             event(_log, "cut", severity=logging.WARNING, reason=exchange.cut, service=service)
         if self._access_log is None:
             return
         self._access_log.record(
-            client=exchange.client,
+            client=exchange.client.address,
             method=exchange.method,
             form=target.form.value if target is not None else "",
             service=service,
@@ -56,6 +66,7 @@ class Account:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""
         reason = "malformed" if status == 400 else "internal"
         self._meter.refused(reason)
-        self._meter.request(NO_SERVICE, "refused" if status == 400 else "error", status, 0, 0.0)
-        facts = {"reason": reason, "client": request.remote or "", "kind": type(error).__name__}
+        client = cast(ClientConnection, request.protocol).client
+        self._meter.request(NO_SERVICE, "refused" if status == 400 else "error", status, 0, 0.0, client)
+        facts = {"reason": reason, "client": client.address, "kind": type(error).__name__}
         event(_log, "refused" if status == 400 else "failed", severity=logging.INFO, **facts)

@@ -13,6 +13,7 @@ from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import RequestError
 from cacheserver.core.service import Service
 from cacheserver.core.sources import source_hosts
+from cacheserver.core.subnets import Subnets
 from cacheserver.core.target import Target
 from cacheserver.core.upstream_request import UpstreamRequest
 from cacheserver.redirects import follow
@@ -28,10 +29,16 @@ class Admitted:
     def __init__(self, settings: Settings) -> None:
         self.allowlist = AllowList(settings.all_services())
         self._source_hosts = _source_hosts(self.allowlist.services)
+        self.subnets = Subnets((group.name, group.networks) for group in settings.subnets)
 
     def take_over(self, other: Admitted) -> None:
         """Become what a reload has made."""
         self.allowlist, self._source_hosts = other.allowlist, other._source_hosts
+        self.subnets = other.subnets
+
+    def subnet(self, address: str) -> str:
+        """The group that a client's address is counted in."""
+        return self.subnets.group_of(address)
 
     def services(self) -> tuple[Service, ...]:
         """Every service, own ones first."""

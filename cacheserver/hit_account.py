@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cacheserver.access_lines import AccessLogLines, LineTemplate
+from cacheserver.core.client import Client
 from cacheserver.ports import Clock
 from cacheserver.web.hot_table import HotEntry
 
@@ -15,7 +16,16 @@ LANE_CACHE_STATUS = "cacheserver; hit"
 class AnswerMeter(Protocol):
     """The part of ``ports.Meter`` that counts answers."""
 
-    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+    def request(
+        self,
+        service: str,
+        outcome: str,
+        status: int,
+        body_bytes: int,
+        duration_s: float,
+        client: Client,
+        first_byte_s: float | None = None,
+    ) -> None:
         """Count one answer."""
         ...
 
@@ -29,16 +39,23 @@ class HitAccount:
         self._clock = clock
 
     def lane(
-        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
+        self,
+        entry: HotEntry,
+        status: int,
+        body_bytes: int,
+        started_s: float,
+        client: Client,
+        range_: bytes | None,
+        first_byte_s: float | None = None,
     ) -> None:
         """Account for one answer of the fast lane."""
         duration_s = self._clock.monotonic_s() - started_s
-        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s)
+        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s, client, first_byte_s)
         if self._access_log is None:
             return
-        template = entry.log_lines.get(client)
+        template = entry.log_lines.get(client.address)
         if template is None:
-            template = self._template(self._access_log, entry, client)
+            template = self._template(self._access_log, entry, client.address)
         self._access_log.record_again(template, status, body_bytes, duration_s, range_)
 
     def _template(self, access_log: AccessLogLines, entry: HotEntry, client: str) -> LineTemplate:

@@ -63,7 +63,10 @@ class Listeners:
     def _deal(self, sock: socket.socket) -> None:
         """Give a new connection to one of the node's processes."""
         crew, listener = self._rooms.crew, self._rooms.listener
-        if listener.full_with(crew.connections) or crew.deal(sock):
+        if listener.full_with(crew.connections):
+            listener.on_refused()
+            sock.close()
+        elif crew.deal(sock):
             sock.close()
         else:
             listener.adopt(sock)

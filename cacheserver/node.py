@@ -60,8 +60,7 @@ class Node:
         self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
         status = NodeStatus(self._rooms, self._certificate)
         self._listeners = Listeners(self._rooms, status, self._certificate)
-        self._rooms.meter.set_connections_source(status.connections)
-        self._rooms.meter.set_store_source(status.gauges)
+        status.show_in(self._rooms.meter)
 
     async def start(self) -> None:
         """Listen, then recover behind the first requests. Raises ConfigError or OSError."""
@@ -129,6 +128,7 @@ class Node:
         rooms.table.clear()
         rooms.crew.configure(worker_configuration(settings, admitted))
         rooms.meter.allow_services(service.name for service in admitted.services())
+        rooms.meter.allow_subnets(admitted.subnets.names)
         configure(settings.log)
         if rooms.access_log is not None:
             rooms.access_log.reopen()

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import cacheserver
-from cacheserver.metrics import VolumeGauges
+from cacheserver.metrics import PrometheusMeter, VolumeGauges
 from cacheserver.rooms import Rooms
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
@@ -38,7 +38,7 @@ class NodeStatus:
             "uptime_s": round(now_s - self._started_s, 1),
             "draining": rooms.handler.draining,
             "connections": self.connections(),
-            "workers": rooms.crew.status(rooms.meter.answers() - rooms.crew.absorbed_requests),
+            "workers": rooms.crew.status(rooms.meter.tally.answers() - rooms.crew.absorbed_requests),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
             "banned_sources": [
@@ -55,6 +55,15 @@ class NodeStatus:
         """Client connections of all processes."""
         return self._rooms.listener.connection_count + self._rooms.crew.connections
 
+    def show_in(self, meter: PrometheusMeter) -> None:
+        """Give ``/metrics`` what it asks for at each exposition, in its thread."""
+        rooms = self._rooms
+        meter.set_connections_source(self.connections)
+        meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)
+        meter.set_state_source("sources_banned", lambda: len(rooms.sources.health.bans(rooms.clock.monotonic_s())))
+        meter.set_state_source("scrub_period_seconds", lambda: rooms.scrubber.period_s)
+        meter.set_store_source(self.gauges)
+
     def gauges(self) -> list[VolumeGauges]:
         """The store gauges of ``/metrics``."""
         return [self._gauges(volume) for volume in self._rooms.store.volumes]
@@ -69,6 +78,12 @@ class NodeStatus:
             online=volume.online,
             quarantined=volume.quarantine.count,
             scrubbed_s=self._rooms.scrubber.completed_s(volume),
+            reserved_bytes=volume.ledger.reserved_bytes,
+            writable=volume.writable,
+            errors=volume.error_count,
+            eviction_age_s=volume.eviction_age_s,
+            ghost_hits=volume.policy.ghost_hits,
+            ghost_hit_bytes=volume.policy.ghost_hit_bytes,
             pinned_objects=pinned_objects,
             pinned_bytes=pinned_bytes,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cacheserver.core.client import Client
 from cacheserver.core.fields import Fields
 from cacheserver.core.target import Target
 from cacheserver.core.trust import Claim
@@ -29,20 +30,36 @@ class Clock(Protocol):
 class Meter(Protocol):
     """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
 
-    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
-        """One finished answer; ``outcome`` is a ``core.decision.Outcome``, ``body_bytes`` reached the socket."""
+    def request(
+        self,
+        service: str,
+        outcome: str,
+        status: int,
+        body_bytes: int,
+        duration_s: float,
+        client: Client,
+        first_byte_s: float | None = None,
+    ) -> None:
+        """One finished answer; ``outcome`` is a ``core.decision.Outcome``, ``body_bytes`` reached the socket.
+
+        ``first_byte_s`` is None where the first and the last byte went out together.
+        """
         ...
 
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""
         ...
 
-    def upstream_request(self, service: str, result: str) -> None:
-        """One upstream answer; ``result`` is ``ok``, ``not_modified`` or an error's ``code``."""
+    def connection_refused(self) -> None:
+        """One connection closed at once, because there are too many."""
         ...
 
-    def upstream_bytes(self, service: str, body_bytes: int) -> None:
-        """Body bytes received from a source."""
+    def upstream_request(self, service: str, source_class: str, result: str) -> None:
+        """One upstream answer; ``source_class`` is one of ``core.sources``, ``result`` ok, not_modified or a code."""
+        ...
+
+    def upstream_bytes(self, service: str, source_class: str, body_bytes: int) -> None:
+        """Body bytes received from a source of that class."""
         ...
 
     def fill_started(self) -> None:
@@ -69,8 +86,8 @@ class Meter(Protocol):
         """A source gave a bad piece; ``banned``: it is not asked any more for a while."""
         ...
 
-    def evicted(self, reason: str, freed_bytes: int) -> None:
-        """Space given back; ``reason`` is space, purged, superseded or corrupt."""
+    def evicted(self, volume: str, reason: str, freed_bytes: int) -> None:
+        """Space given back on a volume, named by its path; ``reason`` is space, purged, superseded or corrupt."""
         ...
 
 
@@ -95,6 +112,11 @@ class UpstreamAnswer(Protocol):
     @property
     def asked(self) -> str:
         """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
+        ...
+
+    @property
+    def source_class(self) -> str:
+        """Which kind of source was asked; one of ``core.sources.SOURCE_CLASSES``."""
         ...
 
     @property

@@ -34,6 +34,7 @@ _EXAMPLE_HEAD: Final = """\
 _EXAMPLE_ENTRIES: Final = {
     "store.volumes": '[[store.volumes]]\npath = "/var/cache/cacheserver"\nmax_size = "500GiB"',
     "upstream.connect_to": '[upstream.connect_to]\n"dl.delivery.mp.microsoft.com" = "192.0.2.10:80"',
+    "subnets": '[[subnets]]\nname = "branch-north"\nnetworks = ["10.20.0.0/16", "2001:db8:20::/48"]',
     "services": (
         '[services.wsus]\nhosts = ["http://wsus.example.com:8530"]\nallow_addresses = ["192.0.2.0/24"]\n\n'
         '[services.packages]\nhosts = ["deb.example.com", "*.mirror.example.com"]\n'
@@ -56,6 +57,9 @@ def render_example() -> str:
         for item in msgspec.structs.fields(section.type):
             if f"{section.name}.{item.name}" in _EXAMPLE_ENTRIES:
                 parts.append(_comment(_meaning(item)) + _hidden(_EXAMPLE_ENTRIES[f"{section.name}.{item.name}"]))
+    for item in msgspec.structs.fields(Settings):
+        if _element(item.type) is not None:
+            parts.append("\n" + _comment(_meaning(item)) + _hidden(_EXAMPLE_ENTRIES[item.name]))
     keys = ", ".join(item.name for item in msgspec.structs.fields(ServiceTable))
     parts.append("\n" + _comment(f"{_SERVICES_MEANING} Keys: {keys}.") + _hidden(_EXAMPLE_ENTRIES["services"]))
     return "\n".join(parts).replace("\n\n\n", "\n\n")
@@ -88,9 +92,15 @@ def _plain_fields(kind: type[msgspec.Struct]) -> Iterator[msgspec.structs.FieldI
     """The fields that are one ``key = value`` line: no section, no table with entries of its own."""
     for item in msgspec.structs.fields(kind):
         base = _base(item.type)
-        element = get_args(base)[0] if get_origin(base) is tuple else None
-        if not (_is_struct(item.type) or get_origin(base) is dict or (element is not None and _is_struct(element))):
+        if not (_is_struct(item.type) or get_origin(base) is dict or _element(item.type) is not None):
             yield item
+
+
+def _element(kind: Any) -> type[msgspec.Struct] | None:
+    """The class of the entries of an array of tables; None for every other type."""
+    base = _base(kind)
+    element = get_args(base)[0] if get_origin(base) is tuple else None
+    return element if element is not None and _is_struct(element) else None
 
 
 def _is_struct(kind: Any) -> bool:
@@ -185,6 +195,7 @@ def _settings_part() -> Iterator[str]:
         yield ""
         yield from _table(f"{section.name}.", list(msgspec.structs.fields(section.type)))
         yield from _nested_tables(section.name, section.type)
+    yield from _nested_tables("", Settings)
     yield "### [services.NAME]"
     yield ""
     yield _SERVICES_MEANING
@@ -196,12 +207,14 @@ def _settings_part() -> Iterator[str]:
 def _nested_tables(section: str, kind: type[msgspec.Struct]) -> Iterator[str]:
     """One table for each array of tables among the fields."""
     for item in msgspec.structs.fields(kind):
-        base = _base(item.type)
-        if get_origin(base) is tuple and _is_struct(get_args(base)[0]):
-            element = get_args(base)[0]
-            yield f"### [[{section}.{item.name}]]"
+        element = _element(item.type)
+        if element is not None:
+            name = f"{section}.{item.name}" if section else item.name
+            yield f"### [[{name}]]"
             yield ""
-            yield from _table(f"{section}.{item.name}[].", list(msgspec.structs.fields(element)))
+            yield _meaning(item)
+            yield ""
+            yield from _table(f"{name}[].", list(msgspec.structs.fields(element)))
 
 
 def _table(prefix: str, items: list[msgspec.structs.FieldInfo]) -> Iterator[str]:
@@ -259,7 +272,11 @@ def _all_commands(commands: click.Group, prefix: str = "") -> Iterator[tuple[str
 def _metrics_part() -> Iterator[str]:
     yield "## Metrics"
     yield ""
-    yield "Label values come from closed sets: service names (at most 32, then `other`), outcomes, codes, volumes."
+    yield (
+        "Label values come from closed sets: service names (at most 32, then `other`), subnet groups, outcomes, codes, "
+        "volumes; `listener` is `plain` or `tls`; `source` is `origin` (the host that the client named), `alias` "
+        "(another host of the service), `further` (of `services.NAME.sources`) or `node` (another cache node)."
+    )
     yield ""
     yield "| metric | type | labels | meaning |"
     yield "|---|---|---|---|"

@@ -95,7 +95,7 @@ def build_rooms(
 ) -> Rooms:
     """Every room of a node, on opened volumes. ConfigError."""
     admitted = Admitted(settings)
-    meter = PrometheusMeter(services=[service.name for service in admitted.services()])
+    meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
     store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
     spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
@@ -126,6 +126,8 @@ def build_rooms(
         store,
         account,
         HitAccount(meter=meter, access_log=access_log, clock=clock),
+        admitted,
+        meter=meter,
         clock=clock,
         max_connections=max_connections,
     )
@@ -247,7 +249,9 @@ def _listener(
     store: Store,
     account: Account,
     hit_account: HitAccount,
+    admitted: Admitted,
     *,
+    meter: PrometheusMeter,
     clock: SystemClock,
     max_connections: int,
 ) -> Listener:
@@ -267,6 +271,8 @@ def _listener(
         max_connections=max_connections,
         max_head_bytes=parse_size(settings.server.max_head),
         on_error=account.malformed,
+        on_refused=meter.connection_refused,
+        subnet_of=admitted.subnet,
     )
 
 
@@ -287,7 +293,7 @@ def _crew(
         own_connections=lambda: listener.connection_count,
         adopt=listener.adopt,
         touch=store.touch,
-        absorb=meter.absorb,
+        absorb=meter.tally.absorb,
         log_lines=_nowhere if access_log is None else access_log.append,
     )
     if crew.count:
@@ -304,6 +310,7 @@ def worker_configuration(settings: Settings, admitted: Admitted) -> Configure:
         fast_lane=settings.server.fast_lane,
         access_log=settings.log.access,
         services=tuple(service.name for service in admitted.services()),
+        subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
         turn_bytes=parse_size(settings.server.turn),
         idle_timeout_s=settings.server.idle_timeout_s,
         min_send_rate_bps=settings.server.min_send_rate_bps,

@@ -22,6 +22,7 @@ from cacheserver.core.toml_lines import Path, dotted, line_of
 from cacheserver.fill.options import FillOptions
 from cacheserver.log import LogOptions, printable
 from cacheserver.maintenance.options import ScrubOptions
+from cacheserver.metrics.options import SubnetOptions
 from cacheserver.settings_file import Problem, read_toml, schema_problem
 from cacheserver.settings_rules import DEFAULT_MAX_SIZE, problems
 from cacheserver.shipped import load_shipped_services
@@ -48,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scrub: ScrubOptions = msgspec.field(default_factory=ScrubOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     tls: TlsOptions = msgspec.field(default_factory=TlsOptions)
+    subnets: Annotated[
+        tuple[SubnetOptions, ...],
+        Meta(description="Groups of client addresses with metrics of their own, at most 32; the rest is `other`."),
+    ] = ()
     services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
     def own_services(self) -> tuple[Service, ...]:

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from cacheserver.core.addresses import Network, parse_network
 from cacheserver.core.certificate_names import certificate_name
 from cacheserver.core.errors import CatalogueError
+from cacheserver.core.subnets import MAX_SUBNETS, OTHER_SUBNET
 from cacheserver.core.toml_lines import Path
 from cacheserver.core.units import format_size, is_ip, is_loopback, parse_listen, parse_size
+from cacheserver.metrics.options import SubnetOptions
 from cacheserver.settings_file import Problem
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.tls import TlsOptions
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
+_SUBNET_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _REQUEST_PATH: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII, no fragment
 MIN_TOKEN_LENGTH: Final = 16
 DEFAULT_MAX_SIZE: Final[str] = VolumeOptions(path="/").max_size
@@ -48,6 +52,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(("upstream", "ca_file"), f"no such file: {settings.upstream.ca_file}")
     yield from _trust(settings.trust)
     yield from _tls(settings.tls, listens=bool(settings.server.listen_tls))
+    yield from _subnets(settings.subnets)
     for name, table in settings.services.items():
         yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
     yield from _no_wildcard(("allow",), list(settings.allow))
@@ -178,6 +183,29 @@ def _trust_template(name: str, text: str, *needed: str) -> Iterator[Problem]:
     if not _REQUEST_PATH.fullmatch(text):
         yield Problem(("trust", name), "is not a path and query that begins with /")
     yield from (Problem(("trust", name), f"does not hold {part}") for part in needed if part not in text)
+
+
+def _subnets(groups: tuple[SubnetOptions, ...]) -> Iterator[Problem]:
+    if len(groups) > MAX_SUBNETS:
+        yield Problem(("subnets",), f"names {len(groups)} groups; at most {MAX_SUBNETS} are counted apart")
+    names: set[str] = set()
+    owners: dict[Network, str] = {}
+    for position, group in enumerate(groups):
+        if not _SUBNET_NAME.fullmatch(group.name) or group.name == OTHER_SUBNET:
+            yield Problem(("subnets", position, "name"), "is not 1 to 40 letters, digits, '.', '_', '-', or is other")
+        if group.name in names:
+            yield Problem(("subnets", position, "name"), f"{group.name} is named twice; list all its networks once")
+        names.add(group.name)
+        if not group.networks:
+            yield Problem(("subnets", position, "networks"), "is empty")
+        for number, text in enumerate(group.networks):
+            try:
+                network = parse_network(text)
+            except ValueError as exc:
+                yield Problem(("subnets", position, "networks", number), f"is not a CIDR block: {exc}")
+                continue
+            if owners.setdefault(network, group.name) != group.name:
+                yield Problem(("subnets", position, "networks", number), f"{text} is in {owners[network]} already")
 
 
 def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:

@@ -57,10 +57,15 @@ class S3Fifo:
         self._units = UnitTable()
         self._ghost = Ghost(ghost_entries)
         self._pinned = PinnedUnits()
+        self._returning: dict[bytes, int] = {}
+        """Bytes that a returned unit had when it was evicted and has not got back yet."""
         self.ghost_hits = 0
-        """Admitted units that had been evicted not long before."""
+        """Admitted units that had been evicted so lately that twice the capacity would have kept them.
+
+        That is: fewer units were evicted since than are here now.
+        """
         self.ghost_hit_bytes = 0
-        """Their bytes at admission: what a larger volume would have kept."""
+        """Bytes that came back with them: at most those that each had when it was evicted, to the next 4 KiB."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -96,6 +101,7 @@ class S3Fifo:
         slot = self._units.find(key)
         if slot:
             self.grow(key, size_bytes)
+            self._count_return(key, size_bytes)
             return
         if len(key) not in KEY_LENGTHS:
             raise ValueError("a unit key has 16 or 18 bytes")
@@ -105,11 +111,24 @@ class S3Fifo:
             self._pinned.put(key, aside_bytes)
             return
         queue = SMALL
-        if self._ghost.take(key, max(self._units.queue_units[MAIN], _MIN_GHOST_WINDOW)):
-            self.ghost_hits += 1
-            self.ghost_hit_bytes += size_bytes
-            queue = MAIN
+        past = self._ghost.take(key)
+        if past is not None:
+            since, evicted_bytes = past
+            if since < max(len(self), _MIN_GHOST_WINDOW):
+                self.ghost_hits += 1
+                self._returning[key] = evicted_bytes
+                self._count_return(key, size_bytes)
+            if since < max(self._units.queue_units[MAIN], _MIN_GHOST_WINDOW):
+                queue = MAIN
         self._units.insert(key, size_bytes, queue)
+
+    def _count_return(self, key: bytes, size_bytes: int) -> None:
+        """Count what a returned unit gets back, up to what it had."""
+        left_bytes = self._returning.pop(key, 0) if self._returning else 0
+        if left_bytes:
+            self.ghost_hit_bytes += min(size_bytes, left_bytes)
+            if size_bytes < left_bytes:
+                self._returning[key] = left_bytes - size_bytes
 
     def touch(self, key: bytes) -> None:
         """Count one use; unknown keys are ignored. O(1).
@@ -149,6 +168,7 @@ class S3Fifo:
         size_bytes = self._units.sizes[slot]
         self._units.unlink(slot)
         self._units.discard(slot)
+        self._returning.pop(key, None)
         return size_bytes
 
     # -- pins -----------------------------------------------------------------------------------------------------
@@ -207,8 +227,9 @@ class S3Fifo:
                     skipped.append(slot)
                     continue
                 freed_bytes += units.sizes[slot]
+                self._ghost.add(key, units.sizes[slot])
+                self._returning.pop(key, None)
                 units.discard(slot)
-                self._ghost.add(key)
                 chosen.append(key)
         finally:
             for slot in skipped:
@@ -281,6 +302,7 @@ class S3Fifo:
         self._pinned.forget_units()
         self._units = UnitTable()
         self._ghost = Ghost(self._ghost.entries)
+        self._returning.clear()
         self._units = _parse_snapshot(data)
 
 

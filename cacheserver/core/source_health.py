@@ -70,7 +70,7 @@ class SourceHealth:
         """Sources banned now."""
         return [
             Ban(source, state.banned_until_s - now_s)
-            for source, state in self._states.items()
+            for source, state in list(self._states.items())  # also asked by the thread that renders metrics
             if state.banned_until_s > now_s
         ]
 

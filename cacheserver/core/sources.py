@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 from cacheserver.core.keys import DEFAULT_PORTS, key_host
@@ -11,6 +12,12 @@ from cacheserver.core.target import Target
 
 _CACHE_HOST = "cachehost+"
 _MAX_ALIASES = 3
+ORIGIN: Final = "origin"
+ALIAS: Final = "alias"
+FURTHER: Final = "further"
+NODE: Final = "node"
+SOURCE_CLASSES: Final = (ORIGIN, ALIAS, FURTHER, NODE)
+"""The host that the client named · another of the service's hosts · an operator's source · another cache node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,8 @@ class Source:
     host: str
     port: int
     path_and_query: str
+    kind: str = field(default=ORIGIN, compare=False)
+    """One of ``SOURCE_CLASSES``."""
 
     @property
     def name(self) -> str:
@@ -32,7 +41,7 @@ def candidates(target: Target) -> tuple[Source, ...]:
     """All sources of a target: the named origin, its aliases, then the further ones; or those first if preferred."""
     service = target.service
     named = Source(target.scheme, target.host, target.port, target.path_and_query)
-    aliases = tuple(Source(target.scheme, host, target.port, target.path_and_query) for host in _aliases(target))
+    aliases = tuple(Source(target.scheme, host, target.port, target.path_and_query, ALIAS) for host in _aliases(target))
     further = tuple(_further(base, target) for base in service.sources)
     ordered = (*further, named, *aliases) if service.prefer_sources else (named, *aliases, *further)
     return tuple(dict.fromkeys(ordered))
@@ -57,7 +66,9 @@ def _aliases(target: Target) -> list[str]:
 def _further(base: str, target: Target) -> Source:
     parts = urlsplit(base.removeprefix(_CACHE_HOST))
     path_and_query = parts.path.rstrip("/") + target.path_and_query
+    kind = FURTHER
     if base.startswith(_CACHE_HOST):
+        kind = NODE
         joint = "&" if "?" in path_and_query else "?"
         path_and_query = f"{path_and_query}{joint}cacheHostOrigin={target.host.replace('[', '%5B').replace(']', '%5D')}"
-    return Source(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], path_and_query)
+    return Source(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], path_and_query, kind)

@@ -1,35 +1,32 @@
-"""Counts of answers by service, outcome and status class, cheap enough for every warm hit.
+"""Everything that is counted, as plain numbers by small tuples: cheap for a warm hit, and addable across processes.
 
-Owns: the numbers and the closed label sets. A plain cell per label set costs about a tenth of three calls into a
+Owns: the numbers and the closed label sets of answers. A cell per label set costs about a tenth of three calls into a
 metrics client. Written on one thread; another one may read at any time and sees counts that are at most one answer
-apart from one another.
+apart from one another. A process that only counts hands its numbers on by ``take``, the one that is asked for them
+adds them by ``absorb``; nothing is lost or counted twice.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
+
+from cacheserver.core.client import LISTENERS, PLAIN, Client
 
 OUTCOMES: Final = ("hit", "partial", "miss", "stale", "revalidated", "pass", "refused", "error")
 HIT_OUTCOMES: Final = frozenset(("hit", "stale", "revalidated"))
 OTHER: Final = "other"
+
+CellKey: TypeAlias = tuple[str, str, int, str, str]
+"""Service, outcome, status class (1 to 5, or 0), listener, subnet."""
+
+
 SERVICES_LIMIT: Final = 32
 """Service names with series of their own; an operator with more sees the rest as ``other``."""
 DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
-
-
-class _Taken(msgspec.Struct, array_like=True):
-    """What ``take`` gives: cells with count and bytes, durations with sum and buckets."""
-
-    cells: list[tuple[str, str, int, int, int]]
-    durations: list[tuple[str, float, list[int]]]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Taken).decode
 
 
 class Durations:
@@ -42,51 +39,67 @@ class Durations:
         self.buckets = [0] * (len(bounds_s) + 1)
         self.sum_s = 0.0
 
+    def add(self, duration_s: float) -> None:
+        """Count one."""
+        self.sum_s += duration_s
+        self.buckets[bisect_left(self.bounds_s, duration_s)] += 1
+
+    def add_all(self, buckets: Iterable[int], sum_s: float) -> None:
+        """Count what another one has counted with the same bounds."""
+        self.buckets[:] = [mine + theirs for mine, theirs in zip(self.buckets, buckets, strict=True)]
+        self.sum_s += sum_s
+
+
+class Times:
+    """Durations of one outcome. ``at_once``: first and last byte went out together, so one number says both."""
+
+    __slots__ = ("at_once", "first_byte", "total")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.at_once = Durations(bounds_s)
+        self.total = Durations(bounds_s)
+        self.first_byte = Durations(bounds_s)
+
 
 class Cell:
-    """What was counted for one (service, outcome, status class)."""
+    """What was counted for one key."""
 
-    __slots__ = ("body_bytes", "count", "durations")
+    __slots__ = ("at_once", "body_bytes", "count", "times")
 
-    def __init__(self, durations: Durations) -> None:
+    def __init__(self, times: Times) -> None:
         self.count = 0
         self.body_bytes = 0
-        self.durations = durations
+        self.times = times
+        self.at_once = times.at_once
+
+
+class _Taken(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What ``take`` gives: rows of cells, buckets and sums by outcome, counts by key."""
+
+    cells: list[tuple[str, str, int, str, str, int, int]]
+    times: list[tuple[str, list[tuple[list[int], float]]]]
+    counts: list[tuple[tuple[str, ...], int]]
+
+
+_decoder = msgspec.msgpack.Decoder(_Taken)
 
 
 class Tally:
-    """Counts answers. ``bounds_s`` are the upper bounds of the duration buckets, ascending."""
+    """Counts answers and events. ``bounds_s`` are the upper bounds of the duration buckets, ascending."""
 
     def __init__(self, *, bounds_s: tuple[float, ...], services_limit: int) -> None:
         self._bounds_s = bounds_s
         self._limit = services_limit
         self._services: set[str] = set()
-        self._cells: dict[tuple[str, str, int], Cell] = {}
-        self._durations: dict[str, Durations] = {}
+        self._subnets: frozenset[str] = frozenset()
+        self._cells: dict[CellKey, Cell] = {}
+        self._times: dict[str, Times] = {}
+        self._counts: dict[tuple[str, ...], int] = {}
 
     @classmethod
     def of_answers(cls) -> Tally:
         """An empty tally with the bounds that all processes of a node share."""
         return cls(bounds_s=DURATION_BUCKETS_S, services_limit=SERVICES_LIMIT)
-
-    def take(self) -> bytes:
-        """What was counted since the last take, for another tally to ``absorb``; begins anew."""
-        cells = [(*key, cell.count, cell.body_bytes) for key, cell in self._cells.items()]
-        durations = [(word, durations.sum_s, durations.buckets) for word, durations in self._durations.items()]
-        self._cells, self._durations = {}, {}
-        return _encode(_Taken(cells, durations))
-
-    def absorb(self, taken: bytes) -> None:
-        """Add what another tally has taken."""
-        what = _decode(taken)
-        for service, outcome, status_class, count, body_bytes in what.cells:
-            cell = self._cell(service, outcome, status_class)
-            cell.count += count
-            cell.body_bytes += body_bytes
-        for word, sum_s, buckets in what.durations:
-            durations = self._durations.setdefault(word, Durations(self._bounds_s))
-            durations.sum_s += sum_s
-            durations.buckets = [ours + theirs for ours, theirs in zip(durations.buckets, buckets, strict=True)]
 
     def allow_services(self, names: Iterable[str]) -> None:
         """Count these names apart, up to the limit in all; the rest is counted as ``other``."""
@@ -94,30 +107,58 @@ class Tally:
             if len(self._services) < self._limit:
                 self._services.add(name)
 
+    def allow_subnets(self, names: Iterable[str]) -> None:
+        """Count these groups apart from now on, and all others as ``other``."""
+        self._subnets = frozenset(names)
+
     def service(self, name: str) -> str:
         """``name`` where it is counted apart, else ``other``."""
         return name if name in self._services else OTHER
 
-    def add(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
-        """Count one answer."""
-        cell = self._cells.get((service, outcome, status // 100)) or self._cell(service, outcome, status // 100)
+    def add(
+        self,
+        service: str,
+        outcome: str,
+        status: int,
+        body_bytes: int,
+        duration_s: float,
+        client: Client,
+        first_byte_s: float | None = None,
+    ) -> None:
+        """Count one answer; ``first_byte_s`` is None where its first and its last byte went out together."""
+        key = (service, outcome, status // 100, client.listener, client.subnet)
+        cell = self._cells.get(key) or self._cell(key)
         cell.count += 1
         cell.body_bytes += body_bytes
-        durations = cell.durations
-        durations.sum_s += duration_s
-        durations.buckets[bisect_left(durations.bounds_s, duration_s)] += 1
+        if first_byte_s is None:
+            durations = cell.at_once
+            durations.sum_s += duration_s
+            durations.buckets[bisect_left(durations.bounds_s, duration_s)] += 1
+        else:
+            cell.times.total.add(duration_s)
+            cell.times.first_byte.add(first_byte_s)
 
-    def cells(self) -> list[tuple[tuple[str, str, int], Cell]]:
-        """Every (service, outcome, status class from 1 to 5, or 0) and its cell."""
+    def count(self, key: tuple[str, ...], amount: int = 1) -> None:
+        """Add to one number; ``key`` is a metric and its label values, which the caller keeps to closed sets."""
+        self._counts[key] = self._counts.get(key, 0) + amount
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def cells(self) -> list[tuple[CellKey, Cell]]:
+        """Every key and its cell."""
         return list(self._cells.items())
 
-    def durations(self) -> list[tuple[str, Durations]]:
+    def times(self) -> list[tuple[str, Times]]:
         """Durations by outcome."""
-        return list(self._durations.items())
+        return list(self._times.items())
+
+    def counts(self) -> list[tuple[tuple[str, ...], int]]:
+        """Every number and its key."""
+        return list(self._counts.items())
 
     def hit_ratio_requests(self) -> float:
         """Share of hits (stale and revalidated included) in all answers but refused ones; 0 before the first."""
-        counts = [(outcome, cell.count) for (_, outcome, _), cell in self.cells() if outcome != "refused"]
+        counts = [(key[1], cell.count) for key, cell in self.cells() if key[1] != "refused"]
         total = sum(count for _, count in counts)
         return sum(count for outcome, count in counts if outcome in HIT_OUTCOMES) / total if total else 0.0
 
@@ -129,11 +170,65 @@ class Tally:
         """Bytes of all answers."""
         return sum(cell.body_bytes for _, cell in self.cells())
 
-    def _cell(self, service: str, outcome: str, status_class: int) -> Cell:
-        word = outcome if outcome in OUTCOMES else OTHER
-        key = (self.service(service), word, status_class if 1 <= status_class <= 5 else 0)
+    # -- across processes ---------------------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """What was counted since the last take, for ``absorb``; this tally is at zero again. On the counting thread."""
+        cells, times, counts = self._cells, self._times, self._counts
+        self._cells, self._times, self._counts = {}, {}, {}
+        taken = _Taken(
+            cells=[(*key, cell.count, cell.body_bytes) for key, cell in cells.items()],
+            times=[(outcome, [(part.buckets, part.sum_s) for part in _parts(of)]) for outcome, of in times.items()],
+            counts=list(counts.items()),
+        )
+        return msgspec.msgpack.encode(taken)
+
+    def absorb(self, data: bytes) -> None:
+        """Add what another tally gave by ``take``. ValueError, with nothing added, for anything else."""
+        try:
+            taken = _decoder.decode(data)
+        except msgspec.MsgspecError as exc:
+            raise ValueError(f"not what a tally gives: {exc}") from exc
+        width = len(self._bounds_s) + 1
+        if any(len(parts) != 3 or any(len(b) != width for b, _ in parts) for _, parts in taken.times):
+            raise ValueError("counted with other bounds")
+        for service, outcome, status_class, listener, subnet, count, body_bytes in taken.cells:
+            cell = self._cell((service, outcome, status_class, listener, subnet))
+            cell.count += count
+            cell.body_bytes += body_bytes
+        for outcome, parts in taken.times:
+            for mine, (buckets, sum_s) in zip(_parts(self._times_of(_word(outcome))), parts, strict=True):
+                mine.add_all(buckets, sum_s)
+        for name, amount in taken.counts:
+            self.count(name, amount)
+
+    # -- cells --------------------------------------------------------------------------------------------------
+
+    def _cell(self, key: CellKey) -> Cell:
+        """The cell of ``key`` with every value outside its closed set made ``other``."""
+        service, outcome, status_class, listener, subnet = key
+        key = (
+            self.service(service),
+            _word(outcome),
+            status_class if 1 <= status_class <= 5 else 0,
+            listener if listener in LISTENERS else PLAIN,
+            subnet if subnet in self._subnets else OTHER,
+        )
         cell = self._cells.get(key)
         if cell is None:
-            durations = self._durations.setdefault(word, Durations(self._bounds_s))
-            cell = self._cells[key] = Cell(durations)
+            cell = self._cells[key] = Cell(self._times_of(key[1]))
         return cell
+
+    def _times_of(self, outcome: str) -> Times:
+        times = self._times.get(outcome)
+        if times is None:
+            times = self._times[outcome] = Times(self._bounds_s)
+        return times
+
+
+def _word(outcome: str) -> str:
+    return outcome if outcome in OUTCOMES else OTHER
+
+
+def _parts(times: Times) -> tuple[Durations, Durations, Durations]:
+    return times.at_once, times.total, times.first_byte

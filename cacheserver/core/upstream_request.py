@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cacheserver.core.fields import Fields
 from cacheserver.core.service import Service
+from cacheserver.core.sources import ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class UpstreamRequest:
     path_and_query: str
     fields: Fields
     service: Service
+    source_class: str = ORIGIN
+    """One of ``core.sources.SOURCE_CLASSES``; redirects do not change it."""
 
     @property
     def source(self) -> str:

@@ -76,6 +76,7 @@ class Asker:
             path_and_query=source.path_and_query,
             fields=Fields((*self.upstream_fields(want), *extra)),
             service=target.service,
+            source_class=source.kind,
         )
         try:
             answer = await self._upstream.open(request)

@@ -276,6 +276,11 @@ class Coordinator:
         return await asyncio.shield(self._tasks[name])
 
     @property
+    def reader_count(self) -> int:
+        """Answers that are being fed by fills; may be asked from another thread."""
+        return sum(fill.reader_count for fill in list(self._fills.values()))
+
+    @property
     def fills_in_flight(self) -> int:
         """Upstream fill requests under way or queued."""
         return sum(fill.flight_count for fill in self._fills.values())

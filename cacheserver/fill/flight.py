@@ -127,7 +127,7 @@ class Flight:
             data = await answer.read()
             if not data:
                 raise TruncatedBody("source ended the body early", source=answer.source)
-            self._meter.upstream_bytes(self._obj.representation.service, len(data))
+            self._meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
             skip = min(len(data), max(0, self._offset - position))
             position += len(data)
             if position > (opened.accepted.stop or position):

@@ -88,6 +88,11 @@ class ObjectFill:
 
     # -- readers ------------------------------------------------------------------------------------------------
 
+    @property
+    def reader_count(self) -> int:
+        """Answers being fed."""
+        return len(self._readers)
+
     def reader(self, start: int, stop: int, *, whole: bool) -> Reader:
         """A reader of bytes ``[start, stop)``; ``whole``: it asked to the end of the object."""
         first, end = self.obj.pieces.covering(start, stop)

@@ -252,6 +252,7 @@ class _Spooled:
         self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body)))
         self.source = answer.source
         self.asked = answer.asked
+        self.source_class = answer.source_class
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
         self._body = body

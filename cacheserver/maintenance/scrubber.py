@@ -92,6 +92,11 @@ class Scrubber:
         for walk in self._walks.values():
             walk.options = options
 
+    @property
+    def period_s(self) -> float:
+        """Seconds in which every stored piece is to be read once; 0: never by itself."""
+        return self._options.days * 86_400 if self._options.enabled else 0.0
+
     def start_now(self) -> bool:
         """Begin a whole pass over every volume; False while the last one that was asked for is not done."""
         if any(walk.now.running for walk in self._walks.values()):

@@ -119,7 +119,8 @@ class Reclaimer:
         obj.charged_bytes -= freed
         obj.volume.ledger.give_back(freed)
         self._store.note_row(obj)
-        self._meter.evicted("space", freed)
+        self._meter.evicted(obj.volume.path, "space", freed)
+        obj.volume.evicted_from(obj.representation.response_time_s)
 
     async def drop_open(self, obj: StoredObject, *, reason: str) -> None:
         """Make an open object obsolete and remove its file and row."""
@@ -132,7 +133,9 @@ class Reclaimer:
             volume.policy.remove(obj.unit(extent))
         volume.ledger.give_back(obj.charged_bytes)
         volume.object_count -= 1
-        self._meter.evicted(reason, obj.charged_bytes)
+        self._meter.evicted(volume.path, reason, obj.charged_bytes)
+        if reason == "space":
+            volume.evicted_from(obj.representation.response_time_s)
         obj.hold()
         try:
             await self._store.run(volume, obj.file.unlink_if_current)
@@ -156,23 +159,28 @@ class Reclaimer:
         self._store.news.removed(object_id)
         if record is not None:
             volume.ledger.give_back(record.stored_bytes)
-            self._meter.evicted(reason, record.stored_bytes)
+            self._meter.evicted(volume.path, reason, record.stored_bytes)
             volume.object_count -= 1
             if record.vary:
                 self._store.drop_marker(object_id)
                 return
         try:
-            await self._store.run(volume, _unlink, volume.path_of(object_id))
+            written_s = await self._store.run(volume, _unlink, volume.path_of(object_id))
         except DiskError:
-            pass
+            return
+        if written_s is not None and reason == "space":
+            volume.evicted_from(written_s)
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str) -> float | None:
+    """Remove a file; Unix time at which it was last written, None where there is none."""
     with disk_errors("remove"):
         try:
+            written_s = os.stat(path, follow_symlinks=False).st_mtime
             os.unlink(path)
         except FileNotFoundError:
-            pass
+            return None
+    return written_s
 
 
 __all__ = ["Reclaimer", "VaryMarker"]

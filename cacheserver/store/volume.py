@@ -54,6 +54,8 @@ class Volume:
         self.reconciled = False
         """Whether every object file is known to the catalogue."""
         self.error_count = 0
+        self.eviction_age_s = 0.0
+        """Age of what was last evicted for space; 0: nothing yet."""
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0
@@ -163,6 +165,10 @@ class Volume:
             self._errors_in_a_row = self._errors_until_offline - 1
         return False
 
+    def evicted_from(self, since_s: float) -> None:
+        """Note that something was evicted for space that had been there since this Unix time."""
+        self.eviction_age_s = max(0.0, self._clock.wall_s() - since_s)
+
     def succeeded(self) -> None:
         """Note a disk call that worked."""
         self._errors_in_a_row = 0
@@ -191,6 +197,7 @@ class Volume:
         for unit, size_bytes in self.policy.units():
             if unit not in policy:
                 policy.admit(unit, size_bytes)
+        policy.ghost_hits, policy.ghost_hit_bytes = self.policy.ghost_hits, self.policy.ghost_hit_bytes
         self.policy = policy
 
     def close(self, *, clean: bool) -> None:

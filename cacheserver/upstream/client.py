@@ -52,6 +52,7 @@ class Answer:
         *,
         source: str,
         asked: str,
+        source_class: str,
         times_s: tuple[float, float],
         options: UpstreamOptions,
     ) -> None:
@@ -59,6 +60,7 @@ class Answer:
         self.fields = Fields.from_raw(response.raw_headers)
         self.source = source
         self.asked = asked
+        self.source_class = source_class
         self.request_time_s, self.response_time_s = times_s
         self._response = response
         self._options = options
@@ -130,20 +132,23 @@ class UpstreamClient:
             try:
                 answer = await self._ask(request, asked)
             except CacheserverError as exc:
-                self._meter.upstream_request(request.service.name, exc.code)
+                self._count(request, exc.code)
                 raise
             if answer.status not in _REDIRECTS:
-                self._meter.upstream_request(request.service.name, _result(answer.status))
+                self._count(request, _result(answer.status))
                 return answer
             location = answer.fields.first("Location")
             target = self._redirect(request, location) if location else None
             if target is None:
-                self._meter.upstream_request(request.service.name, OriginStatus.code)
+                self._count(request, OriginStatus.code)
                 return answer
             answer.close()
             request = target
-        self._meter.upstream_request(request.service.name, OriginStatus.code)
+        self._count(request, OriginStatus.code)
         raise TooManyRedirects("source redirects too often", source=request.source)
+
+    def _count(self, request: UpstreamRequest, result: str) -> None:
+        self._meter.upstream_request(request.service.name, request.source_class, result)
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
         self._resolver.vet_literal(request.host, request.port)
@@ -169,7 +174,12 @@ class UpstreamClient:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise ConnectFailed(f"no connection to the source ({type(exc).__name__})", source=request.source) from exc
         return Answer(
-            response, source=request.source, asked=asked, times_s=(sent_s, self._clock.wall_s()), options=self._options
+            response,
+            source=request.source,
+            asked=asked,
+            source_class=request.source_class,
+            times_s=(sent_s, self._clock.wall_s()),
+            options=self._options,
         )
 
     def _open_session(self) -> aiohttp.ClientSession:

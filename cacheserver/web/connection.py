@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from cacheserver.core.client import PLAIN, TLS, Client
 from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
@@ -59,7 +60,9 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_first", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = (
+        "_drain_waiter", "_first", "_half_closed", "_head_timer", "_lane_idle", "_listener", "client", "lane", "wire",
+    )  # fmt: skip
 
     def __init__(
         self, listener: Listener, manager: Any, first: bytes, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
@@ -72,6 +75,7 @@ class ClientConnection(RequestHandler):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
         self._half_closed = False
+        self.client = Client()
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
 
@@ -91,9 +95,11 @@ class ClientConnection(RequestHandler):
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,
         )
-        if self.ssl_context is None:
-            client = self.peername[0] if isinstance(self.peername, tuple) else ""
-            self.lane = FastLane(self._listener.lanes, transport, client=client, done=self._lane_done)
+        plain = self.ssl_context is None
+        address = self.peername[0] if isinstance(self.peername, tuple) else ""
+        self.client = Client(address, PLAIN if plain else TLS, self._listener.subnet_of(address))
+        if plain:
+            self.lane = FastLane(self._listener.lanes, transport, client=self.client, done=self._lane_done)
         if self._first:
             self.data_received(self._first)
 
@@ -249,12 +255,17 @@ class Listener:
         max_connections: int,
         max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
+        on_refused: Callable[[], None],
+        subnet_of: Callable[[str], str],
     ) -> None:
+        """``on_refused`` hears of each connection too many; ``subnet_of`` says in which group an address is counted."""
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
         self.elsewhere: Elsewhere | None = None
         """Set when the node has more than one process."""
+        self.subnet_of = subnet_of
+        self.on_refused = on_refused
         self._adopting: set[asyncio.Task[None]] = set()
         self._arriving: set[ClientConnection] = set()
         self._max_connections = max_connections
@@ -295,6 +306,7 @@ class Listener:
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
         if self.full_with(0):
+            self.on_refused()
             return False
         self._connections.add(connection)
         self._arriving.discard(connection)

@@ -101,7 +101,7 @@ class ContentHandler:
             http_10=request.version < (1, 1),
             keep_alive=request.keep_alive and not self.draining,
         )
-        exchange = Exchange.of(request, started_s=self._clock.monotonic_s())
+        exchange = Exchange.of(request, connection.client, started_s=self._clock.monotonic_s())
         try:
             await self._guarded(request, exchange, channel)
             if exchange.hot is not None and channel.keep_alive and connection.lane is not None:
@@ -140,7 +140,12 @@ class ContentHandler:
         """A client hears something within ``first_byte_s``, or it would not ask this node again for a while."""
         try:
             async with asyncio.timeout(self._first_byte_s) as patience:
-                channel.on_start = lambda: patience.reschedule(None)
+
+                def begun() -> None:
+                    patience.reschedule(None)
+                    exchange.first_byte_s = self._clock.monotonic_s()
+
+                channel.on_start = begun
                 await self._answer(want, exchange, channel)
         except TimeoutError as exc:
             if channel.head_sent:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from cacheserver.core.client import Client
 from cacheserver.core.target import Target
 from cacheserver.web.hot_table import HotEntry
 
@@ -14,7 +15,7 @@ from cacheserver.web.hot_table import HotEntry
 class Exchange:
     """Facts of one answer for the access log and the metrics."""
 
-    client: str
+    client: Client
     method: str
     raw_target: str
     started_s: float
@@ -30,14 +31,16 @@ class Exchange:
     """Error code when the request was refused."""
     hot: HotEntry | None = None
     """Set when the fast lane may answer the same head again."""
+    first_byte_s: float | None = None
+    """Monotonic time at which the head went out, its first byte of body at hand; None: with the last byte."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
 
     @classmethod
-    def of(cls, request: web.BaseRequest, *, started_s: float) -> Exchange:
+    def of(cls, request: web.BaseRequest, client: Client, *, started_s: float) -> Exchange:
         """What is known of a request before it was looked at."""
         return cls(
-            client=request.remote or "",
+            client=client,
             method=request.method,
             raw_target=request.raw_path,
             started_s=started_s,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
+from cacheserver.core.client import Client
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
@@ -33,10 +34,17 @@ Touch = Callable[[Any, int, int], None]
 
 
 class LaneAccount(Protocol):
-    """Counts and logs one answer of the lane."""
+    """Counts and logs one answer of the lane; ``first_byte_s`` is None where it went out all at once."""
 
     def __call__(
-        self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None
+        self,
+        entry: HotEntry,
+        status: int,
+        body_bytes: int,
+        started_s: float,
+        client: Client,
+        range_: bytes | None,
+        first_byte_s: float | None = None,
     ) -> None: ...
 
 
@@ -63,12 +71,13 @@ class FastLane:
     """The lane of one plain-text connection."""
 
     __slots__ = (
-        "_at", "_client", "_done", "_dup", "_entry", "_fd", "_head", "_loop", "_pending", "_range", "_sent_bytes",
-        "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport", "busy", "last_head",
+        "_at", "_client", "_done", "_dup", "_entry", "_fd", "_first_byte_s", "_head", "_loop", "_pending", "_range",
+        "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport", "busy",
+        "last_head",
     )  # fmt: skip
 
     def __init__(
-        self, shared: LaneShared, transport: asyncio.Transport, *, client: str, done: Callable[[bytes], None]
+        self, shared: LaneShared, transport: asyncio.Transport, *, client: Client, done: Callable[[bytes], None]
     ) -> None:
         outer = transport.get_extra_info("socket")
         self._shared = shared
@@ -80,6 +89,7 @@ class FastLane:
         self._dup: socket.socket | None = None
         self._pending = b""
         self._entry: HotEntry | None = None
+        self._first_byte_s: float | None = None
         self.busy = False
         self.last_head = b""
         """The head that went to the full path last, for it to learn from."""
@@ -147,7 +157,7 @@ class FastLane:
             self._shared.account(entry, status, stop - start, now_s, self._client, value)
             self._end()
             return True
-        self._entry, self._status, self._range = entry, status, value
+        self._entry, self._status, self._range, self._first_byte_s = entry, status, value, None
         self._head, self._at = head[sent:], start + max(0, sent - len(head))
         self._fd, self._start, self._stop, self._started_s = file.fd, start, stop, now_s
         obj.hold()
@@ -205,6 +215,7 @@ class FastLane:
         try:
             self._send_turn()
         except BlockingIOError:
+            self._note_begun()
             self._wait_writable()
             return
         except (OSError, DiskError) as exc:
@@ -213,9 +224,15 @@ class FastLane:
             self._finish(cut=True)
             return
         if self._at < self._stop:
+            self._note_begun()
             self._loop.call_soon(self._go_on)
         else:
             self._finish(cut=False)
+
+    def _note_begun(self) -> None:
+        """The first turn of several is over; an answer of one turn costs no second look at the clock."""
+        if self._first_byte_s is None and not self._head:
+            self._first_byte_s = self._shared.clock.monotonic_s() - self._started_s
 
     def _send_turn(self) -> None:
         while self._head:
@@ -257,7 +274,10 @@ class FastLane:
         assert entry is not None
         self._entry = None
         entry.obj.release()
-        self._shared.account(entry, self._status, self._at - self._start, self._started_s, self._client, self._range)
+        sent_bytes = self._at - self._start
+        self._shared.account(
+            entry, self._status, sent_bytes, self._started_s, self._client, self._range, self._first_byte_s
+        )
         if cut:
             self.busy = False
             self._transport.abort()

@@ -126,7 +126,7 @@ class Passing:
         skip, left = body.skip, body.length
         data = prefix or await answer.read()
         while data:
-            self._meter.upstream_bytes(want.target.service.name, len(data))
+            self._meter.upstream_bytes(want.target.service.name, answer.source_class, len(data))
             kept = data[skip:] if left is None else data[skip : skip + left]
             skip = max(0, skip - len(data))
             await channel.write(kept)

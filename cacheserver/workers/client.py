@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from cacheserver.core.client import PLAIN, Client
+from cacheserver.core.subnets import Subnets
 from cacheserver.web.fast_lane import FastLane, LaneShared
 
 
@@ -15,6 +17,7 @@ class Home(Protocol):
     """What a connection needs of its worker."""
 
     lanes: LaneShared
+    subnets: Subnets
     draining: bool
     shedding: int
     """Connections that are to go back to the owner."""
@@ -50,7 +53,8 @@ class WorkerConnection(asyncio.Protocol):
         """Answer what the client has asked for already."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        client = peer[0] if isinstance(peer, tuple) else ""
+        address = peer[0] if isinstance(peer, tuple) else ""
+        client = Client(address, PLAIN, self._home.subnets.group_of(address))
         self.lane = FastLane(self._home.lanes, self.transport, client=client, done=self._lane_done)
         self._home.joined(self)
         first, self._first = self._first, b""

@@ -31,6 +31,8 @@ class Configure(_Message):
     fast_lane: bool
     access_log: bool
     services: tuple[str, ...]
+    subnets: tuple[tuple[str, tuple[str, ...]], ...]
+    """Groups of client addresses: name and CIDR blocks."""
     turn_bytes: int
     idle_timeout_s: float
     min_send_rate_bps: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cacheserver.access_lines import AccessLogLines
+from cacheserver.core.client import Client
 from cacheserver.core.tally import Tally
 
 
@@ -19,10 +20,19 @@ class TallyMeter:
         self.requests = 0
         """Answers since the start."""
 
-    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+    def request(
+        self,
+        service: str,
+        outcome: str,
+        status: int,
+        body_bytes: int,
+        duration_s: float,
+        client: Client,
+        first_byte_s: float | None = None,
+    ) -> None:
         """Count one answer; see ``ports.Meter``."""
         self.requests += 1
-        self.tally.add(service, outcome, status, max(0, body_bytes), duration_s)
+        self.tally.add(service, outcome, status, max(0, body_bytes), duration_s, client, first_byte_s)
 
 
 class ForwardedLog(AccessLogLines):

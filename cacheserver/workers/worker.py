@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cacheserver.clock import SystemClock
+from cacheserver.core.subnets import Subnets
 from cacheserver.hit_account import HitAccount
 from cacheserver.web.fast_lane import LaneShared
 from cacheserver.web.hot_table import HotEntry, HotTable
@@ -59,6 +60,7 @@ class Worker:
         self.done = asyncio.Event()
         self.draining = False
         self.shedding = 0
+        self.subnets = Subnets()
         self._connections: set[WorkerConnection] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._objects: dict[int, BorrowedObject] = {}
@@ -201,7 +203,9 @@ class Worker:
         self.lanes.enabled = message.fast_lane
         self.lanes.turn_bytes = message.turn_bytes
         self.lanes.account = self._accounts[message.access_log].lane
+        self.subnets = Subnets(message.subnets)
         self._meter.tally.allow_services(message.services)
+        self._meter.tally.allow_subnets(self.subnets.names)
         self._idle_timeout_s = message.idle_timeout_s
         self._min_send_rate_bps = message.min_send_rate_bps
 

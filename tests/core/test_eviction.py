@@ -156,11 +156,39 @@ def test_returning_unit_is_a_ghost_hit_and_starts_in_the_main_queue() -> None:
     policy.admit(unit(0), 10)
     assert evict(policy, 10) == [unit(0)]
     policy.admit(unit(0), 30)
-    assert (policy.ghost_hits, policy.ghost_hit_bytes) == (1, 30)
+    assert (policy.ghost_hits, policy.ghost_hit_bytes) == (1, 30), "30 of the 4096 that 10 are rounded up to"
     for number in range(1, 4):
         policy.admit(unit(number), 10)
     assert evict(policy, 10) == [unit(1)]
     assert unit(0) in policy
+
+
+def test_bytes_that_come_back_count_up_to_what_was_evicted_and_no_further() -> None:
+    policy = S3Fifo(capacity_bytes=1 << 20)
+    policy.admit(unit(0), 3 * 4096)
+    evict(policy, 1)
+    for _piece in range(5):
+        policy.admit(unit(0), 4096)
+    assert (policy.ghost_hits, policy.ghost_hit_bytes) == (1, 3 * 4096)
+    evict(policy, 1)
+    policy.admit(unit(0), 4096)
+    policy.remove(unit(0))
+    policy.admit(unit(0), 4096)
+    assert (policy.ghost_hits, policy.ghost_hit_bytes) == (2, 4 * 4096), "purged and stored anew is no return"
+
+
+def test_a_unit_counts_as_kept_by_twice_the_capacity_while_fewer_left_since_than_are_here() -> None:
+    policy = S3Fifo(capacity_bytes=200 * 4096, ghost_entries=1024)
+    for number in range(400):  # 200 leave, 200 stay
+        policy.admit(unit(number), 4096)
+        if policy.used_bytes > policy.capacity_bytes:
+            assert evict(policy, 1) == [unit(number - 200)]
+    policy.admit(unit(199), 4096)  # the last to leave
+    assert policy.ghost_hits == 1
+    for number in range(200, 300):
+        assert evict(policy, 1) == [unit(number)]
+    policy.admit(unit(5), 4096)  # 294 left since, about 100 are here
+    assert policy.ghost_hits == 1
 
 
 def test_purged_unit_is_no_ghost() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from cacheserver.core.client import Client
+
 
 class CountingMeter:
     """Counts every report by its words; bytes are summed apart."""
@@ -14,7 +16,16 @@ class CountingMeter:
         self.received_bytes = 0
         self.fills_running = 0
 
-    def request(self, service: str, outcome: str, status: int, body_bytes: int, duration_s: float) -> None:
+    def request(
+        self,
+        service: str,
+        outcome: str,
+        status: int,
+        body_bytes: int,
+        duration_s: float,
+        client: Client,
+        first_byte_s: float | None = None,
+    ) -> None:
         """See ``ports.Meter``."""
         self.counts["request", service, outcome, str(status)] += 1
 
@@ -22,11 +33,15 @@ class CountingMeter:
         """See ``ports.Meter``."""
         self.counts["refused", reason] += 1
 
-    def upstream_request(self, service: str, result: str) -> None:
+    def connection_refused(self) -> None:
+        """See ``ports.Meter``."""
+        self.counts[("connection_refused",)] += 1
+
+    def upstream_request(self, service: str, source_class: str, result: str) -> None:
         """See ``ports.Meter``."""
         self.counts["upstream", result] += 1
 
-    def upstream_bytes(self, service: str, body_bytes: int) -> None:
+    def upstream_bytes(self, service: str, source_class: str, body_bytes: int) -> None:
         """See ``ports.Meter``."""
         self.received_bytes += body_bytes
 
@@ -54,7 +69,7 @@ class CountingMeter:
         """See ``ports.Meter``."""
         self.counts["struck", str(banned)] += 1
 
-    def evicted(self, reason: str, freed_bytes: int) -> None:
+    def evicted(self, volume: str, reason: str, freed_bytes: int) -> None:
         """See ``ports.Meter``."""
         self.counts["evicted", reason] += 1
         self.freed_bytes[reason] += freed_bytes

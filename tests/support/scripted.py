@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cacheserver.core.errors import UpstreamError
 from cacheserver.core.fields import Fields
+from cacheserver.core.sources import ORIGIN
 from cacheserver.core.upstream_request import UpstreamRequest
 from tests.support.stored import NOW_S
 
@@ -46,6 +47,7 @@ class ScriptedAnswer:
         self.status = status
         self.fields = fields
         self.source = self.asked = source
+        self.source_class = ORIGIN
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.closed = False

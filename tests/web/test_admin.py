@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.test_utils import TestServer
 
+from cacheserver.core.client import Client
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.web.admin import Health, admin_app
 from cacheserver.web.options import AdminOptions
@@ -33,7 +34,7 @@ async def admin(
 ) -> AsyncIterator[tuple[ClientSession, str]]:
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
-    meter.request("wu", "hit", 206, 10, 0.1)
+    meter.request("wu", "hit", 206, 10, 0.1, Client())
     app = admin_app(options=options or AdminOptions(), meter=meter, health=health, status=status)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"
@@ -70,7 +71,10 @@ async def test_metrics_are_served_in_both_formats() -> None:
     async with admin() as (session, base):
         async with session.get(f"{base}/metrics") as response:
             assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-            assert 'cacheserver_requests_total{code="2xx",outcome="hit",service="wu"} 1.0' in await response.text()
+            assert (
+                'cacheserver_requests_total{code="2xx",listener="plain",outcome="hit",service="wu"} 1.0'
+                in await response.text()
+            )
         async with session.get(f"{base}/metrics", headers={"Accept": "application/openmetrics-text"}) as response:
             assert response.content_type == "application/openmetrics-text"
 

@@ -7,10 +7,13 @@ import threading
 
 import pytest
 
+from cacheserver.core.client import Client
 from cacheserver.core.tally import OUTCOMES, SERVICES_LIMIT
 from cacheserver.metrics import METRICS, PrometheusMeter, VolumeGauges
 from cacheserver.ports import Meter
 
+CLIENT = Client()
+BRANCH = Client("10.0.0.1", "plain", "branch")
 SAMPLE = re.compile(r"([a-z_:]+)(?:\{(.*)\})? (\S+)\Z")
 
 
@@ -32,16 +35,17 @@ def value(meter: PrometheusMeter, name: str, **labels: str) -> float | None:
 
 def exercised() -> PrometheusMeter:
     """A meter on which everything has happened once."""
-    meter = PrometheusMeter(services=["wu"])
+    meter = PrometheusMeter(services=["wu"], subnets=["branch"])
     typed: Meter = meter
-    typed.request("wu", "hit", 206, 1000, 0.003)
+    typed.request("wu", "hit", 206, 1000, 0.003, BRANCH)
     typed.refused("host_not_allowed")
-    typed.upstream_request("wu", "ok")
-    typed.upstream_bytes("wu", 250)
+    typed.connection_refused()
+    typed.upstream_request("wu", "origin", "ok")
+    typed.upstream_bytes("wu", "origin", 250)
     typed.fill_started()
     typed.collapsed()
     typed.verified("at_rest", "ok")
-    typed.evicted("space", 4096)
+    typed.evicted("/a", "space", 4096)
     typed.manifest("absent")
     typed.struck(banned=True)
     meter.anchor("name", "claim")
@@ -65,6 +69,25 @@ def test_table_equals_exposition() -> None:
     assert seen == {doc.name: set(doc.labels) for doc in METRICS}
 
 
+def test_rows_that_alerts_look_at_are_there_from_the_start() -> None:
+    names = {name for name, _ in exposition(PrometheusMeter())}
+    assert {"cacheserver_connections_refused_total", "cacheserver_source_bans_total"} <= names
+    assert value(PrometheusMeter(), "verified_pieces_total", level="at_rest", result="bad") == 0
+
+
+def test_what_another_process_counted_is_shown_with_ones_own() -> None:
+    meter, worker = exercised(), exercised()
+    worker.tally.count(("a_metric_of_another_version",))
+    meter.tally.absorb(worker.tally.take())
+    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx", listener="plain") == 2
+    assert value(meter, "subnet_response_bytes_total", subnet="branch", outcome="hit") == 2000
+    assert value(meter, "request_duration_seconds_count", outcome="hit") == 2
+    assert value(meter, "first_byte_seconds_count", outcome="hit") == 2
+    assert value(meter, "refused_total", reason="host_not_allowed") == 2
+    assert value(meter, "connections_refused_total") == 2
+    assert value(worker, "connections_refused_total") == 0
+
+
 def test_no_created_series() -> None:
     for accept in (None, "application/openmetrics-text"):
         assert b"_created" not in exercised().render(accept)[0]
@@ -72,20 +95,23 @@ def test_no_created_series() -> None:
 
 def test_each_call_counts_under_its_labels() -> None:
     meter = exercised()
-    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx") == 1
-    assert value(meter, "response_bytes_total", service="wu", outcome="hit") == 1000
+    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx", listener="plain") == 1
+    assert value(meter, "response_bytes_total", service="wu", outcome="hit", listener="plain") == 1000
     assert value(meter, "request_duration_seconds_count", outcome="hit") == 1
     assert value(meter, "refused_total", reason="host_not_allowed") == 1
-    assert value(meter, "upstream_requests_total", service="wu", result="ok") == 1
-    assert value(meter, "upstream_bytes_total", service="wu") == 250
+    assert value(meter, "upstream_requests_total", service="wu", source="origin", result="ok") == 1
+    assert value(meter, "upstream_bytes_total", service="wu", source="origin") == 250
     assert value(meter, "fills_in_flight") == 1
     assert value(meter, "collapsed_waiters_total") == 1
     assert value(meter, "verified_pieces_total", level="at_rest", result="ok") == 1
-    assert value(meter, "evictions_total", reason="space") == 1
-    assert value(meter, "evicted_bytes_total", reason="space") == 4096
+    assert value(meter, "evictions_total", volume="/a", reason="space") == 1
+    assert value(meter, "evicted_bytes_total", volume="/a", reason="space") == 4096
     assert value(meter, "store_capacity_bytes", volume="/a") == 2
     assert value(meter, "store_online", volume="/a") == 1
     assert value(meter, "connections") == 7
+    assert value(meter, "connections_refused_total") == 1
+    assert value(meter, "subnet_requests_total", subnet="branch", outcome="hit") == 1
+    assert value(meter, "subnet_response_bytes_total", subnet="branch", outcome="hit") == 1000
     meter.fill_ended()
     assert value(meter, "fills_in_flight") == 0
 
@@ -93,7 +119,7 @@ def test_each_call_counts_under_its_labels() -> None:
 def test_durations_are_cumulative_buckets() -> None:
     meter = PrometheusMeter(services=["wu"])
     for duration_s in (0.002, 0.0021, 1000.0):
-        meter.request("wu", "miss", 200, 1, duration_s)
+        meter.request("wu", "miss", 200, 1, duration_s, CLIENT)
     buckets = {
         dict(labels)["le"]: count
         for (name, labels), count in exposition(meter).items()
@@ -108,11 +134,11 @@ def test_hit_ratios_count_what_did_not_cross_the_wan() -> None:
     meter = PrometheusMeter(services=["wu"])
     assert value(meter, "hit_ratio_requests") == value(meter, "hit_ratio_bytes") == 0
     for outcome in ("hit", "stale", "miss", "pass", "refused"):
-        meter.request("wu", outcome, 200, 100, 0.1)
-    meter.upstream_bytes("wu", 200)
+        meter.request("wu", outcome, 200, 100, 0.1, CLIENT)
+    meter.upstream_bytes("wu", "origin", 200)
     assert value(meter, "hit_ratio_requests") == 0.5
     assert value(meter, "hit_ratio_bytes") == pytest.approx(0.6)
-    meter.upstream_bytes("wu", 10_000)
+    meter.upstream_bytes("wu", "origin", 10_000)
     assert value(meter, "hit_ratio_bytes") == 0
 
 
@@ -120,16 +146,16 @@ def test_strangers_labels_never_make_series() -> None:
     meter = PrometheusMeter(services=["wu"])
     for number in range(500):
         word = f'client-{number}"\n'
-        meter.request(word, word, number * 10, 1, 0.1)
+        meter.request(word, word, number * 10, 1, 0.1, CLIENT)
         meter.refused(word)
-        meter.upstream_request(word, word)
-        meter.upstream_bytes(word, 1)
+        meter.upstream_request(word, word, word)
+        meter.upstream_bytes(word, word, 1)
         meter.verified(word, word)
-        meter.evicted(word, 1)
+        meter.evicted("/a", word, 1)
     assert b"client-" not in meter.render(None)[0]
-    assert value(meter, "requests_total", service="other", outcome="other", code="2xx") == 10
-    assert len(meter._bound) < 10
-    assert len(exposition(meter)) < 60
+    assert value(meter, "requests_total", service="other", outcome="other", code="2xx", listener="plain") == 10
+    assert len(meter.tally.counts()) < 10
+    assert len(exposition(meter)) < 90
 
 
 def test_series_stay_in_the_hundreds_with_more_services_than_the_limit() -> None:
@@ -138,18 +164,18 @@ def test_series_stay_in_the_hundreds_with_more_services_than_the_limit() -> None
     meter.allow_services(names)
     for name in names:
         for outcome in OUTCOMES[:3]:
-            meter.request(name, outcome, 206, 1, 0.1)
-    services = {dict(labels)["service"] for metric, labels in exposition(meter) if metric.endswith("requests_total")}
-    assert services == {*names[:SERVICES_LIMIT], "other"}
+            meter.request(name, outcome, 206, 1, 0.1, CLIENT)
+    shown = {dict(labels).get("service") for metric, labels in exposition(meter) if "_requests_" in metric}
+    assert shown - {None} == {*names[:SERVICES_LIMIT], "other"}
 
 
 def test_zero_and_negative_bytes_do_not_raise() -> None:
     meter = PrometheusMeter(services=["wu"])
-    meter.request("wu", "hit", 304, 0, 0.0)
-    meter.request("wu", "hit", 304, -1, 0.0)
-    meter.upstream_bytes("wu", -1)
-    meter.evicted("space", -1)
-    assert value(meter, "response_bytes_total", service="wu", outcome="hit") == 0
+    meter.request("wu", "hit", 304, 0, 0.0, CLIENT)
+    meter.request("wu", "hit", 304, -1, 0.0, CLIENT)
+    meter.upstream_bytes("wu", "origin", -1)
+    meter.evicted("/a", "space", -1)
+    assert value(meter, "response_bytes_total", service="wu", outcome="hit", listener="plain") == 0
 
 
 def test_store_that_fails_does_not_take_the_metrics_along() -> None:
@@ -159,7 +185,7 @@ def test_store_that_fails_does_not_take_the_metrics_along() -> None:
         raise OSError
 
     meter.set_store_source(broken)
-    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx") == 1
+    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx", listener="plain") == 1
     assert value(meter, "store_bytes", volume="/a") is None
 
 
@@ -194,7 +220,7 @@ def test_rendering_in_a_thread_while_counting_loses_nothing() -> None:
     thread = threading.Thread(target=render)
     thread.start()
     for number in range(2000):
-        meter.request("wu", OUTCOMES[number % 8], 200 + 100 * (number % 4), 1, 0.001)
+        meter.request("wu", OUTCOMES[number % 8], 200 + 100 * (number % 4), 1, 0.001, CLIENT)
     done.set()
     thread.join()
     assert errors == []
