@@ -43,7 +43,9 @@ class Room:
         reply = plan_object_reply(obj.representation, Fields(fields), method="GET", now_s=NOW_S, boundary="B")
         obj.hold()
         try:
-            await Delivery(coordinator=self.rig.coordinator, store=self.rig.store).send(self.channel, WANT, obj, reply)
+            rig = self.rig
+            delivery = Delivery(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+            await delivery.send(self.channel, WANT, obj, reply)
         finally:
             obj.release()
 

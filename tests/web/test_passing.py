@@ -11,6 +11,7 @@ import pytest
 from cacheserver.core.errors import OriginStatus, TruncatedBody
 from cacheserver.core.target import Form
 from cacheserver.fill.asking import Want
+from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
 from cacheserver.web.channel import Channel
 from cacheserver.web.options import ServerOptions
@@ -19,6 +20,7 @@ from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.sockets import Peer, connected, wire_over
+from tests.support.stored import PIECE
 
 BODY = blob(8, 5000)
 
@@ -47,7 +49,9 @@ class Room:
 async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
     async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
         spool = Spool(limit_bytes=1 << 20)
-        yield Room(Passing(asker=rig.asker, meter=rig.meter, via="1.1 v", spool=spool, first_byte_s=5.0), peer)
+        metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
+        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", spool=spool, first_byte_s=5.0)
+        yield Room(passing, peer)
         assert upstream.unclosed == 0
 
 
