@@ -195,6 +195,20 @@ class ObjectFill:
         self._flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
 
     async def _fly(self, flight: Flight, priority: Priority) -> None:
+        try:
+            error = await self._flown(flight, priority)
+            if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
+                await self._abandon(error or GenerationChanged("the object cannot be completed"))
+            elif error is None:
+                self.plan()
+                await self.verifying.check_whole()
+        except StoreError:
+            _log.warning("what is stored could not be read again")
+        finally:
+            self._rest()
+
+    async def _flown(self, flight: Flight, priority: Priority) -> CacheserverError | None:
+        """Have a flight run to its end; what ended it early."""
         error: CacheserverError | None = None
         self._meter.fill_started()
         try:
@@ -210,16 +224,7 @@ class ObjectFill:
         finally:
             self._meter.fill_ended()
             self._ended(flight, error)
-        try:
-            if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
-                await self._abandon(error or GenerationChanged("the object cannot be completed"))
-            elif error is None:
-                self.plan()
-                await self.verifying.check_whole()
-        except StoreError:
-            _log.warning("what is stored could not be read again")
-        finally:
-            self._rest()
+        return error
 
     def _store_refuses(self) -> StoreError | None:
         """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""

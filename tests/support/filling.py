@@ -30,8 +30,8 @@ from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.ports import Anchor
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
+from tests.support.anchors import NoAnchor
 from tests.support.meter import CountingMeter
-from tests.support.no_anchor import NoAnchor
 from tests.support.scripted import ScriptedUpstream
 from tests.support.stored import PIECE, HandClock, running_store, settled
 
