@@ -66,11 +66,12 @@ class Delivery:
     ) -> None:
         """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
-        With a manifest each piece goes out once it is right (I1).
+        With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
         """
-        metadata = await reader.metadata()
+        metadata, total = await reader.metadata(), obj.representation.length_bytes
         metadata.refuse_blocked()
-        if metadata.manifest is None:
+        judged = (start, stop) == (0, total) and any(claim.whole_digests for claim in metadata.claims)
+        if metadata.manifest is None and not judged:
             await self._unverified(channel, want, obj, start, stop)
             return
         if reader.has_tasted(start):
@@ -79,8 +80,7 @@ class Delivery:
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
             return await self._coordinator.asker.ask_span(want, obj.representation, first, end, avoid)
 
-        span = BodySpan(start, stop, obj.representation.length_bytes)
-        body = self._gated.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        body = self._gated.body(want, metadata, BodySpan(start, stop, total), ask=ask, tries=_PASS_TRIES)
         try:
             while data := await body.read():
                 await channel.write(data)

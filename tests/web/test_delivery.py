@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged
+from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, WrongContent
 from cacheserver.core.fields import Fields
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.trust import Trust
+from cacheserver.core.trust import Claim, Trust
 from cacheserver.fill.verification import Metadata, MetadataFetcher
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
@@ -189,14 +190,27 @@ async def test_past_a_failing_store_no_byte_of_a_bad_piece_goes_out(
         await place.rig.assert_clean()
 
 
-def _past_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be written, and there is a manifest of ``BODY``."""
+async def test_past_a_failing_store_the_last_piece_of_a_whole_waits_for_its_digest(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim("name", authentic=True, sha1=hashlib.sha1(b"another").digest())
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        _past_the_store(monkeypatch, Metadata(None, Trust.SIMPLE, (claim,)))
+        with pytest.raises(WrongContent):
+            await place.deliver(obj)
+        assert place.channel.body_bytes == 6 * PIECE
+        await place.rig.assert_clean()
+
+
+def _past_the_store(monkeypatch: pytest.MonkeyPatch, told: Metadata | None = None) -> None:
+    """Nothing can be written, and there is a manifest of ``BODY``, or what is ``told``."""
 
     def full(_file: ObjectFile, _offset: int, _data: bytes) -> None:
         raise DiskError("write", errno=28)
 
     async def fetch(*_args: object, **_named: object) -> Metadata:
-        return Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)
+        return told or Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)
 
     monkeypatch.setattr(ObjectFile, "write_at", full)
     monkeypatch.setattr(MetadataFetcher, "fetch", fetch)
