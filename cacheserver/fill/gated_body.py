@@ -111,10 +111,11 @@ class GatedBody:
         self._givers: set[str] = set()
         self._shown = gate.start
         """Bytes before it have gone to the client, checked or, on a slow link, shown early."""
-        self._went_s = asyncio.get_running_loop().time()
+        self._waits_since_s = 0.0
 
     async def read(self) -> bytes:
         """The next bytes of the span; empty at its end. UpstreamError: the client must not be told that it is whole."""
+        self._waits_since_s = asyncio.get_running_loop().time()
         while not self._gate.done and (self._span.stop is None or self._gate.start < self._span.stop):
             try:
                 if not await self._collect():
@@ -129,7 +130,6 @@ class GatedBody:
                 continue
             kept = self._cut(data)
             if kept:
-                self._went_s = asyncio.get_running_loop().time()
                 return kept
         if self._span.stop is None and self._answer is not None and (self._rest or await self._answer.read()):
             raise BadAnswer("source sent more than the content has", source=self._answer.source)
@@ -166,9 +166,11 @@ class GatedBody:
         return True
 
     def _too_slow(self) -> bool:
-        """Whether a client has waited so long that its own limit is near; the last piece of a whole is never shown."""
-        patient = bool(self._gate.claims) and self._gate.last
-        return not patient and asyncio.get_running_loop().time() - self._went_s >= self._room.hold_timeout_s
+        """Whether the reader has waited too long for this piece; the last one of a whole is never shown early."""
+        if self._gate.claims and self._gate.last:
+            return False
+        waited_s = asyncio.get_running_loop().time() - self._waits_since_s
+        return self._shown > self._gate.start or waited_s >= self._room.hold_timeout_s
 
     async def _opened(self) -> UpstreamAnswer:
         if self._answer is None:
