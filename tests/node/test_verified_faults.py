@@ -27,6 +27,8 @@ from tests.node.verified_rows import (
     manifest_rows,
 )
 
+pytestmark = pytest.mark.timeout(240)
+"""The whole table is played by whichever test comes first."""
 MODES = ("anchored", "self-consistent", "simple")
 VERIFIED = MODES[:2]
 SMALL, REAL = 1 << 16, 1 << 20
