@@ -18,7 +18,9 @@ from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.gated_body import GatedBodies
 from cacheserver.fill.opening import Opener
+from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.hit_account import HitAccount
@@ -99,7 +101,9 @@ def build_rooms(
     store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
     spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
-    coordinator = _coordinator(settings, admitted, store, sources, spool, meter=meter, clock=clock)
+    fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
+    coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
+    gated = _gated(settings, sources, store, meter=meter)
     access_log = AccessLog(settings.log.access_file) if settings.log.access else None
     account = Account(meter=meter, access_log=access_log, clock=clock)
     handler = ContentHandler(
@@ -107,8 +111,8 @@ def build_rooms(
         options=settings.server,
         coordinator=coordinator,
         store=store,
-        delivery=Delivery(coordinator=coordinator, store=store),
-        passing=_passing(settings, sources, spool, meter=meter, node_id=node_id),
+        delivery=Delivery(coordinator=coordinator, store=store, gated=gated),
+        passing=_passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id),
         rebuilt=RebuiltManifests(
             store=store, admit=admitted.target, services=admitted.services, clock=clock, via=via_token(node_id)
         ),
@@ -182,17 +186,10 @@ def _sources(
     return Sources(resolver, client, health, asker, anchors)
 
 
-def _coordinator(
-    settings: Settings,
-    admitted: Admitted,
-    store: Store,
-    sources: Sources,
-    spool: Spool,
-    *,
-    meter: PrometheusMeter,
-    clock: SystemClock,
-) -> Coordinator:
-    fetcher = MetadataFetcher(
+def _fetcher(
+    settings: Settings, admitted: Admitted, sources: Sources, *, meter: PrometheusMeter, clock: SystemClock
+) -> MetadataFetcher:
+    return MetadataFetcher(
         asker=sources.asker,
         anchor=sources.anchors,
         admit=admitted.target,
@@ -200,6 +197,28 @@ def _coordinator(
         clock=clock,
         negative_s=settings.fill.negative_s,
     )
+
+
+def _gated(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> GatedBodies:
+    return GatedBodies(
+        asker=sources.asker,
+        meter=meter,
+        executor=store.executor,
+        hold_timeout_s=settings.fill.hold_timeout_s,
+        piece_size_bytes=parse_size(settings.store.piece_size),
+    )
+
+
+def _coordinator(
+    settings: Settings,
+    fetcher: MetadataFetcher,
+    store: Store,
+    sources: Sources,
+    spool: Spool,
+    *,
+    meter: PrometheusMeter,
+    clock: SystemClock,
+) -> Coordinator:
     opener = Opener(
         store=store,
         asker=sources.asker,
@@ -219,10 +238,18 @@ def _coordinator(
     )
 
 
-def _passing(settings: Settings, sources: Sources, spool: Spool, *, meter: PrometheusMeter, node_id: str) -> Passing:
+def _passing(
+    settings: Settings, fetcher: MetadataFetcher, gated: GatedBodies, spool: Spool, *, clock: SystemClock, node_id: str
+) -> Passing:
+    metadata = PassMetadata(
+        fetcher=fetcher,
+        clock=clock,
+        piece_size_bytes=gated.piece_size_bytes,
+        keep_s=settings.fill.pass_memory_s,
+    )
     return Passing(
-        asker=sources.asker,
-        meter=meter,
+        gated=gated,
+        metadata=metadata,
         via=via_token(node_id),
         spool=spool,
         first_byte_s=settings.fill.first_byte_s,

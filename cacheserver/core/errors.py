@@ -178,6 +178,17 @@ class BadPiece(UpstreamError):
         self.piece = piece
 
 
+class WrongContent(UpstreamError):
+    """The whole content does not have the digest that its name, a catalogue or a digest field says."""
+
+    code = "wrong_content"
+    retryable = False
+
+    def __init__(self, anchor: str, *, source: str = "") -> None:
+        super().__init__(f"the whole content is not what {anchor} says", source=source)
+        self.anchor = anchor
+
+
 class NoSource(UpstreamError):
     """Every source of this content is banned for bad bytes."""
 

@@ -99,6 +99,11 @@ class PieceMap:
         """Indices in ``[first, stop)`` that are in this state."""
         return [piece for piece in range(first, min(stop, len(self._states))) if self._states[piece] == state]
 
+    def only_missing(self, piece: int) -> bool:
+        """Whether this piece is ABSENT and no other is."""
+        found = self._states.find(ABSENT)
+        return found == piece and self._states.find(ABSENT, piece + 1) < 0
+
     @property
     def complete(self) -> bool:
         """Whether every piece is on disk."""

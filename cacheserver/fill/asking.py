@@ -100,12 +100,18 @@ class Asker:
         self, want: Want, representation: Representation, start: int, stop: int, avoid: frozenset[str] = frozenset()
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another."""
+        expected = ExpectedGeneration(representation.length_bytes, representation.validators)
+        return await self.ask_same(want, expected, representation.fields.value("Date"), start, stop, avoid)
+
+    async def ask_same(
+        self, want: Want, expected: ExpectedGeneration, date: str | None, start: int, stop: int, avoid: frozenset[str]
+    ) -> Opened:
+        """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it."""
         extra = [("Range", f"bytes={start}-{stop - 1}")]
-        condition = resume_condition(representation.validators, representation.fields.value("Date"))
+        condition = resume_condition(expected.validators, date)
         if condition is not None:
             extra.append(("If-Range", condition))
         answer = await self.send(want, extra=tuple(extra), avoid=avoid)
-        expected = ExpectedGeneration(representation.length_bytes, representation.validators)
         return self.checked(want, answer, Asked(start, stop), expected)
 
     def checked(

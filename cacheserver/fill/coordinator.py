@@ -174,12 +174,12 @@ class Coordinator:
             metadata = await self._fetcher.fetch(
                 want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
             )
-            await fill.settle(metadata)
+            await fill.verifying.settle(metadata)
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
         finally:
             if fill.verification.pending:
-                await fill.settle(NOTHING)
+                await fill.verifying.settle(NOTHING)
             fill.obj.release()
 
     # -- revalidating -------------------------------------------------------------------------------------------

@@ -160,14 +160,12 @@ class Flight:
             self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
         return self._reservation
 
-    async def _verify_piece(self, piece: int) -> None:
+    def _verify_piece(self, piece: int) -> None:
         """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
-        if self._fill.verification.pending:
-            await self._fill.verification.wait(self._options.hold_timeout_s)
         expected = self._fill.verification.expected(piece)
         if expected is None:
             return
-        level = self._fill.trust.word
+        level = self._fill.verifying.trust.word
         if expected == self._digest.digest():
             self._meter.verified(level, "ok")
             return
@@ -176,20 +174,25 @@ class Flight:
         self._digest = hashlib.sha256()
         culprit = self._source if self._contributors == {self._source} else None
         self._contributors.clear()
-        self._fill.bad_piece(piece, culprit)
+        self._fill.verifying.bad_piece(piece, culprit)
         if culprit is not None:
             self._avoid |= {culprit}
         raise BadPiece(piece, source=self._source)
 
     async def _finish_piece(self, reservation: Reservation) -> None:
-        piece = self._piece
-        await self._verify_piece(piece)
-        assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
-        await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
-        self._reservation = None
-        self._committed += 1
-        self._piece += 1
-        self._fill.givers |= self._contributors
-        self._contributors.clear()
-        self._digest = hashlib.sha256()
-        self._fill.progress.done(piece)
+        piece, verifying = self._piece, self._fill.verifying
+        if self._fill.verification.pending:
+            await self._fill.verification.wait(self._options.hold_timeout_s)
+        async with verifying.finishing(piece):
+            self._verify_piece(piece)
+            verifying.givers |= self._contributors
+            await verifying.check_last(piece)
+            assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
+            await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
+            self._reservation = None
+            self._committed += 1
+            self._piece += 1
+            self._contributors.clear()
+            self._digest = hashlib.sha256()
+            self._fill.progress.done(piece)
+        await verifying.committed(piece)

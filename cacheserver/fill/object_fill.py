@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
 
 from cacheserver.core.errors import (
     CacheserverError,
@@ -19,17 +18,16 @@ from cacheserver.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from cacheserver.core.manifest import Manifest
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.plan import Window, plan_spans
-from cacheserver.core.trust import Trust
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.flight import Flight, Opened
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.progress import Progress
 from cacheserver.fill.reader import Reader
 from cacheserver.fill.slots import Priority, Slots
-from cacheserver.fill.verification import Metadata, Verification
+from cacheserver.fill.verification import Verification
+from cacheserver.fill.verifying import Verifying
 from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -60,7 +58,17 @@ class ObjectFill:
         """The latest client's: its token is the one most likely to be valid."""
         self.verification = verification
         self.progress = Progress(obj.pieces)
-        self.progress.holding = verification.holds
+        self.verifying = Verifying(
+            obj,
+            want.target.service,
+            store=store,
+            asker=asker,
+            meter=meter,
+            verification=verification,
+            progress=self.progress,
+            abandon=self.abandon,
+            on_idle=self.rest,
+        )
         self.range_ignored = False
         """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
         self._store = store
@@ -80,9 +88,6 @@ class ObjectFill:
         self._refused_until_s = 0.0
         self._length_confirmed = True
         """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
-        self._whole_checked = False
-        self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
-        """Sources of all pieces; an empty name stands for those of pieces that were here before."""
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         obj.hold()
 
@@ -120,8 +125,9 @@ class ObjectFill:
         self.rest()
 
     def rest(self) -> None:
-        """End, if nobody reads, fetches, completes or is expected back."""
-        if not (self._idle or self._readers or self.flights or self._expected or self.behind):
+        """End, if nobody reads, fetches, completes, checks or is expected back."""
+        busy = self._readers or self.flights or self._expected or self.behind or self.verifying.busy
+        if not self._idle and not busy:
             self._idle = True
             self._on_idle(self)
             self.obj.release()
@@ -199,6 +205,21 @@ class ObjectFill:
         return flight
 
     async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+        error = await self._flown(flight, priority)
+        try:
+            if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
+                await self.abandon(error or GenerationChanged("the object cannot be completed"))
+            elif error is None:
+                self.plan()
+                await self.verifying.check_whole()
+        except StoreError:
+            _log.warning("what is stored could not be read again")
+        finally:
+            self.rest()
+        return error
+
+    async def _flown(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+        """Have a flight run to its end; what ended it early."""
         error: CacheserverError | None = None
         turn: AbstractAsyncContextManager[None] = nullcontext()
         if priority is not None:
@@ -217,16 +238,6 @@ class ObjectFill:
         finally:
             self._meter.fill_ended()
             self._ended(flight, error)
-        try:
-            if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
-                await self.abandon(error or GenerationChanged("the object cannot be completed"))
-            elif error is None:
-                self.plan()
-                await self._check_whole()
-        except StoreError:
-            _log.warning("what is stored could not be read again")
-        finally:
-            self.rest()
         return error
 
     def store_refuses(self) -> StoreError | None:
@@ -279,82 +290,8 @@ class ObjectFill:
         for flight in [flight for flight, task in self.flights.items() if task in tasks]:
             flight.close()  # it was cancelled before its first step
             self._ended(flight, None)
-
-    # -- verification -------------------------------------------------------------------------------------------
-
-    @property
-    def trust(self) -> Trust:
-        """The level at which pieces are being checked."""
-        metadata = self.verification.metadata
-        return Trust.SIMPLE if metadata is None else metadata.trust
-
-    def bad_piece(self, piece: int, source: str | None) -> None:
-        """A complete piece did not match the manifest; ``source`` is to blame where it is known."""
-        self.progress.reject(piece)
-        if source is not None:
-            self._asker.strike(source)
-
-    async def settle(self, metadata: Metadata) -> None:
-        """Metadata has come, or none will: check what is stored already, release what was held."""
-        self.verification.settle(metadata)
-        if metadata.manifest is not None:
-            await self._recheck(metadata, metadata.manifest)
-        elif metadata.blocked:
-            self.progress.holding = True
-        else:
-            if not self.obj.pieces.complete:
-                await self._lose_trust(metadata)
-            self.progress.stop_holding()
-        await self._check_whole()
-
-    async def _lose_trust(self, metadata: Metadata) -> None:
-        """What comes now is checked against nothing: no label, and no place here if the service demands one."""
-        if self.want.target.service.require == "anchored" and not metadata.anchored:
-            await self.abandon(GenerationChanged("the content is anchored no more"))
-        await self._note_trust(Trust.SIMPLE, None)
-
-    async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
-        """Hold the digests of pieces that were stored before the manifest came against it."""
-        self.progress.holding = True
-        for piece in range(len(self.obj.pieces)):
-            if self.obj.pieces.state(piece) == ABSENT:
-                continue
-            recorded = await self._store.digest_of(self.obj, piece)
-            good = recorded == manifest.piece_hash(piece)
-            self._meter.verified(metadata.trust.word, "ok" if good else "bad")
-            if not good:
-                self.progress.claim(piece, piece + 1, self)  # nobody fetches it before its record is gone
-                self._store.drop_piece(self.obj, piece)
-                await self._store.run(self.obj.volume, self.obj.file.erase, piece, piece + 1)
-                self.progress.release(self, None)
-                self.progress.reject(piece, seen=True)
-        await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
-
-    async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
-        known = self.obj.representation
-        if not self.obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
-            await self._store.refresh(self.obj, replace(known, trust=trust, hash_of_hashes=hash_of_hashes))
-
-    async def _check_whole(self) -> None:
-        """Hold a complete object against digests of the whole content: names, catalogues, digest fields."""
-        metadata = self.verification.metadata
-        claims = [claim for claim in (metadata.claims if metadata is not None else ()) if claim.whole_digests]
-        if not claims or self._whole_checked or not self.obj.pieces.complete or self.obj.obsolete:
-            return
-        self._whole_checked = True
-        names = sorted({name for claim in claims for name in claim.whole_digests})
-        found = await self._store.whole_digests(self.obj, names)
-        for claim in claims:
-            good = all(found[name] == digest for name, digest in claim.whole_digests.items())
-            level = Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT
-            self._meter.verified(level.word, "ok" if good else "bad")
-            if not good:
-                if len(self.givers) == 1 and "" not in self.givers:
-                    self._asker.strike(*self.givers)
-                await self.abandon(GenerationChanged(f"the whole content is not what {claim.anchor} says"))
-                return
-            if level > self.obj.representation.trust:
-                await self._note_trust(level, self.obj.representation.hash_of_hashes)
+        await self.verifying.close()
+        self.rest()
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
@@ -374,7 +311,8 @@ class ObjectFill:
     async def wait(self, piece: int, since_s: float) -> None:
         """Plan, then wait until something happens to ``piece``; ``since_s`` is when its reader began to wait.
 
-        UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``.
+        UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``, but for
+        the last one of an object that is judged as a whole.
         """
         if piece not in self.progress.claims:
             self.plan()
@@ -387,7 +325,7 @@ class ObjectFill:
             raise error
         if self.obj.pieces.state(piece) != ABSENT:
             return
-        held = self.progress.holds(piece)
+        held = self.progress.holds(piece) and not self.progress.guards(piece)
         patience_s = self._options.hold_timeout_s if held else self._options.first_byte_s
         try:
             async with asyncio.timeout_at(since_s + patience_s):

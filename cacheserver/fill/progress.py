@@ -21,6 +21,8 @@ class Progress:
         """Piece → the flight that fetches it."""
         self.holding = False
         """Whether bytes of an unfinished piece are held back until its hash has matched."""
+        self.guarding = False
+        """Whether the last piece that is missing is held back, whatever ``holding`` says, until the whole is right."""
         self._arrived: dict[int, int] = {}
         self._exposed: set[int] = set()
         self._epochs: dict[int, int] = {}
@@ -48,7 +50,11 @@ class Progress:
 
     def holds(self, piece: int) -> bool:
         """Whether bytes of this piece are held back."""
-        return self.holding and piece not in self._exposed
+        return self.guards(piece) or (self.holding and piece not in self._exposed)
+
+    def guards(self, piece: int) -> bool:
+        """Whether this piece is held back, without a limit in time, because the whole is judged with it."""
+        return self.guarding and self._pieces.only_missing(piece)
 
     def expose(self, piece: int) -> None:
         """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
@@ -59,12 +65,20 @@ class Progress:
     def stop_holding(self) -> None:
         """There is no manifest: bytes go out as they come."""
         self.holding = False
+        self._look_again()
+
+    def stop_guarding(self) -> None:
+        """Nobody says what the whole must be, or every piece is checked already."""
+        self.guarding = False
+        self._look_again()
+
+    def _look_again(self) -> None:
         for piece in list(self._arrived):
             self._wake(piece, None)
 
     def reject(self, piece: int, *, seen: bool = False) -> None:
         """A complete piece was bad: forget its bytes; whoever has ``seen`` some of them is cut at the next look."""
-        if seen or not self.holds(piece):
+        if seen or not self.holding or piece in self._exposed:
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window
+from cacheserver.fill.verification import Metadata
 
 if TYPE_CHECKING:
     from cacheserver.fill.object_fill import ObjectFill
@@ -72,6 +73,14 @@ class Reader:
                 failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
+
+    async def metadata(self) -> Metadata:
+        """What the object's content must be, once all has come that will."""
+        return await self._fill.verification.settled()
+
+    def has_tasted(self, offset: int) -> bool:
+        """Whether unchecked bytes of the piece at ``offset`` were given out."""
+        return self._fill.obj.pieces.piece_at(offset) in self._tasted
 
     def _plan_ahead(self, reached: int) -> None:
         """Plan once per piece: planning looks at every reader of the object."""

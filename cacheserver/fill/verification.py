@@ -43,6 +43,11 @@ class Metadata:
         """Whether the content is bound to something authentic, by pieces or as a whole."""
         return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
 
+    def refuse_blocked(self) -> None:
+        """Raise NoSource where no byte may be taken on trust."""
+        if self.blocked:
+            raise NoSource(self.blocked)
+
 
 NOTHING = Metadata(None, Trust.SIMPLE)
 _NOBODY_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
@@ -80,10 +85,16 @@ class Verification:
         except TimeoutError:
             pass
 
+    async def settled(self) -> Metadata:
+        """What it was given; metadata always comes to an end, within 15 s."""
+        await self._settled.wait()
+        assert self.metadata is not None
+        return self.metadata
+
     def expected(self, piece: int) -> bytes | None:
         """The digest that a piece must have, or None where nobody says. NoSource where none may be taken."""
-        if self.metadata is not None and self.metadata.blocked:
-            raise NoSource(self.metadata.blocked)
+        if self.metadata is not None:
+            self.metadata.refuse_blocked()
         manifest = self.metadata.manifest if self.metadata is not None else None
         return None if manifest is None else manifest.piece_hash(piece)
 
@@ -113,8 +124,11 @@ class MetadataFetcher:
         """Whether the service says that there is a manifest for this target."""
         return manifest_url(target) is not None
 
-    async def fetch(self, want: Want, response: Fields, *, length_bytes: int, piece_size_bytes: int) -> Metadata:
-        """Everything that can be learnt of this content; never raises, never takes longer than 15 s."""
+    async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
+        """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
+
+        ``length_bytes``: the content's, None where nobody has told it yet.
+        """
         asking = asyncio.create_task(self._anchor.claims(want.target, response))
         try:
             async with asyncio.timeout(_DEADLINE_S):
@@ -125,13 +139,14 @@ class MetadataFetcher:
             found, claims = NOTHING, asking.result() if asking.done() and not asking.cancelled() else ()
         finally:
             asking.cancel()
-        if any(claim.authentic and claim.length_bytes not in (None, length_bytes) for claim in claims):
+        known = {None, length_bytes} if length_bytes is not None else {claim.length_bytes for claim in claims}
+        if any(claim.authentic and claim.length_bytes not in known for claim in claims):
             self._meter.manifest("contradicts")
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
         return replace(found, claims=claims)
 
     async def _manifest(
-        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int, piece_size_bytes: int
+        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int | None, piece_size_bytes: int
     ) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
@@ -184,7 +199,7 @@ def _refused(word: str, source: str, error: ManifestError) -> str:
     return word
 
 
-async def _parsed(answer: UpstreamAnswer, length_bytes: int, piece_size_bytes: int) -> Manifest:
+async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_bytes: int) -> Manifest:
     """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
     if answer.status != 200:
         raise OriginStatus(answer.status, source=answer.source)

@@ -162,13 +162,19 @@ class ObjectFile:
     def whole_digests(self, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over all body bytes, by hashlib name: SHA-256, or what older metadata still carries."""
         digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
-        position, length = 0, self.layout.length_bytes
-        with disk_errors("read"):
-            while position < length and (data := os.pread(self.fd, min(_READ_BYTES, length - position), position)):
-                for digest in digests.values():
-                    digest.update(data)
-                position += len(data)
+        self.feed(tuple(digests.values()), 0, self.layout.length_bytes)
         return {name: digest.digest() for name, digest in digests.items()}
+
+    def feed(self, digests: Sequence[hashlib._Hash], start: int, stop: int) -> None:
+        """Feed body bytes ``[start, stop)``, written but perhaps not recorded yet, to running digests."""
+        while start < stop:
+            with disk_errors("read"):
+                data = os.pread(self.fd, min(_READ_BYTES, stop - start), start)
+            if not data:
+                raise DiskError("object file is shorter than it should be")
+            for digest in digests:
+                digest.update(data)
+            start += len(data)
 
     def check_piece(self, piece: int) -> None:
         """Hash a stored piece against its record; PieceMismatch when it is not what was stored."""

@@ -6,10 +6,12 @@ fails under a delivery the rest comes straight from the source, and the client i
 
 from __future__ import annotations
 
-from cacheserver.core.errors import DiskError, GenerationChanged, StoreError, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError, TruncatedBody, UpstreamError
 from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.flight import Opened
+from cacheserver.fill.gated_body import BodySpan, GatedBodies
 from cacheserver.fill.reader import Reader
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -25,9 +27,10 @@ _DISK_TRIES = 3
 class Delivery:
     """Sends planned replies."""
 
-    def __init__(self, *, coordinator: Coordinator, store: Store) -> None:
+    def __init__(self, *, coordinator: Coordinator, store: Store, gated: GatedBodies) -> None:
         self._coordinator = coordinator
         self._store = store
+        self._gated = gated
 
     async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
@@ -58,8 +61,33 @@ class Delivery:
         """The disk did not give the piece at ``offset``: have it fetched again."""
         self._store.drop_piece(obj, obj.pieces.piece_at(offset))
 
-    async def past_store(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5)."""
+    async def past_store(
+        self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
+    ) -> None:
+        """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
+
+        With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
+        """
+        metadata, total = await reader.metadata(), obj.representation.length_bytes
+        metadata.refuse_blocked()
+        judged = (start, stop) == (0, total) and any(claim.whole_digests for claim in metadata.claims)
+        if metadata.manifest is None and not judged:
+            await self._unverified(channel, want, obj, start, stop)
+            return
+        if reader.has_tasted(start):
+            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
+
+        async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
+            return await self._coordinator.asker.ask_span(want, obj.representation, first, end, avoid)
+
+        body = self._gated.body(want, metadata, BodySpan(start, stop, total), ask=ask, tries=_PASS_TRIES)
+        try:
+            while data := await body.read():
+                await channel.write(data)
+        finally:
+            body.close()
+
+    async def _unverified(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
         tries = 0
         while start < stop:
             tries += 1
@@ -141,7 +169,10 @@ class _Cursor:
         while self._at < self._stop:
             await self.ready()
             if self._past_store:
-                await self._delivery.past_store(self._channel, self._want, self._obj, self._at, self._stop)
+                assert self._reader is not None, "only a reader's object fails"
+                await self._delivery.past_store(
+                    self._channel, self._want, self._obj, self._reader, self._at, self._stop
+                )
                 self._at = self._stop
                 return
             before = self._channel.body_bytes

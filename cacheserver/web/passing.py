@@ -1,55 +1,51 @@
 """Answers that go through without being stored: status, fields and body of the origin, framed for the client.
 
-Owns: relaying, slicing a whole answer for a client that asked for a range, and giving a length to what has none where
-the client needs one. Must not store anything.
+Owns: relaying, giving a length to what has none where the client needs one, and having what passes verified where
+something says what it must be (I1). Must not store anything; framing is ``web.pass_plan``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 
-from cacheserver.core.errors import BadAnswer, OriginStatus, TruncatedBody
-from cacheserver.core.fields import Fields
-from cacheserver.core.ranges import (
-    BadRange,
-    IntSpec,
-    NoRange,
-    Parts,
-    RangeSpecs,
-    format_content_range,
-    parse_content_range,
-    parse_range,
-    select,
-)
-from cacheserver.core.ranges import ContentRange as Span
+from cacheserver.core.answer import ExpectedGeneration, combinable, validators_of
+from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, TruncatedBody, WrongContent
 from cacheserver.core.target import Form
-from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.asking import Want
+from cacheserver.fill.flight import Ask, Opened
+from cacheserver.fill.gated_body import Begun, BodySpan, GatedBodies
 from cacheserver.fill.opening import Answered
+from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
-from cacheserver.ports import Meter, UpstreamAnswer
+from cacheserver.fill.verification import Metadata
+from cacheserver.ports import UpstreamAnswer
 from cacheserver.web.channel import Channel
 from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
+from cacheserver.web.pass_plan import (
+    CONDITIONS,
+    PassPlan,
+    Wider,
+    fields_upstream,
+    needs_length,
+    plan_pass,
+    wider_range,
+)
 from cacheserver.web.refusals import relays_status
 
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
-_CONDITIONS = ("If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """What of the origin's body goes out: skip, then ``length`` bytes (None: all there is)."""
-
-    skip: int
-    length: int | None
 
 
 class Passing:
     """Relays answers to clients."""
 
-    def __init__(self, *, asker: Asker, meter: Meter, via: str, spool: Spool, first_byte_s: float) -> None:
-        self._asker = asker
-        self._meter = meter
+    def __init__(
+        self, *, gated: GatedBodies, metadata: PassMetadata, via: str, spool: Spool, first_byte_s: float
+    ) -> None:
+        self._asker = gated.asker
+        self._meter = gated.meter
+        self._gated = gated
+        self._metadata = metadata
         self._via = via
         self._spool = spool
         self._first_byte_s = first_byte_s
@@ -58,8 +54,11 @@ class Passing:
         self, channel: Channel, want: Want, *, method: str, options: ServerOptions, cache_status: str
     ) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
-        answer = await self._asker.send(want, method=method, extra=_own_fields(want, method))
-        await self.relay(channel, want, answer, method=method, options=options, cache_status=cache_status)
+        by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
+        wider = wider_range(want, self._metadata.piece_size_bytes) if by_pieces else None
+        extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
+        answer = await self._asker.send(want, method=method, extra=extra)
+        await self.relay(channel, want, answer, method=method, options=options, cache_status=cache_status, wider=wider)
 
     async def relay(
         self,
@@ -71,25 +70,24 @@ class Passing:
         options: ServerOptions,
         cache_status: str,
         prefix: bytes = b"",
+        wider: Wider | None = None,
     ) -> None:
-        """Send an open answer on; ``prefix`` are bytes of its body that were read already."""
+        """Send an open answer on; ``prefix`` are bytes of its body that were read already.
+
+        ``wider``: what was asked for in place of the client's range.
+        """
         try:
             self._refuse_status(answer.status, want, options, answer.source)
-            if answer.status == 304 and not any(name in want.fields for name in _CONDITIONS[1:]):
-                raise BadAnswer("304 to a request without conditions", source=answer.source)
-            if "Range" in want.fields and "Accept-Encoding" not in want.fields and "Content-Encoding" in answer.fields:
-                raise BadAnswer("content coding was not asked for", source=answer.source)
-            head, body = _framed(
-                answer, want, method, relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
-            )
+            self._refuse_contradiction(want, answer, wider)
+            lines = relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
+            plan = plan_pass(answer, want, method, lines, wider=wider)
             if method == "HEAD" or answer.status in (204, 304):
-                await channel.start(head)
+                await channel.start(plan.head)
                 return
-            if head.length_bytes is None and _needs_length(want, answer.status):
+            if plan.head.length_bytes is None and needs_length(want, answer.status):
                 prefix = await self._spooled(answer, prefix)
-                head, body = _framed(answer, want, method, head.lines, len(prefix))
-            await channel.start(head)
-            await self._stream(channel, want, answer, body, prefix)
+                plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
+            await self._send(channel, want, answer, plan, prefix)
             await channel.finish()
         finally:
             answer.close()
@@ -116,14 +114,106 @@ class Passing:
         if not relayed:
             raise OriginStatus(status, source=source)
 
+    def _refuse_contradiction(self, want: Want, answer: UpstreamAnswer, wider: Wider | None) -> None:
+        if answer.status == 304 and not any(name in want.fields for name in CONDITIONS[1:]):
+            raise BadAnswer("304 to a request without conditions", source=answer.source)
+        if "Range" not in want.fields:
+            return
+        if "Accept-Encoding" not in want.fields and "Content-Encoding" in answer.fields:
+            raise BadAnswer("content coding was not asked for", source=answer.source)
+        if answer.status == 206 and wider is None and self._metadata.expects_manifest(want.target):
+            raise BadAnswer("partial answer to a request without Range", source=answer.source)
+
     async def _spooled(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
         body = await self._spool.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
         if not body.complete:
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
         return body.data
 
-    async def _stream(self, channel: Channel, want: Want, answer: UpstreamAnswer, body: _Body, prefix: bytes) -> None:
-        skip, left = body.skip, body.length
+    # -- bodies ---------------------------------------------------------------------------------------------------
+
+    async def _send(self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes) -> None:
+        """Head and body: verified where anything says what the content must be, else as it comes."""
+        metadata: Metadata | None = None
+        expected = self._metadata.expects_manifest(want.target)
+        if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
+            prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
+            metadata.refuse_blocked()
+        says_something = metadata is not None and (
+            metadata.manifest is not None or (plan.whole and any(claim.whole_digests for claim in metadata.claims))
+        )
+        if metadata is not None and says_something:
+            await self._verified(channel, want, answer, plan, prefix, metadata)
+        else:
+            await channel.start(plan.head)
+            await self._stream(channel, want, answer, plan, prefix)
+
+    async def _meanwhile(
+        self, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
+    ) -> tuple[bytes, Metadata]:
+        """The content's metadata, and what was read of the body while it came: at most about a piece.
+
+        Where no manifest is expected only names and fields are looked at: nothing is read, which could take its time.
+        """
+        if not self._metadata.expects_manifest(want.target):
+            return prefix, await self._metadata.get(want, answer.fields, plan.total)
+        asking = asyncio.create_task(self._metadata.get(want, answer.fields, plan.total))
+        chunks, size = [prefix], len(prefix)
+        try:
+            while not asking.done() and size < self._metadata.piece_size_bytes:
+                data = await answer.read()
+                if not data:
+                    break
+                chunks.append(data)
+                size += len(data)
+            return b"".join(chunks), await asking
+        finally:
+            asking.cancel()
+            await asyncio.wait((asking,))
+
+    async def _verified(
+        self,
+        channel: Channel,
+        want: Want,
+        answer: UpstreamAnswer,
+        plan: PassPlan,
+        prefix: bytes,
+        metadata: Metadata,
+    ) -> None:
+        """Each piece once it is right, the last one of a whole once the whole is. UpstreamError where it is wrong."""
+        span = BodySpan(plan.start, plan.stop, plan.total)
+        begun = Begun(answer, plan.position, prefix)
+        body = self._gated.body(want, metadata, span, begun=begun, ask=self._same_again(want, answer, plan))
+        try:
+            data = await body.read()
+            await channel.start(plan.head)
+            while data:
+                await channel.write(data)
+                data = await body.read()
+        except (BadPiece, WrongContent):
+            self._metadata.forget(want, answer.fields, plan.total)
+            raise
+        finally:
+            body.close()
+
+    def _same_again(self, want: Want, answer: UpstreamAnswer, plan: PassPlan) -> Ask | None:
+        """How to ask for more of the same generation; None where parts of two answers must not be put together."""
+        validators, date = validators_of(answer.fields), answer.fields.value("Date")
+        total = plan.total
+        if total is None or not combinable(validators, date, want.target.service.lifetime == "immutable"):
+            return None
+        expected = ExpectedGeneration(total, validators)
+
+        async def ask(start: int, stop: int, avoid: frozenset[str]) -> Opened:
+            return await self._asker.ask_same(want, expected, date, start, stop, avoid)
+
+        return ask
+
+    async def _stream(
+        self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
+    ) -> None:
+        skip = plan.start - plan.position
+        left = None if plan.stop is None else plan.stop - plan.start
         data = prefix or await answer.read()
         while data:
             self._meter.upstream_bytes(want.target.service.name, answer.source_class, len(data))
@@ -139,52 +229,6 @@ class Passing:
             raise TruncatedBody("source ended the body early", source=answer.source)
 
 
-def _own_fields(want: Want, method: str) -> tuple[tuple[str, str], ...]:
-    """Range and conditions of the client: its own lines for own services, a rebuilt Range for shipped ones (I10)."""
-    line = want.fields.last("Range") if method == "GET" else None
-    if want.target.service.forwards_everything:
-        ranged = () if line is None else (("Range", line),)
-        names = _CONDITIONS if line is not None else _CONDITIONS[1:]
-        return (*ranged, *((name, value) for name in names if (value := want.fields.value(name)) is not None))
-    field = parse_range(line)
-    if isinstance(field, RangeSpecs) and len(field.specs) == 1 and isinstance(field.specs[0], IntSpec):
-        spec = field.specs[0]
-        return (("Range", f"bytes={spec.first}-{'' if spec.last is None else spec.last}"),)
-    return ()
-
-
-def _framed(
-    answer: UpstreamAnswer, want: Want, method: str, lines: tuple[tuple[str, str], ...], collected: int | None = None
-) -> tuple[Head, _Body]:
-    """Head and part of the body: a whole answer is cut to the range that the client asked for, and the reverse."""
-    length = _length(answer.fields) if collected is None else collected
-    field = parse_range(want.fields.last("Range")) if method == "GET" else NoRange()
-    if answer.status == 206 and isinstance(field, NoRange):
-        span = parse_content_range(answer.fields.first("Content-Range") or "")
-        if isinstance(span, Span) and (span.start, span.stop) == (0, span.total):
-            whole = tuple(line for line in lines if line[0].lower() != "content-range")
-            return Head(200, whole, span.total), _Body(0, span.total)
-        raise BadAnswer("partial answer to a request without Range", source=answer.source)
-    unasked = answer.status == 200 and not isinstance(field, NoRange | BadRange)
-    if unasked and length is not None and "If-Range" not in want.fields:
-        selection = select(field, length)
-        if isinstance(selection, Parts) and len(selection.ranges) == 1:
-            start, stop = selection.ranges[0]
-            ranged = (*lines, ("Content-Range", format_content_range(start, stop, length)))
-            return Head(206, ranged, stop - start), _Body(start, stop - start)
-    return Head(answer.status, lines, length), _Body(0, length)
-
-
-def _needs_length(want: Want, status: int) -> bool:
-    """Whether a body without a length has to be collected: for caches' clients always, for others to cut a range."""
-    ranged = "Range" in want.fields and "If-Range" not in want.fields
-    return want.target.form is Form.CACHE_HOST or (status == 200 and ranged)
-
-
-def _length(fields: Fields) -> int | None:
-    line = fields.first("Content-Length")
-    if line is None or "Transfer-Encoding" in fields:
-        return None
-    if len(fields.lines("Content-Length")) > 1 or not (line.isascii() and line.isdigit()) or len(line) > 18:
-        raise BadAnswer("Content-Length is not one number")
-    return int(line)
+def _identity(answer: UpstreamAnswer) -> bool:
+    """Whether the body is the content itself: digests say nothing of its codings."""
+    return (answer.fields.value("Content-Encoding") or "identity").strip(" \t").lower() == "identity"

@@ -77,6 +77,13 @@ def test_pieces_are_found_by_state(pieces: PieceMap, first: int, stop: int, stat
     assert found == [p for p in range(first, min(stop, len(pieces))) if pieces.state(p) == state]
 
 
+@given(piece_maps())
+def test_only_the_last_missing_piece_is_the_only_one(pieces: PieceMap) -> None:
+    missing = pieces.pieces_in_state(0, len(pieces), ABSENT)
+    for piece in range(len(pieces)):
+        assert pieces.only_missing(piece) == (missing == [piece])
+
+
 def test_a_mark_changes_one_piece_only() -> None:
     pieces = PieceMap(30, 10)
     pieces.mark(1, PRESENT)

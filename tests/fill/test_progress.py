@@ -150,3 +150,21 @@ async def test_an_error_for_a_waiter_that_was_cancelled_at_the_same_moment_is_no
     await asyncio.gather(task, return_exceptions=True)
     await settled()
     assert unseen == []
+
+
+def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: PieceMap, progress: Progress) -> None:
+    progress.guarding = True
+    progress.claim(0, 4, "flight")
+    progress.advance(3, 32)
+    assert progress.readable_until(30, 35) == 32, "it is not the last one yet"
+    for piece in range(3):
+        pieces.mark(piece, PRESENT)
+        progress.done(piece)
+    progress.advance(3, 34)
+    progress.expose(3)
+    assert progress.readable_until(30, 35) == 30
+    progress.reject(3)
+    assert progress.epoch(3) == 1, "somebody may have seen its beginning"
+    progress.advance(3, 33)
+    progress.stop_guarding()
+    assert progress.readable_until(30, 35) == 33

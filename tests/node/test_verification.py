@@ -256,7 +256,9 @@ async def test_a_file_that_is_not_what_its_name_says_is_forgotten(patient: Scene
     name = f"/c/msdownload/update/software/secu/x_{hashlib.sha1(BODY).hexdigest()}.cab"
     patient.put(name, OTHER)
     forgotten = await patient.counted("evictions_total", reason="superseded")
-    await patient.get(name, host=UPDATES)
+    first = await patient.get(name, host=UPDATES)
+    assert not first.complete
+    assert OTHER[: 3 * PIECE].startswith(first.body)  # what was on its way is lost with the cut
     await patient.until_counted(forgotten + 1, "evictions_total", reason="superseded")
     patient.put(name, BODY)
     right = await patient.counted("verified_pieces_total", level="anchored", result="ok")
@@ -275,12 +277,26 @@ async def test_a_file_that_is_not_what_its_digest_field_says_is_forgotten(patien
     path = f"/d/{digest}.bin"
     patient.put(path, OTHER, line)
     forgotten = await patient.counted("evictions_total", reason="superseded")
-    await patient.get(path, host=patient.shard())
+    first = await patient.get(path, host=patient.shard())
+    assert (first.complete, first.body) == (False, OTHER[: 3 * PIECE])
     await patient.until_counted(forgotten + 1, "evictions_total", reason="superseded")
     patient.put(path, BODY, line)
     assert (await patient.get(path, host=patient.shard())).body == BODY
     again = await patient.get(path, host=patient.shard())
     assert (again.body == BODY, was_hit(again)) == (True, True)
+
+
+async def test_a_small_file_that_is_not_what_its_name_says_is_an_error_for_its_first_client(tmp_path: Path) -> None:
+    async with verifying(tmp_path) as scene:
+        small = BODY[:5000]
+        name = f"/c/msdownload/update/software/secu/x_{hashlib.sha1(small).hexdigest()}.cab"
+        scene.put(name, OTHER[:5000])
+        for asked in ((), (("Range", "bytes=0-1"),)):
+            response = await scene.get(name, *asked, host=UPDATES)
+            assert (response.status, response.complete) == (502, True)
+        assert len(scene.origin.asked(name)) == 2
+        scene.put(name, small)
+        assert (await scene.get(name, host=UPDATES)).body == small
 
 
 async def test_a_source_of_three_files_that_are_not_what_they_are_called_is_banned(tmp_path: Path) -> None:

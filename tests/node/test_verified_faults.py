@@ -1,7 +1,8 @@
 """Faulty origins against a verifying node: no wrong byte is delivered as complete, none is kept.
 
 Every fault is played with the content anchored by a signed catalogue, with a manifest that is only right in itself,
-and with no manifest at all; to a first client while it lasts, and to a second one when it is over.
+with no manifest at all, with no more than a digest of the whole, and with a manifest for a content that must not be
+stored; to a first client while it lasts, and to a second one when it is over.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from tests.node.verified_rows import (
     manifest_rows,
 )
 
+pytestmark = pytest.mark.timeout(240)
+"""The whole table is played by whichever test comes first."""
 MODES = ("anchored", "self-consistent", "simple")
 VERIFIED = MODES[:2]
 SMALL, REAL = 1 << 16, 1 << 20
 CONTENT, MANIFEST = content_rows(SMALL), manifest_rows()
-ROWS: dict[Case, Row] = {(mode, name): row for mode in MODES for name, row in CONTENT.items()} | {
+ROWS: dict[Case, Row] = {(mode, name): row for mode in (*MODES, "digest", "pass") for name, row in CONTENT.items()} | {
     (mode, name): row for mode in VERIFIED for name, row in MANIFEST.items()
 }
 CHECKED = [case for case in ROWS if case[0] in VERIFIED]
@@ -66,6 +69,30 @@ def test_without_a_manifest_only_wrong_bytes_of_the_right_length_are_missed(play
     if name not in WRONG_BYTES:
         assert all(step.clean for step in outcome.first), outcome
         assert [step.word for step in outcome.second] == ["right", "right"], outcome
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_with_a_digest_of_the_whole_nobody_gets_a_wrong_whole_and_none_is_kept(played: Played, name: str) -> None:
+    outcome = played.outcomes["digest", name]
+    assert outcome.first[-1].word != "wrong", outcome
+    assert name in WRONG_BYTES or all(step.clean for step in outcome.first), outcome
+    assert [step.word for step in outcome.second] == ["right", "right"], outcome
+    assert played.after_restart["digest", name].word == "right"
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_no_wrong_byte_passes_where_there_is_a_manifest(played: Played, name: str) -> None:
+    outcome = played.outcomes["pass", name]
+    assert all(step.word != "wrong" for step in outcome.first), outcome
+    assert name not in WRONG_BYTES or all(step.clean for step in outcome.first), outcome
+    assert [step.word for step in outcome.second] == ["right", "right"], outcome
+    assert played.after_restart["pass", name].word == "error", "it must not be stored"
+
+
+@pytest.mark.parametrize("mode", ["digest", "pass"])
+@pytest.mark.parametrize("name", RIGHT_ALL_THE_SAME)
+def test_an_odd_but_right_origin_is_no_loss_where_more_is_checked(played: Played, mode: str, name: str) -> None:
+    assert [step.word for step in played.outcomes[mode, name].first] == ["right", "right"]
 
 
 @pytest.mark.parametrize("case", CHECKED, ids=ids)

@@ -6,10 +6,11 @@ Owns the playing, many rows at a time. What an outcome means is for the tests to
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.node.verified_rows import Row, Shape, shape_of
@@ -17,13 +18,15 @@ from tests.support.client import ConnectionEnded, RawClient
 from tests.support.content import Content, Fault
 from tests.support.flow import eventually
 from tests.support.ground import DO_HOST
-from tests.support.manifests import manifest_of, phf, phf_path, signed_catalogue
+from tests.support.manifests import b64, manifest_of, phf, phf_path, signed_catalogue
 from tests.support.node import Metrics, Node, running_node
 from tests.support.origin import Origin
 
 Case = tuple[str, str]
 """Mode and name of the row."""
 
+BARE = ("simple", "digest")
+"""Modes without a manifest."""
 _AT_ONCE = 24
 _CONFIG = """
 [upstream]
@@ -135,6 +138,13 @@ async def _ban_the_alias(node: Node, origin: Origin, shape: Shape) -> None:
     await eventually(banned)
 
 
+def _in_mode(shape: Shape, mode: str) -> Shape:
+    """The content as its origin sends it: not to be stored in mode ``pass``, with its digest in mode ``digest``."""
+    digest = b64(hashlib.sha256(shape.body).digest())
+    headers = {"pass": (("Cache-Control", "no-store"),), "digest": (("Repr-Digest", f"sha-256=:{digest}:"),)}
+    return replace(shape, headers=headers.get(mode, ()))
+
+
 class _Player:
     def __init__(self, node: Node, origin: Origin, shape: Shape, ranges: bool) -> None:
         self._node = node
@@ -145,17 +155,17 @@ class _Player:
     async def play(self, case: Case, row: Row, first_host: str, second_host: str) -> Outcome:
         """One row from beginning to end."""
         path, manifest = path_of(case), phf_path(path_of(case))
-        simple = case[0] == "simple"
-        self._origin.add(path, row.source(self._shape) if row.source else self._shape.content())
+        bare, shape = case[0] in BARE, _in_mode(self._shape, case[0])
+        self._origin.add(path, row.source(shape) if row.source else shape.content())
         self._origin.fault(path, always=row.fault or Fault())
-        if not simple:
-            right = Content(phf(self._shape.body, self._shape.piece))
-            self._origin.add(manifest, row.manifest(self._shape) if row.manifest else right)
+        if not bare:
+            right = Content(phf(shape.body, shape.piece))
+            self._origin.add(manifest, row.manifest(shape) if row.manifest else right)
             self._origin.fault(manifest, always=row.manifest_fault or Fault())
         first = [await self.ask(path, first_host, asked) for asked in ((0, 2), *self._parts, None)]
-        self._origin.add(path, self._shape.content())
+        self._origin.add(path, shape.content())
         self._origin.heal(path)
-        if not simple:
+        if not bare:
             self._origin.add(manifest, right)
             self._origin.heal(manifest)
         second = [

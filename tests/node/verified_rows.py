@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tests.support.content import Content, Fault, blob
+from tests.support.content import Content, Fault, FieldLines, blob
 from tests.support.manifests import SPOILT, phf
 from tests.support.record import RequestRecord, Responder
 
@@ -21,6 +21,8 @@ class Shape:
 
     body: bytes
     piece: int
+    headers: FieldLines = ()
+    """What the origin sends with the content: that it must not be stored, or its digest."""
 
     @property
     def size(self) -> int:
@@ -36,7 +38,7 @@ class Shape:
 
     def content(self, body: bytes | None = None, tag: str | None = TAG) -> Content:
         """As the origin holds it; another ``body`` under the same tag is a lie."""
-        return Content(self.body if body is None else body, etag=tag)
+        return Content(self.body if body is None else body, etag=tag, headers=self.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,18 @@ from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.gated_body import GatedBodies
 from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.reader import Reader
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.ports import Anchor
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
+from tests.support.anchors import NoAnchor
 from tests.support.meter import CountingMeter
-from tests.support.no_anchor import NoAnchor
 from tests.support.scripted import ScriptedUpstream
 from tests.support.stored import PIECE, HandClock, running_store, settled
 
@@ -56,6 +58,8 @@ class Rig:
     asker: Asker
     meter: CountingMeter
     clock: HandClock
+    fetcher: MetadataFetcher
+    gated: GatedBodies
 
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
@@ -120,7 +124,13 @@ async def _delivered(reader: Reader, obj: StoredObject, start: int, stop: int) -
 
 @asynccontextmanager
 async def filling(
-    directory: Path, upstream: ScriptedUpstream, *, options: FillOptions = QUICK, capacity_bytes: int = 1 << 26
+    directory: Path,
+    upstream: ScriptedUpstream,
+    *,
+    options: FillOptions = QUICK,
+    capacity_bytes: int = 1 << 26,
+    admit: Callable[[str], Target | None] = lambda _url: None,
+    anchor: Anchor | None = None,
 ) -> AsyncIterator[Rig]:
     """A rig whose loop must end without an exception that nobody has seen."""
     unseen: list[dict[str, Any]] = []
@@ -129,7 +139,7 @@ async def filling(
     async with running_store(directory, clock=clock, meter=meter, capacity_bytes=capacity_bytes) as store:
         asker = Asker(upstream=upstream, node_id=NODE_ID, health=SourceHealth(), clock=clock, meter=meter)
         fetcher = MetadataFetcher(
-            asker=asker, anchor=NoAnchor(), admit=lambda _url: None, meter=meter, clock=clock, negative_s=3
+            asker=asker, anchor=anchor or NoAnchor(), admit=admit, meter=meter, clock=clock, negative_s=3
         )
         opener = Opener(
             store=store,
@@ -142,7 +152,14 @@ async def filling(
         coordinator = Coordinator(
             store=store, asker=asker, opener=opener, fetcher=fetcher, options=options, meter=meter, clock=clock
         )
-        yield Rig(store, upstream, coordinator, asker, meter, clock)
+        gated = GatedBodies(
+            asker=asker,
+            meter=meter,
+            executor=store.executor,
+            hold_timeout_s=options.hold_timeout_s,
+            piece_size_bytes=PIECE,
+        )
+        yield Rig(store, upstream, coordinator, asker, meter, clock, fetcher, gated)
         await coordinator.stop()
     await settled()
     gc.collect()

@@ -117,9 +117,9 @@ async def running_store(
         await store.stop(clean=clean)
 
 
-async def put_pieces(store: Store, obj: StoredObject, pieces: Sequence[int]) -> None:
-    """Write and commit pieces of an object's own body."""
-    body = body_of(obj.representation)
+async def put_pieces(store: Store, obj: StoredObject, pieces: Sequence[int], body: bytes | None = None) -> None:
+    """Write and commit pieces of an object's own body, or of another."""
+    body = body_of(obj.representation) if body is None else body
     for piece in pieces:
         start, stop = obj.pieces.bounds(piece)
         digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged
+from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, WrongContent
 from cacheserver.core.fields import Fields
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.trust import Claim, Trust
+from cacheserver.fill.verification import Metadata, MetadataFetcher
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.channel import Channel
@@ -20,6 +23,7 @@ from cacheserver.web.delivery import Delivery
 from cacheserver.web.object_reply import plan_object_reply
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, want_for
+from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.sockets import Peer, connected, wire_over
 from tests.support.stored import NOW_S, PIECE, representation, settled
@@ -43,7 +47,9 @@ class Room:
         reply = plan_object_reply(obj.representation, Fields(fields), method="GET", now_s=NOW_S, boundary="B")
         obj.hold()
         try:
-            await Delivery(coordinator=self.rig.coordinator, store=self.rig.store).send(self.channel, WANT, obj, reply)
+            rig = self.rig
+            delivery = Delivery(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+            await delivery.send(self.channel, WANT, obj, reply)
         finally:
             obj.release()
 
@@ -153,6 +159,61 @@ async def test_a_disk_that_cannot_be_written_ends_in_a_pass(
         upstream.script.extend([Turn(), Turn(), Turn(break_after=1000)])
         assert await place.received(obj) == BODY
         await place.rig.assert_clean()
+
+
+@pytest.mark.parametrize("field", [("X", "y"), ("Range", f"bytes={PIECE + 9}-{3 * PIECE}")])
+async def test_past_a_failing_store_the_manifest_counts_as_before(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, field: tuple[str, str]
+) -> None:
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        _past_the_store(monkeypatch)
+        upstream.script.extend([Turn(), Turn(), Turn(break_after=PIECE + 1000)])
+        assert await place.received(obj, field) in BODY
+        assert upstream.ranges[-1] is not None
+        assert int(upstream.ranges[-1].partition("-")[0]) % PIECE == 0
+        assert place.rig.meter.counts["verified", "self_consistent", "ok"] >= 3
+        await place.rig.assert_clean()
+
+
+async def test_past_a_failing_store_no_byte_of_a_bad_piece_goes_out(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        _past_the_store(monkeypatch)
+        upstream.script.extend([Turn(flip=True)] * 9)
+        with pytest.raises(BadPiece):
+            await place.deliver(obj, ("Range", f"bytes={2 * PIECE - 5}-{3 * PIECE}"))
+        assert place.channel.body_bytes == 0
+        assert place.rig.meter.counts["struck", "False"] == 1
+        await place.rig.assert_clean()
+
+
+async def test_past_a_failing_store_the_last_piece_of_a_whole_waits_for_its_digest(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim("name", authentic=True, sha1=hashlib.sha1(b"another").digest())
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        _past_the_store(monkeypatch, Metadata(None, Trust.SIMPLE, (claim,)))
+        with pytest.raises(WrongContent):
+            await place.deliver(obj)
+        assert place.channel.body_bytes == 6 * PIECE
+        await place.rig.assert_clean()
+
+
+def _past_the_store(monkeypatch: pytest.MonkeyPatch, told: Metadata | None = None) -> None:
+    """Nothing can be written, and there is a manifest of ``BODY``, or what is ``told``."""
+
+    def full(_file: ObjectFile, _offset: int, _data: bytes) -> None:
+        raise DiskError("write", errno=28)
+
+    async def fetch(*_args: object, **_named: object) -> Metadata:
+        return told or Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)
+
+    monkeypatch.setattr(ObjectFile, "write_at", full)
+    monkeypatch.setattr(MetadataFetcher, "fetch", fetch)
 
 
 async def test_a_new_generation_inside_the_body_ends_it_short(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.errors import OriginStatus, TruncatedBody
 from cacheserver.core.target import Form
+from cacheserver.core.trust import Trust
 from cacheserver.fill.asking import Want
+from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
+from cacheserver.fill.verification import Metadata, MetadataFetcher
 from cacheserver.web.channel import Channel
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
 from tests.support.content import blob
-from tests.support.filling import OWN, SHIPPED, filling, want_for
+from tests.support.filling import OWN, SHIPPED, CancelAt, filling, want_for
+from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.sockets import Peer, connected, wire_over
+from tests.support.stored import PIECE
 
 BODY = blob(8, 5000)
 
@@ -47,8 +54,35 @@ class Room:
 async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
     async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
         spool = Spool(limit_bytes=1 << 20)
-        yield Room(Passing(asker=rig.asker, meter=rig.meter, via="1.1 v", spool=spool, first_byte_s=5.0), peer)
+        metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
+        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", spool=spool, first_byte_s=5.0)
+        yield Room(passing, peer)
         assert upstream.unclosed == 0
+
+
+async def test_a_verified_pass_cancelled_at_any_await_gives_every_answer_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = blob(9, 3 * PIECE)
+
+    async def fetch(*_args: object, **_named: object) -> Metadata:
+        await asyncio.sleep(0)
+        return Metadata(manifest_of(long, PIECE), Trust.SELF_CONSISTENT)
+
+    monkeypatch.setattr(MetadataFetcher, "fetch", fetch)
+    monkeypatch.setattr(MetadataFetcher, "expects_manifest", lambda *_args: True)
+    want = want_for("a", ("Range", f"bytes={PIECE + 5}-{2 * PIECE}"), service=SHIPPED)
+    for number in count(1):
+        async with room(tmp_path / str(number), ScriptedUpstream(long)) as place:
+            work = CancelAt(place.through(want), number)
+            await asyncio.gather(asyncio.create_task(_run(work)), return_exceptions=True)
+        if not work.reached:
+            assert number > 6
+            return
+
+
+async def _run(work: CancelAt) -> None:
+    await work
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""Anchors that say nothing, or what a test has them say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cacheserver.core.fields import Fields
+from cacheserver.core.target import Target
+from cacheserver.core.trust import Claim
+
+
+class SayingAnchor:
+    """See ``ports.Anchor``. Says the same of every content, once ``gate`` is open."""
+
+    def __init__(self, *claims: Claim, gate: asyncio.Event | None = None) -> None:
+        self.told = claims
+        self.gate = gate
+
+    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """What it was made to say."""
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.told
+
+
+class NoAnchor(SayingAnchor):
+    """One that says nothing."""
