@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench.benches import BENCHES
+from bench.benches import ALL, BENCHES
 from bench.content import MIB
 from bench.lab import Lab
 from bench.peers import choose
@@ -28,8 +28,7 @@ FAULTS_EXIT, BARS_EXIT = 1, 3
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     grammar = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [name for name in BENCHES if name != "profile"]
-    grammar.add_argument("bench", choices=[*names, "profile", "all"], nargs="?", default="all")
+    grammar.add_argument("bench", choices=[*BENCHES, "all"], nargs="?", default="all")
     grammar.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean little")
     grammar.add_argument("--check", action="store_true", help=f"exit status {BARS_EXIT} when a bar does not hold")
     grammar.add_argument("--repeat", type=int, default=1, help="do everything so many times; in how many a bar held")
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "measures": [],
         "benches": [],
     }
-    names = [name for name in BENCHES if name != "profile"] if options.bench == "all" else [options.bench]
+    names = ALL if options.bench == "all" else (options.bench,)
     for number in range(1, options.repeat + 1):
         for name in names:
             print(f"bench: {name}, run {number} of {options.repeat} …", file=sys.stderr, flush=True)

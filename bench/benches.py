@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from bench import churn, cold, cold_disk, crowd, fill, herd, hits, policy, restart, tls, waiters, workers
+from bench import churn, cold, cold_disk, crowd, fill, herd, hits, policy, profile, restart, tls, waiters, workers
 from bench.content import MIB
 from bench.lab import Lab
 from bench.servers import Kind
@@ -53,5 +53,8 @@ BENCHES: dict[str, Bench] = {
     "policy": _with(policy.run_policy, policy.PolicyPlan(), policy.QUICK),
     "herd": _with(herd.run_herd, herd.HerdPlan(), herd.QUICK),
     "fill": _with(fill.run_fill, fill.FillPlan(), fill.QUICK, sized=True),
+    "profile": _with(profile.run_profile, profile.ProfilePlan(), profile.QUICK),
 }
 """In the order of the one table."""
+ALL = tuple(name for name in BENCHES if name != "profile")
+"""Those that the one table is made of."""

@@ -33,11 +33,13 @@ def start_node(
     cache_dir: Path | None = None,
     pinned: bool = True,
     module: str = "cacheserver",
+    env: dict[str, str] | None = None,
     ready_timeout_s: float = 60,
 ) -> Running:
     """Start the node with its defaults, one worker where it has workers; returns once it says that it listens.
 
-    ``module``: what ``python -m`` runs. RuntimeError with the end of its log when it does not come up.
+    ``module``: what ``python -m`` runs, with ``env`` over the environment. RuntimeError with the end of its log when it
+    does not come up.
     """
     directory = lab.directory(NODE)
     log, store = directory / "log", cache_dir or directory / "cache"
@@ -46,7 +48,7 @@ def start_node(
     argv += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     argv += ["--cache-dir", store, "--max-size", f"{lab.store_bytes >> 20}MiB"]
     argv += ["--allow", ALLOWED, "--connect-to", f"{AUTHORITY}=127.0.0.1:{origin_port}"]
-    popen = lab.spawn(argv, log=log, core=lab.server_core if pinned else None, cwd=ROOT)
+    popen = lab.spawn(argv, log=log, core=lab.server_core if pinned else None, cwd=ROOT, env=env)
     event = _listening_event(popen, log, ready_timeout_s)
     return Running(
         NODE,
