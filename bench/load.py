@@ -29,8 +29,8 @@ CLIENT_BOUND = 0.95
 PREBUILT_REQUESTS = 8192
 ROOT = Path(__file__).resolve().parent.parent
 _ONE_CIPHER = """\
-openssl_conf = default
-[default]
+openssl_conf = start
+[start]
 ssl_conf = ssl
 [ssl]
 system_default = only

@@ -1,8 +1,9 @@
 """Where the microseconds of a warm hit go: each room's own time, on the fast lane and on the full path.
 
 A node with a stopwatch on its steps (``bench.profiled_node``) says how the time inside divides; the same load on a node
-without it says what a hit costs in all, in CPU of the process tree. What no step accounts for is the event loop, taking
-requests in, and the kernel's work outside of the steps. The calls into the kernel are counted where strace is there.
+without it, in turns, says what a hit costs in all, in CPU of the process tree. What no step accounts for is the event
+loop, taking requests in, and the kernel's work outside of the steps; below zero it says that the machine was busy. The
+calls into the kernel are counted where strace is there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.report import Table, outcome
 from bench.rows import Row, as_facts, stated
 from bench.servers import NODE, Kind, Running, find_program
 
-LANE, FULL = "fast lane", "full path"
+WAYS = LANE, FULL = "fast lane", "full path"
 REST = "event loop, taking requests in, the rest"
 _RARE = 0.05
 """A room that fewer answers enter than this share is not on their way."""
@@ -51,7 +52,7 @@ def run_profile(lab: Lab, kinds: Sequence[Kind], plan: ProfilePlan) -> dict[str,
     if any(kind.name == NODE for kind in kinds):
         targets = lab.write_objects(plan.objects, plan.object_bytes)
         origin = start_file_origin(lab)
-        for way in (LANE, FULL):
+        for way in WAYS:
             rows += [_measure(lab, origin.port, targets, plan, way, case) for case in _CASES]
     tables = [_table(rows), _calls_table(rows)] if rows else []
     return outcome("profile", plan, rows, tables=tables, measures=as_facts(_measures(rows)))
@@ -77,10 +78,10 @@ def _measure(
         "way": way,
         "case": case.label,
         "cpu_us": _cpu_us(plain),
+        "watched_us": _cpu_us(watched),
         "rooms_us": {room: seconds / answers * 1e6 for room, (seconds, _calls) in seen["rooms"].items()},
         "entered": {room: calls / answers for room, (_seconds, calls) in seen["rooms"].items()},
         "answers": seen["answers"],
-        "watched_us": _cpu_us(watched),
         "system_calls": calls,
         "faults": [run.first_fault for run in (*plain, *watched) if run.errors],
     }

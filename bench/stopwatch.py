@@ -1,8 +1,9 @@
-"""Exclusive CPU time by room: wrappers around functions and coroutines of one thread, less what they cost themselves.
+"""Exclusive time by room: wrappers around functions and coroutines of one thread, less what they cost themselves.
 
 The time of a call belongs to its room, less that of wrapped calls inside it. Of a coroutine only its steps count, not
-the time for which it is suspended; a thread that the system does not run uses no time. What a wrapper costs inside and
-outside of its call is measured beforehand and taken off. Must not know what it wraps.
+the time for which it is suspended. A call whose own time is longer than any step takes is left out: the system had put
+the thread aside. What a wrapper costs inside and outside of its call is measured beforehand and taken off. A clock of
+CPU time would need none of that, but costs a call into the kernel, as much as some steps. Must not know what it wraps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _CALIBRATION_CALLS = 20_000
+_LONGEST_S = 0.002
 
 
 @dataclass(slots=True)
@@ -31,8 +33,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._spent: dict[str, _Spent] = {}
         self._stack: list[tuple[_Spent, list[float]]] = []
-        self._inside_s = self._outside_s = 0.0
-        self._inside_s, self._outside_s = self._calibrate()
+        self._cost_s = self._calibrate()
         self.reset()
 
     def reset(self) -> None:
@@ -60,20 +61,22 @@ class Stopwatch:
         return timed
 
     def rooms(self) -> dict[str, tuple[float, int]]:
-        """By room: CPU seconds of its own, without the wrappers' cost, and how often it was entered."""
+        """By room: seconds of its own, without the wrappers' cost, and how often it was entered."""
+        inside_s, outside_s = self._cost_s
         return {
-            room: (spent.seconds - spent.calls * self._inside_s - spent.inner_calls * self._outside_s, spent.calls)
+            room: (spent.seconds - spent.calls * inside_s - spent.inner_calls * outside_s, spent.calls)
             for room, spent in self._spent.items()
         }
 
     def _begin(self, spent: _Spent) -> float:
         self._stack.append((spent, [0.0]))
-        return time.thread_time()
+        return time.perf_counter()
 
     def _end(self, spent: _Spent, began: float) -> None:
-        took = time.thread_time() - began
+        took = time.perf_counter() - began
         _mine, inner = self._stack.pop()
-        spent.seconds += took - inner[0]
+        if took - inner[0] < _LONGEST_S:
+            spent.seconds += took - inner[0]
         spent.calls += 1
         if self._stack:
             outer, inside = self._stack[-1]
@@ -116,7 +119,7 @@ class _Steps:
 
 def _loop_s(call: Callable[[], Any]) -> float:
     """Seconds per call."""
-    began = time.thread_time()
+    began = time.perf_counter()
     for _ in range(_CALIBRATION_CALLS):
         call()
-    return (time.thread_time() - began) / _CALIBRATION_CALLS
+    return (time.perf_counter() - began) / _CALIBRATION_CALLS
