@@ -65,7 +65,7 @@ def run_workers(lab: Lab, kinds: Sequence[Kind], plan: WorkersPlan) -> dict[str,
                 try:
                     server = stack.enter_context(running(makers[kind.name](workers), lab, origin.port))
                 except RuntimeError as error:
-                    reasons[kind.name] = f"not supported: {str(error).splitlines()[-1]}"
+                    reasons[kind.name] = f"not supported: {str(error).splitlines()[-1].rpartition('.toml:')[2]}"
                     continue
                 if kind.name == NODE and workers > 1 and not _listed(server):
                     reasons[NODE] = "not supported: the node's status lists no workers"
