@@ -7,14 +7,16 @@ pieces side by side is limited by the link. Every byte is compared with the trut
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from bench.cold_servers import ask_cold, each_cold, of_server, peers_text
 from bench.content import MIB
-from bench.fetch import Ask, faults, fetch, first_contact, whole
-from bench.lab import AUTHORITY, CountingOrigin, Lab, OriginLimits
-from bench.report import Bar, Table, at_most
-from bench.servers import Kind, Running, running
+from bench.fetch import Ask, whole
+from bench.lab import Lab, OriginLimits
+from bench.report import Table, outcome
+from bench.rows import Row, as_facts, at_most
+from bench.servers import NODE, Kind
 
 FULL_OBJECT_BYTES = 100 * MIB
 
@@ -41,56 +43,34 @@ def run_cold(lab: Lab, kinds: Sequence[Kind], plan: ColdPlan) -> dict[str, Any]:
         (f"{plan.clients} clients", [[whole(1, plan.object_bytes)] for _ in range(plan.clients)]),
         (f"range at {far // MIB} MiB", [[Ask(2, plan.object_bytes, far, far + MIB)]]),
     )
-    for kind in kinds:
-        if not kind.caches:
-            continue
-        limits = OriginLimits(delay_ms=plan.delay_ms, connection_mbps=plan.connection_mbps)
-        with lab.origin(limits) as origin, running(kind, lab, origin.port) as server:
-            first_contact(server.port, AUTHORITY, lab.truth, suffix=server.suffix)
-            rows += [_measure(lab, server, origin, label, plans) for label, plans in cases]
-    return {
-        "bench": "cold",
-        "plan": asdict(plan),
-        "rows": rows,
-        "wrong": any(row["faults"] for row in rows),
-        "tables": [asdict(_table(rows, plan))],
-        "bars": [asdict(bar) for bar in _bars(rows, plan)],
-    }
+    limits = OriginLimits(delay_ms=plan.delay_ms, connection_mbps=plan.connection_mbps)
+    for server, origin in each_cold(lab, kinds, limits):
+        rows += [{"case": label} | ask_cold(lab, server, origin, plans)[0] for label, plans in cases]
+    return outcome("cold", plan, rows, tables=[_table(rows, plan)], measures=as_facts(_measures(rows, plan)))
 
 
-def _measure(
-    lab: Lab, server: Running, origin: CountingOrigin, label: str, plans: Sequence[Sequence[Ask]]
-) -> dict[str, Any]:
-    records = fetch(server.port, AUTHORITY, plans, lab.truth, suffix=server.suffix, timeout_s=120)
-    ask = plans[0][0]
-    given = origin.record(ask.path)
-    every = [got for client in records for got in client]
-    return {
-        "server": server.name,
-        "case": label,
-        "all_done_s": max(got.done_at for got in every) - min(got.sent_at for got in every),
-        "first_byte_max_ms": max(got.body_at - got.sent_at for got in every) * 1000,
-        "origin_ratio": given["body_bytes"] / ask.length_bytes,
-        "origin_requests": given["requests"],
-        "duplicate_bytes": given["duplicate_bytes"],
-        "checked_bytes": sum(got.body_bytes for got in every),
-        "faults": faults(records),
-    }
-
-
-def _bars(rows: Sequence[dict[str, Any]], plan: ColdPlan) -> list[Bar]:
-    mine = [row for row in rows if row["server"] == "cacheserver"]
-    if len(mine) != 3 or plan.object_bytes != FULL_OBJECT_BYTES:
+def _measures(rows: Sequence[dict[str, Any]], plan: ColdPlan) -> list[Row]:
+    mine = of_server(rows, NODE)
+    if len(mine) != 3:
         return []
-    one, many, far = mine
+    mib = plan.object_bytes // MIB
     piece_ms = MIB * 8 / (plan.connection_mbps * 1e6) * 1000
-    return [
-        at_most("cold 100 MiB, 1 client, s", one["all_done_s"], 3.5),
-        at_most(f"cold 100 MiB, {plan.clients} clients, s", many["all_done_s"], 3.6),
-        at_most("cold: origin bytes / object", max(one["origin_ratio"], many["origin_ratio"]), 1.0),
-        at_most("cold range far inside: first byte, ms", far["first_byte_max_ms"], plan.delay_ms + piece_ms),
-        at_most("cold: answers with a fault", float(sum(len(row["faults"]) for row in mine)), 0.0),
-    ]
+    # The bars in seconds are those of 100 MiB; a smaller object states its times.
+    bars_s = (3.5, 3.6) if plan.object_bytes == FULL_OBJECT_BYTES else (None, None)
+    found = []
+    for row, bar_s in zip(mine, bars_s, strict=False):
+        same = [other for other in rows if other["case"] == row["case"]]
+        more: dict[str, Any] = {"mine": f"{row['all_done_s']:.2f} s", "peer": peers_text(same, NODE, "all_done_s", "s")}
+        found.append(Row(f"cold {mib} MiB, {row['case']}, all done", row["all_done_s"], "s", "≤", bar_s, **more))
+    ratio = max(row["origin_ratio"] for row in mine[:2])
+    both = [other for other in rows if other["case"] == mine[1]["case"]]
+    texts = {"mine": f"{ratio:.3f} ×", "peer": peers_text(both, NODE, "origin_ratio", "×")}
+    found.append(at_most(f"cold {mib} MiB: origin bytes / object", ratio, 1.0, unit="×", **texts))
+    far, same = mine[2], [other for other in rows if other["case"] == mine[2]["case"]]
+    first_ms = far["first_byte_max_ms"]
+    texts = {"mine": f"{first_ms:.0f} ms", "peer": peers_text(same, NODE, "first_byte_max_ms", "ms")}
+    bar_ms = plan.delay_ms + piece_ms
+    return [*found, at_most(f"cold {mib} MiB, {far['case']}: first byte", first_ms, bar_ms, unit="ms", **texts)]
 
 
 def _table(rows: Sequence[dict[str, Any]], plan: ColdPlan) -> Table:

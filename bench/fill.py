@@ -7,34 +7,28 @@ client gets is compared with the truth, and the node's own count says whether it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import statistics
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bench.content import MIB
 from bench.fetch import faults, fetch, first_contact, whole
 from bench.lab import AUTHORITY, CountingOrigin, Lab, OriginLimits
+from bench.node import metric, node_kind
 from bench.origin import MANIFEST_SUFFIX
 from bench.process import pinned, thread_cpu_seconds
-from bench.report import Bar, Table, at_least, at_most
-from bench.servers import Kind, Running, running
+from bench.report import Table, outcome
+from bench.rows import Row, as_facts, at_least, at_most
+from bench.servers import NODE, Kind, Running, running
 
 VERIFIED = "verified.bench.example"
 """The same origin under a name whose service has manifests."""
 _COUNTER = 'cacheserver_verified_pieces_total{level="self_consistent",result="ok"}'
 _CHUNK_BYTES = 64 << 10
-_SERVICE = """
-[services.verified]
-hosts = ["{host}"]
-manifests = [{{ path = "/o/*.bin", url = "{{base}}{suffix}" }}]
-[upstream.connect_to]
-"{host}" = "127.0.0.1:{port}"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +47,20 @@ def run_fill(lab: Lab, kinds: Sequence[Kind], plan: FillPlan) -> dict[str, Any]:
     """Measure the node at every rate; plain data. Nothing where the node is not among ``kinds``."""
     rows: list[dict[str, Any]] = []
     for kind in kinds:
-        if kind.name == "cacheserver":
+        if kind.name == NODE:
             for rate in plan.rates_mbps:
-                rows += _at_rate(lab, kind, plan, rate)
+                rows += _at_rate(lab, plan, rate)
     hash_ms = _hash_ms_per_mib(lab)
-    return {
-        "bench": "fill",
-        "plan": asdict(plan),
-        "rows": rows,
-        "hash_ms_per_mib": hash_ms,
-        "wrong": any(row["faults"] for row in rows),
-        "tables": [asdict(_table(rows, plan, hash_ms))] if rows else [],
-        "bars": [asdict(bar) for bar in _bars(rows, hash_ms)],
-    }
+    tables = [_table(rows, plan, hash_ms)] if rows else []
+    more = {"hash_ms_per_mib": hash_ms, "measures": as_facts(_measures(rows, hash_ms))}
+    return outcome("fill", plan, rows, tables=tables, **more)
 
 
-def _at_rate(lab: Lab, kind: Kind, plan: FillPlan, rate_mbps: float) -> list[dict[str, Any]]:
+def _at_rate(lab: Lab, plan: FillPlan, rate_mbps: float) -> list[dict[str, Any]]:
     rounds: list[dict[bool, dict[str, Any]]] = []
     with (
         lab.origin(OriginLimits(total_mbps=rate_mbps)) as origin,
-        _with_service(lab, origin),
-        running(kind, lab, origin.port) as server,
+        running(node_kind(_service(origin)), lab, origin.port) as server,
     ):
         for host in (AUTHORITY, VERIFIED):
             first_contact(server.port, AUTHORITY, lab.truth, suffix=f"?cacheHostOrigin={host}")
@@ -83,17 +70,13 @@ def _at_rate(lab: Lab, kind: Kind, plan: FillPlan, rate_mbps: float) -> list[dic
     return [_row(rounds, rate_mbps, with_manifest) for with_manifest in (False, True)]
 
 
-@contextlib.contextmanager
-def _with_service(lab: Lab, origin: CountingOrigin) -> Iterator[None]:
-    """The node's configuration with one more service in it, until the end of the block."""
-    given = lab.node_config
-    text = "[server]\n" if given is None else given.read_text()
-    lab.node_config = lab.directory("fill") / "node.toml"
-    lab.node_config.write_text(text + _SERVICE.format(host=VERIFIED, suffix=MANIFEST_SUFFIX, port=origin.port))
-    try:
-        yield
-    finally:
-        lab.node_config = given
+def _service(origin: CountingOrigin) -> dict[str, dict[str, Any]]:
+    """Settings with one more service, whose objects have manifests."""
+    manifests = [{"path": "/o/*.bin", "url": f"{{base}}{MANIFEST_SUFFIX}"}]
+    return {
+        "services": {"verified": {"hosts": [VERIFIED], "manifests": manifests}},
+        "upstream": {"connect_to": {VERIFIED: f"127.0.0.1:{origin.port}"}},
+    }
 
 
 def _one(
@@ -101,7 +84,7 @@ def _one(
 ) -> dict[str, Any]:
     """Fetch one cold object through the node."""
     ask = whole(2 * turn + with_manifest, plan.object_bytes)
-    _read(origin.port, f"{ask.path}{MANIFEST_SUFFIX}")  # made now, so that its making is not measured
+    _make_manifest(origin, ask.path)
     suffix = f"?cacheHostOrigin={VERIFIED if with_manifest else AUTHORITY}"
     verified, before = _verified_pieces(server), thread_cpu_seconds(server.popen.pid)
     records = fetch(server.port, AUTHORITY, [[ask]], lab.truth, suffix=suffix, timeout_s=120)
@@ -121,17 +104,15 @@ def _one(
     }
 
 
-def _read(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
-        body: bytes = answer.read()
-    return body
+def _make_manifest(origin: CountingOrigin, path: str) -> None:
+    """Have the origin make a manifest now, so that its making is not measured."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{origin.port}{path}{MANIFEST_SUFFIX}", timeout=30) as answer:
+        answer.read()
 
 
 def _verified_pieces(server: Running) -> int:
     """What the node says that it has verified so far."""
-    assert server.admin_port is not None
-    lines = _read(server.admin_port, "/metrics").decode().splitlines()
-    return int(next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(_COUNTER)), 0))
+    return int(metric(server, _COUNTER))
 
 
 def _row(rounds: Sequence[dict[bool, dict[str, Any]]], rate_mbps: float, with_manifest: bool) -> dict[str, Any]:
@@ -140,7 +121,7 @@ def _row(rounds: Sequence[dict[bool, dict[str, Any]]], rate_mbps: float, with_ma
     rates = [one["mib_per_s"] for one in mine]
     middle = statistics.median(rates)
     return {
-        "server": "cacheserver",
+        "server": NODE,
         "rate_mbps": rate_mbps,
         "manifest": with_manifest,
         "mib_per_s": middle,
@@ -168,12 +149,17 @@ def _hash_ms_per_mib(lab: Lab, rounds: int = 32) -> float:
     return statistics.median(took)
 
 
-def _bars(rows: Sequence[dict[str, Any]], hash_ms: float) -> list[Bar]:
-    bars = [at_most("fill: verification, executor CPU ms per MiB", hash_ms + max(0.0, _more_cpu_ms(rows)), 0.6)]
+def _measures(rows: Sequence[dict[str, Any]], hash_ms: float) -> list[Row]:
+    if not rows:
+        return []
+    cpu_ms = hash_ms + max(0.0, _more_cpu_ms(rows))
     limited = [row["ratio"] for row in rows if row["manifest"] and row["rate_mbps"]]
-    bars.append(at_least("fill at 1 Gbit/s: with manifest / without", limited[0] if limited else None, 0.95))
-    bars.append(at_most("fill: answers with a fault", float(sum(len(row["faults"]) for row in rows)), 0.0))
-    return bars
+    with_mib, without_mib = rows[1]["mib_per_s"], rows[0]["mib_per_s"]
+    texts = {"mine": f"{with_mib:.0f} MiB/s", "peer": f"without a manifest {without_mib:.0f} MiB/s"}
+    return [
+        at_most("fill: verification, executor CPU per MiB", cpu_ms, 0.6, unit="ms", mine=f"{cpu_ms:.2f} ms"),
+        at_least("fill at 1 Gbit/s: with manifest / without", limited[0] if limited else None, 0.95, **texts),
+    ]
 
 
 def _more_cpu_ms(rows: Sequence[dict[str, Any]]) -> float:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench import process
 from bench.check import Verdict, check_sample
 from bench.content import MIB
 from bench.fetch import faults, fetch, whole
+from bench.hits_rows import measures, table
 from bench.lab import AUTHORITY, Lab
 from bench.load import CLIENT_BOUND, LoadJob, LoadResult, run_load
-from bench.report import Bar, Table, at_least, at_most
-from bench.servers import Kind, Running, running, start_file_origin
+from bench.nginx import start_file_origin
+from bench.report import outcome
+from bench.rows import as_facts
+from bench.servers import Kind, Running, running
 
 KIB = 1 << 10
-STATIC, SLICE, NODE = "nginx-static", "nginx-slice", "cacheserver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class Case:
     range_bytes: int
     by_requests: bool
     """Whether servers are compared by requests per second rather than by bytes."""
+    cipher: str = ""
+    """The one suite of TLS 1.3 to use; empty: no TLS."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether the TLS listener is asked."""
+        return bool(self.cipher)
 
 
 CASES = (
@@ -56,13 +65,11 @@ class HitsPlan:
     warmup_s: float = 0.3
     sample: int = 24
     cases: tuple[Case, ...] = CASES
-    tls: bool = False
     seed: int = 1
 
 
-def quick(plan: HitsPlan) -> HitsPlan:
-    """A plan of a few seconds that shows that everything works; its figures mean little."""
-    return replace(plan, objects=2, runs=2, seconds=0.2, warmup_s=0.05, sample=4)
+QUICK = HitsPlan(objects=2, runs=2, seconds=0.2, warmup_s=0.05, sample=4)
+"""A few seconds that show that everything works; their figures mean little."""
 
 
 def run_hits(lab: Lab, kinds: Sequence[Kind], plan: HitsPlan) -> dict[str, Any]:
@@ -71,7 +78,6 @@ def run_hits(lab: Lab, kinds: Sequence[Kind], plan: HitsPlan) -> dict[str, Any]:
     origin = start_file_origin(lab)
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(kind, lab, origin.port)) for kind in kinds]
-        servers = [server for server in servers if not plan.tls or server.tls_port is not None]
         for server in servers:
             warm(lab, server, plan)
         rows = [row for case in plan.cases for row in _measure_case(lab, servers, targets, case, plan)]
@@ -79,22 +85,21 @@ def run_hits(lab: Lab, kinds: Sequence[Kind], plan: HitsPlan) -> dict[str, Any]:
             row["ratios"] = _ratios(row, rows)
         memory = {server.name: asdict(process.memory(server.pids())) for server in servers}
     process.stop(origin.popen)
-    return {
-        "bench": "hits-tls" if plan.tls else "hits",
-        "plan": asdict(plan),
-        "rows": rows,
-        "memory": memory,
-        "wrong": any(row["wrong_bodies"] or row["errors"] for row in rows),
-        "tables": [asdict(_table(rows, memory, plan))],
-        "bars": [asdict(bar) for bar in (_tls_bars(rows) if plan.tls else _bars(rows))],
-    }
+    wrong = any(row["wrong_bodies"] or row["errors"] for row in rows)
+    more = {"memory": memory, "wrong": wrong, "measures": as_facts(measures(rows))}
+    return outcome("hits", plan, rows, tables=[table(rows, memory, title(plan))], **more)
+
+
+def title(plan: HitsPlan) -> str:
+    """What the tables of such a plan are about."""
+    return f"Warm hits: {plan.connections} connections, {plan.runs} alternating runs of {plan.seconds} s"
 
 
 def warm(lab: Lab, server: Running, plan: HitsPlan) -> None:
     """Read every object twice, whole, and compare all bytes; RuntimeError when the server gives wrong ones."""
     for _ in range(2):
         asks = [whole(number, plan.object_bytes) for number in range(plan.objects)]
-        found = faults(fetch(server.port, AUTHORITY, [asks], lab.truth, suffix=server.suffix))
+        found = faults(fetch(server.port, AUTHORITY, [asks], lab.truth))
         if found:
             raise RuntimeError(f"{server.name} gives wrong answers while warming: {found[0]}")
 
@@ -107,38 +112,49 @@ def _measure_case(
         # Each round starts with another server: whatever follows from the order meets each in turn.
         turn = run % len(servers) if servers else 0
         for server in [*servers[turn:], *servers[:turn]]:
-            results[server.name].append(run_load(_job(lab, server, targets, case, plan, seed=plan.seed + run)))
+            results[server.name].append(run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)))
     return [_row(case, server, results[server.name], _check(lab, server, targets, case, plan)) for server in servers]
 
 
-def _job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan, *, seed: int) -> LoadJob:
+def job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan, *, seed: int) -> LoadJob:
+    """One run of one case against one server, pinned."""
     return LoadJob(
-        port=(server.tls_port or 0) if plan.tls else server.port,
+        port=_port(server, case),
         authority=AUTHORITY,
-        targets=tuple(target + server.suffix for target in targets),
+        targets=tuple(targets),
         object_bytes=plan.object_bytes,
         range_bytes=case.range_bytes,
         connections=plan.connections,
         seconds=plan.seconds,
         warmup_s=plan.warmup_s,
         seed=seed,
-        tls=plan.tls,
-        core=lab.client_core,
+        tls=case.tls,
+        cipher=case.cipher,
+        stream=str(lab.stream),
+        cores=(lab.client_core,),
         server_core=lab.server_core,
         server_pids=tuple(server.pids()),
     )
 
 
+def _port(server: Running, case: Case) -> int:
+    if not case.tls:
+        return server.port
+    if server.tls_port is None:
+        raise RuntimeError(f"{server.name} has no TLS listener")
+    return server.tls_port
+
+
 def _check(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan) -> Verdict:
     return check_sample(
-        (server.tls_port or 0) if plan.tls else server.port,
+        _port(server, case),
         AUTHORITY,
-        [target + server.suffix for target in targets],
+        targets,
         lab.truth,
         range_bytes=case.range_bytes,
         sample=plan.sample if case.range_bytes and case.range_bytes <= MIB else max(1, plan.sample // 8),
         seed=plan.seed,
-        tls=plan.tls,
+        tls=case.tls,
     )
 
 
@@ -167,7 +183,9 @@ def _row(case: Case, server: Running, runs: Sequence[LoadResult], verdict: Verdi
         ),
         "errors": sum(run.errors for run in runs),
         "first_fault": next((run.first_fault for run in runs if run.first_fault), ""),
-        "checked_bodies": verdict.bodies,
+        "connections": sum(run.connections for run in runs),
+        "cipher": runs[0].cipher,
+        "checked_bodies": verdict.bodies + sum(run.first_answers_checked for run in runs),
         "wrong_bodies": list(verdict.faults),
     }
 
@@ -175,10 +193,6 @@ def _row(case: Case, server: Running, runs: Sequence[LoadResult], verdict: Verdi
 def _median_ms(times_s: Iterable[float | None]) -> float | None:
     known = [time_s * 1000 for time_s in times_s if time_s is not None]
     return statistics.median(known) if known else None
-
-
-def _shown(figure: float | None) -> str:
-    return "–" if figure is None else f"{figure:.2f}"
 
 
 def _ratios(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -189,51 +203,3 @@ def _ratios(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, fl
             pairs = zip(row["rates"], other["rates"], strict=True)
             ratios[other["server"]] = statistics.median(mine / theirs for mine, theirs in pairs)
     return ratios
-
-
-def _find(rows: Sequence[dict[str, Any]], case: str, server: str) -> dict[str, Any] | None:
-    return next((row for row in rows if row["case"] == case and row["server"] == server), None)
-
-
-def _bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
-    bars = []
-    for row in rows:
-        if row["server"] != NODE:
-            continue
-        case, ratios = row["case"], row["ratios"]
-        if case in ("4 KiB", "64 KiB"):
-            static, deployed = ((0.8, 1.5), (0.9, 50.0))[case == "64 KiB"]
-            bars.append(at_least(f"{case} vs {STATIC}", ratios.get(STATIC), static, client_bound=row["client_bound"]))
-            bars.append(at_least(f"{case} vs {SLICE}", ratios.get(SLICE), deployed))
-        else:
-            faster = min((ratios[name] for name in (STATIC, SLICE) if name in ratios), default=None)
-            bars.append(at_least(f"{case} vs the faster nginx", faster, 1.2 if case == "1 MiB" else 1.0))
-        peer = _find(rows, case, SLICE)
-        if case == "10 MiB" and peer is not None:
-            mine, theirs = row["first_byte_p99_ms"], peer["first_byte_p99_ms"]
-            p99 = mine / theirs if mine and theirs else None
-            bars.append(at_most(f"first-byte p99 at 10 MiB vs {SLICE}", p99, 1.0))
-    return bars
-
-
-def _tls_bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
-    row = _find(rows, "1 MiB", NODE)
-    return [at_least(f"TLS 1 MiB vs {STATIC}", None if row is None else row["ratios"].get(STATIC), 0.6)]
-
-
-def _table(rows: Sequence[dict[str, Any]], memory: dict[str, dict[str, int]], plan: HitsPlan) -> Table:
-    heads = ("size", "server", "rate", "spread", "vs static", "vs slice", "p50 ms", "p99 ms", "CPU s/GB", "RSS MiB", "")
-    lines = []
-    for row in rows:
-        rate = f"{row['rate'] / 1e3:.1f} k/s" if row["unit"] == "requests/s" else f"{row['rate'] / 1e9:.2f} GB/s"
-        ratios = [_shown(row["ratios"].get(name)) for name in (STATIC, SLICE)]
-        remarks = "client is the brake; " if row["client_bound"] else ""
-        remarks += f"{row['errors']} errors; " if row["errors"] else ""
-        remarks += f"{len(row['wrong_bodies'])} WRONG BODIES" if row["wrong_bodies"] else ""
-        rss = memory[row["server"]]["rss_bytes"] / MIB
-        figures = [_shown(row[name]) for name in ("first_byte_p50_ms", "first_byte_p99_ms", "cpu_s_per_gb")]
-        lines.append(
-            (row["case"], row["server"], rate, f"{row['spread']:.0%}", *ratios, *figures, f"{rss:.0f}", remarks)
-        )
-    title = f"Warm hits{' over TLS' if plan.tls else ''}: {plan.connections} connections, {plan.runs} alternating runs"
-    return Table(f"{title} of {plan.seconds} s", heads, tuple(lines))

@@ -30,6 +30,9 @@ from bench import process
 from bench.content import Truth, write_stream
 
 AUTHORITY = "bench.example"
+ALLOWED = f"http://{AUTHORITY}"
+"""What the node is told to allow: its origins here speak no TLS, whatever its clients speak."""
+STORE_BYTES = 10 << 30
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -72,6 +75,8 @@ class Lab:
         self.server_core = self.cores[0]
         self.client_core = self.cores[-1]
         self.node_config = node_config
+        self.store_bytes = STORE_BYTES
+        """How much a cache on disk may hold."""
         self.seed = seed
         self._longest_bytes = longest_bytes
         self._exit = contextlib.ExitStack()
@@ -107,12 +112,13 @@ class Lab:
         argv: list[str | Path],
         *,
         log: Path,
-        core: int,
+        core: int | None,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program that ends with the laboratory at the latest."""
-        started = process.spawn(argv, core=core, log=log, cwd=cwd, env=env)
+        """Start a program that ends with the laboratory at the latest; ``core`` None: on all cores."""
+        cores = self.cores if core is None else (core,)
+        started = process.spawn(argv, cores=cores, log=log, cwd=cwd, env=env)
         self._exit.callback(process.stop, started)
         return started
 

@@ -3,7 +3,8 @@
 A process of its own, pinned to one core. Over plain HTTP bodies are discarded inside the kernel (``MSG_TRUNC``), so
 that the client's core does far less than the server's; over TLS they must be decrypted, and there the client often is
 the brake. Every result says how busy the client was: above ``CLIENT_BOUND`` the figure is the client's, not the
-server's. Only status and length are looked at here; bytes are compared by ``bench.check``.
+server's. The whole first answer of each connection is compared with the truth (``bench.first_answer``), before
+anything is measured; of the others status and length are looked at here, and samples are compared by ``bench.check``.
 Run as ``python -m bench.load`` with a job as JSON on standard input; the result is JSON on standard output.
 """
 
@@ -14,16 +15,29 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import process
+from bench.content import Truth
+from bench.first_answer import compare_first
 from bench.load_drivers import Driver, PlainDriver, Tally, TlsDriver
 
 CLIENT_BOUND = 0.95
 PREBUILT_REQUESTS = 8192
 ROOT = Path(__file__).resolve().parent.parent
+_ONE_CIPHER = """\
+openssl_conf = start
+[start]
+ssl_conf = ssl
+[ssl]
+system_default = only
+[only]
+Ciphersuites = {cipher}
+"""
+"""Python's ``ssl`` cannot choose among the suites of TLS 1.3; the configuration that OpenSSL reads at its start can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +54,12 @@ class LoadJob:
     warmup_s: float = 0.2
     seed: int = 1
     tls: bool = False
-    core: int | None = None
+    cipher: str = ""
+    """The one TLS 1.3 cipher suite to offer; empty: all."""
+    stream: str = ""
+    """The file of the truth, with which the first answer of each connection is compared; empty: they are not."""
+    nice: int = 0
+    cores: tuple[int, ...] = ()
     server_core: int | None = None
     server_pids: tuple[int, ...] = ()
 
@@ -60,6 +79,10 @@ class LoadResult:
     client_cpu_s: float
     server_cpu_s: float
     server_core_busy_s: float
+    connections: int
+    """Connections opened in all."""
+    first_answers_checked: int
+    cipher: str
 
     @property
     def requests_per_s(self) -> float:
@@ -108,16 +131,10 @@ def percentile(ordered: list[float], share: float) -> float:
 
 def measure(job: LoadJob) -> LoadResult:
     """Do one run in this process."""
-    if job.core is not None:
-        os.sched_setaffinity(0, {job.core})
-    driver: Driver = (TlsDriver if job.tls else PlainDriver)(
-        port=job.port,
-        authority=job.authority,
-        requests=build_requests(job),
-        expected_status=b"206" if job.range_bytes else b"200",
-        expected_bytes=job.range_bytes or job.object_bytes,
-    )
-    with driver:
+    if job.cores:
+        os.sched_setaffinity(0, job.cores)
+    os.nice(job.nice)
+    with _driver(job) as driver:
         driver.open(job.connections)
         driver.run_until(time.perf_counter() + job.warmup_s)
         driver.tally = Tally()
@@ -137,6 +154,21 @@ def measure(job: LoadJob) -> LoadResult:
         client_cpu_s=client_s,
         server_cpu_s=server_s,
         server_core_busy_s=busy_s,
+        connections=driver.opened,
+        first_answers_checked=driver.opened if job.stream else 0,
+        cipher=driver.cipher if isinstance(driver, TlsDriver) else "",
+    )
+
+
+def _driver(job: LoadJob) -> Driver:
+    truth = Truth(Path(job.stream)) if job.stream else None
+    return (TlsDriver if job.tls else PlainDriver)(
+        port=job.port,
+        authority=job.authority,
+        requests=build_requests(job),
+        expected_status=b"206" if job.range_bytes else b"200",
+        expected_bytes=job.range_bytes or job.object_bytes,
+        check_first=None if truth is None else lambda sock, request: compare_first(sock, request, truth),
     )
 
 
@@ -148,15 +180,19 @@ def _clocks(job: LoadJob) -> tuple[float, float, float, float]:
 
 def run_load(job: LoadJob) -> LoadResult:
     """Do one run in a process of its own; RuntimeError when that process fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
-        input=json.dumps(asdict(job)),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=job.seconds + job.warmup_s + 60,
-        check=False,
-    )
+    with tempfile.NamedTemporaryFile("w", prefix="cacheserver-bench-", suffix=".cnf") as file:
+        file.write(_ONE_CIPHER.format(cipher=job.cipher))
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.load"],
+            input=json.dumps(asdict(job)),
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "OPENSSL_CONF": file.name} if job.cipher else None,
+            timeout=job.seconds + job.warmup_s + 60,
+            check=False,
+        )
     if done.returncode != 0:
         raise RuntimeError(f"load generator failed:\n{done.stderr}")
     return LoadResult(**json.loads(done.stdout))
@@ -165,7 +201,7 @@ def run_load(job: LoadJob) -> LoadResult:
 def main() -> None:
     """Read a job from standard input, do it, print the result."""
     fields = json.load(sys.stdin)
-    for name in ("targets", "server_pids"):
+    for name in ("targets", "server_pids", "cores"):
         fields[name] = tuple(fields[name])
     process.raise_descriptor_limit()
     json.dump(asdict(measure(LoadJob(**fields))), sys.stdout)

@@ -1,7 +1,8 @@
 """The loops of the load generator: one epoll over keep-alive connections, one request at a time on each.
 
-Owns: sockets, reading heads, discarding bodies, counting. Must not compare bytes nor decide what is asked for. The
-plain loop is written for few calls per request: at 4 KiB a request costs the client about as much as the server.
+Owns: sockets, reading heads, discarding bodies, counting. Must not compare bytes (``check_first`` does, once per
+connection) nor decide what is asked for. The plain loop is written for few calls per request: at 4 KiB a request costs
+the client about as much as the server.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,9 @@ LARGEST_HEAD_BYTES = 64 << 10
 SINK_BYTES = 16 << 20
 TLS_READS_PER_TURN = 64
 MOST_FAULTS = 200
+
+CheckFirst = Callable[[socket.socket, bytes], None]
+"""Sends a request on a blocking socket and judges the whole answer; ValueError for a wrong one."""
 
 
 @dataclass(slots=True)
@@ -36,7 +40,9 @@ class Tally:
     first_byte_s: list[float] = field(default_factory=list)
 
 
-class _Connection:
+class Connection:
+    """One connection and what is still to come on it."""
+
     __slots__ = ("left", "partial", "sent_at", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
@@ -50,16 +56,26 @@ class Driver(ABC):
     """Asks the same server over and over; ``tally`` may be replaced between two ``run_until``."""
 
     def __init__(
-        self, *, port: int, authority: str, requests: Sequence[bytes], expected_status: bytes, expected_bytes: int
+        self,
+        *,
+        port: int,
+        authority: str,
+        requests: Sequence[bytes],
+        expected_status: bytes,
+        expected_bytes: int,
+        check_first: CheckFirst | None = None,
     ) -> None:
         self.tally = Tally()
+        self.opened = 0
+        """Connections opened so far: more than were asked for means that some were not kept alive."""
+        self._check_first = check_first
         self._port = port
         self._authority = authority
         self._next_request = itertools.cycle(requests).__next__
         self._status = expected_status
         self._expected_bytes = expected_bytes
         self._poll = select.epoll()
-        self._by_fd: dict[int, _Connection] = {}
+        self._by_fd: dict[int, Connection] = {}
         self._head_recv_bytes = HEAD_RECV_BYTES + (expected_bytes if expected_bytes <= SMALL_BODY_BYTES else 0)
         self._sink = bytearray(SINK_BYTES)
 
@@ -74,9 +90,12 @@ class Driver(ABC):
         self._poll.close()
 
     def open(self, connections: int) -> None:
-        """Open all connections and send the first request on each."""
+        """Open all connections, have the first answer of each judged, ask again. RuntimeError for a wrong one."""
         for _ in range(connections):
-            self._open_one()
+            try:
+                self._open_one()
+            except ValueError as error:
+                raise RuntimeError(f"wrong first answer: {error}") from error
 
     def run_until(self, deadline: float) -> None:
         """Drive all connections until ``deadline`` of ``time.perf_counter``; RuntimeError after too many faults."""
@@ -100,22 +119,29 @@ class Driver(ABC):
         """A connected socket, not yet non-blocking."""
 
     @abstractmethod
-    def _on_readable(self, connection: _Connection, now: float) -> None:
+    def _on_readable(self, connection: Connection, now: float) -> None:
         """Take what is there; ValueError for a wrong answer."""
 
     def _open_one(self) -> None:
         sock = self._connect()
+        self.opened += 1
+        if self._check_first is not None:
+            try:
+                self._check_first(sock, self._next_request())
+            except BaseException:
+                sock.close()
+                raise
         sock.setblocking(False)
-        connection = _Connection(sock)
+        connection = Connection(sock)
         self._by_fd[sock.fileno()] = connection
         self._poll.register(sock.fileno(), select.EPOLLIN)
         self._send(connection)
 
-    def _send(self, connection: _Connection) -> None:
+    def _send(self, connection: Connection) -> None:
         connection.sock.send(self._next_request())
         connection.sent_at = time.perf_counter()
 
-    def _replace(self, connection: _Connection, error: Exception) -> None:
+    def _replace(self, connection: Connection, error: Exception) -> None:
         self.tally.errors += 1
         self.tally.first_fault = self.tally.first_fault or f"{type(error).__name__}: {error}"
         if self.tally.errors > MOST_FAULTS:
@@ -123,9 +149,12 @@ class Driver(ABC):
         self._poll.unregister(connection.sock.fileno())
         del self._by_fd[connection.sock.fileno()]
         connection.sock.close()
-        self._open_one()
+        try:
+            self._open_one()
+        except ValueError as wrong:
+            raise RuntimeError(f"wrong answer after {self.tally.first_fault}: {wrong}") from wrong
 
-    def _take_head(self, connection: _Connection, data: bytes, now: float) -> bool:
+    def _take_head(self, connection: Connection, data: bytes, now: float) -> bool:
         """Bytes that begin with (the rest of) a head; True once the head is complete and ``left`` is set."""
         if not data:
             raise ValueError("closed before an answer")
@@ -147,13 +176,13 @@ class Driver(ABC):
         self.tally.body_bytes += body
         return True
 
-    def _took_body(self, connection: _Connection, got: int) -> None:
+    def _took_body(self, connection: Connection, got: int) -> None:
         if got == 0:
             raise ValueError(f"closed with {connection.left} bytes to come")
         connection.left -= got
         self.tally.body_bytes += got
 
-    def _finish(self, connection: _Connection) -> None:
+    def _finish(self, connection: Connection) -> None:
         if connection.left < 0:
             raise ValueError("more bytes than announced")
         self.tally.requests += 1
@@ -164,11 +193,9 @@ class PlainDriver(Driver):
     """HTTP over TCP; bodies never leave the kernel."""
 
     def _connect(self) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", self._port), 10.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return _connected(self._port)
 
-    def _on_readable(self, connection: _Connection, now: float) -> None:
+    def _on_readable(self, connection: Connection, now: float) -> None:
         sock = connection.sock
         if not connection.left:
             if not self._take_head(connection, sock.recv(self._head_recv_bytes), now):
@@ -184,16 +211,15 @@ class PlainDriver(Driver):
 class TlsDriver(Driver):
     """HTTP over TLS; bodies are decrypted into a buffer that nobody reads."""
 
-    def _connect(self) -> socket.socket:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
-        sock = socket.create_connection(("127.0.0.1", self._port), 10.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(sock, server_hostname=self._authority)
+    cipher = ""
+    """Name of the cipher that the last connection got."""
 
-    def _on_readable(self, connection: _Connection, now: float) -> None:
+    def _connect(self) -> socket.socket:
+        sock = tls_context().wrap_socket(_connected(self._port), server_hostname=self._authority)
+        self.cipher = (sock.cipher() or ("",))[0]
+        return sock
+
+    def _on_readable(self, connection: Connection, now: float) -> None:
         sock = connection.sock
         assert isinstance(sock, ssl.SSLSocket)
         reads = 0
@@ -207,6 +233,21 @@ class TlsDriver(Driver):
             if connection.left <= 0:
                 self._finish(connection)
                 return
+
+
+def tls_context() -> ssl.SSLContext:
+    """A client's context that takes any certificate and offers HTTP/1.1 alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _connected(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), 10.0)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def content_length(head: bytes) -> int:

@@ -12,16 +12,9 @@ from pathlib import Path
 
 from bench import process
 from bench.lab import AUTHORITY, Lab
-from bench.servers import (
-    NGINX_SLICE,
-    NGINX_STATIC,
-    NODE,
-    Kind,
-    Running,
-    find_program,
-    missing_program,
-    program_version,
-)
+from bench.nginx import NGINX_SLICE, NGINX_STATIC
+from bench.node import node_kind
+from bench.servers import Kind, Running, find_program, missing_program, program_version
 
 VARNISH_STORE = "malloc,4G"
 ATS_STORE_BYTES = 4 << 30
@@ -145,7 +138,7 @@ TRAFFIC_SERVER = Kind(
     notes="raw cache file plus 2 GiB RAM cache, one event thread",
 )
 
-ALL_KINDS = (NODE, NGINX_STATIC, NGINX_SLICE, VARNISH, TRAFFIC_SERVER)
+ALL_KINDS = (node_kind(), NGINX_STATIC, NGINX_SLICE, VARNISH, TRAFFIC_SERVER)
 
 
 def choose(names: list[str] | None) -> tuple[list[Kind], dict[str, str]]:

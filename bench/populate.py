@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.content import MIB, Truth, object_path
-from bench.lab import AUTHORITY
+from bench.lab import ALLOWED, AUTHORITY
 from cacheserver.core.admission import parse_target
 from cacheserver.core.allowlist import AllowList
 from cacheserver.core.fields import Fields
 from cacheserver.core.representation import Representation, Validators
 from cacheserver.core.services_table import service_from_allow
+from cacheserver.core.target import Target
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.store import Store
@@ -95,11 +96,19 @@ async def _store_real(store: Store, truth: Truth, number: int) -> None:
         await store.commit(stored_object, piece, digest.digest(), reservation)
 
 
+def _target(path: str) -> Target:
+    """What the node makes of a request for ``path``."""
+    return parse_target(path, (AUTHORITY,), tls=False, allowlist=AllowList((service_from_allow(ALLOWED),)))
+
+
+def object_id_of(path: str) -> str:
+    """The id under which the node stores what is asked for as ``path``."""
+    return _target(path).object_id
+
+
 def _representation(number: int) -> Representation:
     """What the node would have stored of this object, had it come from the counting origin just now."""
-    service = service_from_allow(AUTHORITY)
-    path = object_path(number, REAL_LENGTH_BYTES)
-    target = parse_target(path, (AUTHORITY,), tls=False, allowlist=AllowList((service,)))
+    target = _target(object_path(number, REAL_LENGTH_BYTES))
     etag, modified = f'"{number}-{REAL_LENGTH_BYTES}"', "Mon, 01 Jan 2024 00:00:00 GMT"
     now = time.time()
     fields = {
@@ -125,7 +134,7 @@ def _representation(number: int) -> Representation:
 
 
 async def _store_rows(volume: Volume, rows: int, generator: random.Random) -> None:
-    service = service_from_allow(AUTHORITY).name
+    service = service_from_allow(ALLOWED).name
     record = CatalogueRecord(
         length_bytes=ROW_STORED_BYTES // 2, stored_bytes=ROW_STORED_BYTES, complete=True, service=service
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 10.0
+WANTED_DESCRIPTORS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,11 @@ class Memory:
 
 
 @contextlib.contextmanager
-def pinned(core: int | None) -> Iterator[None]:
-    """Run the body on one core; children started inside inherit it. None: no change."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Run the body on these cores; children started inside inherit them. None given: no change."""
     before = os.sched_getaffinity(0)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+    if cores:
+        os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -43,13 +44,13 @@ def pinned(core: int | None) -> Iterator[None]:
 def spawn(
     argv: Sequence[str | Path],
     *,
-    core: int | None,
+    cores: Sequence[int],
     log: Path,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program pinned to ``core`` with both outputs appended to ``log``, as the leader of its own group."""
-    with log.open("ab") as out, pinned(core):
+    """Start a program pinned to ``cores`` with both outputs appended to ``log``, as the leader of its own group."""
+    with log.open("ab") as out, pinned(*cores):
         return subprocess.Popen(
             [str(part) for part in argv],
             stdin=subprocess.DEVNULL,
@@ -129,6 +130,15 @@ def memory(pids: Sequence[int]) -> Memory:
     return Memory(rss, pss)
 
 
+def io_counters(pid: int) -> dict[str, int]:
+    """``/proc/PID/io``: ``wchar`` bytes written by any call, ``read_bytes`` bytes fetched from a disk, and more.
+
+    OSError when the process is gone or another user's.
+    """
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return {name: int(value) for name, _colon, value in (line.partition(":") for line in lines)}
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -161,7 +171,12 @@ def log_end(log: Path) -> str:
 
 
 def raise_descriptor_limit() -> int:
-    """Lift the soft descriptor limit to the hard one, for this process and those it starts; the limit."""
+    """Lift the descriptor limit to 65,536, or as far as the hard limit lets an ordinary user, for this process and
+    those it starts; the limit.
+    """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    for wanted in (max(hard, WANTED_DESCRIPTORS), hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return wanted
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

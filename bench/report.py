@@ -1,4 +1,4 @@
-"""How results look: machine facts, bars, tables, JSON and Markdown. Must not measure."""
+"""How results look: machine facts, tables, JSON and Markdown. Must not measure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.lab import ROOT
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A figure that must be reached. ``value`` None: it could not be measured here."""
-
-    name: str
-    value: float | None
-    bar: float
-    sense: str
-    reached: bool | None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +22,6 @@ class Table:
     title: str
     heads: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
-
-
-def at_least(name: str, value: float | None, bar: float, *, client_bound: bool = False) -> Bar:
-    """A bar that the value must not fall below."""
-    note = "client is the brake" if client_bound else ""
-    return Bar(name, value, bar, "≥", None if value is None else value >= bar, note)
-
-
-def at_most(name: str, value: float | None, bar: float) -> Bar:
-    """A bar that the value must not exceed."""
-    return Bar(name, value, bar, "≤", None if value is None else value <= bar)
 
 
 def machine_facts() -> dict[str, Any]:
@@ -88,8 +65,24 @@ def _lines(file: str) -> list[str]:
         return []
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """The whole report as Markdown: machine, versions, each table, then the bars."""
+def outcome(
+    bench: str, plan: object, rows: Sequence[dict[str, Any]], *, tables: Sequence[Table] = (), **more: Any
+) -> dict[str, Any]:
+    """What a bench hands back: its plan (a dataclass), its raw rows, its tables, and whether a byte was wrong.
+
+    ``measures``, its rows of the one table, are among ``more``. Raw rows name wrong answers in ``faults``.
+    """
+    return {
+        "bench": bench,
+        "plan": asdict(plan),  # type: ignore[call-overload]
+        "rows": list(rows),
+        "wrong": any(row.get("faults") for row in rows),
+        "tables": [asdict(table) for table in tables],
+    } | more
+
+
+def markdown(report: Mapping[str, Any], summary: Table) -> str:
+    """The whole report as Markdown: machine, versions, the one table of all measures, then the table of each bench."""
     facts = report["machine"]
     parts = [
         f"{facts['date']} · commit {facts['commit'] or 'unknown'} · {facts['cpu']}, {facts['cores']} cores · "
@@ -99,25 +92,17 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts.append("\n".join(f"* {name}: {version}; {setups[name]}" for name, version in report["versions"].items()))
     if report["missing"]:
         parts.append("\n".join(f"* {name}: left out, {reason}" for name, reason in report["missing"].items()))
-    for warning in report["warnings"]:
-        parts.append(f"**{warning}**")
+    parts += [f"**{warning}**" for warning in report["warnings"]]
+    if summary.lines:
+        parts += [f"## {summary.title}", grid(summary.heads, summary.lines)]
     for bench in report["benches"]:
+        run = f", run {bench['run']}" if report["repeat"] > 1 else ""
         for table in bench["tables"]:
-            parts.append(f"### {table['title']}")
-            parts.append(_grid(table["heads"], table["lines"]))
-    bars = [bar for bench in report["benches"] for bar in bench["bars"]]
-    if bars:
-        parts.append("### Bars")
-        parts.append(_grid(("figure", "measured", "bar", ""), [_bar_line(bar) for bar in bars]))
+            parts += [f"### {table['title']}{run}", grid(table["heads"], table["lines"])]
     return "\n\n".join(parts) + "\n"
 
 
-def _bar_line(bar: Mapping[str, Any]) -> tuple[str, ...]:
-    value = "–" if bar["value"] is None else f"{bar['value']:.3g}"
-    verdict = {True: "reached", False: "**missed**", None: "not measured"}[bar["reached"]]
-    return bar["name"], value, f"{bar['sense']} {bar['bar']:g}", f"{verdict} {bar['note']}".strip()
-
-
-def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     rows = [heads, ["---"] * len(heads), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -6,23 +6,24 @@ connection. The stored cache comes from ``bench.populate``. Only the node is mea
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench import process
 from bench.content import MIB, object_path
 from bench.fetch import Got, faults, fetch, whole
 from bench.lab import AUTHORITY, Lab, OriginLimits
+from bench.node import start_node, status
 from bench.populate import REAL_LENGTH_BYTES, Populated, populate
-from bench.report import Bar, Table, at_most
-from bench.servers import NODE, Kind, Running, start_node
+from bench.report import Table, outcome
+from bench.rows import Row, as_facts, at_most
+from bench.servers import NODE, Kind, Running
 
 KIB = 1 << 10
+SMALLEST_WEIGHED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ QUICK = RestartPlan(stored_objects=2_000, real_objects=50, idle_connections=100,
 def run_restart(lab: Lab, kinds: Sequence[Kind], plan: RestartPlan) -> dict[str, Any]:
     """Measure the node, when it is among ``kinds``; plain data."""
     rows: list[dict[str, Any]] = []
-    if any(kind.name == NODE.name for kind in kinds):
+    if any(kind.name == NODE for kind in kinds):
         began = time.monotonic()
         cache_dir = lab.directory("stored")
         filled = populate(cache_dir, lab.truth, stored=plan.stored_objects, real=plan.real_objects)
@@ -50,19 +51,13 @@ def run_restart(lab: Lab, kinds: Sequence[Kind], plan: RestartPlan) -> dict[str,
         with lab.origin(OriginLimits()) as origin:
             rows = [_measure(lab, origin.port, filled, plan, number) for number in range(plan.starts)]
             refetched = sorted(origin.records())
-            per_connection_kib = _idle_connection_bytes(lab, origin.port, plan.idle_connections) / KIB
+            empty_mib, per_connection_kib = _fresh_node(lab, origin.port, plan.idle_connections)
         for row in rows:
             row["populate_s"] = populate_s
             row["idle_connection_kib"] = per_connection_kib
+            row["bytes_per_object"] = (row["rss_with_index_mib"] - empty_mib) * MIB / plan.stored_objects
             row["faults"] += [f"{path}: was stored, and yet fetched" for path in refetched]
-    return {
-        "bench": "restart",
-        "plan": asdict(plan),
-        "rows": rows,
-        "wrong": any(row["faults"] for row in rows),
-        "tables": [asdict(_table(rows, plan))],
-        "bars": [asdict(bar) for bar in _bars(rows)],
-    }
+    return outcome("restart", plan, rows, tables=[_table(rows, plan)], measures=as_facts(_measures(rows, plan)))
 
 
 def _measure(lab: Lab, origin_port: int, filled: Populated, plan: RestartPlan, number: int) -> dict[str, Any]:
@@ -92,33 +87,20 @@ def _measure(lab: Lab, origin_port: int, filled: Populated, plan: RestartPlan, n
 
 def _hits(lab: Lab, server: Running, numbers: Sequence[int]) -> list[Got]:
     asks = [whole(number, REAL_LENGTH_BYTES) for number in numbers]
-    return fetch(server.port, AUTHORITY, [asks], lab.truth, suffix=server.suffix)[0]
+    return fetch(server.port, AUTHORITY, [asks], lab.truth)[0]
 
 
 def _whole_index(server: Running, began: float, settle_s: float) -> float | None:
     """Seconds from exec until the node's status says that every volume is loaded; None when it never says so."""
     deadline = time.monotonic() + settle_s
     while time.monotonic() < deadline:
-        volumes = _volumes(server)
+        volumes = status(server)["volumes"] if server.admin_port is not None else []
         if not all("loaded" in volume for volume in volumes):
             return None
         if volumes and all(volume["loaded"] for volume in volumes):
             return time.monotonic() - began
         time.sleep(0.1)
     return None
-
-
-def _volumes(server: Running) -> list[dict[str, Any]]:
-    """The volumes in the status of the node's admin listener; empty where it has none."""
-    if server.admin_port is None:
-        return []
-    connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=30)
-    try:
-        connection.request("GET", "/api/v1/status")
-        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())["volumes"]
-    finally:
-        connection.close()
-    return found
 
 
 def _wait_until_quiet(server: Running, settle_s: float) -> None:
@@ -132,14 +114,14 @@ def _wait_until_quiet(server: Running, settle_s: float) -> None:
             return
 
 
-def _idle_connection_bytes(lab: Lab, origin_port: int, count: int) -> float:
-    """Bytes of memory that one idle connection adds after it has had one answer.
+def _fresh_node(lab: Lab, origin_port: int, count: int) -> tuple[float, float]:
+    """RSS in MiB of an empty node, and KiB that one idle connection adds after it has had one answer.
 
     In a fresh node: in one that has just loaded an index, connections would live in what the loading left free.
     """
     server = start_node(lab, origin_port)
     path = object_path(0, REAL_LENGTH_BYTES)
-    request = f"GET {path}{server.suffix} HTTP/1.1\r\nHost: {AUTHORITY}\r\nRange: bytes=0-1023\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.1\r\nHost: {AUTHORITY}\r\nRange: bytes=0-1023\r\n\r\n".encode()
     idle: list[socket.socket] = []
     try:
         _hits(lab, server, [0, 0])
@@ -150,24 +132,33 @@ def _idle_connection_bytes(lab: Lab, origin_port: int, count: int) -> float:
             sock.sendall(request)
             if not sock.recv(65536):
                 raise RuntimeError("the node closed a connection that had asked")
-        return (process.memory(server.pids()).rss_bytes - before) / count
+        return before / MIB, (process.memory(server.pids()).rss_bytes - before) / count / KIB
     finally:
         for sock in idle:
             sock.close()
         process.stop(server.popen)
 
 
-def _bars(rows: Sequence[dict[str, Any]]) -> list[Bar]:
+def _measures(rows: Sequence[dict[str, Any]], plan: RestartPlan) -> list[Row]:
     if not rows:
         return []
-    worst = {
-        name: max(row[name] for row in rows) for name in ("first_hit_s", "rss_with_index_mib", "idle_connection_kib")
-    }
-    return [
-        at_most("restart: first hit after exec, s", worst["first_hit_s"], 1.0),
-        at_most("restart: RSS with the whole index, MiB", worst["rss_with_index_mib"], 400.0),
-        at_most("memory per idle connection, KiB", worst["idle_connection_kib"], 30.0),
-    ]
+    name = f"{plan.stored_objects:,} objects"
+    found = []
+    for key, what, unit, bar in (
+        ("first_hit_s", f"{name}: first hit after exec", "s", 1.0),
+        ("whole_index_s", f"{name}: whole index", "s", 10.0),
+        ("bytes_per_object", f"{name}: memory per object", "B", 250.0),
+        ("rss_with_index_mib", f"{name}: RSS with the whole index", "MiB", 400.0),
+        ("idle_connection_kib", "memory per idle connection", "KiB", 30.0),
+    ):
+        values = [row[key] for row in rows if row[key] is not None]
+        # A few thousand rows weigh less than the noise of one process's memory.
+        small = key == "bytes_per_object" and plan.stored_objects < SMALLEST_WEIGHED
+        note = "too few objects to weigh" if small else "the node never said that it was loaded"
+        worst = max(values) if len(values) == len(rows) and not small else None
+        text = "" if worst is None else f"{worst:.3g} {unit}"
+        found.append(at_most(what, worst, bar, unit=unit, mine=text, note=note if worst is None else ""))
+    return found
 
 
 def _table(rows: Sequence[dict[str, Any]], plan: RestartPlan) -> Table:

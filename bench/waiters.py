@@ -6,15 +6,17 @@ The origin notes the moment of its first body byte, the clients theirs; both rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from bench.cold_servers import ask_cold, each_cold, of_server, peers_text
 from bench.content import MIB
-from bench.fetch import Ask, Got, faults, fetch, first_contact
-from bench.lab import AUTHORITY, CountingOrigin, Lab, OriginLimits
+from bench.fetch import Ask
+from bench.lab import CountingOrigin, Lab, OriginLimits
 from bench.load import percentile
-from bench.report import Table, at_most
-from bench.servers import Kind, Running, running
+from bench.report import Table, outcome
+from bench.rows import Row, as_facts, at_most
+from bench.servers import NODE, Kind, Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +36,34 @@ QUICK = WaitersPlan(clients=10, rounds=2)
 
 def run_waiters(lab: Lab, kinds: Sequence[Kind], plan: WaitersPlan) -> dict[str, Any]:
     """Measure every kind that caches; plain data."""
-    rows = []
-    for kind in kinds:
-        if not kind.caches:
-            continue
-        limits = OriginLimits(delay_ms=plan.delay_ms, total_mbps=plan.link_mbps)
-        with lab.origin(limits) as origin, running(kind, lab, origin.port) as server:
-            first_contact(server.port, AUTHORITY, lab.truth, suffix=server.suffix)
-            rows.append(_measure(lab, server, origin, plan))
-    mine = next((row["beyond_p99_ms"] for row in rows if row["server"] == "cacheserver"), None)
-    bars = [] if mine is None else [at_most("waiter's first byte p99 beyond the origin's, ms", mine, 30.0)]
-    return {
-        "bench": "waiters",
-        "plan": asdict(plan),
-        "rows": rows,
-        "wrong": any(row["faults"] for row in rows),
-        "tables": [asdict(_table(rows, plan))],
-        "bars": [asdict(bar) for bar in bars],
-    }
+    limits = OriginLimits(delay_ms=plan.delay_ms, total_mbps=plan.link_mbps)
+    rows = [_measure(lab, server, origin, plan) for server, origin in each_cold(lab, kinds, limits)]
+    return outcome("waiters", plan, rows, tables=[_table(rows, plan)], measures=as_facts(_measures(rows, plan)))
 
 
 def _measure(lab: Lab, server: Running, origin: CountingOrigin, plan: WaitersPlan) -> dict[str, Any]:
-    beyond: list[float] = []
-    records: list[list[Got]] = []
-    requests = 0
-    for number in range(plan.rounds):
-        ask = Ask(number, plan.object_bytes, 0, plan.piece_bytes)
-        answers = fetch(server.port, AUTHORITY, [[ask]] * plan.clients, lab.truth, suffix=server.suffix)
-        given = origin.record(ask.path)
-        requests += given["requests"]
-        beyond += [got.body_at - given["first_byte_at"] for client in answers for got in client if not got.fault]
-        records += answers
-    beyond.sort()
+    asks = [Ask(number, plan.object_bytes, 0, plan.piece_bytes) for number in range(plan.rounds)]
+    rounds = [ask_cold(lab, server, origin, [[ask]] * plan.clients)[0] for ask in asks]
+    beyond = sorted(time_ms for each in rounds for time_ms in each["beyond_ms"])
     return {
         "server": server.name,
-        "beyond_p50_ms": percentile(beyond, 0.5) * 1000,
-        "beyond_p99_ms": percentile(beyond, 0.99) * 1000,
-        "beyond_max_ms": max(beyond, default=0.0) * 1000,
-        "origin_requests_per_round": requests / plan.rounds,
-        "faults": faults(records),
+        "beyond_p50_ms": percentile(beyond, 0.5),
+        "beyond_p99_ms": percentile(beyond, 0.99),
+        "beyond_max_ms": max(beyond, default=0.0),
+        "origin_requests_per_round": sum(each["origin_requests"] for each in rounds) / plan.rounds,
+        "faults": [fault for each in rounds for fault in each["faults"]],
     }
+
+
+def _measures(rows: Sequence[dict[str, Any]], plan: WaitersPlan) -> list[Row]:
+    name = f"cold piece, {plan.clients} clients: waiter's first byte p99 beyond the origin's"
+    key = "beyond_p99_ms"
+    return [
+        at_most(
+            name, row[key], 30.0, unit="ms", aim=10.0, mine=f"{row[key]:.1f} ms", peer=peers_text(rows, NODE, key, "ms")
+        )
+        for row in of_server(rows, NODE)
+    ]
 
 
 def _table(rows: Sequence[dict[str, Any]], plan: WaitersPlan) -> Table:

@@ -1,0 +1,128 @@
+"""The rows that need a load on a running server: TLS, workers, a crowd. Tiny sizes; no speed is tested here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import crowd, process, tls, workers
+from bench.content import MIB, object_path
+from bench.hits import CASES, QUICK, HitsPlan
+from bench.lab import AUTHORITY, Lab
+from bench.load import LoadJob, LoadResult, measure, run_load
+from bench.nginx import NGINX_STATIC
+from bench.node import node_kind, start_node, tls_settings
+from bench.servers import Kind, Running, find_program, running
+from tests.bench.conftest import OBJECT_BYTES
+
+pytestmark = pytest.mark.skipif(find_program("nginx") is None, reason="nginx is not installed")
+TINY = replace(
+    QUICK, object_bytes=OBJECT_BYTES, objects=1, connections=2, runs=1, seconds=0.05, warmup_s=0.01, sample=2
+)
+
+
+@pytest.fixture
+def kinds() -> list[Kind]:
+    return [node_kind(), NGINX_STATIC]
+
+
+def test_tls_row_uses_each_suite_on_both_servers_and_resumes_sessions(
+    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "CASES", tuple(case for case in tls.CASES if case.label.startswith("1 MiB")))
+    found = tls.run_tls(lab, kinds, TINY)
+    assert not found["wrong"]
+    assert {(row["server"], row["cipher"]) for row in found["rows"]} == {
+        (name, suite) for name in ("cacheserver", "nginx-static") for suite in tls.SUITES.values()
+    }
+    assert found["resumption"] == {"cacheserver": tls.RECONNECTS, "nginx-static": tls.RECONNECTS}
+    assert [row["bar"] for row in found["measures"]] == [0.6, 0.6, 1.0]
+    assert all(row["figure"] is not None for row in found["measures"])
+
+
+def test_load_generator_refuses_to_measure_a_server_whose_first_bytes_are_wrong(lab: Lab, tmp_path: Path) -> None:
+    other = tmp_path / "stream"
+    other.write_bytes(bytes(lab.stream.stat().st_size))
+    lab.write_objects(1, OBJECT_BYTES)
+    with running(NGINX_STATIC, lab, 0) as server:
+        job = LoadJob(
+            server.port, AUTHORITY, (object_path(0, OBJECT_BYTES),), OBJECT_BYTES, 4096, connections=1, seconds=5
+        )
+        assert measure(replace(job, seconds=0.01, stream=str(lab.stream))).first_answers_checked == 1
+        with pytest.raises(RuntimeError, match="wrong bytes in"):
+            measure(replace(job, stream=str(other)))
+
+
+def test_workers_row_says_that_a_node_without_workers_is_not_supported(
+    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "node_kind", lambda settings, *, pinned: node_kind({"server": {"no_such": 2}}))
+    found = workers.run_workers(lab, kinds[:1], _worker_plan())
+    assert [row["figure"] for row in found["measures"]] == [None, None]
+    assert "not supported" in found["measures"][0]["note"]
+    assert "no_such" in found["measures"][0]["note"]
+
+
+def test_workers_row_takes_cpu_of_the_tree_and_the_lesser_share_of_requests(
+    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node of this test has one process; its list of workers is made of its own count of requests."""
+    monkeypatch.setattr(workers, "node_kind", lambda _settings, *, pinned: node_kind(pinned=pinned))
+    answered = {"first": 0, "second": 0}
+    listed = [{"pid": 11, "role": "worker", "requests": 0}, {"pid": 12, "role": "worker", "requests": 0}]
+
+    def load(job: LoadJob) -> LoadResult:
+        result = run_load(job)
+        answered["first"] += 3
+        answered["second"] += 1
+        return result
+
+    def workers_now(_server: Running) -> list[dict[str, object]]:
+        return [entry | {"requests": count} for entry, count in zip(listed, answered.values(), strict=True)]
+
+    monkeypatch.setattr(workers, "run_load", load)
+    monkeypatch.setattr(workers, "_listed", workers_now)
+    found = workers.run_workers(lab, kinds, _worker_plan())
+    cpu, share, _rate = found["measures"]
+    assert share["figure"] == 25.0
+    assert share["holds"] is False
+    assert cpu["figure"] is not None
+    assert [(row["server"], row["workers"]) for row in found["rows"]] == [
+        (name, count) for name in ("cacheserver", "nginx-static") for count in (1, 2)
+    ]
+
+
+def _worker_plan() -> workers.WorkersPlan:
+    return workers.WorkersPlan(object_bytes=OBJECT_BYTES, objects=1, connections=4, runs=1, seconds=0.2, warmup_s=0.01)
+
+
+def test_crowd_stays_connected_and_its_weight_and_the_fast_clients_are_measured(lab: Lab) -> None:
+    plan = crowd.CrowdPlan(object_bytes=8 * MIB, connections=2, runs=1, seconds=0.1, warmup_s=0.01, slow=6, idle=10)
+    found = crowd.run_crowd(lab, [node_kind()], plan)
+    (row,) = found["rows"]
+    assert (row["lost_connections"], row["faults"]) == (0, [])
+    assert [(measured["unit"], measured["bar"]) for measured in found["measures"]] == [("MiB", 300.0), ("×", 1.5)]
+
+
+def test_crowd_is_made_to_fit_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "raise_descriptor_limit", lambda: 1_800)
+    fitting, note = crowd._fitting(crowd.CrowdPlan())
+    assert (fitting.slow, fitting.idle) == (200, 800)
+    assert "1800 descriptors" in note
+
+
+def test_node_gets_the_settings_of_a_bench_as_toml(lab: Lab) -> None:
+    server = start_node(lab, 9, settings=tls_settings(lab))
+    with running(Kind("node", lambda _lab, _port: server, lambda: None, lambda: "", notes=""), lab, 9):
+        assert server.tls_port is not None
+        assert any('"listening"' in line for line in server.log.read_text().splitlines() if json.loads(line))
+
+
+def test_every_case_of_tls_is_one_of_plain_hits_with_a_suite() -> None:
+    sizes = {case.range_bytes for case in CASES}
+    assert {case.range_bytes for case in tls.CASES} <= sizes
+    assert all(case.tls for case in tls.CASES)
+    assert not any(case.tls for case in HitsPlan().cases)
