@@ -1,17 +1,21 @@
 """The node's sockets: content, content over TLS, admin.
 
-Owns: opening and closing them. What is answered on them is ``web``'s.
+Owns: opening and closing them, or taking those that were opened for the node. What is answered on them is ``web``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
+from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import parse_listen
+from cacheserver.inherited import Inherited
 from cacheserver.node_status import NodeStatus
 from cacheserver.rooms import Rooms
 from cacheserver.settings import Settings
@@ -24,43 +28,55 @@ _HANDSHAKE_S = 10.0
 
 
 class Listeners:
-    """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files."""
+    """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files.
 
-    def __init__(self, rooms: Rooms, status: NodeStatus) -> None:
+    A kind of which ``inherited`` has sockets is served on those, and not on the addresses of the settings.
+    """
+
+    def __init__(self, rooms: Rooms, status: NodeStatus, inherited: Inherited | None = None) -> None:
         self._rooms = rooms
         self._status = status
+        self._inherited = inherited or Inherited()
         self._servers: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._admin: web.AppRunner | None = None
 
     async def open(self, settings: Settings) -> dict[str, Any]:
         """Listen on everything; the addresses by kind, for the log."""
-        if settings.server.listen_tls:
+        server, inherited = settings.server, self._inherited
+        if server.listen_tls or inherited.tls:
             self._tls = server_context(settings.tls)
         return {
-            "content": [await self._listen(address, None) for address in settings.server.listen],
-            "tls": [await self._listen(address, self._tls) for address in settings.server.listen_tls],
+            "content": await self._listen_all(server.listen, inherited.content, None),
+            "tls": await self._listen_all(server.listen_tls, inherited.tls, self._tls),
             "admin": await self._listen_admin(settings),
         }
 
-    async def _listen(self, address: str, tls: ssl.SSLContext | None) -> str:
-        host, port = parse_listen(address)
+    async def _listen_all(
+        self, addresses: Sequence[str], sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
+    ) -> list[str]:
+        if sockets:
+            return [await self._listen(tls, sock=sock) for sock in sockets]
+        places = [parse_listen(address) for address in addresses]
+        return [await self._listen(tls, host=host, port=port, reuse_address=True) for host, port in places]
+
+    async def _listen(self, tls: ssl.SSLContext | None, **where: Any) -> str:
         server = await asyncio.get_running_loop().create_server(
             self._rooms.listener,
-            host,
-            port,
             backlog=_BACKLOG,
-            reuse_address=True,
             ssl=tls,
             ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
+            **where,
         )
         self._servers.append(server)
-        host, port = server.sockets[0].getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _shown(server.sockets[0].getsockname())
 
     async def _listen_admin(self, settings: Settings) -> str:
-        if not settings.admin.listen:
+        sockets = self._inherited.admin
+        if not settings.admin.listen and not sockets:
             return ""
+        if self._inherited.reaches_admin_from_outside() and not settings.admin.token:
+            raise ConfigError("the admin socket is not on loopback: a token is needed", key="admin.token")
         rooms = self._rooms
         actions = AdminActions(
             store=rooms.store,
@@ -78,10 +94,13 @@ class Listeners:
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
-        host, port = parse_listen(settings.admin.listen)
-        await web.TCPSite(self._admin, host, port).start()
-        bound = self._admin.addresses[0]
-        return f"{bound[0]}:{bound[1]}"
+        if sockets:
+            for sock in sockets:
+                await web.SockSite(self._admin, sock).start()
+        else:
+            host, port = parse_listen(settings.admin.listen)
+            await web.TCPSite(self._admin, host, port).start()
+        return _shown(self._admin.addresses[0])
 
     def reload_tls(self, options: TlsOptions) -> None:
         """Take up replaced certificate files; ConfigError leaves the old ones in use."""
@@ -97,3 +116,8 @@ class Listeners:
         """Take no more administrators."""
         if self._admin is not None:
             await self._admin.cleanup()
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
