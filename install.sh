@@ -84,14 +84,16 @@ place_files() {
     ln -sfn "$PREFIX/bin/cacheserver" "$COMMAND"
 }
 
-# The example with port 80, which is where clients ask; an existing file stays as it is.
+# The example with port 80, which is where clients ask, and the volume named; an existing file stays as it is.
 place_config() {
     [ ! -e "$CONFIG" ] || return 0
     local listen='"0.0.0.0:80"'
     if [ -e /proc/net/if_inet6 ]; then
         listen+=', "[::]:80"'
     fi
-    sed "s/^# listen = \[\"0\.0\.0\.0:8080\"\]$/listen = [$listen]/" config/cacheserver.toml >"$CONFIG.new"
+    sed -e "s/^# listen = \[\"0\.0\.0\.0:8080\"\]$/listen = [$listen]/" \
+        -e '/^# \[\[store\.volumes\]\]$/,/^$/ { s/^# //; s/^max_size = .*/max_size = "100GiB"/; }' \
+        config/cacheserver.toml >"$CONFIG.new"
     chown root:cacheserver "$CONFIG.new"
     chmod 0640 "$CONFIG.new"
     mv "$CONFIG.new" "$CONFIG"
@@ -110,23 +112,48 @@ switch_to() {
     mv -T "$PREFIX.switch" "$PREFIX"
 }
 
+wants_tls() {
+    "$PREFIX/bin/python3" -c 'import sys; from cacheserver.settings import Flags, load_settings
+sys.exit(not load_settings(sys.argv[1], Flags()).server.listen_tls)' "$CONFIG"
+}
+
+# The sockets that systemd opens, of those that the settings ask for.
+use_sockets() {
+    local unit changed=no
+    for unit in cacheserver.socket cacheserver-tls.socket; do
+        if [ -e "$DROP_IN" ] && { [ "$unit" = cacheserver.socket ] || wants_tls; }; then
+            systemctl is-active --quiet "$unit" || changed=yes
+            [ "$changed" = no ] || systemctl stop cacheserver.service
+            systemctl enable --quiet --now "$unit"
+        elif systemctl is-active --quiet "$unit" || systemctl is-enabled --quiet "$unit"; then
+            systemctl stop cacheserver.service
+            systemctl disable --quiet --now "$unit"
+        fi
+    done
+}
+
 start() {
     systemctl daemon-reload
     systemctl enable --quiet cacheserver.service
-    if [ -e "$DROP_IN" ]; then
-        systemctl is-active --quiet cacheserver.socket || systemctl stop cacheserver.service
-        systemctl enable --quiet --now cacheserver.socket
-    else
-        local unit
-        for unit in cacheserver.socket cacheserver-tls.socket; do
-            if systemctl is-active --quiet "$unit" || systemctl is-enabled --quiet "$unit"; then
-                systemctl stop cacheserver.service
-                systemctl disable --quiet --now "$unit"
-            fi
-        done
-    fi
+    use_sockets
     systemctl reset-failed cacheserver.service 2>/dev/null || true
     systemctl restart cacheserver.service
+}
+
+keep_units() {
+    mkdir "$1"
+    local unit
+    for unit in "${ALL_UNITS[@]}" cacheserver.service.d; do
+        [ ! -e "$UNITS/$unit" ] || cp -a "$UNITS/$unit" "$1"
+    done
+}
+
+put_back() {
+    switch_to "$1"
+    rm -rf "$UNITS/cacheserver.service.d"
+    cp -a "$2/." "$UNITS"
+    start || fail "the new version does not start, nor does the one before it; see: journalctl -u cacheserver"
+    fail "the new version does not start; the one before it was put back"
 }
 
 do_install() {
@@ -156,9 +183,10 @@ do_install() {
     unfinished=$new
     chmod 0755 "$new"
     build "$new" "$scratch" "$wheels"
+    keep_units "$scratch/units"
     place_files
     place_config
-    "$new/bin/cacheserver" check-config --config "$CONFIG" || fail "the settings do not fit this version" 2
+    XDG_CACHE_HOME=/var/cache "$new/bin/cacheserver" check-config --config "$CONFIG" || fail "the settings do not fit this version" 2
     choose_sockets "$sockets"
     switch_to "$new"
     unfinished=""
@@ -167,10 +195,8 @@ do_install() {
     elif ! start; then
         systemctl --no-pager --lines=20 status cacheserver.service >&2 || true
         [ -n "$old" ] || fail "the node does not start; see: journalctl -u cacheserver"
-        switch_to "$old"
         unfinished=$new
-        systemctl restart cacheserver.service || true
-        fail "the new version does not start; the one before it was put back"
+        put_back "$old" "$scratch/units"
     else
         say "$("$COMMAND" --version) serves; settings in $CONFIG, log: journalctl -u cacheserver"
     fi
