@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,12 +36,12 @@ def missing_programs() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
-def make_root(archive: Path) -> Path:
+def make_root(archive: Path, packages: Sequence[str] = PACKAGES) -> Path:
     """A clean Debian as a tar archive, from the machine's mirrors unless it is there already."""
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         unfinished = archive.with_suffix(".new")
-        options = ["--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}"]
+        options = ["--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
         done = subprocess.run(
             ["mmdebstrap", *options, SUITE, str(unfinished)], capture_output=True, timeout=_MAKE_S, check=False
         )
