@@ -37,7 +37,7 @@ from cacheserver.web.wire import RATE_WINDOW_S
 _log = get_logger(__name__)
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
-_WRITE_DOWN_S = 15.0
+WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
 
 
@@ -152,7 +152,7 @@ class Node:
         """Take no more connections, let running answers end, write everything down."""
         rooms = self._rooms
         self._listening = False
-        self._supervisor.stopping(self._settings.server.drain_s + _WRITE_DOWN_S)
+        self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
         rooms.handler.draining = True
         rooms.listener.lanes.enabled = False
         rooms.table.clear()

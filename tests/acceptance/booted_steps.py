@@ -268,7 +268,8 @@ def serve_on_sockets_of_systemd(scene: Scene) -> str:
 def watched_by_prometheus(scene: Scene) -> str:
     """A real Prometheus scrapes the node, with the rules of the product; an alert is armed when the node goes."""
     run = scene.container.run
-    run(f"mkdir {RULES}; find {scene.source}/config -name '*rules*.y*ml' -exec cp {{}} {RULES} ';'")
+    ours = f"{scene.source}/config/ -path '*/prometheus/*.yml' ! -name prometheus.yml"
+    run(f"mkdir {RULES}; find {ours} -exec cp {{}} {RULES} ';'")
     if not run(f"ls {RULES}"):
         scene.container.write(f"{RULES}/own.yml", OWN_RULE)
     scene.container.write("/etc/prometheus/prometheus.yml", PROMETHEUS.format(rules=f'["{RULES}/*"]'))
@@ -279,10 +280,15 @@ def watched_by_prometheus(scene: Scene) -> str:
     alerts = [rule for rule in rules if rule["type"] == "alerting"]
     scene.container.wait("rules that were evaluated", lambda: _healthy(scene))
     run("systemctl stop cacheserver.socket cacheserver-tls.socket cacheserver.service")
-    scene.container.wait("an armed alert", lambda: bool(scene.ask_prometheus("alerts")["alerts"]))
-    armed = {alert["labels"]["alertname"] for alert in scene.ask_prometheus("alerts")["alerts"]}
+    scene.container.wait("an armed alert", lambda: any(name.endswith("NodeDown") for name in _armed(scene)))
+    armed = _armed(scene)
     run("systemctl start cacheserver.socket cacheserver-tls.socket cacheserver.service")
     return f"{len(alerts)} alerts loaded, armed without a node: {', '.join(sorted(armed))}"
+
+
+def _armed(scene: Scene) -> set[str]:
+    """Names of the alerts that are pending or firing."""
+    return {alert["labels"]["alertname"] for alert in scene.ask_prometheus("alerts")["alerts"]}
 
 
 def _value(scene: Scene, expression: str) -> float | None:
