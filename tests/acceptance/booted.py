@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance.booted_steps import STEPS, Scene
+from tests.acceptance.booted_scene import Scene
+from tests.acceptance.booted_steps import STEPS
 from tests.acceptance.container import ContainerFailed, booted, make_root, missing_programs
 
 ROOT = Path(__file__).resolve().parents[2]
