@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: install run test faults acceptance lint lock reference clean
+.PHONY: install run test faults acceptance acceptance-system image lint lock reference clean
+.PHONY: install-system uninstall-system wheels
 
 install: $(VENV)/.installed
 
@@ -23,6 +24,27 @@ faults: $(VENV)/.installed-test
 acceptance: $(VENV)/.installed-test
 	$(BIN)/python -m tests.acceptance.real_clients --output docs/real-clients.md $(ARGS)
 
+# A clean Debian 12 that boots in a container of its own (systemd-nspawn), the node installed in it, and all that
+# docs/install.md promises; root, about a minute, packages from the machine's mirrors.
+acceptance-system: $(VENV)/.installed-test
+	$(BIN)/python -m tests.acceptance.booted $(ARGS)
+
+# The image built and run by buildah, on a base made here; root.
+image: $(VENV)/.installed-test
+	$(BIN)/python -m tests.acceptance.image $(ARGS)
+
+# A node under systemd on this machine, as root; again to upgrade. ARGS="--sockets", see ./install.sh --help.
+install-system:
+	./install.sh install $(ARGS)
+
+uninstall-system:
+	./install.sh uninstall $(ARGS)
+
+# Packages for a machine without a network, of the same kind as this one: ./install.sh --wheels wheels
+wheels: $(BIN)/python
+	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheels -r requirements.lock
+	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheels -r requirements-build.lock
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,11 +57,15 @@ reference: $(VENV)/.installed-test
 	$(BIN)/python -m cacheserver reference --write
 
 # Needs uv; every entry carries the digests of its files.
-LOCK = uv pip compile pyproject.toml --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	--no-emit-find-links --universal --python-version 3.11
+LOCK_FLAGS = --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --universal \
+	--python-version 3.11
+LOCK = uv pip compile pyproject.toml $(LOCK_FLAGS)
+BUILD_LOCK = python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	| uv pip compile - $(LOCK_FLAGS)
 lock:
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --extra test --output-file requirements-test.lock
+	$(BUILD_LOCK) --output-file requirements-build.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info

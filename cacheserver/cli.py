@@ -21,6 +21,7 @@ from cacheserver.catalogue_cli import catalogue_group
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
+from cacheserver.health_cli import health_command
 from cacheserver.log import printable
 from cacheserver.pin_cli import pin_command, pins_command, unpin_command
 from cacheserver.scrub_cli import scrub_command, verify_command
@@ -122,6 +123,7 @@ cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(pin_command)
 cli.add_command(pins_command)
+cli.add_command(health_command)
 cli.add_command(scrub_command)
 cli.add_command(unpin_command)
 cli.add_command(verify_command)

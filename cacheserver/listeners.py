@@ -1,18 +1,22 @@
 """The node's sockets: content, content over TLS, admin.
 
-Owns: opening and closing them. What is answered on them is ``web``'s.
+Owns: opening and closing them, or taking those that were opened for the node. What is answered on them is ``web``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
+from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import parse_listen
+from cacheserver.inherited import Inherited
 from cacheserver.node_status import NodeStatus
 from cacheserver.rooms import Rooms
 from cacheserver.settings import Settings
@@ -27,11 +31,18 @@ _HANDSHAKE_S = 10.0
 
 
 class Listeners:
-    """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files."""
+    """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files.
 
-    def __init__(self, rooms: Rooms, status: NodeStatus, certificate: CurrentCertificate) -> None:
+
+    A kind of which ``inherited`` has sockets is served on those, and not on the addresses of the settings.
+    """
+
+    def __init__(
+        self, rooms: Rooms, status: NodeStatus, certificate: CurrentCertificate, inherited: Inherited | None = None
+    ) -> None:
         self._rooms = rooms
         self._status = status
+        self._inherited = inherited or Inherited()
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[Acceptor] = []
         self._certificate = certificate
@@ -39,26 +50,29 @@ class Listeners:
 
     async def open(self, settings: Settings) -> dict[str, Any]:
         """Listen on everything; the addresses by kind, for the log."""
-        tls = self._certificate.open(settings.tls) if settings.server.listen_tls else None
+        server, inherited = settings.server, self._inherited
+        tls = self._certificate.open(settings.tls) if server.listen_tls or inherited.tls else None
         return {
-            "content": [await self._listen(address, None) for address in settings.server.listen],
-            "tls": [await self._listen(address, tls) for address in settings.server.listen_tls],
+            "content": await self._listen_all(inherited.content or await _bound(server.listen), None),
+            "tls": await self._listen_all(inherited.tls or await _bound(server.listen_tls), tls),
             "admin": await self._listen_admin(settings),
         }
 
-    async def _listen(self, address: str, tls: ssl.SSLContext | None) -> str:
-        loop = asyncio.get_running_loop()
-        for sock in await _bound(*parse_listen(address)):
+    async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
+        for sock in sockets:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is None and self._rooms.crew.count:
                 self._acceptors.append(Acceptor(sock, self._deal))
-            else:
-                handshake_s = _HANDSHAKE_S if tls is not None else None
-                server = await loop.create_server(
-                    self._rooms.listener, sock=sock, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
-                )
-                self._servers.append(server)
-        host, port = sock.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                continue
+            server = await asyncio.get_running_loop().create_server(
+                self._rooms.listener,
+                sock=sock,
+                backlog=_BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
+            )
+            self._servers.append(server)
+        return [_shown(sock.getsockname()) for sock in sockets]
 
     def _deal(self, sock: socket.socket) -> None:
         """Give a new connection to one of the node's processes."""
@@ -72,8 +86,11 @@ class Listeners:
             listener.adopt(sock)
 
     async def _listen_admin(self, settings: Settings) -> str:
-        if not settings.admin.listen:
+        sockets = self._inherited.admin
+        if not settings.admin.listen and not sockets:
             return ""
+        if self._inherited.reaches_admin_from_outside() and not settings.admin.token:
+            raise ConfigError("the admin socket is not on loopback: a token is needed", key="admin.token")
         rooms = self._rooms
         actions = AdminActions(
             store=rooms.store,
@@ -99,10 +116,13 @@ class Listeners:
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
-        host, port = parse_listen(settings.admin.listen)
-        await web.TCPSite(self._admin, host, port).start()
-        bound = self._admin.addresses[0]
-        return f"{bound[0]}:{bound[1]}"
+        if sockets:
+            for sock in sockets:
+                await web.SockSite(self._admin, sock).start()
+        else:
+            host, port = parse_listen(settings.admin.listen)
+            await web.TCPSite(self._admin, host, port).start()
+        return _shown(self._admin.addresses[0])
 
     def close_content(self) -> None:
         """Take no more clients."""
@@ -117,26 +137,37 @@ class Listeners:
             await self._admin.cleanup()
 
 
-async def _bound(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address of ``host``. OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
+    """Listening sockets for every ``ADDR:PORT``, several where a name has several addresses. OSError."""
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _name, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind(address)
-            except OSError as exc:
-                raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
-            sock.listen(_BACKLOG)
+        for text in addresses:
+            host, port = parse_listen(text)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, kind, protocol, _name, address in dict.fromkeys(found):
+                sockets.append(socket.socket(family, kind, protocol))
+                _bind(sockets[-1], address, text)
     except OSError:
         for sock in sockets:
             sock.close()
         raise
     return sockets
+
+
+def _bind(sock: socket.socket, address: tuple[Any, ...], text: str) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        raise OSError(exc.errno, f"cannot listen on {text}: {os.strerror(exc.errno or 0)}") from exc
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

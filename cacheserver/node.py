@@ -6,6 +6,7 @@ Owns: lifetimes, signals, the node's identity. ``rooms`` builds; this must hold 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
 from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
 from cacheserver.core.units import parse_size
+from cacheserver.inherited import Inherited, take_inherited
 from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
@@ -30,20 +32,31 @@ from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
+from cacheserver.supervisor import Supervisor, take_supervisor
 from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.wire import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
+WRITE_DOWN_S = 15.0
+"""After the drain: how long ending the fills and writing everything down may take."""
 
 
 class Node:
     """One node on its volumes. Raises ConfigError for settings that cannot be carried out."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        *,
+        supervisor: Supervisor | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:
         self._load = load
         self._settings = settings
+        self._supervisor = supervisor or Supervisor()
         self._listening = False
         self._tasks: list[asyncio.Task[None]] = []
         clock = SystemClock()
@@ -59,7 +72,7 @@ class Node:
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
         status = NodeStatus(self._rooms, self._certificate)
-        self._listeners = Listeners(self._rooms, status, self._certificate)
+        self._listeners = Listeners(self._rooms, status, self._certificate, inherited)
         status.show_in(self._rooms.meter)
 
     async def start(self) -> None:
@@ -75,6 +88,8 @@ class Node:
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
         self._start("sweep", self._sweep_slow_readers())
+        self._start("watchdog", self._supervisor.keep_alive())
+        self._supervisor.ready(_listening_line(addresses))
 
     async def _end(self, name: str) -> None:
         tasks = [task for task in self._tasks if task.get_name() == name]
@@ -108,6 +123,11 @@ class Node:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
         if not self._listening:
             return
+        self._supervisor.reloading()
+        self._supervisor.ready(self._reload())
+
+    def _reload(self) -> str:
+        """A line that says how it went."""
         try:
             settings = self._load()
             admitted = Admitted(settings)
@@ -115,7 +135,7 @@ class Node:
             self._rooms.sources.anchors.reload(settings.trust)
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
-            return
+            return f"reload refused: {exc}"
         later = self._needs_restart(settings)
         self._settings = settings
         rooms = self._rooms
@@ -133,6 +153,7 @@ class Node:
         if rooms.access_log is not None:
             rooms.access_log.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=later)
+        return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
 
     def _needs_restart(self, settings: Settings) -> list[str]:
         sections = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
@@ -146,6 +167,8 @@ class Node:
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
         rooms = self._rooms
+        self._listening = False
+        self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
         rooms.handler.draining = True
         rooms.listener.lanes.enabled = False
         rooms.table.clear()
@@ -166,28 +189,37 @@ class Node:
         if rooms.access_log is not None:
             rooms.access_log.close()
         event(_log, "stopped")
+        self._supervisor.close()
 
 
 def run(load: Callable[[], Settings]) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
     settings = load()
     configure(settings.log)
-    uvloop.run(_run(settings, load))
+    supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)
+    if supervisor.watchdog_s:
+        faulthandler.enable()  # the watchdog's SIGABRT then shows what the loop hung in
+    uvloop.run(_run(settings, load, supervisor, inherited))
     return 0
 
 
-async def _run(settings: Settings, load: Callable[[], Settings]) -> None:
+async def _run(settings: Settings, load: Callable[[], Settings], supervisor: Supervisor, inherited: Inherited) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     descriptors.raise_limit()
-    node = Node(settings, load)
+    node = Node(settings, load, supervisor=supervisor, inherited=inherited)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.start()
     await stopping.wait()
     await node.stop()
+
+
+def _listening_line(addresses: dict[str, Any]) -> str:
+    shown = [f"{kind} {', '.join(found) if isinstance(found, list) else found}" for kind, found in addresses.items()]
+    return "listening: " + "; ".join(line for line in shown if not line.endswith(" "))
 
 
 def _try_open(volume: Volume) -> None:
