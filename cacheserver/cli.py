@@ -18,6 +18,7 @@ import cacheserver
 from cacheserver import reference
 from cacheserver.bundle_cli import export_command, import_command
 from cacheserver.catalogue_cli import catalogue_group
+from cacheserver.client_config_cli import client_config_command, firewall_list_command
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
@@ -113,7 +114,9 @@ def reference_command(write: bool, root: str) -> int:
 
 
 cli.add_command(catalogue_group)
+cli.add_command(client_config_command)
 cli.add_command(fetch_command)
+cli.add_command(firewall_list_command)
 cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(scrub_command)
