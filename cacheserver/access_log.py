@@ -1,4 +1,4 @@
-"""The access log: one JSON line per answer, collected on the event loop and written by a thread of its own.
+"""The access log: one line per answer (JSON here), collected on the event loop and written by a thread of its own.
 
 Must not block the loop (a reader of our stderr may stop reading), must not raise because of a record or a disk, and
 never writes a query string or user information (tokens live there).
@@ -103,7 +103,7 @@ class AccessLog:
     ) -> LineTemplate:
         """What is the same in many lines, encoded once; fill it in with ``record_again``."""
         line = _Line(
-            "", client, method[:32], form, service, host[:_FIELD_LIMIT], _path(path), 0, 0, 0.0, outcome,
+            "", client, method[:32], form, service, host[:_FIELD_LIMIT], bare_path(path), 0, 0, 0.0, outcome,
             cache[:_FIELD_LIMIT], None, None if ua is None else ua[:_FIELD_LIMIT],
         )  # fmt: skip
         text = _escaped(line)
@@ -154,7 +154,7 @@ class AccessLog:
             form,
             service,
             host[:_FIELD_LIMIT],
-            _path(path),
+            bare_path(path),
             status,
             body_bytes,
             round(duration_s * 1000, 3),
@@ -273,7 +273,7 @@ def _write(fd: int, batch: bytes) -> None:
             return
 
 
-def _path(target: str) -> str:
+def bare_path(target: str) -> str:
     """``target`` without query, fragment and user information, bounded."""
     path = target.partition("?")[0].partition("#")[0]
     if not path.startswith("/") and "@" in path:

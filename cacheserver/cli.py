@@ -23,6 +23,7 @@ from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
+from cacheserver.log_cli import log_group
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 
@@ -119,6 +120,7 @@ cli.add_command(fetch_command)
 cli.add_command(firewall_list_command)
 cli.add_command(export_command)
 cli.add_command(import_command)
+cli.add_command(log_group)
 cli.add_command(scrub_command)
 cli.add_command(verify_command)
 

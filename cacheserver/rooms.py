@@ -13,6 +13,7 @@ import cacheserver
 from cacheserver.access_log import AccessLog
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
+from cacheserver.combined_log import CombinedLog
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
@@ -21,6 +22,7 @@ from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.log import LogOptions
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter
@@ -112,7 +114,7 @@ def build_rooms(
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
     spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
     coordinator = _coordinator(settings, admitted, store, sources, spool, meter=meter, clock=clock)
-    access_log = AccessLog(settings.log.access_file) if settings.log.access else None
+    access_log = _access_log(settings.log)
     account = Account(meter=meter, access_log=access_log, clock=clock)
     handler = ContentHandler(
         allowlist=lambda: admitted.allowlist,
@@ -144,6 +146,13 @@ def build_rooms(
         table=table,
         listener=_listener(settings, handler, table, store, account, clock=clock, max_connections=max_connections),
     )
+
+
+def _access_log(options: LogOptions) -> AccessLog | None:
+    if not options.access:
+        return None
+    kind = CombinedLog if options.access_format == "combined" else AccessLog
+    return kind(options.access_file)
 
 
 def _sources(
