@@ -21,6 +21,7 @@ from cacheserver.catalogue_cli import catalogue_group
 from cacheserver.client_config_cli import client_config_command, firewall_list_command
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
+from cacheserver.doctor_cli import doctor_command
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
 from cacheserver.log_cli import log_group
@@ -116,6 +117,7 @@ def reference_command(write: bool, root: str) -> int:
 
 cli.add_command(catalogue_group)
 cli.add_command(client_config_command)
+cli.add_command(_with_setting_flags(doctor_command))
 cli.add_command(fetch_command)
 cli.add_command(firewall_list_command)
 cli.add_command(export_command)
