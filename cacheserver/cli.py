@@ -115,9 +115,10 @@ def reference_command(write: bool, root: str) -> int:
     return 0
 
 
+_with_setting_flags(doctor_command)  # adds the options to the command itself
 cli.add_command(catalogue_group)
 cli.add_command(client_config_command)
-cli.add_command(_with_setting_flags(doctor_command))
+cli.add_command(doctor_command)
 cli.add_command(fetch_command)
 cli.add_command(firewall_list_command)
 cli.add_command(export_command)

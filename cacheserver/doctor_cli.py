@@ -10,11 +10,14 @@ import asyncio
 import json
 import os
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
 import cacheserver
-from cacheserver.core.errors import ConfigError
+from cacheserver.core.errors import ConfigError, MalformedRequest
+from cacheserver.core.hostname import parse_authority
+from cacheserver.log import printable
 from cacheserver.settings import Flags, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -83,7 +86,24 @@ def _options(flags: dict[str, Any]) -> DoctorOptions:
     options = DoctorOptions(**{name: flags.pop(name) for name in names}, environment=dict(os.environ))
     if options.ca_file and not os.path.isfile(options.ca_file):
         raise ConfigError(f"no such file: {options.ca_file}", where="--ca-file")
+    for url in options.range_urls:
+        _check_url(url)
+    try:
+        for host in options.endpoints:
+            parse_authority(host)
+    except MalformedRequest as exc:
+        raise ConfigError(str(exc), where="--endpoint") from exc
     return options
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    except ValueError:
+        pass
+    raise ConfigError(f"{printable(url, 80)} is not http://HOST/PATH", where="--range-url")
 
 
 def _run(

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import is_ip
 from cacheserver.doctor.check import Check, named
+from cacheserver.doctor.dialer import dropped
 from cacheserver.doctor.scene import Scene, authority
 from cacheserver.tls import TlsOptions, server_context
 
@@ -147,5 +148,5 @@ async def _handshake(address: tuple[str, int], context: ssl.SSLContext, name: st
         return None, exc.strerror or str(exc)
     peer = writer.get_extra_info("ssl_object")
     der = peer.getpeercert(binary_form=True)
-    writer.transport.abort()
+    await dropped(writer)
     return der, ""

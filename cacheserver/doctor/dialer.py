@@ -6,6 +6,7 @@ Owns: ``upstream.connect_to``, DNS answers of this run, and TCP connections made
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -113,8 +114,15 @@ async def _attempt(address: str, port: int) -> str:
         return f"no answer from {address} port {port} within {_CONNECT_S:g} s"
     except OSError as exc:
         return f"{address} port {port}: {_reason(exc)}"
-    writer.transport.abort()
+    await dropped(writer)
     return ""
+
+
+async def dropped(writer: asyncio.StreamWriter) -> None:
+    """Cut a connection and wait until its socket is closed."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _reason(exc: OSError) -> str:

@@ -120,7 +120,7 @@ def _space(what: str, volume: VolumeOptions, known: dict[str, Any] | None) -> li
     if system.f_flag & os.ST_RDONLY:
         advice = "mount it writable; look for disk errors in the kernel log"
         return [Check("disk-space", "fail", what, "the file system is read-only", advice)]
-    if free_bytes < _ROOM_FOR_SAMPLE_BYTES and stored_bytes < capacity_bytes // 2:
+    if free_bytes < min(_ROOM_FOR_SAMPLE_BYTES, capacity_bytes // 10) and stored_bytes < capacity_bytes // 2:
         return [Check("disk-space", "fail", what, f"the disk is full: {found}", "make room, or name another volume")]
     if system.f_files and not system.f_favail:
         return [Check("disk-space", "fail", what, f"no file can be made any more: {found}", "free inodes")]
@@ -132,6 +132,9 @@ def _space(what: str, volume: VolumeOptions, known: dict[str, Any] | None) -> li
 
 
 def _sample(what: str, path: str) -> Check:
+    system = os.statvfs(path)
+    if system.f_bavail * system.f_frsize < _ROOM_FOR_SAMPLE_BYTES:
+        return Check("disk-speed", "ok", what, "not measured: too little is free for a sample")
     try:
         write_bps, read_bps = _speed(path)
     except PermissionError:

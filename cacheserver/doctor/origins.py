@@ -33,7 +33,7 @@ class Probe:
     """The first ten bytes of a test URL, asked of its origin."""
 
     host: str
-    url: str
+    name: str
     reply: Reply
     total_bytes: int | None = None
     """Length of the content, where it is known."""
@@ -45,13 +45,15 @@ async def first_probes(scene: Scene) -> list[Probe]:
 
 
 async def _probe_all(scene: Scene) -> list[Probe]:
-    wanted = [(one.origin, f"http://{one.origin}{one.path}", one.length_bytes) for one in TEST_URLS]
+    wanted: list[tuple[str, str, str, int | None]] = [
+        (one.origin, f"test URL {one.name}", f"http://{one.origin}{one.path}", one.length_bytes) for one in TEST_URLS
+    ]
     names = {service.name for service in scene.services()}
     if "windows-update" not in names:
         wanted = []
-    own = [(urlsplit(url).hostname or "", url, None) for url in scene.options.range_urls]
-    replies = await asyncio.gather(*(scene.get(url, headers=_RANGE) for _, url, _ in (*wanted, *own)))
-    return [Probe(host, url, reply, total) for (host, url, total), reply in zip((*wanted, *own), replies, strict=True)]
+    wanted += [(urlsplit(url).hostname or "", "own URL", url, None) for url in scene.options.range_urls]
+    replies = await asyncio.gather(*(scene.get(url, headers=_RANGE) for _, _, url, _ in wanted))
+    return [Probe(host, name, reply, total) for (host, name, _, total), reply in zip(wanted, replies, strict=True)]
 
 
 # -- byte ranges and portals ----------------------------------------------------------------------------------------
@@ -64,7 +66,7 @@ async def range_checks(scene: Scene) -> list[Check]:
 
 
 def _range(probe: Probe, allowlist: AllowList) -> Check:
-    what = f"byte ranges of {probe.host}"
+    what = f"byte ranges of {probe.host}, {probe.name}"
     reply = probe.reply
     advice = "see that the node reaches the origin itself, without a proxy that changes answers"
     if reply.error:
@@ -106,7 +108,10 @@ def is_portal(reply: Reply, allowlist: AllowList) -> bool:
     if reply.status == 511:  # RFC 6585 §6
         return True
     if reply.status in (301, 302, 303, 307, 308):
-        host = urlsplit(reply.fields.get("location", "")).hostname
+        try:
+            host = urlsplit(reply.fields.get("location", "")).hostname
+        except ValueError:
+            return True
         return host is not None and not _is_allowed(host, allowlist)
     return reply.status == 200 and reply.fields.get("content-type", "").lower().startswith("text/html")
 

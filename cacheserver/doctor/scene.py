@@ -6,6 +6,7 @@ Owns: the HTTP session and the answers that are shared. Holds no judgement.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -188,5 +189,6 @@ def authority(host: str, port: int) -> str:
 
 def _reason(exc: Exception) -> str:
     inner = getattr(exc, "os_error", exc)
-    text = getattr(inner, "strerror", None) or str(inner)
+    number = getattr(inner, "errno", None)
+    text = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None) or str(inner)
     return " ".join(text.split())[:200] or type(exc).__name__
