@@ -41,7 +41,7 @@ EXIT_FAILED: Final = 3
     "nodes",
     multiple=True,
     metavar="[https://]HOST[:PORT]",
-    help="Ask this node for the test URLs, as a client would; may be repeated. Otherwise the node's own listeners.",
+    help="Ask this node for the test URLs, as a client would, and leave this machine's node out; may be repeated.",
 )
 @click.option("--name", "names", multiple=True, metavar="NAME", help="A name that clients use over https.")
 @click.option("--ca-file", default="", metavar="FILE", help="What clients trust (PEM) instead of this machine's store.")

@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.threads import in_thread
 
+_LOOKUP_S: Final = 6.0
 _CONNECT_S: Final = 4.0
 _MOST_ADDRESSES: Final = 4
 
@@ -48,7 +49,11 @@ class Dialer(AbstractResolver):
             return Place(((literal, port),))
         if host not in self._queries:
             self._queries[host] = asyncio.create_task(_query(host))
-        outcome = await asyncio.shield(self._queries[host])
+        try:
+            async with asyncio.timeout(_LOOKUP_S):
+                outcome = await asyncio.shield(self._queries[host])
+        except TimeoutError:
+            return Place((), error=f"no answer from DNS within {_LOOKUP_S:g} s")
         if isinstance(outcome, OSError):
             return Place((), error=outcome.strerror or str(outcome))
         return Place(tuple((address, port) for address in outcome))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -21,6 +22,7 @@ from cacheserver.store.options import VolumeOptions
 _SAMPLE_BYTES: Final = 8 << 20
 _BLOCK_BYTES: Final = 1 << 20
 _ROOM_FOR_SAMPLE_BYTES: Final = 4 * _SAMPLE_BYTES
+_VOLUME_S: Final = 10.0
 _SLOW_BPS: Final = 20 << 20
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
 
@@ -35,12 +37,22 @@ class _Expected:
 
 
 async def disk_checks(scene: Scene) -> list[Check]:
-    """Every volume, one after another."""
+    """Every volume, all at once: one that hangs is a line of its own."""
     expected = await _expected(scene)
-    checks: list[Check] = []
-    for volume in scene.settings.store.volumes:
-        checks += await in_thread(volume_checks, volume, expected.uid, expected.stored.get(volume.path))
-    return checks
+    parts = await asyncio.gather(*(_volume(volume, expected) for volume in scene.settings.store.volumes))
+    return [check for part in parts for check in part]
+
+
+async def _volume(volume: VolumeOptions, expected: _Expected) -> list[Check]:
+    try:
+        async with asyncio.timeout(_VOLUME_S):
+            return await in_thread(volume_checks, volume, expected.uid, expected.stored.get(volume.path))
+    except TimeoutError:
+        found = f"hangs: no result within {_VOLUME_S:g} s"
+        return [Check("disk", "fail", f"volume {volume.path}", found, "look at the drive, or at the network it is on")]
+    except OSError as exc:
+        found = f"cannot be looked at: {exc.strerror}"
+        return [Check("disk", "fail", f"volume {volume.path}", found, "run the doctor as the node's user or as root")]
 
 
 async def _expected(scene: Scene) -> _Expected:

@@ -28,17 +28,19 @@ class _Job:
     name: str
     groups: frozenset[Group]
     run: Callable[[Scene], Awaitable[list[Check]]]
+    own: bool
+    """About this machine's node: left out where another node is asked for."""
 
 
-def _job(name: str, groups: str, run: Callable[[Scene], Awaitable[list[Check]]]) -> _Job:
-    return _Job(name, frozenset(group for group in GROUPS if group in groups.split()), run)
+def _job(name: str, groups: str, run: Callable[[Scene], Awaitable[list[Check]]], *, own: bool = False) -> _Job:
+    return _Job(name, frozenset(group for group in GROUPS if group in groups.split()), run, own)
 
 
 _JOBS: Final = (
-    _job("port", "health mcc", machine.port_checks),
-    _job("node", "health mcc", through_node.node_checks),
-    _job("descriptors", "health", machine.descriptor_checks),
-    _job("disk", "health", disks.disk_checks),
+    _job("port", "health mcc", machine.port_checks, own=True),
+    _job("node", "health mcc", through_node.node_checks, own=True),
+    _job("descriptors", "health", machine.descriptor_checks, own=True),
+    _job("disk", "health", disks.disk_checks, own=True),
     _job("clock", "health", origins.clock_checks),
     _job("proxy", "health", machine.proxy_checks),
     _job("dns", "health", reach.reach_checks),
@@ -46,10 +48,10 @@ _JOBS: Final = (
     _job("portal", "health", origins.portal_checks),
     _job("range", "health", origins.range_checks),
     _job("endpoint", "health p2p", origins.endpoint_checks),
-    _job("addresses", "mcc", through_node.address_checks),
-    _job("certificate", "mcc", certificate.certificate_checks),
+    _job("addresses", "mcc", through_node.address_checks, own=True),
+    _job("certificate", "mcc", certificate.certificate_checks, own=True),
     _job("test-url", "mcc", through_node.known_url_checks),
-    _job("firewall", "mcc", surroundings.firewall_checks),
+    _job("firewall", "mcc", surroundings.firewall_checks, own=True),
     _job("peer", "p2p", surroundings.peer_checks),
 )
 
@@ -82,7 +84,7 @@ async def diagnose(
 
     ``collect`` fetches status and metrics too.
     """
-    jobs = [job for job in _JOBS if job.groups.intersection(groups)]
+    jobs = [job for job in _JOBS if job.groups.intersection(groups) and not (job.own and options.nodes)]
     async with Scene(settings, options, wall_s) as scene:
         results = await asyncio.gather(*(_finished(job, scene, deadline_s) for job in jobs))
         checks = tuple(machine.config_checks(path, scene)) if "health" in groups else ()

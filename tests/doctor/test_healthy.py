@@ -96,6 +96,7 @@ async def test_node_can_be_asked_by_name_as_clients_do(lab: Lab) -> None:
     asked = [check for check in checks if check.name == "test-url"]
     assert [check.level for check in asked] == ["ok"] * 3, asked
     assert all(f"https from {NAME}:443" in check.checked for check in asked)
+    assert not {check.name for check in checks} & {"port", "node", "certificate", "disk-space"}
 
 
 async def test_services_can_be_chosen(lab: Lab) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import ConfigError
-from cacheserver.doctor import processes, surroundings
+from cacheserver.doctor import dialer as dialer_module
+from cacheserver.doctor import disks, processes, surroundings
 from cacheserver.doctor.certificate import read_leaf
 from cacheserver.doctor.check import Check, named
 from cacheserver.doctor.dialer import Dialer
@@ -22,8 +23,9 @@ from cacheserver.doctor.disks import volume_checks
 from cacheserver.doctor.origins import clock_offset_s, is_portal
 from cacheserver.doctor.processes import Listening, Process, covers, listening
 from cacheserver.doctor.reach import is_local
-from cacheserver.doctor.scene import Reply
+from cacheserver.doctor.scene import DoctorOptions, Reply, Scene
 from cacheserver.doctor.threads import in_thread
+from cacheserver.settings import Flags, load_settings
 from cacheserver.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
 from cacheserver.tls import TlsOptions
@@ -195,11 +197,38 @@ async def test_dialer_follows_connect_to_by_host_and_port() -> None:
     await dialer.close()
 
 
+async def test_dns_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hang(*_arguments: object) -> list[object]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(dialer_module, "_LOOKUP_S", 0.05)
+    dialer = Dialer({})
+    assert (await dialer.place("slow.example", 80)).error == "no answer from DNS within 0.05 s"
+    release.set()
+    await dialer.close()
+
+
+async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def hang(*_arguments: object) -> list[Check]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(disks, "volume_checks", hang)
+    monkeypatch.setattr(disks, "_VOLUME_S", 0.05)
+    settings = load_settings(None, Flags(cache_dir=str(tmp_path), admin_listen=""))
+    (check,) = await disks.disk_checks(Scene(settings, DoctorOptions(), time.time))
+    release.set()
+    assert (check.level, check.found) == ("fail", "hangs: no result within 0.05 s")
+
+
 @pytest.mark.parametrize(("active", "part"), [("ufw", "ufw allow 8080/tcp"), ("firewalld", "--add-port=8080/tcp")])
 async def test_firewall_hints_fit_the_firewall(active: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cacheserver.doctor.scene import DoctorOptions, Scene
-    from cacheserver.settings import Flags, load_settings
-
     monkeypatch.setattr(surroundings, "_active_firewall", lambda: active)
     scene = Scene(load_settings(None, Flags()), DoctorOptions(), time.time)
     (check,) = await surroundings.firewall_checks(scene)
