@@ -23,7 +23,7 @@ _SAMPLE_BYTES: Final = 8 << 20
 _BLOCK_BYTES: Final = 1 << 20
 _ROOM_FOR_SAMPLE_BYTES: Final = 4 * _SAMPLE_BYTES
 _VOLUME_S: Final = 10.0
-_SLOW_BPS: Final = 20 << 20
+_SLOW_BPS: Final = 10 << 20
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
 
 

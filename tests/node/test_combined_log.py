@@ -81,3 +81,13 @@ async def test_node_writes_combined_lines_from_the_full_path_and_the_lane(ground
     await ground.node.start()
     assert [line and line["outcome"] for line in lines] == ["miss", "hit", "hit"]
     assert all(line and line["request"] == f"GET {path} HTTP/1.1" and line["bytes"] == "100" for line in lines)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_format_waits_for_a_restart_and_says_so(ground: Ground) -> None:
+    config = ground.node.config_file
+    mark = len(ground.node.log)
+    config.write_text(config.read_text().replace('"combined"', '"json"'))
+    ground.node.reload()
+    line = await ground.node.wait_log(lambda line: line.get("event") == "reloaded", since=mark)
+    assert line["needs_restart"] == ["log.access_format"]
