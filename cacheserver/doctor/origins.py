@@ -201,7 +201,8 @@ def clock_offset_s(reply: Reply) -> float | None:
 def _span(seconds: float) -> str:
     span = timedelta(seconds=round(seconds))
     if span.days >= 365:
-        return f"{span.days // 365} years and {span.days % 365} days"
+        years = span.days // 365
+        return f"{years} year{'s' if years > 1 else ''} and {span.days % 365} days"
     if span.days:
         return f"{span.days} days"
     return str(span)

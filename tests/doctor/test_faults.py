@@ -37,7 +37,7 @@ FAULTS: list[tuple[Spoil, str, str, str]] = [
     (machine.disk_full, "disk-space", "fail", "the disk is full"),
     (machine.disk_read_only, "disk-space", "fail", "read-only"),
     (machine.disk_too_small, "disk-space", "warn", "less than max_size"),
-    (machine.clock_a_year_off, "clock", "fail", "1 years and 3"),
+    (machine.clock_a_year_off, "clock", "fail", "1 year and 3"),
     (machine.own_clock_an_hour_off, "clock", "fail", "ahead of"),
     (network.name_without_address, "dns", "fail", "files.nowhere.invalid cannot be resolved"),
     (network.private_address, "dns", "fail", "private addresses such as 127.0.0.1"),
