@@ -83,7 +83,7 @@ class AccessLogLines(ABC):
     ) -> LineTemplate:
         """What is the same in many lines, encoded once; fill it in with ``record_again``."""
         line = _Line(
-            "", client, method[:32], form, service, host[:_FIELD_LIMIT], _path(path), 0, 0, 0.0, outcome,
+            "", client, method[:32], form, service, host[:_FIELD_LIMIT], bare_path(path), 0, 0, 0.0, outcome,
             cache[:_FIELD_LIMIT], None, None if ua is None else ua[:_FIELD_LIMIT],
         )  # fmt: skip
         text = _escaped(line)
@@ -134,7 +134,7 @@ class AccessLogLines(ABC):
             form,
             service,
             host[:_FIELD_LIMIT],
-            _path(path),
+            bare_path(path),
             status,
             body_bytes,
             round(duration_s * 1000, 3),
@@ -194,7 +194,7 @@ class AccessLogLines(ABC):
         return self._milli_text
 
 
-def _path(target: str) -> str:
+def bare_path(target: str) -> str:
     """``target`` without query, fragment and user information, bounded."""
     path = target.partition("?")[0].partition("#")[0]
     if not path.startswith("/") and "@" in path:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cacheserver.access_lines import AccessLogLines
+from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.errors import ConfigError
 from cacheserver.log import printable
 
@@ -91,6 +92,10 @@ class AccessLog(AccessLogLines):
         if self._fd != _STDERR:
             os.close(self._fd)
         self._fd = fresh
+
+
+class CombinedLog(CombinedLines, AccessLog):
+    """Writes answers in nginx's combined form."""
 
 
 def _open(path: str) -> int:

@@ -18,11 +18,14 @@ import cacheserver
 from cacheserver import reference
 from cacheserver.bundle_cli import export_command, import_command
 from cacheserver.catalogue_cli import catalogue_group
+from cacheserver.client_config_cli import client_config_command, firewall_list_command
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
+from cacheserver.doctor_cli import doctor_command
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.health_cli import health_command
 from cacheserver.log import printable
+from cacheserver.log_cli import log_group
 from cacheserver.pin_cli import pin_command, pins_command, unpin_command
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
@@ -117,13 +120,18 @@ def reference_command(write: bool, root: str) -> int:
     return 0
 
 
+_with_setting_flags(doctor_command)  # adds the options to the command itself
 cli.add_command(catalogue_group)
+cli.add_command(client_config_command)
+cli.add_command(doctor_command)
 cli.add_command(fetch_command)
+cli.add_command(firewall_list_command)
 cli.add_command(export_command)
 cli.add_command(import_command)
+cli.add_command(health_command)
+cli.add_command(log_group)
 cli.add_command(pin_command)
 cli.add_command(pins_command)
-cli.add_command(health_command)
 cli.add_command(scrub_command)
 cli.add_command(unpin_command)
 cli.add_command(verify_command)

@@ -34,7 +34,11 @@ class LogOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of the event log on stderr; debug adds tracebacks."),
     ] = "info"
-    access: Annotated[bool, Meta(description="Write one JSON line per answered request.")] = True
+    access: Annotated[bool, Meta(description="Write one line per answered request.")] = True
+    access_format: Annotated[
+        Literal["json", "combined"],
+        Meta(description="Lines as JSON, or as nginx's combined form with more facts behind; taken up at a start."),
+    ] = "json"
     access_file: Annotated[str, Meta(description="File of the access log, opened again on SIGHUP; empty: stderr.")] = ""
 
 

@@ -162,7 +162,12 @@ class Node:
             for name in ("listen", "listen_tls", "workers")
             if getattr(settings.server, name) != getattr(self._settings.server, name)
         ]
-        return sections + addresses
+        log = [
+            f"log.{name}"
+            for name in ("access", "access_file", "access_format")
+            if getattr(settings.log, name) != getattr(self._settings.log, name)
+        ]
+        return sections + addresses + log
 
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cacheserver
-from cacheserver.access_log import AccessLog
+from cacheserver.access_log import AccessLog, CombinedLog
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
@@ -24,6 +24,7 @@ from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.hit_account import HitAccount
+from cacheserver.log import LogOptions
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
@@ -104,7 +105,7 @@ def build_rooms(
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
-    access_log = AccessLog(settings.log.access_file) if settings.log.access else None
+    access_log = _access_log(settings.log)
     account = Account(meter=meter, access_log=access_log, clock=clock)
     handler = ContentHandler(
         allowlist=lambda: admitted.allowlist,
@@ -162,6 +163,13 @@ def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMe
         io_threads=settings.store.io_threads,
         meter=meter,
     )
+
+
+def _access_log(options: LogOptions) -> AccessLog | None:
+    if not options.access:
+        return None
+    kind = CombinedLog if options.access_format == "combined" else AccessLog
+    return kind(options.access_file)
 
 
 def _sources(
@@ -335,7 +343,7 @@ def worker_configuration(settings: Settings, admitted: Admitted) -> Configure:
     """What workers need of the settings."""
     return Configure(
         fast_lane=settings.server.fast_lane,
-        access_log=settings.log.access,
+        access_log=settings.log.access_format if settings.log.access else "",
         services=tuple(service.name for service in admitted.services()),
         subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
         turn_bytes=parse_size(settings.server.turn),

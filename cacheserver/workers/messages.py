@@ -29,7 +29,8 @@ class Configure(_Message):
     """The settings that a worker needs; sent first, and after every reload."""
 
     fast_lane: bool
-    access_log: bool
+    access_log: str
+    """``json``, ``combined`` or empty for none."""
     services: tuple[str, ...]
     subnets: tuple[tuple[str, tuple[str, ...]], ...]
     """Groups of client addresses: name and CIDR blocks."""

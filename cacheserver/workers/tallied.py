@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cacheserver.access_lines import AccessLogLines
+from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.client import Client
 from cacheserver.core.tally import Tally
 
@@ -44,3 +45,7 @@ class ForwardedLog(AccessLogLines):
 
     def _hand_over(self, batch: bytes, lines: int) -> None:
         self._forward(batch, lines)
+
+
+class ForwardedCombinedLog(CombinedLines, ForwardedLog):
+    """The same in nginx's combined form."""

@@ -43,7 +43,7 @@ from cacheserver.workers.messages import (
     encode,
     to_worker,
 )
-from cacheserver.workers.tallied import ForwardedLog, TallyMeter
+from cacheserver.workers.tallied import ForwardedCombinedLog, ForwardedLog, TallyMeter
 
 _REPORT_S = 0.2
 _SWEEP_S = 5.0
@@ -66,19 +66,22 @@ class Worker:
         self._objects: dict[int, BorrowedObject] = {}
         self._touched: set[tuple[int, int, int]] = set()
         self._meter = TallyMeter()
-        self._log = ForwardedLog(self._forward)
+        self._logs: dict[str, ForwardedLog] = {
+            "json": ForwardedLog(self._forward),
+            "combined": ForwardedCombinedLog(self._forward),
+        }
         self._idle_timeout_s = self._min_send_rate_bps = 0.0
         self._closed = 0
         self._reported = (0, 0)
         clock = SystemClock()
         self._accounts = {
-            logged: HitAccount(meter=self._meter, access_log=self._log if logged else None, clock=clock)
-            for logged in (True, False)
+            form: HitAccount(meter=self._meter, access_log=self._logs.get(form), clock=clock)
+            for form in ("", *self._logs)
         }
         self.lanes = LaneShared(
             table=HotTable(),
             clock=clock,
-            account=self._accounts[False].lane,
+            account=self._accounts[""].lane,
             touch=lambda obj, first, stop: self._touched.add((obj.number, first, stop)),
             turn_bytes=1 << 20,
             executor=ThreadPoolExecutor(_THREADS, thread_name_prefix="read-ahead"),
@@ -112,6 +115,10 @@ class Worker:
 
     def _say(self, message: Hello | HandBack | Kept | Given | LogLines | Report, fd: int = -1) -> bool:
         return self._channel.send(encode(message), fd)
+
+    def _flush_logs(self) -> None:
+        for log in self._logs.values():
+            log.flush()
 
     def _forward(self, lines: bytes, count: int) -> None:
         self._say(LogLines(lines, count))
@@ -225,7 +232,7 @@ class Worker:
     # -- what the owner hears ------------------------------------------------------------------------------------
 
     def _on_collect(self, message: Collect, _fd: int) -> None:
-        self._log.flush()
+        self._flush_logs()
         self._send_report(message.number)
 
     def _report(self) -> None:
@@ -241,7 +248,7 @@ class Worker:
         """Say what is left to say, and cut whoever is still here."""
         for connection in list(self._connections):
             connection.abort()
-        self._log.flush()
+        self._flush_logs()
         self._send_report(0)
         self._channel.close()
 

@@ -1,0 +1,151 @@
+"""What an operator sends to somebody who helps: one archive with settings, logs, metrics, status and check results.
+
+Owns: which files are looked at, how much of each, and that all text goes through ``redact``. Never opens a key file.
+Blocking.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final
+
+import msgspec
+
+import cacheserver
+from cacheserver.core.errors import ConfigError
+from cacheserver.doctor.redact import redact_settings, redact_text, secrets_of
+from cacheserver.doctor.run import Diagnosis
+from cacheserver.log import printable
+from cacheserver.settings import Settings
+
+_TAIL_BYTES: Final = 1 << 20
+_JOURNAL_S: Final = 5.0
+_UNIT: Final = "cacheserver"
+_PACKAGES: Final = ("aiohttp", "aiofiles", "diskcache", "prometheus-client", "cryptography", "msgspec", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleParts:
+    """What goes into the archive; ``settings`` None: they are wrong."""
+
+    settings: Settings | None
+    config_file: str | None
+    logs: Sequence[str]
+    """Further log files."""
+    diagnosis: Diagnosis
+
+
+def write_bundle(path: str, parts: BundleParts) -> list[str]:
+    """Write the archive to ``path`` (mode 0600); the names in it. Raises OSError; ConfigError where a file is there."""
+    raw = _raw_config(parts.config_file)
+    secrets = secrets_of(raw)
+    if parts.settings is not None:
+        secrets |= secrets_of(msgspec.to_builtins(parts.settings))
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError as exc:
+        raise ConfigError("is there already", where=printable(path, 300)) from exc
+    names = []
+    with open(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, text in _members(parts, raw, secrets):
+            data = text.encode("utf-8", "replace")
+            entry = tarfile.TarInfo(f"cacheserver-doctor/{name}")
+            entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
+            archive.addfile(entry, io.BytesIO(data))
+            names.append(name)
+    return names
+
+
+def _members(parts: BundleParts, raw: dict[str, Any], secrets: set[str]) -> Iterator[tuple[str, str]]:
+    diagnosis = parts.diagnosis
+    yield "checks.json", _redacted(json.dumps([check.as_json() for check in diagnosis.checks], indent=2), secrets)
+    yield "checks.txt", _redacted("".join(f"{check.line()}\n" for check in diagnosis.checks), secrets)
+    yield "system.json", json.dumps(_system(), indent=2)
+    if raw:
+        yield "config.json", json.dumps(redact_settings(raw, secrets), indent=2)
+    if parts.settings is not None:
+        effective = msgspec.to_builtins(parts.settings)
+        yield "settings.json", json.dumps(redact_settings(effective, secrets), indent=2)
+    if diagnosis.status:
+        yield "status.json", _redacted(diagnosis.status.decode("utf-8", "replace"), secrets)
+    if diagnosis.metrics:
+        yield "metrics.txt", _redacted(diagnosis.metrics.decode("utf-8", "replace"), secrets)
+    own = [parts.settings.log.access_file] if parts.settings is not None and parts.settings.log.access_file else []
+    for number, name in enumerate((*own, *parts.logs)):
+        yield f"logs/{number}-{os.path.basename(name)}.txt", _redacted(_tail(name), secrets)
+    if journal := _journal():
+        yield "logs/journal.txt", _redacted(journal, secrets)
+
+
+def _redacted(text: str, secrets: set[str]) -> str:
+    return redact_text(text, secrets)
+
+
+def _raw_config(path: str | None) -> dict[str, Any]:
+    """The file's own keys, without comments; empty where it is no TOML."""
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            return tomllib.loads(file.read(4 << 20).decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _tail(path: str) -> str:
+    """The last MiB of a log, whole lines only; of a compressed one its first."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                with gzip.open(path, "rb") as unpacked:
+                    return unpacked.read(_TAIL_BYTES).decode("utf-8", "replace")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            data = file.read(_TAIL_BYTES)
+    except (OSError, EOFError) as exc:
+        return f"cannot be read: {getattr(exc, 'strerror', None) or exc}\n"
+    text = data.decode("utf-8", "replace")
+    return text.partition("\n")[2] if size > _TAIL_BYTES else text
+
+
+def _journal() -> str:
+    """The unit's last lines, where there is a journal."""
+    journalctl = shutil.which("journalctl")
+    if journalctl is None:
+        return ""
+    command = [journalctl, "--unit", _UNIT, "--lines", "2000", "--no-pager", "--output", "cat", "--quiet"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")[-_TAIL_BYTES:]
+
+
+def _system() -> dict[str, Any]:
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = "?"
+    return {
+        "cacheserver": cacheserver.__version__,
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "user": os.geteuid(),
+        "packages": packages,
+    }

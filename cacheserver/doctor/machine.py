@@ -1,0 +1,136 @@
+"""Checks of this machine: who holds the node's ports, how many descriptors it may open, proxies in the environment."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import stat
+from typing import Final
+from urllib.parse import urlsplit
+
+from cacheserver.core.units import is_ip, parse_listen
+from cacheserver.doctor.check import Check
+from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
+from cacheserver.doctor.scene import Scene
+from cacheserver.doctor.threads import in_thread
+
+_OWN_DESCRIPTORS: Final = 256
+_FEW_CLIENTS: Final = 1000
+_TOO_FEW_CLIENTS: Final = 64
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def config_checks(path: str | None, scene: Scene) -> list[Check]:
+    """The settings are valid when this is called; what remains is who may read them."""
+    if path is None:
+        return [Check("config", "ok", "settings", "built-in settings and flags; no file")]
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as exc:
+        return [Check("config", "warn", path, f"valid, but cannot be looked at again: {exc.strerror}")]
+    if scene.settings.admin.token and mode & 0o044:
+        advice = f"chmod 640 {path}, with the node's group"
+        return [Check("config", "warn", path, f"valid, but its mode {mode:04o} shows admin.token to others", advice)]
+    return [Check("config", "ok", path, "valid")]
+
+
+async def port_checks(scene: Scene) -> list[Check]:
+    """Every address of the node is held by a node."""
+    server, admin = scene.settings.server, scene.settings.admin
+    texts = [*server.listen, *server.listen_tls, *([admin.listen] if admin.listen else [])]
+    return [await _port(scene, text) for text in texts]
+
+
+async def _port(scene: Scene, text: str) -> Check:
+    host, port = parse_listen(text)
+    what = f"listener {text}"
+    if port == 0:
+        return Check("port", "ok", what, "any free port; name the one in use with --listen to have it checked")
+    host = await _address(host)
+    sockets = [one for one in await scene.listeners() if covers(one, host, port)]
+    if not sockets:
+        return await _free(what, host, port)
+    owners = [owner for one in sockets for owner in one.owners]
+    if any(owner.is_node for owner in owners):
+        shown = ", ".join(dict.fromkeys(owner.shown for owner in owners))
+        return Check("port", "ok", what, f"held by {shown}")
+    if owners:
+        shown = ", ".join(dict.fromkeys(owner.shown for owner in owners))
+        advice = "stop that program, or give the node another address"
+        return Check("port", "fail", what, f"port taken: held by {shown}, which is no node", advice)
+    return _hidden(what, sockets)
+
+
+def _hidden(what: str, sockets: list[Listening]) -> Check:
+    users = ", ".join(dict.fromkeys(user_name(one.uid) for one in sockets))
+    advice = "run the doctor as root to see which program it is"
+    return Check("port", "warn", what, f"held by a program of user {users} that may not be seen", advice)
+
+
+async def _address(host: str) -> str:
+    if is_ip(host):
+        return host
+    try:
+        return str((await in_thread(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM))[0][4][0])
+    except OSError:
+        return host
+
+
+async def _free(what: str, host: str, port: int) -> Check:
+    """Nobody listens: the node does not run, and perhaps could not."""
+    try:
+        await in_thread(_try_bind, host, port)
+    except PermissionError:
+        advice = "start the node under systemd, or grant it CAP_NET_BIND_SERVICE"
+        return Check("port", "fail", what, f"nobody listens, and this user may not use port {port}", advice)
+    except OSError as exc:
+        return Check("port", "fail", what, f"nobody listens, and it cannot: {exc.strerror}", "correct server.listen")
+    return Check("port", "fail", what, "nobody listens: the node is down", "start it: cacheserver serve, or systemctl")
+
+
+def _try_bind(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+async def descriptor_checks(scene: Scene) -> list[Check]:
+    """How many clients the descriptor limit leaves room for."""
+    process = await scene.node_process()
+    limits = None if process is None else descriptor_limit(process.pid)
+    whose = "the running node's" if limits is not None else "this shell's"
+    soft, hard = limits or resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 0:
+        hard = 1 << 62
+    limit = soft if limits is not None and soft > 0 else hard  # a node takes its hard limit when it starts
+    clients = max(0, (limit - scene.settings.store.open_objects - _OWN_DESCRIPTORS) // 2)
+    what = f"file descriptors, {whose} limit"
+    found = f"{limit if limit < 1 << 60 else 'unlimited'}, enough for {min(clients, 1_000_000)} clients"
+    advice = "raise it (LimitNOFILE=1048576, ulimit -Hn), or lower store.open_objects"
+    if clients < _TOO_FEW_CLIENTS:
+        return [Check("descriptors", "fail", what, found, advice)]
+    if clients < max(_FEW_CLIENTS, scene.settings.server.max_connections):
+        return [Check("descriptors", "warn", what, found, advice)]
+    return [Check("descriptors", "ok", what, found)]
+
+
+async def proxy_checks(scene: Scene) -> list[Check]:
+    """Proxies that the environment names, which the node does not use."""
+    found = {name: value for name in _PROXIES if (value := scene.options.environment.get(name))}
+    what = "proxy variables of this shell"
+    if not found:
+        return [Check("proxy", "ok", what, "none")]
+    shown = ", ".join(f"{name}={_without_secrets(value)}" for name, value in sorted(found.items()))
+    advice = "the node connects to origins directly and ignores them: let the firewall pass it (firewall-list)"
+    return [Check("proxy", "warn", what, shown, advice)]
+
+
+def _without_secrets(url: str) -> str:
+    """Scheme, host and port of a proxy; no user, password, path or query."""
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+        host = parts.hostname or "?"
+        return f"{parts.scheme}://{host}:{parts.port}" if parts.port else f"{parts.scheme}://{host}"
+    except ValueError:
+        return "(not a URL)"

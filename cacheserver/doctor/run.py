@@ -1,0 +1,111 @@
+"""All checks at once, each with its deadline.
+
+Owns: which checks belong to which group, the deadlines, and that a check which fails in itself is a line too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from cacheserver.doctor import certificate, disks, machine, origins, reach, surroundings, through_node
+from cacheserver.doctor.check import Check, Group
+from cacheserver.doctor.scene import DoctorOptions, Scene
+from cacheserver.settings import Settings
+
+GROUPS: Final[tuple[Group, ...]] = ("health", "mcc", "p2p")
+_DEADLINE_S: Final = 16.0
+_CLOSING_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One group of lines; ``name`` is theirs when there is no result."""
+
+    name: str
+    groups: frozenset[Group]
+    run: Callable[[Scene], Awaitable[list[Check]]]
+    own: bool
+    """About this machine's node: left out where another node is asked for."""
+
+
+def _job(name: str, groups: str, run: Callable[[Scene], Awaitable[list[Check]]], *, own: bool = False) -> _Job:
+    return _Job(name, frozenset(group for group in GROUPS if group in groups.split()), run, own)
+
+
+_JOBS: Final = (
+    _job("port", "health mcc", machine.port_checks, own=True),
+    _job("node", "health mcc", through_node.node_checks, own=True),
+    _job("descriptors", "health", machine.descriptor_checks, own=True),
+    _job("disk", "health", disks.disk_checks, own=True),
+    _job("clock", "health", origins.clock_checks),
+    _job("proxy", "health", machine.proxy_checks),
+    _job("dns", "health", reach.reach_checks),
+    _job("loop", "health mcc", reach.loop_checks),
+    _job("portal", "health", origins.portal_checks),
+    _job("range", "health", origins.range_checks),
+    _job("endpoint", "health p2p", origins.endpoint_checks),
+    _job("addresses", "mcc", through_node.address_checks, own=True),
+    _job("certificate", "mcc", certificate.certificate_checks, own=True),
+    _job("test-url", "mcc", through_node.known_url_checks),
+    _job("firewall", "mcc", surroundings.firewall_checks, own=True),
+    _job("peer", "p2p", surroundings.peer_checks),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What one run found, and what the node answered on its admin listener for the bundle; empty where nothing."""
+
+    checks: tuple[Check, ...]
+    status: bytes = b""
+    metrics: bytes = b""
+
+    @property
+    def failed(self) -> bool:
+        """Whether any check failed; warnings do not count."""
+        return any(check.level == "fail" for check in self.checks)
+
+
+async def diagnose(
+    settings: Settings,
+    options: DoctorOptions,
+    groups: Collection[Group],
+    *,
+    path: str | None = None,
+    collect: bool = False,
+    deadline_s: float = _DEADLINE_S,
+    wall_s: Callable[[], float] = time.time,
+) -> Diagnosis:
+    """Run the checks of ``groups`` together; ends within about ``deadline_s`` whatever hangs.
+
+    ``collect`` fetches status and metrics too.
+    """
+    jobs = [job for job in _JOBS if job.groups.intersection(groups) and not (job.own and options.nodes)]
+    async with Scene(settings, options, wall_s) as scene:
+        results = await asyncio.gather(*(_finished(job, scene, deadline_s) for job in jobs))
+        checks = tuple(machine.config_checks(path, scene)) if "health" in groups else ()
+        checks += tuple(check for result in results for check in result)
+        if not collect or not settings.admin.listen:
+            return Diagnosis(checks)
+        try:
+            async with asyncio.timeout(_CLOSING_S):
+                status, metrics = await asyncio.gather(scene.admin("/api/v1/status"), scene.admin("/metrics"))
+        except TimeoutError:
+            return Diagnosis(checks)
+        return Diagnosis(checks, status.body, metrics.body)
+
+
+async def _finished(job: _Job, scene: Scene, deadline_s: float) -> list[Check]:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await job.run(scene)
+    except TimeoutError:
+        found = f"no result within {deadline_s:g} s"
+        return [Check(job.name, "fail", "this check", found, "something hangs: look at disks, DNS and the network")]
+    except Exception as exc:
+        # A fault of a check must not take the others' results with it; the kind of error is all that may be shown.
+        return [Check(job.name, "fail", "this check", f"ended by {type(exc).__name__}", "please report it")]

@@ -1,0 +1,144 @@
+"""Checks of the node itself: whether it is up and ready, and whether it answers the test URLs as clients need it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import Any
+
+from cacheserver.core.units import is_ip, is_loopback, parse_listen
+from cacheserver.doctor.check import Check
+from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
+from cacheserver.doctor.scene import Reply, Scene, authority
+
+_ANSWER_S = 14.0
+"""For all rounds together; a client gives a cache host 20 s."""
+
+
+async def node_checks(scene: Scene) -> list[Check]:
+    """What the admin listener says of the node."""
+    listen = scene.settings.admin.listen
+    what = f"node, asked on its admin listener {listen or '(none)'}"
+    if not listen or parse_listen(listen)[1] == 0:
+        return [Check("node", "ok", what, "not asked", "set admin.listen to have its state checked")]
+    ready, status = await asyncio.gather(scene.admin("/readyz"), scene.admin("/api/v1/status"))
+    if ready.error:
+        advice = "start it: cacheserver serve, or systemctl start cacheserver"
+        return [Check("node", "fail", what, f"the node is down: {ready.error}", advice)]
+    if ready.status in (401, 403):
+        return [Check("node", "fail", what, "refuses the doctor", "run it with the node's own settings file")]
+    state, facts = _object(ready), _object(status)
+    if ready.status != 200:
+        reasons = ", ".join(map(str, state.get("reasons", []))) or f"answers {ready.status}"
+        return [Check("node", "fail", what, f"is not ready: {reasons}", "see the lines disk; look at the node's log")]
+    found = f"version {facts.get('version')}, up {facts.get('uptime_s')} s, {facts.get('connections')} connections"
+    bans = [str(ban.get("source")) for ban in facts.get("banned_sources", [])]
+    if bans:
+        advice = "these sources sent bad pieces; look at the log, and at proxies on the way"
+        return [Check("node", "warn", what, f"{found}; banned sources: {', '.join(bans[:4])}", advice)]
+    return [Check("node", "ok", what, found)]
+
+
+def _object(reply: Reply) -> dict[str, Any]:
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def known_url_checks(scene: Scene) -> list[Check]:
+    """Each test URL through each address of the node, over http, and then over https.
+
+    In that order, since origins are asked by the client's scheme and not all of them speak https: the second round
+    shows that what the node holds is served over TLS too.
+    """
+    bases = _bases(scene)
+    rounds = [[base for base in bases if base[0] == scheme] for scheme in ("http", "https")]
+    timeout_s = _ANSWER_S / max(1, sum(map(bool, rounds)))
+    checks: list[Check] = []
+    for places in rounds:
+        asked = [_test_url(scene, base, url, timeout_s) for base in places for url in TEST_URLS]
+        checks += await asyncio.gather(*asked)
+    return checks
+
+
+def _bases(scene: Scene) -> list[tuple[str, tuple[str, int]]]:
+    if scene.options.nodes:
+        return [place for text in scene.options.nodes for place in _named_node(scene, text)]
+    found = [("http", place) for place in scene.content_addresses(tls=False)]
+    found += [("https", place) for place in scene.content_addresses(tls=True)]
+    return [(scheme, place) for scheme, place in found if place[1]]
+
+
+def _named_node(scene: Scene, text: str) -> list[tuple[str, tuple[str, int]]]:
+    """A node by its name is asked as clients do: on 80, and on 443 where TLS is expected of it."""
+    scheme, _, rest = text.rpartition("://")
+    try:
+        place = parse_listen(rest)
+    except ValueError:
+        place = (rest.removeprefix("[").removesuffix("]"), 443 if scheme == "https" else 80)
+    return [(scheme or "http", place)]
+
+
+async def _test_url(scene: Scene, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
+    scheme, place = base
+    what = f"test URL {url.name} over {scheme} from {authority(*place)}"
+    headers = {} if url.whole else {"Range": "bytes=0-9"}
+    address = f"{scheme}://{authority(*place)}{url.cache_host_target}"
+    reply = await scene.get(address, headers=headers, tls=_context(scene), timeout_s=timeout_s)
+    if reply.error:
+        return Check("test-url", "fail", what, reply.error, "see the lines port, node and certificate")
+    wrong = _what_is_wrong(reply, url)
+    if wrong:
+        return Check("test-url", "fail", what, wrong, "see the lines range and portal; look at the node's log")
+    return Check(
+        "test-url", "ok", what, f"{reply.status}, {_shown(url)}, first byte after {reply.took_s * 1000:.0f} ms"
+    )
+
+
+def _context(scene: Scene) -> ssl.SSLContext:
+    """As clients check it for nodes by name; of this node's listeners the line handshake tells about trust."""
+    context = ssl.create_default_context(cafile=scene.options.ca_file or None)
+    if not scene.options.nodes:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _shown(url: KnownUrl) -> str:
+    return f"{url.content_type}, {url.length_bytes} bytes" if url.whole else f"bytes 0-9/{url.length_bytes}"
+
+
+def _what_is_wrong(reply: Reply, url: KnownUrl) -> str:
+    """Empty, or how the answer differs from what clients need."""
+    status, length = (200, url.length_bytes) if url.whole else (206, 10)
+    if reply.status != status:
+        text = reply.body[:200].decode("utf-8", "replace").strip() if reply.status >= 400 else ""
+        return f"status {reply.status} and not {status}" + (f": {' '.join(text.split())}" if text else "")
+    if url.content_type and reply.fields.get("content-type", "").partition(";")[0].strip() != url.content_type:
+        return f"Content-Type {reply.fields.get('content-type', 'none')} and not {url.content_type}"
+    if reply.length_bytes != length:
+        return f"wrong length: {reply.length_bytes} bytes and not {length}"
+    if reply.fields.get("content-length") != str(length):
+        return f"Content-Length {reply.fields.get('content-length', 'none')} and not {length}"
+    expected = f"bytes 0-9/{url.length_bytes}"
+    if not url.whole and reply.fields.get("content-range") != expected:
+        return f"wrong length: Content-Range {reply.fields.get('content-range', 'none')} and not {expected}"
+    return ""
+
+
+async def address_checks(scene: Scene) -> list[Check]:
+    """Whether clients elsewhere can reach the content listeners at all."""
+    server = scene.settings.server
+    places = [parse_listen(text) for text in (*server.listen, *server.listen_tls)]
+    shown = ", ".join(authority(*place) for place in places)
+    if all(is_loopback(host) for host, _ in places):
+        advice = "set server.listen to 0.0.0.0:80, unless another program passes clients on"
+        return [Check("addresses", "warn", "content listeners", f"{shown}: this machine only", advice)]
+    ports = {port for _, port in places}
+    hint = "" if 80 in ports else "clients ask on port 80 (443 for https): listen there, or redirect it here"
+    if ports == {80} or 80 in ports:
+        hint = "" if all(is_ip(host) for host, _ in places) else "the host name must lead to this machine"
+    return [Check("addresses", "ok", "content listeners", shown, hint)]

@@ -1,0 +1,1 @@
+"""The doctor against a healthy lab, and against labs with one fault each."""
