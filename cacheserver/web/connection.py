@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.wire import Wire
+
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class SentResponse(web.StreamResponse):
@@ -44,7 +47,7 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "lane", "wire")
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
@@ -52,6 +55,7 @@ class ClientConnection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
+        self._heads: deque[bytes] = deque()
         self._half_closed = False
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
@@ -91,9 +95,10 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
         lane = self.lane
-        if lane is not None:
+        if lane is not None and data:
             if lane.busy or (
                 self._head_timer is None
+                and not self._heads
                 and not self._messages
                 and not self._request_in_progress
                 and not self._close
@@ -105,12 +110,26 @@ class ClientConnection(RequestHandler):
             else:
                 lane.last_head = b""
         before = self._request_count
-        super().data_received(data)
+        self._parse(data)
         if self._request_count != before:
             self._stop_head_timer()
         elif self._head_timer is None and not self._request_in_progress and not self._messages:
             deadline_s = self._listener.options.head_timeout_s
             self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+
+    def _parse(self, data: bytes) -> None:
+        """Give aiohttp one head at a time, and no more than it queues.
+
+        What its parser refuses takes everything with it that was parsed in the same call: the requests before it would
+        never be answered. Called with nothing when the queue has drained.
+        """
+        if not data:
+            super().data_received(data)
+        self._heads.extend(_by_heads(data))
+        while self._heads and len(self._messages) < self._max_msg_queue_size:
+            super().data_received(self._heads.popleft())
+        if self._heads and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
     def _lane_done(self, pending: bytes) -> None:
         """The lane has sent an answer; ``pending`` came meanwhile."""
@@ -190,6 +209,16 @@ class ClientConnection(RequestHandler):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Faults are logged by ``handle_error``, in one line."""
+
+
+def _by_heads(data: bytes) -> Iterator[bytes]:
+    """``data`` cut behind every empty line; a body that happens to hold one comes in parts."""
+    start = 0
+    while (end := data.find(_END_OF_HEAD, start)) >= 0:
+        yield data[start : end + len(_END_OF_HEAD)]
+        start = end + len(_END_OF_HEAD)
+    if start < len(data):
+        yield data[start:]
 
 
 class Listener:

@@ -290,3 +290,20 @@ async def test_a_shipped_service_gets_only_the_fields_its_rule_names(ground: Gro
     fields: Fields = ground.origin.asked(path)[0].fields
     assert "X-Custom" not in fields
     assert "Cookie" not in fields
+
+
+@pytest.mark.parametrize("good", [1, 3, 40])
+async def test_a_malformed_pipelined_request_does_not_take_the_answers_before_it(ground: Ground, good: int) -> None:
+    path = ground.add(b"pipelined")
+    async with RawClient(*ground.node.content) as client:
+        head = client.head("GET", path, host=HOST)
+        await client.send(head * good + b"GET / HTTP/1.1\r\nno colon here\r\n\r\n" + head)
+        assert [(await client.receive()).status for _ in range(good + 1)] == [200] * good + [400]
+        assert await client.at_end()
+
+
+async def test_more_pipelined_requests_than_are_queued_are_all_answered_in_order(ground: Ground) -> None:
+    paths = [ground.add(b"number %d" % number) for number in range(70)]
+    async with RawClient(*ground.node.content) as client:
+        await client.send(b"".join(client.head("GET", path, host=HOST) for path in paths))
+        assert [(await client.receive()).body for _ in paths] == [b"number %d" % n for n in range(70)]
