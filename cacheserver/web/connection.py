@@ -146,14 +146,17 @@ class ClientConnection(RequestHandler):
             self._lane_idle.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has closed its sending side still gets the answers it has asked for."""
-        lane_busy = self.lane is not None and self.lane.busy
+        """A client that has closed its sending side still gets the answers it has asked for; not through TLS."""
         self._half_closed = True
-        if lane_busy or self._request_in_progress or self._messages:
-            if not lane_busy:
-                self._close = True
-            return True
-        return False
+        lane_busy = self.lane is not None and self.lane.busy
+        # Without a waiter aiohttp is between two steps of a request: it has taken it, and has not begun it yet.
+        answering = self._request_in_progress or (self._waiter is None and self._request_count > 0)
+        return self.ssl_context is None and bool(lane_busy or answering or self._messages or self._heads)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the client can ask nothing more: it has closed its sending side, and all is answered."""
+        return self._half_closed and not self._messages and not self._heads
 
     def _process_keepalive(self) -> None:
         """Idle connections end here; one whose lane is sending is not idle."""

@@ -119,7 +119,7 @@ class ContentHandler:
         finally:
             exchange.status, exchange.body_bytes = channel.status, channel.body_bytes
             self._account(exchange)
-        return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive)
+        return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive and not connection.spent)
 
     async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: Channel) -> None:
         try:

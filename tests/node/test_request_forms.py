@@ -307,3 +307,18 @@ async def test_more_pipelined_requests_than_are_queued_are_all_answered_in_order
     async with RawClient(*ground.node.content) as client:
         await client.send(b"".join(client.head("GET", path, host=HOST) for path in paths))
         assert [(await client.receive()).body for _ in paths] == [b"number %d" % n for n in range(70)]
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_client_that_closes_its_side_at_once_gets_every_answer_it_asked_for(
+    ground: Ground, requests: int, warm: bool
+) -> None:
+    path = ground.add(b"half-closed")
+    for _ in range(3 * warm):
+        assert (await ground.get(path)).status == 200
+    async with RawClient(*ground.node.content) as client:
+        await client.send(client.head("GET", path, host=HOST) * requests)
+        client.half_close()
+        assert [(await client.receive()).body for _ in range(requests)] == [b"half-closed"] * requests
+        assert await client.at_end()
