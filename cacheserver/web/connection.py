@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -19,29 +19,8 @@ from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.options import ServerOptions
+from cacheserver.web.request import SentResponse, by_heads, request_of
 from cacheserver.web.wire import Wire
-
-_END_OF_HEAD = b"\r\n\r\n"
-
-
-class SentResponse(web.StreamResponse):
-    """Stands for an answer that is on the wire already; aiohttp is told only whether the connection goes on."""
-
-    def __init__(self, *, status: int, keep_alive: bool) -> None:
-        super().__init__(status=status)
-        self._keep_alive = keep_alive
-        self._eof_sent = True
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to prepare."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to send."""
-
-    @property
-    def prepared(self) -> bool:
-        """The head is out."""
-        return True
 
 
 class ClientConnection(RequestHandler):
@@ -125,7 +104,7 @@ class ClientConnection(RequestHandler):
         """
         if not data:
             super().data_received(data)
-        self._heads.extend(_by_heads(data))
+        self._heads.extend(by_heads(data))
         while self._heads and len(self._messages) < self._max_msg_queue_size:
             super().data_received(self._heads.popleft())
         if self._heads and not self._buffer_paused:
@@ -214,16 +193,6 @@ class ClientConnection(RequestHandler):
         """Faults are logged by ``handle_error``, in one line."""
 
 
-def _by_heads(data: bytes) -> Iterator[bytes]:
-    """``data`` cut behind every empty line; a body that happens to hold one comes in parts."""
-    start = 0
-    while (end := data.find(_END_OF_HEAD, start)) >= 0:
-        yield data[start : end + len(_END_OF_HEAD)]
-        start = end + len(_END_OF_HEAD)
-    if start < len(data):
-        yield data[start:]
-
-
 class Listener:
     """Makes connections for one listening socket set and keeps count of them."""
 
@@ -243,7 +212,7 @@ class Listener:
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
-        self._server = web.Server(handler, handler_cancellation=True)
+        self._server = web.Server(handler, request_factory=request_of, handler_cancellation=True)
 
     def __call__(self) -> ClientConnection:
         """Protocol factory for ``loop.create_server``."""

@@ -42,7 +42,7 @@ from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.channel import Channel
-from cacheserver.web.connection import ClientConnection, SentResponse
+from cacheserver.web.connection import ClientConnection
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, Head, encode_lines, object_cache_status, object_lines, text_lines
@@ -52,6 +52,7 @@ from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
 from cacheserver.web.rebuilt_phf import RebuiltManifests
 from cacheserver.web.refusals import refusal_for
+from cacheserver.web.request import SentResponse
 from cacheserver.web.wire import ClientGone
 
 _log = logging.getLogger(__name__)

@@ -322,3 +322,8 @@ async def test_a_client_that_closes_its_side_at_once_gets_every_answer_it_asked_
         client.half_close()
         assert [(await client.receive()).body for _ in range(requests)] == [b"half-closed"] * requests
         assert await client.at_end()
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--a.example.test", "xn--a-\x80.example.test"])
+async def test_a_target_that_the_framework_cannot_take_apart_is_refused(ground: Ground, host: str) -> None:
+    assert (await ground.node.get(f"http://{host}/x", host=HOST)).status in (400, 403)
