@@ -130,6 +130,8 @@ class ClientConnection(RequestHandler):
         lane_busy = self.lane is not None and self.lane.busy
         # Without a waiter aiohttp is between two steps of a request: it has taken it, and has not begun it yet.
         answering = self._request_in_progress or (self._waiter is None and self._request_count > 0)
+        if answering and not lane_busy and self.spent:
+            self._close = True  # what is being answered now is the last
         return self.ssl_context is None and bool(lane_busy or answering or self._messages or self._heads)
 
     @property

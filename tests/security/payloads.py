@@ -106,7 +106,7 @@ def locations(allowed: str, victim_port: int) -> list[str]:
         f"http:///{victim}/", f"http:\\\\{victim}\\", f"/\\{victim}/x", f"\\\\{victim}\\x", f"////{victim}/x",
         f"/x?cacheHostOrigin={victim}", "/x?cacheHostOrigin=127.0.0.1", "?cacheHostOrigin=[::1]",
         f"http://{allowed}/x?cacheHostOrigin=127.0.0.1", f"http://{allowed}:{victim_port}/x", f"\thttp://{victim}/",
-        f"unix:///run/x.sock:/x", f"http+unix://%2Frun%2Fx.sock/x", f"http://{allowed}\\@{victim}/",
+        "unix:///run/x.sock:/x", "http+unix://%2Frun%2Fx.sock/x", f"http://{allowed}\\@{victim}/",
     ]  # fmt: skip
     return urls
 
