@@ -19,14 +19,16 @@ from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.request import SentResponse, by_heads, request_of
+from cacheserver.web.request import HeadCutter, SentResponse, request_of
 from cacheserver.web.wire import Wire
 
 
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = (
+        "_cutter", "_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "lane", "wire",
+    )  # fmt: skip
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
@@ -35,6 +37,7 @@ class ClientConnection(RequestHandler):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
         self._heads: deque[bytes] = deque()
+        self._cutter = HeadCutter()
         self._half_closed = False
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
@@ -104,7 +107,7 @@ class ClientConnection(RequestHandler):
         """
         if not data:
             super().data_received(data)
-        self._heads.extend(by_heads(data))
+        self._heads.extend(self._cutter.cut(data))
         while self._heads and len(self._messages) < self._max_msg_queue_size:
             super().data_received(self._heads.popleft())
         if self._heads and not self._buffer_paused:
@@ -137,7 +140,7 @@ class ClientConnection(RequestHandler):
     @property
     def spent(self) -> bool:
         """Whether the client can ask nothing more: it has closed its sending side, and all is answered."""
-        return self._half_closed and not self._messages and not self._heads
+        return self._half_closed and not (self._messages or self._heads or self._message_tail)
 
     def _process_keepalive(self) -> None:
         """Idle connections end here; one whose lane is sending is not idle."""

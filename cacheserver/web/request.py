@@ -15,14 +15,26 @@ from yarl import URL
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-def by_heads(data: bytes) -> Iterator[bytes]:
-    """``data`` cut behind every empty line; a body that happens to hold one comes in parts."""
-    start = 0
-    while (end := data.find(_END_OF_HEAD, start)) >= 0:
-        yield data[start : end + len(_END_OF_HEAD)]
-        start = end + len(_END_OF_HEAD)
-    if start < len(data):
-        yield data[start:]
+class HeadCutter:
+    """Cuts what comes in behind every empty line, also where the line itself comes in parts.
+
+    A body that happens to hold an empty line comes in parts; the bytes and their order stay what they are.
+    """
+
+    def __init__(self) -> None:
+        self._before = b""
+
+    def cut(self, data: bytes) -> Iterator[bytes]:
+        """``data`` in parts."""
+        joined, start = self._before + data, len(self._before)
+        searched = 0
+        while (found := joined.find(_END_OF_HEAD, searched)) >= 0:
+            searched = found + len(_END_OF_HEAD)
+            yield joined[start:searched]
+            start = searched
+        if start < len(joined):
+            yield joined[start:]
+        self._before = joined[max(searched, len(joined) - len(_END_OF_HEAD) + 1) :]
 
 
 def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:

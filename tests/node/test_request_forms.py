@@ -327,3 +327,13 @@ async def test_a_client_that_closes_its_side_at_once_gets_every_answer_it_asked_
 @pytest.mark.parametrize("host", ["xn--a", "xn--a.example.test", "xn--a-\x80.example.test"])
 async def test_a_target_that_the_framework_cannot_take_apart_is_refused(ground: Ground, host: str) -> None:
     assert (await ground.node.get(f"http://{host}/x", host=HOST)).status in (400, 403)
+
+
+async def test_a_request_whose_last_byte_comes_with_a_malformed_one_is_answered(ground: Ground) -> None:
+    path = ground.add(b"late end")
+    async with RawClient(*ground.node.content) as client:
+        head = client.head("GET", path, host=HOST)
+        await client.send(head + head[:-1])
+        assert (await client.receive()).status == 200
+        await client.send(b"\nGET / HTTP/1.1\r\nno colon here\r\n\r\n")
+        assert [(await client.receive()).status for _ in range(2)] == [200, 400]
