@@ -7,6 +7,7 @@ import logging
 from aiohttp import web
 
 from cacheserver.access_log import AccessLog, LineTemplate
+from cacheserver.core.errors import MalformedRequest
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.exchange import Exchange
@@ -15,6 +16,8 @@ from cacheserver.web.hot_table import HotEntry
 _log = get_logger(__name__)
 NO_SERVICE = "none"
 _TEMPLATES_LIMIT = 64
+_MALFORMED_BURST = 200.0
+_MALFORMED_PER_S = 5.0
 LANE_CACHE_STATUS = "cacheserver; hit"
 
 
@@ -25,6 +28,7 @@ class Account:
         self._meter = meter
         self._access_log = access_log
         self._clock = clock
+        self._malformed_left = (_MALFORMED_BURST, 0.0)
 
     def close(self, exchange: Exchange) -> None:
         """Account for one finished exchange."""
@@ -37,7 +41,7 @@ class Account:
             event(_log, "refused", reason=exchange.refused, client=exchange.client, status=exchange.status)
         if exchange.cut is not None and exchange.cut != "client":
             event(_log, "cut", severity=logging.WARNING, reason=exchange.cut, service=service)
-        if self._access_log is None:
+        if self._access_log is None or (exchange.refused == MalformedRequest.code and not self._may_log_malformed()):
             return
         self._access_log.record(
             client=exchange.client,
@@ -54,6 +58,14 @@ class Account:
             range_=exchange.range_field,
             ua=exchange.user_agent,
         )
+
+    def _may_log_malformed(self) -> bool:
+        """Whether one more malformed request gets a line: 200 at once, then five a second; the metrics count all."""
+        left, since_s = self._malformed_left
+        now_s = self._clock.monotonic_s()
+        left = min(_MALFORMED_BURST, left + (now_s - since_s) * _MALFORMED_PER_S)
+        self._malformed_left = (max(0.0, left - 1.0), now_s)
+        return left >= 1.0
 
     def lane(
         self, entry: HotEntry, status: int, body_bytes: int, started_s: float, client: str, range_: bytes | None

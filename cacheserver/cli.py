@@ -22,6 +22,7 @@ from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.fetch_cli import fetch_command
 from cacheserver.log import printable
+from cacheserver.preflight import warn_of_exposed_token
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 
@@ -65,7 +66,9 @@ def serve(config: str | None, **flags: Any) -> int:
     from cacheserver.node import run as run_node
 
     def load() -> Settings:
-        return load_settings(config, Flags(**flags))
+        settings = load_settings(config, Flags(**flags))
+        warn_of_exposed_token(config, settings)
+        return settings
 
     return run_node(load)
 

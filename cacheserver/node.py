@@ -24,6 +24,7 @@ from cacheserver.core.units import parse_size
 from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
+from cacheserver.preflight import check_libraries
 from cacheserver.rooms import SystemClock, build_rooms, build_volumes
 from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
@@ -152,6 +153,7 @@ class Node:
 
 def run(load: Callable[[], Settings]) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
+    check_libraries()
     settings = load()
     configure(settings.log)
     uvloop.run(_run(settings, load))
