@@ -60,11 +60,13 @@ def disagreement(target: Target, allowlist: AllowList) -> str | None:
         return f"{url!r} is of another service"
     if library.raw_path_qs.rstrip("?") != target.path_and_query.rstrip("?") or "#" in url:
         return f"{url!r} is sent as {library.raw_path_qs!r}"
-    again = parse_target(target.path_and_query, (target.host,), tls=False, allowlist=allowlist)
-    if "cacheHostOrigin=" not in target.path_and_query and (again.key, again.host) != (target.key, target.host):
-        return f"{url!r} has another key when it is asked for itself"
-    decoded = unquote_to_bytes(split.path)
-    if b".." in decoded.split(b"/") or b"\x00" in decoded or "\n" in target.key.replace("\n", "", 4):
+    if "cacheHostOrigin=" not in target.path_and_query:
+        again = parse_target(target.path_and_query, (target.host,), tls=False, allowlist=allowlist)
+        if (again.key, again.host) != (target.key, target.host):
+            return f"{url!r} has another key when it is asked for itself"
+    # An escaped slash is data, never a separator: it stays one in the key and in the URL.
+    segments = [unquote_to_bytes(segment) for segment in split.path.split("/")]
+    if b".." in segments or any(b"\x00" in segment for segment in segments) or "\n" in target.key.replace("\n", "", 4):
         return f"{url!r} was admitted"
     canonical = canonical_target(target.path_and_query)
     if canonical_target(canonical.path + ("" if canonical.query is None else f"?{canonical.query}")) != canonical:
