@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from typing import Any
 
@@ -28,6 +29,7 @@ _PASSING = (*_FULL, errno.EIO, errno.EROFS)
 _PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
+_OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Volume:
@@ -160,8 +162,9 @@ class Volume:
             raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
 
     def path_of(self, object_id: str) -> str:
-        """File of an object; the name is made of hex digits only."""
-        assert len(object_id) == 32, object_id
+        """File of an object; ValueError for an id that is not made of 32 hex digits, as it would name another place."""
+        if not _OBJECT_ID.fullmatch(object_id):
+            raise ValueError("not an object id")
         return os.path.join(self.path, "objects", object_id[:2], object_id)
 
     def failed(self, error: DiskError) -> bool:
