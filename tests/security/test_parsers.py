@@ -204,7 +204,7 @@ def crash_of(parser: Parser, examples: int) -> str | None:
 async def measure(scene: Scene) -> Figure:
     """Every parser with drawn inputs, in a thread: some of them run a loop of their own."""
     found = parsers(scene.room("files"))
-    examples = scene.size(20_000, 120)
+    examples = scene.size(5000, 120)
     crashes = [await asyncio.to_thread(crash_of, parser, examples) for parser in found]
     faults = [crash for crash in crashes if crash is not None]
     return Figure(f"{len(found)} parsers x {examples} inputs: {len(faults)} crashes", faults)

@@ -58,18 +58,24 @@ def document_faults() -> list[str]:
     return faults
 
 
+def made_bill() -> str:
+    """What the command prints."""
+    command = [sys.executable, "-m", "tools.sbom"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 async def measure(scene: Scene) -> Figure:
     """Both locks, the pages, the bill."""
     entries, faults = lock_faults(LOCK)
     faults += lock_faults("requirements-test.lock")[1] + document_faults()
     if floors()["aiohttp"] != AIOHTTP_FLOOR:
         faults.append("the floor of aiohttp in pyproject.toml is not the one that is checked at the start")
-    made = subprocess.run([sys.executable, "-m", "tools.sbom"], cwd=ROOT, capture_output=True, text=True, check=True)
-    bill = json.loads(made.stdout)
+    text = made_bill()
+    bill = json.loads(text)
     hashes = sum(len(part["externalReferences"]) for part in bill["components"])
     if hashes != sum(len(entry.hashes) for entry in entries) or len(bill["components"]) != len(entries):
         faults.append("the bill of materials is not the lock")
-    (scene.directory / "sbom.json").write_text(made.stdout)
+    (scene.directory / "sbom.json").write_text(text)
     return Figure(
         f"{len(entries)} packages, all pinned by {hashes} SHA-256; bill of {len(bill['components'])} parts", faults
     )
