@@ -78,26 +78,31 @@ class ClientConnection(RequestHandler):
         """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
         lane = self.lane
         if lane is not None and data:
-            if lane.busy or (
-                self._head_timer is None
-                and not self._heads
-                and not self._messages
-                and not self._request_in_progress
-                and not self._close
-                and not self._force_close
-                and not self._upgraded
-            ):
+            if lane.busy or self._is_idle():
                 if lane.take(data):
                     return
             else:
                 lane.last_head = b""
         before = self._request_count
         self._parse(data)
-        if self._request_count != before:
+        if self._cutter.between or self._request_count != before:
             self._stop_head_timer()
-        elif self._head_timer is None and not self._request_in_progress and not self._messages:
-            deadline_s = self._listener.options.head_timeout_s
-            self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+        if not self._cutter.between and self._head_timer is None:
+            self._start_head_timer()
+
+    def _is_idle(self) -> bool:
+        """Whether aiohttp waits for a request, and holds no part of one.
+
+        Else what comes next is not the beginning of a head, or its answer would overtake another one. Between taking a
+        request and beginning it aiohttp has neither a message nor a request in progress, but no waiter either.
+        """
+        return (
+            self._waiter is not None
+            and not self._waiter.done()
+            and self._cutter.between
+            and not (self._messages or self._heads)
+            and not (self._close or self._force_close or self._upgraded)
+        )
 
     def _parse(self, data: bytes) -> None:
         """Give aiohttp one head at a time, and no more than it queues.
@@ -154,6 +159,16 @@ class ClientConnection(RequestHandler):
             self._lane_idle = self._loop.create_future()
             await asyncio.wait((self._lane_idle,), timeout=timeout)
         await super().shutdown(timeout)
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self._loop.call_later(self._listener.options.head_timeout_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        """A head that has begun is not complete: it may wait for the answers before it, and for nothing else."""
+        if self._waiter is None or self._messages:
+            self._start_head_timer()
+        else:
+            self.force_close()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -23,6 +23,8 @@ class HeadCutter:
 
     def __init__(self) -> None:
         self._before = b""
+        self.between = True
+        """Whether everything so far ended with a whole head, so that the next byte begins another one."""
 
     def cut(self, data: bytes) -> Iterator[bytes]:
         """``data`` in parts."""
@@ -32,6 +34,8 @@ class HeadCutter:
             searched = found + len(_END_OF_HEAD)
             yield joined[start:searched]
             start = searched
+        if data:
+            self.between = start == len(joined)
         if start < len(joined):
             yield joined[start:]
         self._before = joined[max(searched, len(joined) - len(_END_OF_HEAD) + 1) :]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.client import RawClient
-from tests.support.ground import HOST, Ground
+from tests.support.ground import HOST, Ground, GroundOptions, running_ground
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("good", [1, 3, 40])
@@ -53,3 +57,29 @@ async def test_a_request_whose_last_byte_comes_with_a_malformed_one_is_answered(
         assert (await client.receive()).status == 200
         await client.send(b"\nGET / HTTP/1.1\r\nno colon here\r\n\r\n")
         assert [(await client.receive()).status for _ in range(2)] == [200, 400]
+
+
+async def test_the_end_of_a_head_is_not_taken_for_a_head_of_its_own(ground: Ground) -> None:
+    path = ground.add(b"not by half")
+    async with RawClient(*ground.node.content) as client:
+        head = client.head("GET", path, host=HOST)
+        for _ in range(3):
+            await client.send(head + head[:4])
+            assert (await client.receive()).status == 200
+            await client.send(head[4:])
+            assert (await client.receive()).status == 200
+    async with RawClient(*ground.node.content) as client:
+        await client.send(head[4:])
+        assert (await client.receive()).status == 400
+        assert await client.at_end()
+
+
+async def test_a_head_that_is_never_finished_behind_a_whole_one_ends_the_connection(tmp_path: Path) -> None:
+    options = GroundOptions(config="[server]\nhead_timeout_s = 0.5\nidle_timeout_s = 30.0\n")
+    async with running_ground(tmp_path, options) as ground:
+        path = ground.add(b"late")
+        async with RawClient(*ground.node.content, timeout_s=10.0) as client:
+            head = client.head("GET", path, host=HOST)
+            await client.send(head + head[:9])
+            assert (await client.receive()).status == 200
+            assert await client.at_end()
