@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: install run test faults acceptance acceptance-system image lint lock reference clean
+.PHONY: install run test faults security sbom acceptance acceptance-system image lint lock reference clean
 .PHONY: install-system uninstall-system wheels
 
 install: $(VENV)/.installed
@@ -19,6 +19,14 @@ test: $(VENV)/.installed-test
 # The long runs that "test" leaves out: every origin fault with full-size pieces.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Every attack of docs/security.md in its full size, against nodes on loopback; one table, under an hour.
+security: $(VENV)/.installed-test
+	$(BIN)/python -m tests.security $(ARGS)
+
+# Bill of materials (CycloneDX 1.6) of requirements.lock, on standard output or in the file that OUT names.
+sbom: $(BIN)/python
+	@$(BIN)/python -m tools.sbom $(if $(OUT),> $(OUT))
 
 # Real programs (curl, wget, aria2c, Chromium, pip, apt-get) through the node; gets about 150 MB of packages once.
 acceptance: $(VENV)/.installed-test

@@ -8,6 +8,7 @@ from typing import cast
 from aiohttp import web
 
 from cacheserver.access_lines import AccessLogLines
+from cacheserver.core.errors import MalformedRequest
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.connection import ClientConnection
@@ -15,6 +16,8 @@ from cacheserver.web.exchange import Exchange
 
 _log = get_logger(__name__)
 NO_SERVICE = "none"
+_MALFORMED_BURST = 200.0
+_MALFORMED_PER_S = 5.0
 
 
 class Account:
@@ -24,6 +27,7 @@ class Account:
         self._meter = meter
         self._access_log = access_log
         self._clock = clock
+        self._malformed_left = (_MALFORMED_BURST, 0.0)
 
     def close(self, exchange: Exchange) -> None:
         """Account for one finished exchange."""
@@ -44,7 +48,7 @@ class Account:
             event(_log, "refused", reason=exchange.refused, client=exchange.client.address, status=exchange.status)
         if exchange.cut is not None and exchange.cut != "client":
             event(_log, "cut", severity=logging.WARNING, reason=exchange.cut, service=service)
-        if self._access_log is None:
+        if self._access_log is None or (exchange.refused == MalformedRequest.code and not self._may_log_malformed()):
             return
         self._access_log.record(
             client=exchange.client.address,
@@ -61,6 +65,14 @@ class Account:
             range_=exchange.range_field,
             ua=exchange.user_agent,
         )
+
+    def _may_log_malformed(self) -> bool:
+        """Whether one more malformed request gets a line: 200 at once, then five a second; the metrics count all."""
+        left, since_s = self._malformed_left
+        now_s = self._clock.monotonic_s()
+        left = min(_MALFORMED_BURST, left + (now_s - since_s) * _MALFORMED_PER_S)
+        self._malformed_left = (max(0.0, left - 1.0), now_s)
+        return left >= 1.0
 
     def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""

@@ -27,6 +27,7 @@ from cacheserver.health_cli import health_command
 from cacheserver.log import printable
 from cacheserver.log_cli import log_group
 from cacheserver.pin_cli import pin_command, pins_command, unpin_command
+from cacheserver.preflight import warn_of_exposed_token
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 from cacheserver.tls_cli import tls_group
@@ -73,7 +74,9 @@ def serve(config: str | None, **flags: Any) -> int:
     from cacheserver.node import run as run_node
 
     def load() -> Settings:
-        return load_settings(config, Flags(**flags))
+        settings = load_settings(config, Flags(**flags))
+        warn_of_exposed_token(config, settings)
+        return settings
 
     return run_node(load)
 

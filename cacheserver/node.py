@@ -27,6 +27,7 @@ from cacheserver.inherited import Inherited, take_inherited
 from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
+from cacheserver.preflight import check_libraries
 from cacheserver.rooms import build_rooms, build_volumes, worker_configuration
 from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
@@ -199,6 +200,7 @@ class Node:
 
 def run(load: Callable[[], Settings]) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
+    check_libraries()
     settings = load()
     configure(settings.log)
     supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)

@@ -64,7 +64,8 @@ class BundleWriter:
                 self._file.truncate()
             self._offset = begin
             raise
-        assert self._offset - begin == head.section_bytes, "the body is as long as its representation says"
+        if self._offset - begin != head.section_bytes:
+            raise AssertionError("the body is as long as its representation says")
         self._entries.append(fmt.Entry(bundled.representation.object_id, begin, head.section_bytes, head.digest.hex()))
 
     def _sealed(self, bundled: BundledObject) -> tuple[bytes, fmt.SectionHead]:

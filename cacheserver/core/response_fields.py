@@ -20,6 +20,16 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-
 _WRITTEN_BY_NODE = frozenset({"content-length", "content-range", "age", "via", "cache-status", "accept-ranges"})
 # A 304 that names another coding cannot change the bytes that are stored; its cookie is for one client.
 _NOT_FROM_304 = frozenset({"content-encoding", "set-cookie"})
+# Fields by which frameworks behind an origin let a request name another host, path or method than the one in the key.
+# Nothing but the origin's Vary would keep such an answer from other clients, and none of them sends it.
+_REWRITES_REQUEST = frozenset(
+    {
+        "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+        "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "front-end-https",
+        "x-host", "x-http-host-override", "x-original-host", "x-original-url", "x-rewrite-url", "x-url-scheme",
+        "x-http-method", "x-http-method-override", "x-method-override",
+    }
+)  # fmt: skip
 _NEVER_UPSTREAM = frozenset({"host", "range", "content-length", "expect", "via", "cache-status"})
 
 
@@ -102,14 +112,16 @@ def merge_304(stored: Fields, update: Fields) -> Fields:
 def request_fields_upstream(request: Fields, service: Service) -> Fields:
     """The client's fields that go upstream (I10), in their order and spelling.
 
-    Only names in ``service.forward_fields``; ``*`` means every end-to-end field. Whatever the rule says, the fields
-    that the node writes itself never pass: Host, Range, If-*, Content-Length, Expect, Via, Cache-Status.
+    Only names in ``service.forward_fields``; ``*`` means every end-to-end field but those that make an origin see
+    another host, path or method (X-Forwarded-Host, X-Original-URL ...): these pass only where they are named. Whatever
+    the rule says, the fields that the node writes itself never pass: Host, Range, If-*, Content-Length, Expect, Via,
+    Cache-Status.
     """
     named = {name.lower() for name in service.forward_fields}
     return Fields(
         (name, value)
         for name, value in end_to_end(request)
-        if (service.forwards_everything or name.lower() in named)
+        if (name.lower() in named or (service.forwards_everything and name.lower() not in _REWRITES_REQUEST))
         and name.lower() not in _NEVER_UPSTREAM
         and not name.lower().startswith("if-")
         and is_token(name)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from typing import Any
 
@@ -28,6 +29,7 @@ _PASSING = (*_FULL, errno.EIO, errno.EROFS)
 _PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
+_OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Volume:
@@ -124,10 +126,14 @@ class Volume:
 
     def _prepare_directory(self) -> None:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        status = os.stat(self.path)
-        if status.st_uid != os.geteuid():
-            raise ConfigError(f"cache directory {self.path} belongs to another user", key="store.volumes")
-        if stat.S_IMODE(status.st_mode) & 0o077:
+        mode = stat.S_IMODE(self._own(self.path).st_mode)
+        if mode & 0o022 and os.listdir(self.path):
+            raise ConfigError(
+                f"cache directory {self.path} could be written by other users (mode {mode:o}), so that nothing in it "
+                "can be trusted: empty it, or chmod 700 it where it was only ever yours",
+                key="store.volumes",
+            )
+        if mode & 0o077:
             os.chmod(self.path, 0o700)
         root = os.path.join(self.path, "objects")
         os.makedirs(root, mode=0o700, exist_ok=True)
@@ -135,8 +141,18 @@ class Volume:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.join(root, f"{fan:02x}"), 0o700)
         for directory in (root, *(os.path.join(root, f"{fan:02x}") for fan in range(256))):
-            if stat.S_ISLNK(os.lstat(directory).st_mode):
+            status = self._own(directory)
+            if stat.S_ISLNK(status.st_mode):
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
+            if status.st_mode & 0o022:
+                raise ConfigError(f"{directory} can be written by other users; chmod 700", key="store.volumes")
+
+    def _own(self, directory: str) -> os.stat_result:
+        """Status of a directory (the volume's own may be a link); ConfigError when it is another user's."""
+        status = os.stat(directory, follow_symlinks=directory == self.path)
+        if status.st_uid != os.geteuid():
+            raise ConfigError(f"cache directory {directory} belongs to another user", key="store.volumes")
+        return status
 
     def _take_lock(self) -> None:
         fd = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -148,8 +164,9 @@ class Volume:
             raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
 
     def path_of(self, object_id: str) -> str:
-        """File of an object; the name is made of hex digits only."""
-        assert len(object_id) == 32, object_id
+        """File of an object; ValueError for an id that is not made of 32 hex digits, as it would name another place."""
+        if not _OBJECT_ID.fullmatch(object_id):
+            raise ValueError("not an object id")
         return os.path.join(self.path, "objects", object_id[:2], object_id)
 
     def failed(self, error: DiskError) -> bool:

@@ -1,6 +1,7 @@
 """The admin listener: health, metrics and status, on a port of its own.
 
-Owns: these routes, the bearer token, the Host check against DNS rebinding, one-line JSON errors. Must not change
+Owns: these routes, the bearer token, the Host check against DNS rebinding, the log of who was refused, one-line JSON
+errors. Must not change
 anything in the node (``admin_actions`` does), and answers to nobody who has no business here.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +21,7 @@ from aiohttp import hdrs, web
 
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.log import event, get_logger
+from cacheserver.web.admin_guesses import Guesses
 from cacheserver.web.options import AdminOptions
 
 _log = get_logger(__name__)
@@ -112,17 +115,15 @@ def _guard(options: AdminOptions) -> Any:
     """The middleware that admits a request and turns every failure into one line of JSON."""
     own_host = parse_listen(options.listen)[0].lower() if options.listen else ""
     token = options.token.encode("utf-8", "surrogateescape")
+    guesses = Guesses()
+
+    def denied(request: web.Request) -> web.Response | None:
+        return _without_token(request, token, guesses) if token else _under_strange_name(request, own_host)
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if token and not _has_token(request, token):
-            return json_reply(
-                HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is required"}, {"WWW-Authenticate": "Bearer"}
-            )
-        if not token and not _host_is_ours(request.headers.getall(hdrs.HOST, []), own_host):
-            return json_reply(
-                HTTPStatus.FORBIDDEN, {"error": "use an address, localhost or the listener's own host name"}
-            )
+        if (denial := denied(request)) is not None:
+            return denial
         try:
             return await handler(request)
         except web.HTTPException as exc:
@@ -134,6 +135,36 @@ def _guard(options: AdminOptions) -> Any:
             return json_reply(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "internal error"})
 
     return guard
+
+
+def _without_token(request: web.Request, token: bytes, guesses: Guesses) -> web.Response | None:
+    """The refusal of a request without the token, or of one that comes too soon after wrong ones."""
+    client = request.remote or ""
+    if hdrs.AUTHORIZATION not in request.headers:
+        _audit(request, "no_token", guesses.wrong)
+    elif (wait_s := guesses.wait_s(client)) > 0.0:
+        _audit(request, "guessing", guesses.wrong)
+        retry = {"Retry-After": str(math.ceil(wait_s))}
+        return json_reply(HTTPStatus.TOO_MANY_REQUESTS, {"error": "too many wrong tokens"}, retry)
+    elif _has_token(request, token):
+        return None
+    else:
+        guesses.failed(client)
+        _audit(request, "wrong_token", guesses.wrong)
+    return json_reply(HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is required"}, {"WWW-Authenticate": "Bearer"})
+
+
+def _under_strange_name(request: web.Request, own_host: str) -> web.Response | None:
+    """The refusal of a request that names another host than this listener."""
+    if _host_is_ours(request.headers.getall(hdrs.HOST, []), own_host):
+        return None
+    _audit(request, "strange_host", 0)
+    return json_reply(HTTPStatus.FORBIDDEN, {"error": "use an address, localhost or the listener's own host name"})
+
+
+def _audit(request: web.Request, reason: str, wrong_tokens: int) -> None:
+    facts = {"client": request.remote, "method": request.method, "path": request.path, "wrong_tokens": wrong_tokens}
+    event(_log, "admin_denied", severity=logging.WARNING, reason=reason, **facts)
 
 
 def _has_token(request: web.Request, token: bytes) -> bool:

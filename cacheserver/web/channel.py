@@ -32,8 +32,9 @@ class Channel:
         return self.status != 0
 
     async def start(self, head: Head, *, close: bool = False) -> None:
-        """Send the head."""
-        assert not self.head_sent, "one response per channel"
+        """Send the head; a second one, which would be taken for another request's answer, is refused under -O too."""
+        if self.head_sent:
+            raise AssertionError("one response per channel")
         delimited_by_close = head.length_bytes is None and self.http_10
         self.keep_alive = self.keep_alive and not close and not delimited_by_close
         self.status = head.status
@@ -55,7 +56,8 @@ class Channel:
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
         """Send bytes ``[start, stop)`` of an open file; ``body_bytes`` tells how far it came when this raises."""
-        assert not self._chunked, "object bodies have a length"
+        if self._chunked:
+            raise AssertionError("object bodies have a length")
         before = self._wire.sent_bytes
         try:
             await self._wire.send_file(fd, start, stop)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
@@ -21,6 +22,7 @@ from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.hot_table import HEAD_END, shape_of
 from cacheserver.web.options import ServerOptions
+from cacheserver.web.request import HeadCutter, SentResponse, request_of
 from cacheserver.web.wire import Wire
 
 
@@ -37,31 +39,12 @@ class Elsewhere(Protocol):
         ...
 
 
-class SentResponse(web.StreamResponse):
-    """Stands for an answer that is on the wire already; aiohttp is told only whether the connection goes on."""
-
-    def __init__(self, *, status: int, keep_alive: bool) -> None:
-        super().__init__(status=status)
-        self._keep_alive = keep_alive
-        self._eof_sent = True
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to prepare."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to send."""
-
-    @property
-    def prepared(self) -> bool:
-        """The head is out."""
-        return True
-
-
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
     __slots__ = (
-        "_drain_waiter", "_first", "_half_closed", "_head_timer", "_lane_idle", "_listener", "client", "lane", "wire",
+        "_cutter", "_drain_waiter", "_first", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener",
+        "client", "lane", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +57,8 @@ class ClientConnection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
+        self._heads: deque[bytes] = deque()
+        self._cutter = HeadCutter()
         self._half_closed = False
         self.client = Client()
         self.lane: FastLane | None = None
@@ -118,14 +103,8 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
         lane = self.lane
-        if lane is not None:
-            if lane.busy or (
-                self._head_timer is None
-                and not self._answering
-                and not self._close
-                and not self._force_close
-                and not self._upgraded
-            ):
+        if lane is not None and data:
+            if lane.busy or self._is_idle():
                 if not lane.busy and data is not self._first and self._moved(data):
                     return
                 if lane.take(data):
@@ -133,18 +112,39 @@ class ClientConnection(RequestHandler):
             else:
                 lane.last_head = b""
         before = self._request_count
-        super().data_received(data)
-        if self._request_count != before:
+        self._parse(data)
+        if self._cutter.between or self._request_count != before:
             self._stop_head_timer()
-        elif self._head_timer is None and not self._answering:
-            deadline_s = self._listener.options.head_timeout_s
-            self._head_timer = self._loop.call_later(deadline_s, self.force_close)
+        if not self._cutter.between and self._head_timer is None:
+            self._start_head_timer()
 
-    @property
-    def _answering(self) -> bool:
-        """Whether aiohttp has a request of this connection in hand, from its last byte to the end of its answer."""
-        idle = self._waiter is not None and not self._waiter.done() and not self._messages
-        return self._request_count > 0 and not idle
+    def _is_idle(self) -> bool:
+        """Whether aiohttp waits for a request, and holds no part of one.
+
+        Else what comes next is not the beginning of a head, or its answer would overtake another one. Between taking a
+        request and beginning it aiohttp has neither a message nor a request in progress, but no waiter either.
+        """
+        waits = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+        return (
+            waits
+            and self._cutter.between
+            and not (self._messages or self._heads)
+            and not (self._close or self._force_close or self._upgraded)
+        )
+
+    def _parse(self, data: bytes) -> None:
+        """Give aiohttp one head at a time, and no more than it queues.
+
+        What its parser refuses takes everything with it that was parsed in the same call: the requests before it would
+        never be answered. Called with nothing when the queue has drained.
+        """
+        if not data:
+            super().data_received(data)
+        self._heads.extend(self._cutter.cut(data))
+        while self._heads and len(self._messages) < self._max_msg_queue_size:
+            super().data_received(self._heads.popleft())
+        if self._heads and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
     def _moved(self, data: bytes) -> bool:
         """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
@@ -176,16 +176,19 @@ class ClientConnection(RequestHandler):
             self._lane_idle.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has closed its sending side still gets the answers it has asked for."""
-        lane_busy = self.lane is not None and self.lane.busy
+        """A client that has closed its sending side still gets the answers it has asked for; not through TLS."""
         self._half_closed = True
-        if self.ssl_context is not None:
-            return False  # TLS has no half-closed connections here
-        if lane_busy or self._answering:
-            if not lane_busy:
-                self._close = True
-            return True
-        return False
+        lane_busy = self.lane is not None and self.lane.busy
+        # Without a waiter aiohttp is between two steps of a request: it has taken it, and has not begun it yet.
+        answering = self._request_in_progress or (self._waiter is None and self._request_count > 0)
+        if answering and not lane_busy and self.spent:
+            self._close = True  # what is being answered now is the last
+        return self.ssl_context is None and bool(lane_busy or answering or self._messages or self._heads)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the client can ask nothing more: it has closed its sending side, and all is answered."""
+        return self._half_closed and not (self._messages or self._heads or self._message_tail)
 
     def _process_keepalive(self) -> None:
         """Idle connections end here; one whose lane is sending is not idle."""
@@ -199,6 +202,16 @@ class ClientConnection(RequestHandler):
             self._lane_idle = self._loop.create_future()
             await asyncio.wait((self._lane_idle,), timeout=timeout)
         await super().shutdown(timeout)
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self._loop.call_later(self._listener.options.head_timeout_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        """A head that has begun is not complete: it may wait for the answers before it, and for nothing else."""
+        if self._waiter is None or self._messages:
+            self._start_head_timer()
+        else:
+            self.force_close()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -271,7 +284,7 @@ class Listener:
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
-        self._server = web.Server(handler, handler_cancellation=True)
+        self._server = web.Server(handler, request_factory=request_of, handler_cancellation=True)
 
     def __call__(self, first: bytes = b"") -> ClientConnection:
         """Protocol factory for ``loop.create_server``; ``first`` are bytes that were read already."""

@@ -42,7 +42,7 @@ from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.channel import Channel
-from cacheserver.web.connection import ClientConnection, SentResponse
+from cacheserver.web.connection import ClientConnection
 from cacheserver.web.delivery import Delivery
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, Head, hit_lines, object_cache_status, object_lines, text_lines
@@ -52,6 +52,7 @@ from cacheserver.web.options import ServerOptions
 from cacheserver.web.passing import Passing
 from cacheserver.web.rebuilt_phf import RebuiltManifests
 from cacheserver.web.refusals import refusal_for
+from cacheserver.web.request import SentResponse
 from cacheserver.web.wire import ClientGone
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class ContentHandler:
         finally:
             exchange.status, exchange.body_bytes = channel.status, channel.body_bytes
             self._account(exchange)
-        return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive)
+        return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive and not connection.spent)
 
     async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: Channel) -> None:
         try:

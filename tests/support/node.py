@@ -27,6 +27,8 @@ Address = tuple[str, int]
 LogLine = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_FLAGS = os.environ.get("TEST_NODE_FLAGS", "").split()
+"""Flags of the interpreter that nodes run on; tests themselves need their assert statements."""
 _LISTENING = re.compile(r"\[?([0-9a-f.:]+?)\]?:([0-9]+)")
 _LIBRARIES = ("aiohttp", "asyncio", "concurrent")
 _FAULT_EVENTS = ("admin_failed", "failed", "loop_error")
@@ -101,7 +103,8 @@ class Node:
 
     async def start(self) -> None:
         """Start the process and wait until it listens."""
-        command = [*self._launcher, sys.executable, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
+        node = [sys.executable, *_FLAGS, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
+        command = [*self._launcher, *node]
         mark = len(self.log)
         self._process = await asyncio.create_subprocess_exec(
             *command,

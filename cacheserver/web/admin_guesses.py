@@ -1,0 +1,55 @@
+"""How fast somebody may guess the admin token: a few tries per address, then one a second, the rest unread.
+
+Owns: the count of wrong tokens per address. Must not know tokens or routes. A request that comes too soon is refused
+without its token being looked at, else a guesser would learn by the answer's speed what the delay should hide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+BURST: Final = 10
+"""Wrong tokens from one address before the next one has to wait."""
+PER_S: Final = 1.0
+"""Tries that an address gets back per second."""
+MAX_ADDRESSES: Final = 1024
+_V6_PREFIX: Final = 64  # whoever has one IPv6 address has all of its /64
+
+
+class Guesses:
+    """Tries left by address; the address that was wrong longest ago is forgotten first."""
+
+    def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.wrong = 0
+        """Wrong tokens since the start, from anywhere."""
+
+    def wait_s(self, address: str) -> float:
+        """Seconds until this address may try a token; 0.0: now."""
+        return max(0.0, (1.0 - self._tries(_group(address))) / PER_S)
+
+    def failed(self, address: str) -> None:
+        """Note a wrong token from this address."""
+        group = _group(address)
+        self.wrong += 1
+        self._left[group] = (self._tries(group) - 1.0, self._monotonic_s())
+        self._left.move_to_end(group)
+        if len(self._left) > MAX_ADDRESSES:
+            self._left.popitem(last=False)
+
+    def _tries(self, group: str) -> float:
+        tries, since_s = self._left.get(group, (float(BURST), 0.0))
+        return min(float(BURST), tries + (self._monotonic_s() - since_s) * PER_S)
+
+
+def _group(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, _V6_PREFIX), strict=False))

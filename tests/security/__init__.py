@@ -1,0 +1,1 @@
+"""Attacks on a running node, one harness per row of the table that ``python -m tests.security`` prints."""
