@@ -1,0 +1,74 @@
+"""The page about the architecture says what the imports say."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "cacheserver"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ENTRANCE = {"__init__", "__main__"}
+
+
+def rooms() -> set[str]:
+    """Every folder and module directly in the package."""
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    return folders | {path.stem for path in PACKAGE.glob("*.py")} - ENTRANCE
+
+
+def drawn_layers() -> list[set[str]]:
+    """The layers of the diagram, the highest first."""
+    drawing = re.search(r"```layers\n(.*?)```", PAGE, re.DOTALL)
+    assert drawing is not None, "the page has no diagram of layers"
+    return [set(line.split()) for line in drawing[1].splitlines() if line.strip()]
+
+
+def checked_layers() -> list[set[str]]:
+    """The layers that import-linter holds the code to."""
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    lines = contract["importlinter:contract:layers"]["layers"].split("\n")
+    return [set(re.findall(r"cacheserver\.(\w+)", line)) - ENTRANCE for line in lines if "cacheserver." in line]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms that a file imports, those for type checkers alone left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("cacheserver"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("cacheserver.")}
+    return found & rooms()
+
+
+def test_the_diagram_shows_the_layers_that_are_checked() -> None:
+    assert drawn_layers() == [layer for layer in checked_layers() if layer]
+
+
+def test_every_import_leads_down_or_sideways_in_the_diagram() -> None:
+    height = {room: -number for number, layer in enumerate(drawn_layers()) for room in layer}
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).parts
+        room = parts[0] if len(parts) > 1 else path.stem
+        if room in ENTRANCE or room not in height:
+            continue
+        wrong += [f"{room} imports {other}" for other in imported_rooms(path) if height.get(other, -99) > height[room]]
+    assert not wrong
+
+
+def test_every_room_has_a_row_in_the_table_of_folders() -> None:
+    table = PAGE[PAGE.index("## Folders") : PAGE.index("## Invariants")]
+    first_cells = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    named = re.findall(r"`([\w*]+)(?:/|\.py)`", first_cells)
+    patterns = [re.compile(name.replace("*", r"\w*") + r"\Z") for name in named]
+    assert sorted(room for room in rooms() if not any(pattern.match(room) for pattern in patterns)) == []
