@@ -278,7 +278,8 @@ async def test_a_file_that_is_not_what_its_digest_field_says_is_forgotten(patien
     patient.put(path, OTHER, line)
     forgotten = await patient.counted("evictions_total", reason="superseded")
     first = await patient.get(path, host=patient.shard())
-    assert (first.complete, first.body) == (False, OTHER[: 3 * PIECE])
+    assert not first.complete
+    assert OTHER[: 3 * PIECE].startswith(first.body)  # what was on its way is lost with the cut
     await patient.until_counted(forgotten + 1, "evictions_total", reason="superseded")
     patient.put(path, BODY, line)
     assert (await patient.get(path, host=patient.shard())).body == BODY
