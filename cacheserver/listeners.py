@@ -24,6 +24,7 @@ from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin import admin_app
 from cacheserver.web.admin_actions import AdminActions
 from cacheserver.web.admin_pins import AdminPins
+from cacheserver.web.request import forgiving
 from cacheserver.workers.acceptor import Acceptor
 
 _BACKLOG = 1024
@@ -116,6 +117,8 @@ class Listeners:
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
+        assert self._admin.server is not None
+        self._admin.server.request_factory = forgiving(self._admin.server.request_factory)
         if sockets:
             for sock in sockets:
                 await web.SockSite(self._admin, sock).start()

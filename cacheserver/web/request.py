@@ -6,12 +6,13 @@ Owns: the places where aiohttp must be told less, or something else, than it exp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp import web
 from yarl import URL
 
+_NOWHERE = URL("/.unreadable")
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -52,6 +53,18 @@ def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asy
         return web.BaseRequest(message, payload, protocol, writer, task, loop)
     except ValueError:
         return web.BaseRequest(message._replace(url=URL("/")), payload, protocol, writer, task, loop)
+
+
+def forgiving(factory: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """The same for a factory of aiohttp's own: a target that it cannot take apart leads to no route."""
+
+    def request(message: Any, *rest: Any) -> web.BaseRequest:
+        try:
+            return factory(message, *rest)
+        except ValueError:
+            return factory(message._replace(url=_NOWHERE), *rest)
+
+    return request
 
 
 class SentResponse(web.StreamResponse):

@@ -110,3 +110,10 @@ async def test_admin_changes_nothing(ground: Ground, method: str) -> None:
 async def test_a_page_that_rebinds_its_name_cannot_read_the_admin_listener(ground: Ground) -> None:
     response = await ground.node.ask_admin("/api/v1/status", [("Host", "evil.example.org")])
     assert response.status == 403
+
+
+async def test_a_target_that_nobody_can_read_is_answered(ground: Ground) -> None:
+    async with RawClient(*ground.node.admin) as client:
+        response = await client.request("GET", "http://xn--a/", host="127.0.0.1")
+        assert response.status == 404
+        assert (await client.request("GET", "/healthz", host="127.0.0.1")).status == 200
