@@ -57,7 +57,9 @@ class Metrics:
 class Node:
     """One cache directory and configuration, and the process that runs on it while it runs."""
 
-    def __init__(self, directory: Path, arguments: Sequence[str], config: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, arguments: Sequence[str], config: str, env: Mapping[str, str], module: str
+    ) -> None:
         self.cache_dir = directory / "cache"
         self.config_file = directory / "cacheserver.toml"
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +71,7 @@ class Node:
         self.stray: list[bytes] = []
         """Lines of stderr that are not what a line must be."""
         self._arguments = arguments
+        self._module = module
         self._env = {**os.environ, "HOME": str(directory), "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "default", **env}
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -90,7 +93,7 @@ class Node:
 
     async def start(self) -> None:
         """Start the process and wait until it listens."""
-        command = [sys.executable, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
+        command = [sys.executable, "-m", self._module, "serve", "--config", str(self.config_file)]
         mark = len(self.log)
         self._process = await asyncio.create_subprocess_exec(
             *command, *self._arguments, cwd=self.config_file.parent, env=self._env, stderr=asyncio.subprocess.PIPE
@@ -111,7 +114,8 @@ class Node:
 
     async def kill(self) -> None:
         """SIGKILL."""
-        self.process.send_signal(signal.SIGKILL)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
         await self.ended()
 
     async def ended(self) -> int:
@@ -213,11 +217,12 @@ async def running_node(
     cache_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
     workers: int | None = None,
+    module: str = "cacheserver",
 ) -> AsyncIterator[Node]:
     """A node that listens on free loopback ports, with its files under ``directory``; stopped and checked at the end.
 
     It has ``workers`` processes; by default as many as CACHESERVER_TEST_WORKERS says, or one.
-    ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text.
+    ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text; ``module`` is what Python runs.
     """
     cache_dir = directory / "cache" if cache_dir is None else cache_dir
     arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
@@ -228,7 +233,7 @@ async def running_node(
         arguments += ["--allow", host]
     for host, address in (connect_to or {}).items():
         arguments += ["--connect-to", f"{host}={address}"]
-    node = Node(directory, arguments, config, env or {})
+    node = Node(directory, arguments, config, env or {}, module)
     node.cache_dir = cache_dir
     await node.start()
     try:
