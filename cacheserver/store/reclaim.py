@@ -158,6 +158,10 @@ class Reclaimer:
             if record.vary:
                 self._store.drop_marker(object_id)
                 return
+        await self.remove_file(volume, object_id)
+
+    async def remove_file(self, volume: Volume, object_id: str) -> None:
+        """Remove a file that nobody has open and no row speaks of; nothing where there is none."""
         try:
             await self._store.run(volume, _unlink, volume.path_of(object_id))
         except DiskError:

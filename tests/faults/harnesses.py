@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tests.faults import kills, nth_call
+from tests.faults import bad_disk, full_disk, kills, nth_call, power_cut
 from tests.faults.figures import Harness
 
 HARNESSES: dict[str, Harness] = {
     "kill": kills.run,
     "nth-call": nth_call.run,
+    "power-cut": power_cut.run,
+    "full-disk": full_disk.run,
+    "bad-disk": bad_disk.run,
 }
