@@ -83,7 +83,7 @@ async def one_block(bench: Bench) -> list[Figure]:
     again = (bench.fetched(bench.warm) - before) / len(bench.warm) / PIECE
     return [
         all_of(fault, "of requests served right", bench.tally.right, bench.tally.requests),
-        at_most(fault, "pieces fetched again per object", again, 6),
+        at_most(fault, "pieces fetched again per object", again, 8),
     ]
 
 

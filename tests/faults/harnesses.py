@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bad_disk, full_disk, kills, nth_call, power_cut
+from tests.faults import bad_disk, bad_origin, full_disk, kills, leaving, nth_call, power_cut
 from tests.faults.figures import Harness
 
 HARNESSES: dict[str, Harness] = {
@@ -11,4 +11,8 @@ HARNESSES: dict[str, Harness] = {
     "power-cut": power_cut.run,
     "full-disk": full_disk.run,
     "bad-disk": bad_disk.run,
+    "bad-origin": bad_origin.run,
+    "cold-object": leaving.one_cold_object,
+    "disconnects": leaving.disconnects,
+    "slow-readers": leaving.slow_readers,
 }

@@ -52,6 +52,14 @@ class Tally:
         else:
             self._wrong(f"{len(response.body)} bytes in complete framing")
 
+    def add(self, other: Tally) -> None:
+        """Take over what other clients got."""
+        self.right += other.right
+        self.refused += other.refused
+        self.cut += other.cut
+        self.wrong += other.wrong
+        self.examples += other.examples
+
     def _wrong(self, how: str) -> None:
         self.wrong += 1
         self.examples.append(how)
@@ -138,6 +146,7 @@ class Reading:
     """What a node uses at one moment."""
 
     descriptors: int
+    """Without object files, which stay open for the next client (``store.open_objects``)."""
     tasks: int
     fills: int
     rss_bytes: int
@@ -149,7 +158,17 @@ async def reading(node: Node) -> Reading:
     fills = int((await node.metrics()).total("cacheserver_fills_in_flight"))
     node.process.send_signal(signal.SIGUSR1)
     line = await node.wait_log(lambda line: line.get("event") == "watched", since=mark)
-    return Reading(len(os.listdir(f"/proc/{pid}/fd")), int(line["tasks"]), fills, rss_bytes(pid))
+    return Reading(_descriptors(pid), int(line["tasks"]), fills, rss_bytes(pid))
+
+
+def _descriptors(pid: int) -> int:
+    count = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            count += "/objects/" not in os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue
+    return count
 
 
 def rss_bytes(pid: int) -> int:

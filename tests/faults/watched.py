@@ -1,7 +1,8 @@
 """The node's own command with probes for the harnesses: ``python -m tests.faults.watched serve …``.
 
 SIGUSR1 has it log how many tasks it has. FAULTS_NOFILE lowers its descriptor limit. FAULTS_CLOCK names a file with the
-seconds by which its wall clock is off; SIGUSR2 reads it again.
+seconds by which its wall clock is off; SIGUSR2 reads it again. DNS never answers for hosts under ``silent.test`` and
+knows nothing of hosts under ``unknown.test``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import gc
 import os
 import resource
 import signal
+import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -64,6 +67,23 @@ def _watch(clock: WallClock | None) -> None:
     Node.start = watched_start  # type: ignore[method-assign]
 
 
+def _spoil_dns() -> None:
+    from cacheserver.upstream import resolver
+
+    real = resolver.system_lookup
+
+    async def lookup(host: str) -> Sequence[str]:
+        if host.endswith(".silent.test"):
+            await asyncio.Event().wait()
+        if host.endswith(".unknown.test"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await real(host)
+
+    defaults = resolver.VettedResolver.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["lookup"] = lookup
+
+
 def main() -> None:
     """Run the command."""
     _limit_descriptors()
@@ -71,6 +91,7 @@ def main() -> None:
     if clock is not None:
         time.time = clock.now_s
     _watch(clock)
+    _spoil_dns()
     from cacheserver.cli import main as run
 
     run()
