@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bad_disk, bad_origin, full_disk, kills, leaving, nth_call, power_cut
+from tests.faults import bad_disk, bad_origin, changes, full_disk, kills, leaving, limits, nth_call, power_cut, soak
 from tests.faults.figures import Harness
 
 HARNESSES: dict[str, Harness] = {
@@ -15,4 +15,10 @@ HARNESSES: dict[str, Harness] = {
     "cold-object": leaving.one_cold_object,
     "disconnects": leaving.disconnects,
     "slow-readers": leaving.slow_readers,
+    "reloads": changes.reloads,
+    "sigterm": changes.sigterm,
+    "worker-killed": changes.worker_killed,
+    "clock": limits.clock_jumps,
+    "descriptors": limits.descriptors,
+    "soak": soak.run,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import resource
 import signal
@@ -50,7 +51,8 @@ def _watch(clock: WallClock | None) -> None:
 
     def tell() -> None:
         gc.collect()
-        event(log, "watched", tasks=len(asyncio.all_tasks()))
+        line = json.dumps({"event": "watched", "tasks": len(asyncio.all_tasks())})
+        os.write(2, f"{line}\n".encode())  # past the log, whose rate is limited
 
     def move() -> None:
         assert clock is not None
