@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bad_disk, bad_origin, changes, full_disk, kills, leaving, limits, nth_call, power_cut, soak
+from tests.faults import bad_disk, bad_origin, changes, full_disk, kills, leaving, limits, nth_call, power_cut, simulation, soak
 from tests.faults.figures import Harness
 
 HARNESSES: dict[str, Harness] = {
@@ -20,5 +20,6 @@ HARNESSES: dict[str, Harness] = {
     "worker-killed": changes.worker_killed,
     "clock": limits.clock_jumps,
     "descriptors": limits.descriptors,
+    "simulation": simulation.run,
     "soak": soak.run,
 }

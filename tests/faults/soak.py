@@ -133,6 +133,7 @@ async def run(directory: Path, size: Size) -> list[Figure]:
         for _ in range(OBJECTS):
             soak.objects.add()
         await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
+        await _ask_all(soak)  # what is opened on first use is open
         start = await reading(ground.node)
         stop = asyncio.Event()
         clients = [
