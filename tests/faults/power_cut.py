@@ -162,14 +162,14 @@ def _dropped_bytes(obj: StoredObject) -> int:
     return sum(obj.pieces.size_bytes(piece) for piece in pieces if obj.file.digest_of(piece) is not None)
 
 
-def cut_all(trace: Sequence[Op], seed: int, step: int, phase: int) -> Verdict:
-    """Cut after every ``step``-th call from ``phase`` on, with every loss."""
+def cut_all(trace: Sequence[Op], seed: int, step: int, phase: int, until_s: float) -> Verdict:
+    """Cut after every ``step``-th call from ``phase`` on, with every loss, while there is time."""
     verdict, disk = Verdict(), Disk()
     logging.getLogger("cacheserver").setLevel(logging.ERROR)  # pieces that prove bad are what is expected here
     memory = Path("/dev/shm")
     for number, op in enumerate(trace):
         disk.apply(op)
-        if number % step != phase:
+        if number % step != phase or time.monotonic() > until_s:
             continue
         for loss in Loss:
             label = f"seed {seed}, after call {number} ({op.kind} {op.path}), {loss.value}"
@@ -200,7 +200,7 @@ async def run(directory: Path, size: Size) -> list[Figure]:
             shutil.rmtree(place)
             step = max(1, len(trace) // wanted, processes)
             phases = range(processes if step == processes else 1)
-            calls = [loop.run_in_executor(pool, cut_all, trace, seed, step, phase) for phase in phases]
+            calls = [loop.run_in_executor(pool, cut_all, trace, seed, step, phase, until_s) for phase in phases]
             verdicts += await asyncio.gather(*calls)
             points, seed = sum(verdict.cuts for verdict in verdicts) // len(Loss), seed + 1
     bad = [line for verdict in verdicts for line in verdict.bad]
