@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: every harness in full size, one table; exit code 1 where a figure is not within its bar."""
+"""``python -m tests.faults``: every harness in full size, one table; exit code 1 where a figure misses its bar."""
 
 from __future__ import annotations
 

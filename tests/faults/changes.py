@@ -68,9 +68,7 @@ async def _reloads(directory: Path, workers: int, seconds: int) -> tuple[Traffic
     async with Origin() as origin:
         origin.add("/b", Content(BODY, headers=FRESH))
         connect_to, allow = {HOST: origin.address}, (f"http://{HOST}",)
-        async with running_node(
-            directory, allow=allow, connect_to=connect_to, config=CONFIG, workers=workers
-        ) as node:
+        async with running_node(directory, allow=allow, connect_to=connect_to, config=CONFIG, workers=workers) as node:
             scene = TlsScene(node, folder)
             context = scene.client()
             began_s = time.monotonic()
@@ -125,9 +123,7 @@ async def _sigterm(directory: Path, workers: int, tally: Tally) -> tuple[int, in
             for client in clients:
                 await client.request("GET", warm, (("Range", "bytes=0-9"),), host=HOST)
             paths = [cold if number % 3 == 0 else warm for number in range(len(clients))]
-            running = [
-                await client.start("GET", path, host=HOST) for client, path in zip(clients, paths, strict=True)
-            ]
+            running = [await client.start("GET", path, host=HOST) for client, path in zip(clients, paths, strict=True)]
             ended = asyncio.create_task(ground.node.stop())
             answers = await asyncio.gather(
                 *(client.finish(answer) for client, answer in zip(clients, running, strict=True))

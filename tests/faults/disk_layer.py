@@ -47,7 +47,10 @@ Rule = Callable[[Call], int]
 
 _BY_PATH = ("open", "rename", "replace", "unlink", "mkdir", "listdir")
 _BY_DESCRIPTOR = ("pwrite", "write", "pread", "preadv", "ftruncate", "fdatasync", "fsync")
-_SQLITE = {errno.ENOSPC: (sqlite3.SQLITE_FULL, "SQLITE_FULL"), errno.EROFS: (sqlite3.SQLITE_READONLY, "SQLITE_READONLY")}
+_SQLITE = {
+    errno.ENOSPC: (sqlite3.SQLITE_FULL, "SQLITE_FULL"),
+    errno.EROFS: (sqlite3.SQLITE_READONLY, "SQLITE_READONLY"),
+}
 
 
 def works(_call: Call) -> int:
@@ -142,9 +145,7 @@ class DiskLayer:
     def _sqlite(self, name: str, directory: str) -> None:
         if number := self.ask(name, directory):
             error = sqlite3.OperationalError("injected")
-            error.sqlite_errorcode, error.sqlite_errorname = _SQLITE.get(
-                number, (sqlite3.SQLITE_IOERR, "SQLITE_IOERR")
-            )
+            error.sqlite_errorcode, error.sqlite_errorname = _SQLITE.get(number, (sqlite3.SQLITE_IOERR, "SQLITE_IOERR"))
             raise error
 
 

@@ -5,10 +5,11 @@ Owns the form of figures and how strictly times are judged. Must not know what i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 
 class Size(Enum):
@@ -37,7 +38,7 @@ class Figure:
     within: bool
 
 
-Harness = Callable[[Path, Size], Awaitable[list[Figure]]]
+Harness = Callable[[Path, Size], Coroutine[Any, Any, list[Figure]]]
 """Does one kind of fault to a node whose files are in a fresh directory."""
 
 
@@ -74,6 +75,8 @@ def table(figures: Iterable[Figure]) -> str:
     rows = [("fault", "bar", "figure", "within")]
     rows += [(row.fault, row.bar, row.figure, "yes" if row.within else "NO") for row in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.faults import bad_disk, bad_origin, changes, full_disk, kills, leaving, limits, nth_call, power_cut, simulation, soak
+from tests.faults import (
+    bad_disk,
+    bad_origin,
+    changes,
+    full_disk,
+    kills,
+    leaving,
+    limits,
+    nth_call,
+    power_cut,
+    simulation,
+    soak,
+)
 from tests.faults.figures import Harness
 
 HARNESSES: dict[str, Harness] = {

@@ -44,7 +44,9 @@ class Tally:
         if response.status >= 500:
             self.refused += 1
         elif response.status != status or not any(truth.startswith(response.body) for truth in truths):
-            self._wrong(f"status {response.status}, {len(response.body)} bytes, {response.fields.value('Content-Range')}")
+            self._wrong(
+                f"status {response.status}, {len(response.body)} bytes, {response.fields.value('Content-Range')}"
+            )
         elif not response.complete:
             self.cut += 1
         elif response.body in truths:

@@ -125,7 +125,13 @@ class SimulatedUpstream:
         return self._right(request, generation, lines, breaks=draw < 0.3, lies=0.3 < draw < 0.33)
 
     def _right(
-        self, request: UpstreamRequest, generation: Generation, lines: list[tuple[str, str]], *, breaks: bool, lies: bool
+        self,
+        request: UpstreamRequest,
+        generation: Generation,
+        lines: list[tuple[str, str]],
+        *,
+        breaks: bool,
+        lies: bool,
     ) -> SimulatedAnswer:
         body, start, status = generation.body, 0, 200
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.fields.value("Range") or "")

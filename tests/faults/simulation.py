@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -157,7 +156,9 @@ class Simulation:
         stop = self._rng.randint(start + 1, length) if length > start and self._rng.random() < 0.5 else length
         body = self._body_of(want.target.path_and_query, obj)[start:stop]
         channel = Channel(cast(Any, wire), method="GET", http_10=False, keep_alive=True)
-        reply = ObjectReply(Head(200, (), stop - start), (BodyPart(b"", start, stop),) if stop > start else (), whole=start == 0)
+        reply = ObjectReply(
+            Head(200, (), stop - start), (BodyPart(b"", start, stop),) if stop > start else (), whole=start == 0
+        )
         obj.hold()
         try:
             await self._delivery.send(channel, want, obj, reply)
@@ -177,7 +178,7 @@ class Simulation:
         """The invariants that can be seen from outside."""
         for volume in self._rig.store.volumes:
             ledger = volume.ledger
-            assert 0 <= ledger.reserved_bytes, "I4"
+            assert ledger.reserved_bytes >= 0, "I4"
             assert 0 <= ledger.stored_bytes + ledger.reserved_bytes <= ledger.capacity_bytes, "I4"
         for obj in list(self._rig.store._open.values()):
             if isinstance(obj, StoredObject) and obj.usable:
@@ -260,15 +261,12 @@ def run_seeds(first: int, stop: int, until_s: float) -> tuple[int, int, list[str
     for seed in range(first, stop):
         if time.monotonic() > until_s:
             break
-        place = TemporaryDirectory(dir=memory)
-        loop = SimulatedLoop()
-        try:
-            delivered += loop.run_until_complete(simulate(Path(place.name) / "cache", seed))
-        except Exception as exc:
-            failed.append(f"seed {seed}: {type(exc).__name__}: {exc}")
-        finally:
-            loop.close()
-            shutil.rmtree(place.name, ignore_errors=True)
+        with TemporaryDirectory(dir=memory) as place:
+            try:
+                with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+                    delivered += runner.run(simulate(Path(place) / "cache", seed))
+            except Exception as exc:
+                failed.append(f"seed {seed}: {type(exc).__name__}: {exc}")
         ran += 1
     return ran, delivered, failed
 

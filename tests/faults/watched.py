@@ -59,12 +59,12 @@ def _watch(clock: WallClock | None) -> None:
         clock.read()
         event(log, "clock_moved")
 
-    async def watched_start(node: Node) -> None:
+    async def watched_start(self: Node) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, tell)
         if clock is not None:
             loop.add_signal_handler(signal.SIGUSR2, move)
-        await start(node)
+        await start(self)
 
     Node.start = watched_start  # type: ignore[method-assign]
 
