@@ -101,6 +101,7 @@ async def dead_volume(bench: Bench) -> list[Figure]:
         if failed_until_offline < 0 and not first.online:
             failed_until_offline = first.error_count
     right, requests = bench.tally.right, bench.tally.requests
+    await bench.ask(bench.cold)  # what was passed while the first one ailed is stored now
     second_hits = await bench.ask(bench.cold)
     return [
         all_of(fault, "of requests served right", right, requests),

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.faults.figures import Figure, Size, all_of, at_most, none_of
-from tests.faults.load import GONE, WATCHED, Reading, Tally, reading, settled_reading
+from tests.faults.load import GONE, WATCHED, Reading, Tally, reading, settled_reading, warmed_up
 from tests.support.client import RawClient
 from tests.support.content import blob
 from tests.support.ground import HOST, PIECE, Ground, GroundOptions, running_ground
@@ -30,6 +30,7 @@ async def watched(directory: Path, *, config: str) -> AsyncIterator[Ground]:
         path = ground.add(BODY)
         for _ in range(2):
             assert (await ground.get(path)).body == BODY
+        await warmed_up(ground.node)
         yield ground
 
 

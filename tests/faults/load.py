@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.support.client import ConnectionEnded, RawClient, Response
 from tests.support.content import blob
+from tests.support.flow import eventually
 from tests.support.ground import FRESH, HOST, Ground, GroundOptions, running_ground
 from tests.support.node import Node
 
@@ -163,14 +164,27 @@ async def reading(node: Node) -> Reading:
     return Reading(_descriptors(pid), int(line["tasks"]), fills, rss_bytes(pid))
 
 
-def _descriptors(pid: int) -> int:
-    count = 0
+def _links(pid: int) -> list[str]:
+    links = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
-            count += "/objects/" not in os.readlink(f"/proc/{pid}/fd/{fd}")
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         except FileNotFoundError:
             continue
-    return count
+    return links
+
+
+def _descriptors(pid: int) -> int:
+    return sum("/objects/" not in link for link in _links(pid))
+
+
+async def warmed_up(node: Node) -> None:
+    """Until a node that has stored something has its catalogue open, by the thread that writes too."""
+
+    async def is_open() -> bool:
+        return sum(link.endswith("/cache.db") for link in _links(node.process.pid)) >= 2
+
+    await eventually(is_open)
 
 
 def rss_bytes(pid: int) -> int:

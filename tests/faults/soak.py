@@ -27,6 +27,7 @@ from tests.faults.load import (
     rss_bytes,
     running_ground,
     settled_reading,
+    warmed_up,
 )
 from tests.support.client import RawClient
 from tests.support.content import Fault
@@ -133,7 +134,8 @@ async def run(directory: Path, size: Size) -> list[Figure]:
         for _ in range(OBJECTS):
             soak.objects.add()
         await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
-        await _ask_all(soak)  # what is opened on first use is open
+        await _ask_all(soak)
+        await warmed_up(ground.node)
         start = await reading(ground.node)
         stop = asyncio.Event()
         clients = [
