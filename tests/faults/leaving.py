@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.faults.figures import Figure, Size, all_of, at_most, none_of
-from tests.faults.load import GONE, WATCHED, Reading, Tally, reading, settled_reading, warmed_up
+from tests.faults.load import GONE, WATCHED, Reading, Tally, rss_bytes, settled_reading, steady_reading
 from tests.support.client import RawClient
 from tests.support.content import blob
 from tests.support.ground import HOST, PIECE, Ground, GroundOptions, running_ground
@@ -30,7 +30,6 @@ async def watched(directory: Path, *, config: str) -> AsyncIterator[Ground]:
         path = ground.add(BODY)
         for _ in range(2):
             assert (await ground.get(path)).body == BODY
-        await warmed_up(ground.node)
         yield ground
 
 
@@ -47,7 +46,7 @@ async def one_cold_object(directory: Path, size: Size) -> list[Figure]:
     """Hundreds of clients of one cold object, of which half leave at some byte."""
     clients, rng, tally, left = size.choose(200, 500), random.Random(7), Tally(), 0
     async with watched(directory, config=COLD_CONFIG) as ground:
-        start = await reading(ground.node)
+        start = await steady_reading(ground.node)
         body = blob(78, 4 * MIB)
         path = ground.add(body)
         gate = ground.origin.gate(path, at=MIB)
@@ -100,7 +99,7 @@ async def disconnects(directory: Path, size: Size) -> list[Figure]:
         await ground.get(warm)
         for _ in range(50):
             await _leave(ground.node, warm, rng, Tally())
-        start = await settled_reading(ground.node, await reading(ground.node))
+        start = await steady_reading(ground.node)
         for batch in range(count // 50):
             cold = ground.add(BODY)
             await asyncio.gather(
@@ -124,14 +123,14 @@ async def slow_readers(directory: Path, size: Size) -> list[Figure]:
     async with watched(directory, config=f"{IDLE}[server]\nmin_send_rate_bps = 0\n") as ground:
         path = ground.add(BODY)
         await ground.get(path)
-        start = await reading(ground.node)
+        start = await steady_reading(ground.node)
         async with AsyncExitStack() as stack:
             for _ in range(count):
                 client = await stack.enter_async_context(RawClient(*ground.node.content, receive_buffer=4096))
                 response = await client.start("GET", path, host=HOST)
                 tally.wrong += not BODY.startswith(await client.read_body(response, 100))
                 tally.right += 1
-            during = await reading(ground.node)
+            during = rss_bytes(ground.node.process.pid)
             answer = await ground.get(path)
             served = int(answer.body == BODY)
         end = await settled_reading(ground.node, start)
@@ -140,5 +139,5 @@ async def slow_readers(directory: Path, size: Size) -> list[Figure]:
         none_of(fault, "wrong bytes", tally.wrong, among=f"{tally.requests} requests"),
         all_of(fault, "of others served meanwhile", served, 1),
         *back_again(fault, start, end),
-        at_most(fault, "RSS more by", (during.rss_bytes - start.rss_bytes) / MIB, 64, unit=" MiB"),
+        at_most(fault, "RSS more by", (during - start.rss_bytes) / MIB, 64, unit=" MiB"),
     ]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from tests.support.client import ConnectionEnded, RawClient, Response
 from tests.support.content import blob
-from tests.support.flow import eventually
 from tests.support.ground import FRESH, HOST, Ground, GroundOptions, running_ground
 from tests.support.node import Node
 
@@ -149,7 +148,8 @@ class Reading:
     """What a node uses at one moment."""
 
     descriptors: int
-    """Without object files, which stay open for the next client (``store.open_objects``)."""
+    """Without object files, which stay open for the next client (``store.open_objects``), and without the catalogue's,
+    which each thread opens when it first needs them."""
     tasks: int
     fills: int
     rss_bytes: int
@@ -175,16 +175,18 @@ def _links(pid: int) -> list[str]:
 
 
 def _descriptors(pid: int) -> int:
-    return sum("/objects/" not in link for link in _links(pid))
+    return sum("/objects/" not in link and "/catalogue/" not in link for link in _links(pid))
 
 
-async def warmed_up(node: Node) -> None:
-    """Until a node that has stored something has its catalogue open, by the thread that writes too."""
-
-    async def is_open() -> bool:
-        return sum(link.endswith("/cache.db") for link in _links(node.process.pid)) >= 2
-
-    await eventually(is_open)
+async def steady_reading(node: Node) -> Reading:
+    """The first reading whose counts have stayed the same for two seconds: what is idle has been closed."""
+    last, same = await reading(node), 0
+    while same < 4:
+        await asyncio.sleep(0.5)  # what is measured here is time
+        now = await reading(node)
+        same = same + 1 if (now.descriptors, now.tasks, now.fills) == (last.descriptors, last.tasks, last.fills) else 0
+        last = now
+    return last
 
 
 def rss_bytes(pid: int) -> int:

@@ -23,11 +23,10 @@ from tests.faults.load import (
     Tally,
     ask,
     mixed_client,
-    reading,
     rss_bytes,
     running_ground,
     settled_reading,
-    warmed_up,
+    steady_reading,
 )
 from tests.support.client import RawClient
 from tests.support.content import Fault
@@ -135,8 +134,7 @@ async def run(directory: Path, size: Size) -> list[Figure]:
             soak.objects.add()
         await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
         await _ask_all(soak)
-        await warmed_up(ground.node)
-        start = await reading(ground.node)
+        start = await steady_reading(ground.node)
         stop = asyncio.Event()
         clients = [
             asyncio.create_task(
