@@ -59,7 +59,10 @@ class SentResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
-    __slots__ = ("_drain_waiter", "_first", "_half_closed", "_head_timer", "_lane_idle", "_listener", "lane", "wire")
+    __slots__ = (
+        "_drain_waiter", "_first", "_half_closed", "_head_timer", "_inside_head", "_lane_idle", "_listener", "lane",
+        "wire",
+    )  # fmt: skip
 
     def __init__(
         self, listener: Listener, manager: Any, first: bytes, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
@@ -72,6 +75,8 @@ class ClientConnection(RequestHandler):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
         self._half_closed = False
+        self._inside_head = False
+        """Whether aiohttp may hold the beginning of a head: what comes next is no head of its own."""
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
 
@@ -115,6 +120,7 @@ class ClientConnection(RequestHandler):
         if lane is not None:
             if lane.busy or (
                 self._head_timer is None
+                and not self._inside_head
                 and not self._answering
                 and not self._close
                 and not self._force_close
@@ -126,6 +132,7 @@ class ClientConnection(RequestHandler):
                     return
             else:
                 lane.last_head = b""
+        self._inside_head = not data.endswith(HEAD_END)
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
