@@ -65,6 +65,7 @@ class Simulation:
         self._delivery = Delivery(coordinator=rig.coordinator, store=rig.store)
         self._clients: list[asyncio.Task[None]] = []
         self._sick = rng.random() < 0.5
+        self._purging = rng.random() < 0.5
         self.delivered = 0
 
     async def run(self) -> None:
@@ -98,7 +99,7 @@ class Simulation:
             self._rng.choice(self._clients).cancel()
         elif draw < 0.75:
             self._upstream.change(self._rng.choice(PATHS))
-        elif draw < 0.8:
+        elif draw < 0.8 and self._purging:
             target = want_for(self._rng.choice(PATHS)).target
             self._clients.append(asyncio.ensure_future(self._rig.store.forget(target.object_id, reason="purged")))
         elif draw < 0.9 and self._sick:
@@ -201,8 +202,8 @@ class Simulation:
         self._layer.rule = rule
 
     def _check_fetches(self) -> None:
-        """I2, where no failing disk lets bytes go past the store."""
-        if self._sick:
+        """I2, where no failing disk lets bytes go past the store and no purged object is read on."""
+        if self._sick or self._purging:
             return
         seen: set[tuple[str, str, int]] = set()
         for answer in self._upstream.open_answers:

@@ -24,6 +24,7 @@ async def test_the_rest_of_a_head_is_not_learned_for_other_clients(ground: Groun
             await gate.reached()
             gate.open()
             assert (await client.finish(await client.receive_head())).body == b"cold"
+            await ground.node.wait_answered(cold)
             await client.send(head[at:])
             answer = await client.finish(await client.receive_head())
             assert (answer.status, answer.body) == (206, body[7:21])
