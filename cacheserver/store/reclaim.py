@@ -164,12 +164,16 @@ class Reclaimer:
             if record.vary:
                 self._store.drop_marker(object_id)
                 return
-        try:
-            written_s = await self._store.run(volume, _unlink, volume.path_of(object_id))
-        except DiskError:
-            return
+        written_s = await self.remove_file(volume, object_id)
         if written_s is not None and reason == "space":
             volume.evicted_from(written_s)
+
+    async def remove_file(self, volume: Volume, object_id: str) -> float | None:
+        """Remove a file that nobody has open and no row speaks of; when it was written, None where there is none."""
+        try:
+            return await self._store.run(volume, _unlink, volume.path_of(object_id))
+        except DiskError:
+            return None
 
 
 def _unlink(path: str) -> float | None:

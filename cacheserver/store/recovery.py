@@ -59,22 +59,26 @@ def _units(object_id: str, record: CatalogueRecord, extent_bytes: int) -> Iterat
 
 
 async def _reconcile_directory(store: Store, volume: Volume, directory: str) -> bool:
-    """Adopt what has no row, remove what is no object; False where the disk failed, so that files may be unknown."""
+    """Adopt what has no row, remove what is no object or stands behind a Vary marker.
+
+    False where the disk failed, so that files may be unknown.
+    """
     try:
         for name in await store.run(volume, _listed, directory):
             if not _NAME.fullmatch(name):
                 if not (name.endswith(".new") and store.is_creating(name.removesuffix(".new"))):
                     await store.run(volume, _unlink_stray, os.path.join(directory, name))
-            elif not _has_row(volume, name):
+            elif not _has_object_row(volume, name):
                 await store.find(name)
     except DiskError:
         return False
     return True
 
 
-def _has_row(volume: Volume, object_id: str) -> bool:
+def _has_object_row(volume: Volume, object_id: str) -> bool:
     try:
-        return volume.catalogue.get(object_id) is not None
+        record = volume.catalogue.get(object_id)
+        return record is not None and not record.vary
     except CorruptObject:
         return False
 

@@ -104,6 +104,8 @@ class Store:
             except (DiskError, CorruptObject):
                 record = None
             if record is not None and record.vary:
+                if not volume.reconciled:  # a power cut may have brought the object back that stood here before
+                    await self._reclaimer.remove_file(volume, object_id)
                 return self._remember(object_id, VaryMarker(object_id, record.vary))
             if record is None and volume.reconciled:
                 continue

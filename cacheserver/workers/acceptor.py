@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 
 _CONNECTIONS_A_TURN = 64
+_REFUSALS_A_TURN = 1024
 _PAUSE_S = 0.2
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -24,6 +26,8 @@ class Acceptor:
         self._take = take
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        """Given up for a moment when no other descriptor is free, so that clients can be refused."""
         self._loop.add_reader(sock, self._accept)
 
     def _accept(self) -> None:
@@ -41,7 +45,14 @@ class Acceptor:
             self._take(sock)
 
     def _rest(self) -> None:
-        """No descriptor is free: let the kernel keep clients waiting for a moment."""
+        """No descriptor is free: refuse those who wait, and look again in a moment."""
+        os.close(self._spare_fd)
+        for _ in range(_REFUSALS_A_TURN):
+            try:
+                self._sock.accept()[0].close()
+            except OSError:
+                break
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._loop.remove_reader(self._sock)
         self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
 
@@ -55,3 +66,4 @@ class Acceptor:
             self._pause.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
+        os.close(self._spare_fd)

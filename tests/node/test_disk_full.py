@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.content import blob
+from tests.support.disks import filled_up, tmpfs, why_no_tmpfs
 from tests.support.flow import eventually
 from tests.support.ground import HOST, PIECE, Ground, was_hit
 from tests.support.node import running_node
@@ -23,19 +22,10 @@ CONFIG = "[store]\nretry_offline_s = 1\n[fill]\npass_memory_s = 0.2\n"
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 16 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mount.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mount.stderr.strip()}")
-    try:
+    if reason := why_no_tmpfs():
+        pytest.skip(reason)
+    with tmpfs(tmp_path / "disk", "16m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture
@@ -53,18 +43,6 @@ async def ground(tmp_path: Path, small_disk: Path) -> AsyncIterator[Ground]:
         ) as node,
     ):
         yield Ground(origin, node)
-
-
-def filled_up(disk: Path) -> Path:
-    """A file that takes all the room there is."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as stream:
-        try:
-            while stream.write(bytes(65_536)):
-                pass
-        except OSError:
-            pass
-    return filler
 
 
 async def until_cached(ground: Ground) -> None:

@@ -12,7 +12,8 @@ from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import STORED
 from cacheserver.store import recovery
 from cacheserver.store.recovery import recover
-from cacheserver.store.store import Store
+from cacheserver.store.store import MARKER_BYTES, Store
+from cacheserver.store.stored_object import VaryMarker
 from tests.support.catalogue import sql
 from tests.support.stored import (
     EXTENT,
@@ -67,6 +68,20 @@ async def test_files_are_adopted_when_the_catalogue_is_lost(tmp_path: Path) -> N
         await assert_whole(store, tmp_path)
     async with running_store(tmp_path) as store:
         await assert_whole(store, tmp_path)
+
+
+async def test_a_file_that_a_power_cut_brings_back_behind_a_vary_marker_is_removed(tmp_path: Path) -> None:
+    rep = REPS[0]
+    async with running_store(tmp_path) as store:
+        obj = await put(store, rep)
+        path, data = Path(obj.file.path), Path(obj.file.path).read_bytes()
+        await store.mark_vary(rep.object_id, ("accept",), service="own")
+    (tmp_path / "clean").unlink()
+    path.write_bytes(data)
+    async with running_store(tmp_path) as store:
+        assert isinstance(await store.find(rep.object_id), VaryMarker)
+        assert not path.exists()
+        assert store.volumes[0].ledger.stored_bytes == MARKER_BYTES
 
 
 async def test_files_are_adopted_when_the_database_is_damaged_after_a_clean_stop(tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ class GroundOptions:
     workers: int | None = None
     connect_to: dict[str, str] = field(default_factory=dict)
     """More hosts, besides the ones named here, which all lead to the origin."""
+    module: str = "cacheserver"
+    """What Python runs as the node."""
+    env: dict[str, str] = field(default_factory=dict)
 
 
 class Ground:
@@ -97,6 +100,8 @@ async def running_ground(directory: Path, options: GroundOptions) -> AsyncIterat
             config=options.config,
             max_size=options.max_size,
             workers=options.workers,
+            module=options.module,
+            env=options.env,
         ) as node:
             yield Ground(origin, node)
 

@@ -66,6 +66,7 @@ class Node:
         config: str,
         env: Mapping[str, str],
         *,
+        module: str = "cacheserver",
         launcher: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -80,6 +81,7 @@ class Node:
         self.stray: list[bytes] = []
         """Lines of stderr that are not what a line must be."""
         self._arguments = arguments
+        self._module = module
         self._launcher = launcher
         self._pass_fds = tuple(pass_fds)
         self._env = {**os.environ, "HOME": str(directory), "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "default", **env}
@@ -103,7 +105,7 @@ class Node:
 
     async def start(self) -> None:
         """Start the process and wait until it listens."""
-        node = [sys.executable, *_FLAGS, "-m", "cacheserver", "serve", "--config", str(self.config_file)]
+        node = [sys.executable, *_FLAGS, "-m", self._module, "serve", "--config", str(self.config_file)]
         command = [*self._launcher, *node]
         mark = len(self.log)
         self._process = await asyncio.create_subprocess_exec(
@@ -130,7 +132,8 @@ class Node:
 
     async def kill(self) -> None:
         """SIGKILL."""
-        self.process.send_signal(signal.SIGKILL)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
         await self.ended()
 
     async def ended(self) -> int:
@@ -232,14 +235,15 @@ async def running_node(
     cache_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
     workers: int | None = None,
+    module: str = "cacheserver",
     launcher: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Node]:
     """A node that listens on free loopback ports, with its files under ``directory``; stopped and checked at the end.
 
     It has ``workers`` processes; by default as many as CACHESERVER_TEST_WORKERS says, or one.
-    ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text. ``launcher`` is a command that runs
-    the node in its own place, with the descriptors ``pass_fds``.
+    ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text; ``module`` is what Python runs.
+    ``launcher`` is a command that runs the node in its own place, with the descriptors ``pass_fds``.
     """
     cache_dir = directory / "cache" if cache_dir is None else cache_dir
     arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
@@ -250,7 +254,7 @@ async def running_node(
         arguments += ["--allow", host]
     for host, address in (connect_to or {}).items():
         arguments += ["--connect-to", f"{host}={address}"]
-    node = Node(directory, arguments, config, env or {}, launcher=launcher, pass_fds=pass_fds)
+    node = Node(directory, arguments, config, env or {}, module=module, launcher=launcher, pass_fds=pass_fds)
     node.cache_dir = cache_dir
     await node.start()
     try:

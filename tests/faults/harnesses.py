@@ -1,0 +1,37 @@
+"""All harnesses by name, in the order of the table."""
+
+from __future__ import annotations
+
+from tests.faults import (
+    bad_disk,
+    bad_origin,
+    changes,
+    full_disk,
+    kills,
+    leaving,
+    limits,
+    nth_call,
+    power_cut,
+    simulation,
+    soak,
+)
+from tests.faults.figures import Harness
+
+HARNESSES: dict[str, Harness] = {
+    "kill": kills.run,
+    "nth-call": nth_call.run,
+    "power-cut": power_cut.run,
+    "full-disk": full_disk.run,
+    "bad-disk": bad_disk.run,
+    "bad-origin": bad_origin.run,
+    "cold-object": leaving.one_cold_object,
+    "disconnects": leaving.disconnects,
+    "slow-readers": leaving.slow_readers,
+    "reloads": changes.reloads,
+    "sigterm": changes.sigterm,
+    "worker-killed": changes.worker_killed,
+    "clock": limits.clock_jumps,
+    "descriptors": limits.descriptors,
+    "simulation": simulation.run,
+    "soak": soak.run,
+}

@@ -1,0 +1,296 @@
+"""Seeded simulations: drawn clients, origins, disk errors and changes on simulated time, the invariants at each step.
+
+I8 is a rule of answers to clients and I7 one of cancellation points: both have tests of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import multiprocessing
+import os
+import random
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from cacheserver.core.errors import CacheserverError, GenerationChanged
+from cacheserver.core.fields import Fields
+from cacheserver.core.keys import object_id
+from cacheserver.core.piece_map import ABSENT, PRESENT
+from cacheserver.core.service import Service
+from cacheserver.core.target import Form, Target
+from cacheserver.fill.asking import Want
+from cacheserver.store.stored_object import StoredObject
+from cacheserver.web.channel import Channel
+from cacheserver.web.delivery import Delivery
+from cacheserver.web.heads import Head
+from cacheserver.web.object_reply import BodyPart, ObjectReply
+from cacheserver.web.wire import ClientGone
+from tests.faults.disk_layer import Call, DiskLayer, works
+from tests.faults.figures import Figure, Size, at_least, none_of
+from tests.faults.simulated import InlineExecutor, SimulatedLoop, SimulatedUpstream, SimulatedWire
+from tests.support.filling import Rig, filling, quick
+from tests.support.stored import PIECE
+
+SERVICE = Service(name="own", hosts=("a.test",), own=True)
+PATHS = ("/a", "/b", "/c", "/d")
+CAPACITY = 40 * PIECE
+STEPS = 60
+_STUCK_S = 100_000.0
+"""Simulated; by then every deadline has passed."""
+UPWARD = {"range", "if-range", "accept-encoding", "via"}
+
+
+def want_for(path: str) -> Want:
+    """What a client wants that sends more fields than the service's rule names."""
+    key = f"http://a.test{path}"
+    target = Target(Form.HOST, SERVICE, "http", "a.test", 80, path, key, object_id(key))
+    return Want(target, Fields((("Cookie", "id=1"), ("X-Unkeyed", "evil"), ("User-Agent", "someone"))))
+
+
+class Simulation:
+    """One seed."""
+
+    def __init__(self, rig: Rig, upstream: SimulatedUpstream, layer: DiskLayer, rng: random.Random) -> None:
+        self._rig = rig
+        self._upstream = upstream
+        self._layer = layer
+        self._rng = rng
+        self._delivery = Delivery(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+        self._clients: list[asyncio.Task[None]] = []
+        self._sick = rng.random() < 0.5
+        self._purging = rng.random() < 0.5
+        self.delivered = 0
+
+    async def run(self) -> None:
+        """Everything that was drawn; AssertionError where an invariant does not hold."""
+        for _ in range(STEPS):
+            self._draw()
+            await asyncio.sleep(self._rng.random())
+            self._rig.clock.now_s = 1000 + asyncio.get_running_loop().time()
+            self.check()
+        self._layer.rule = works
+        self._upstream.healthy = True
+        for ended in await asyncio.gather(*self._clients, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+        await self._rig.idle()
+        await asyncio.sleep(10)  # a volume that was offline or full comes back
+        self._rig.clock.now_s += 20
+        self.check()
+        for path in PATHS:
+            await self._must_be_served(path)
+        await self._rig.idle()
+        await self._warm()
+        await self._rig.assert_clean()
+
+    def _draw(self) -> None:
+        draw = self._rng.random()
+        if draw < 0.6:
+            patience = self._rng.choice((1 << 30, 1 << 30, self._rng.randrange(12 * PIECE)))
+            self._clients.append(asyncio.ensure_future(self._client(self._rng.choice(PATHS), patience)))
+        elif draw < 0.7 and self._clients:
+            self._rng.choice(self._clients).cancel()
+        elif draw < 0.75:
+            self._upstream.change(self._rng.choice(PATHS))
+        elif draw < 0.8 and self._purging:
+            target = want_for(self._rng.choice(PATHS)).target
+            self._clients.append(asyncio.ensure_future(self._rig.store.forget(target.object_id, reason="purged")))
+        elif draw < 0.9 and self._sick:
+            self._layer.rule = self._rng.choice((works, self._failing(0.05), self._failing(0.5)))
+        else:
+            self._rig.store.write_rows()
+
+    def _failing(self, share: float) -> Any:
+        number = self._rng.choice((errno.EIO, errno.ENOSPC))
+
+        def rule(call: Call) -> int:
+            # The catalogue's thread keeps no order with the others: what it draws would differ from run to run.
+            if call.name in ("rows", "fsync") or call.path.startswith("catalogue") or self._rng.random() >= share:
+                return 0
+            return number if call.writes or number == errno.EIO else 0
+
+        return rule
+
+    async def _must_be_served(self, path: str) -> None:
+        """With nothing wrong any more; an answer that meets a new generation half way is asked for again."""
+        for _ in range(3):
+            before = self.delivered
+            await self._client(path, 1 << 30, must_end=True)
+            if self.delivered > before:
+                return
+        raise AssertionError(f"{path} is not served although all is well")
+
+    async def _client(self, path: str, patience_bytes: int, *, must_end: bool = False) -> None:
+        want = want_for(path)
+        wire = SimulatedWire(self._rng, patience_bytes=patience_bytes)
+        try:
+            obj = await self._rig.coordinator.find(want)
+            if obj is None:
+                outcome, _ = await self._rig.coordinator.open(want, (0, None))
+                obj = getattr(outcome, "obj", None)
+                if obj is None:  # passed or refused: whoever sends that is not simulated
+                    answer = getattr(outcome, "answer", None)
+                    if answer is not None:
+                        answer.close()
+                    assert not must_end, outcome
+                    return
+            await self._deliver(want, obj, wire)
+        except GenerationChanged:
+            pass
+        except (CacheserverError, ClientGone):
+            if must_end:
+                raise
+        except asyncio.CancelledError:
+            if must_end:
+                raise
+
+    async def _deliver(self, want: Want, obj: StoredObject, wire: SimulatedWire) -> None:
+        length = obj.representation.length_bytes
+        start = self._rng.randrange(length) if length and self._rng.random() < 0.5 else 0
+        stop = self._rng.randint(start + 1, length) if length > start and self._rng.random() < 0.5 else length
+        body = self._body_of(want.target.path_and_query, obj)[start:stop]
+        channel = Channel(cast(Any, wire), method="GET", http_10=False, keep_alive=True)
+        reply = ObjectReply(
+            Head(200, (), stop - start), (BodyPart(b"", start, stop),) if stop > start else (), whole=start == 0
+        )
+        obj.hold()
+        try:
+            await self._delivery.send(channel, want, obj, reply)
+            got = bytes(wire.got).partition(b"\r\n\r\n")[2]
+            assert got == body, f"I1, I5: wrong bytes in an answer for {want.target.path_and_query}"
+            self.delivered += 1
+        finally:
+            got = bytes(wire.got).partition(b"\r\n\r\n")[2]
+            assert body.startswith(got), f"I1, I5: wrong bytes before a cut for {want.target.path_and_query}"
+            obj.release()
+
+    def _body_of(self, path: str, obj: StoredObject) -> bytes:
+        etag = obj.representation.validators.etag
+        return next(g.body for g in self._upstream.generations[path] if g.etag == etag)
+
+    def check(self) -> None:
+        """The invariants that can be seen from outside."""
+        for volume in self._rig.store.volumes:
+            ledger = volume.ledger
+            assert ledger.reserved_bytes >= 0, "I4"
+            assert 0 <= ledger.stored_bytes + ledger.reserved_bytes <= ledger.capacity_bytes, "I4"
+        for obj in list(self._rig.store._open.values()):
+            if isinstance(obj, StoredObject) and obj.usable:
+                self._check_object(obj)
+        self._check_fetches()
+        for request in self._upstream.requests:
+            assert request.host == "a.test", f"I9: {request.host}"
+            assert {name.lower() for name, _ in request.fields} <= UPWARD, f"I10: {request.fields}"
+        self._upstream.requests.clear()
+
+    def _check_object(self, obj: StoredObject) -> None:
+        """I3 and I5 of one object, past the layer of faults."""
+        rule, self._layer.rule = self._layer.rule, works
+        body = self._body_of(obj.representation.path_and_query, obj)
+        for piece in obj.pieces.pieces_in_state(0, len(obj.pieces), PRESENT):
+            start, stop = obj.pieces.bounds(piece)
+            data = os.pread(obj.file.fd, stop - start, start)
+            assert data == body[start:stop], f"I5: piece {piece} of {obj.representation.key}"
+            assert obj.file.digest_of(piece) == hashlib.sha256(data).digest(), f"I3: piece {piece}"
+        self._layer.rule = rule
+
+    def _check_fetches(self) -> None:
+        """I2, where no failing disk lets bytes go past the store and no purged object is read on."""
+        if self._sick or self._purging:
+            return
+        seen: set[tuple[str, str, int]] = set()
+        for answer in self._upstream.open_answers:
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", answer.request.fields.value("Range") or "")
+            if answer.status != 206 or asked is None:
+                continue
+            etag, path = answer.fields.value("ETag") or "", answer.request.path_and_query
+            for piece in range(int(asked[1]) // PIECE, int(asked[2]) // PIECE + 1):
+                if piece * PIECE >= len(self._upstream.generations[path][-1].body):
+                    break
+                obj = self._rig.store.peek_quietly(want_for(path).target.object_id)
+                if isinstance(obj, StoredObject) and obj.representation.validators.etag == etag:
+                    held = piece < len(obj.pieces) and obj.pieces.state(piece) != ABSENT
+                    assert held or (path, etag, piece) not in seen, f"I2: piece {piece} of {path} twice"
+                seen.add((path, etag, piece))
+
+    async def _warm(self) -> None:
+        """I6: a hit of what is present asks no source, no thread and no database."""
+        for path in PATHS:
+            want = want_for(path)
+            obj = self._rig.coordinator.peek(want)
+            if not isinstance(obj, StoredObject) or not obj.pieces.present(0, obj.representation.length_bytes):
+                continue
+            executor = cast(InlineExecutor, self._rig.store.executor)
+            before = executor.calls, self._layer.made["row"], len(self._upstream.requests)
+            await self._deliver(want, obj, SimulatedWire(self._rng, patience_bytes=1 << 30))
+            assert (executor.calls, self._layer.made["row"], len(self._upstream.requests)) == before, "I6"
+
+
+async def simulate(directory: Path, seed: int) -> int:
+    """One seed; how many answers were delivered whole."""
+    rng = random.Random(seed)
+    upstream = SimulatedUpstream(rng, PATHS, most_bytes=14 * PIECE)
+    layer = DiskLayer(directory)
+    options = quick(backoff_s=0.2, span_pieces=2, parallel=3, linger_s=0.5)
+    with layer.installed():
+        async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
+            rig.store.executor.shutdown(wait=True)
+            rig.store.executor = cast(Any, InlineExecutor())
+            simulation = Simulation(rig, upstream, layer, rng)
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, SimulatedLoop)
+            loop.simulating = True
+            try:
+                await asyncio.wait_for(simulation.run(), _STUCK_S)
+            finally:
+                loop.simulating = False
+    return simulation.delivered
+
+
+def run_seeds(first: int, stop: int, until_s: float) -> tuple[int, int, list[str]]:
+    """Seeds ``[first, stop)``: how many ran, answers delivered, and what failed."""
+    logging.getLogger("cacheserver").setLevel(logging.CRITICAL)  # drawn faults are logged as what they are
+    ran, delivered, failed = 0, 0, []
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    for seed in range(first, stop):
+        if time.monotonic() > until_s:
+            break
+        with TemporaryDirectory(dir=memory) as place:
+            try:
+                with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+                    delivered += runner.run(simulate(Path(place) / "cache", seed))
+            except Exception as exc:
+                failed.append(f"seed {seed}: {type(exc).__name__}: {exc}")
+        ran += 1
+    return ran, delivered, failed
+
+
+async def run(directory: Path, size: Size) -> list[Figure]:
+    """100 seeds reduced, 2,000 in full size; a failing seed is printed."""
+    seeds, processes = size.choose(100, 2000), len(os.sched_getaffinity(0))
+    until_s, share = time.monotonic() + size.choose(240, 600), -(-seeds // processes)
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = await asyncio.gather(
+            *(
+                loop.run_in_executor(pool, run_seeds, first, min(first + share, seeds), until_s)
+                for first in range(0, seeds, share)
+            )
+        )
+    ran, delivered = sum(result[0] for result in results), sum(result[1] for result in results)
+    failed = [line for result in results for line in result[2]]
+    for line in failed[:10]:
+        print("  ", line)
+    fault = f"simulation of {ran} seeds"
+    return [
+        none_of(fault, "broken invariants", len(failed), among=f"{ran} seeds"),
+        at_least(fault, "seeds", ran, seeds),
+        at_least(fault, "answers delivered per seed", delivered / max(1, ran), 5),
+    ]

@@ -1,0 +1,107 @@
+"""The harnesses can fail: what they stand on does what it says, and a node without its safeguards is found out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core import answer
+from cacheserver.store.object_file import ObjectFile
+from tests.faults import power_cut, simulation
+from tests.faults.disk_layer import Call, DiskLayer, NthCall
+from tests.faults.figures import Size, in_time, table
+from tests.faults.trace import Disk, Loss, Op
+
+
+def test_a_figure_beyond_its_bar_is_shown_as_such() -> None:
+    rows = [in_time("x", "late", [1.0, 3.0], 2.0, Size.FULL), in_time("x", "soon", [1.0], 2.0, Size.FULL)]
+    assert [row.within for row in rows] == [False, True]
+    assert table(rows).count("| NO ") == 1
+    assert in_time("x", "never", [], 2.0, Size.FULL).within is False
+
+
+def test_the_layer_fails_the_call_that_the_rule_names_and_no_other_file(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "volume", tmp_path / "elsewhere"
+    inside.mkdir()
+    layer = DiskLayer(inside)
+    with layer.installed():
+        layer.rule = NthCall(2, errno.EIO)
+        fd = os.open(inside / "file", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with pytest.raises(OSError, match="Input/output") as caught:
+                os.pwrite(fd, b"data", 0)
+            assert caught.value.errno == errno.EIO
+            assert os.pwrite(fd, b"data", 0) == 4
+            layer.rule = lambda _call: errno.EIO
+            os.close(os.open(outside, os.O_RDWR | os.O_CREAT, 0o600))
+        finally:
+            os.close(fd)
+    assert layer.made == {"open": 1, "pwrite": 2}
+
+
+def test_a_call_is_known_to_write_or_not() -> None:
+    assert Call("open", "x", 0, ("x", os.O_RDWR | os.O_CREAT)).writes
+    assert not Call("open", "x", 0, ("x", os.O_RDONLY)).writes
+    assert not Call("sendfile", "x", 0, ()).writes
+    assert Call("punch", "x", 0, ()).writes
+
+
+TRACE = [
+    Op("create", "a.new"),
+    Op("write", "a.new", 0, data=b"1" * 4096),
+    Op("sync", "a.new"),
+    Op("write", "a.new", 4096, data=b"2" * 8192),
+    Op("rename", "a.new", target="a"),
+]
+
+
+def cut(directory: Path, loss: Loss, seed: int) -> dict[str, bytes]:
+    disk = Disk()
+    for op in TRACE:
+        disk.apply(op)
+    directory.mkdir()
+    disk.write_out(directory, loss, random.Random(seed))
+    return {place.name: place.read_bytes() for place in directory.iterdir()}
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_synced_bytes_survive_a_cut_and_others_may_not(tmp_path: Path, loss: Loss) -> None:
+    seen = [cut(tmp_path / str(seed), loss, seed) for seed in range(60)]
+    assert all(len(files) == 1 for files in seen)
+    assert {name for files in seen for name in files} == {"a", "a.new"}
+    bodies = {body for files in seen for body in files.values()}
+    assert all(body.startswith(b"1" * 4096) for body in bodies)
+    assert {4096, 12_288} <= {len(body) for body in bodies}
+    assert any(len(body) % 4096 for body in bodies) == (loss is Loss.TORN)
+
+
+async def test_a_store_that_does_not_check_its_pieces_is_found_by_power_cuts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "trace"
+    directory.mkdir()
+    trace = await power_cut.record(directory, 3)
+    monkeypatch.setattr(ObjectFile, "check_piece", lambda _file, _piece: None)
+    disk, verdict = Disk(), power_cut.Verdict()
+    for number, op in enumerate(trace[:400]):
+        disk.apply(op)
+        if number % 40 == 39:
+            place = tmp_path / str(number)
+            place.mkdir()
+            disk.write_out(place, Loss.SUBSET, random.Random(number))
+            await power_cut.judge(place, verdict, str(number))
+    assert verdict.bad
+
+
+def test_a_node_that_does_not_look_at_generations_is_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_check_generation", lambda *_args, **_options: None)
+    _ran, _delivered, failed = simulation.run_seeds(0, 10, float("inf"))
+    assert any("I5" in line for line in failed), failed
+
+
+def test_one_seed_is_one_simulation() -> None:
+    assert simulation.run_seeds(5, 6, float("inf")) == simulation.run_seeds(5, 6, float("inf"))
