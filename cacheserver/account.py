@@ -26,7 +26,7 @@ class Account:
         self, *, meter: Meter, access_log: AccessLogLines | None, clock: Clock, refusals: RecentRefusals
     ) -> None:
         self._meter = meter
-        self._refusals = refusals
+        self.refusals = refusals
         self._access_log = access_log
         self._clock = clock
 
@@ -44,11 +44,9 @@ class Account:
             exchange.client,
             None if exchange.first_byte_s is None else exchange.first_byte_s - exchange.started_s,
         )
-        if exchange.refused is not None and (
-            exchange.outcome == "refused" or exchange.refused == AddressRefused.code
-        ):
+        if exchange.refused is not None and (exchange.outcome == "refused" or exchange.refused == AddressRefused.code):
             host = exchange.refused_host or (target.host if target is not None else "")
-            self._refusals.note(exchange.refused, host, self._clock.wall_s())
+            self.refusals.note(exchange.refused, host, self._clock.wall_s())
         if exchange.outcome == "refused" and exchange.refused is not None:
             self._meter.refused(exchange.refused)
             event(_log, "refused", reason=exchange.refused, client=exchange.client.address, status=exchange.status)
@@ -77,7 +75,7 @@ class Account:
         reason = "malformed" if status == 400 else "internal"
         self._meter.refused(reason)
         if reason == MalformedRequest.code:
-            self._refusals.note(reason, "", self._clock.wall_s())
+            self.refusals.note(reason, "", self._clock.wall_s())
         client = cast(ClientConnection, request.protocol).client
         self._meter.request(NO_SERVICE, "refused" if status == 400 else "error", status, 0, 0.0, client)
         facts = {"reason": reason, "client": client.address, "kind": type(error).__name__}

@@ -108,8 +108,7 @@ def build_rooms(
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
     access_log = _access_log(settings.log)
-    refusals = RecentRefusals()
-    account = Account(meter=meter, access_log=access_log, clock=clock, refusals=refusals)
+    account = Account(meter=meter, access_log=access_log, clock=clock, refusals=RecentRefusals())
     handler = ContentHandler(
         allowlist=lambda: admitted.allowlist,
         options=settings.server,
@@ -125,8 +124,7 @@ def build_rooms(
         first_byte_s=settings.fill.first_byte_s,
         account=account.close,
     )
-    table = HotTable()
-    store.news.on_gone.append(table.forget)
+    table = _table(store)
     listener = _listener(
         settings,
         handler,
@@ -142,7 +140,7 @@ def build_rooms(
     return Rooms(
         clock=clock,
         meter=meter,
-        refusals=refusals,
+        refusals=account.refusals,
         admitted=admitted,
         store=store,
         sources=sources,
@@ -167,6 +165,12 @@ def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMe
         io_threads=settings.store.io_threads,
         meter=meter,
     )
+
+
+def _table(store: Store) -> HotTable:
+    table = HotTable()
+    store.news.on_gone.append(table.forget)
+    return table
 
 
 def _access_log(options: LogOptions) -> AccessLog | None:

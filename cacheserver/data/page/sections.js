@@ -35,7 +35,7 @@ export function tiles({ node, traffic, fills }, rates, history) {
   setText(byId("connections"), count(node.connections));
   setText(byId("processes-count"), several(node.workers.length, "process", "processes"));
   setText(byId("fill-count"), count(node.fills));
-  setText(byId("fill-note"), `of ${several(fills.objects, "object", "objects")}`);
+  setText(byId("fill-note"), `${node.fills === 1 ? "request" : "requests"} for ${several(fills.objects, "object", "objects")}`);
 }
 
 export function trafficChart(history) {
@@ -95,13 +95,17 @@ export function outcomes({ traffic }) {
   empty("outcomes-note", traffic.outcomes, "Nobody has asked yet.");
 }
 
-// A list entry: a name, what is beside it, a bar, a small line.
-function barEntry(tag) {
+// A list entry: a name, what is beside it, a bar, a small line. `role` is that of the bar.
+function barEntry(role, lineClass) {
   return () => {
     const entry = element("li", "entry");
-    const line = element("p", "line-of-two");
+    const line = element("p", lineClass);
     line.append(element("span", "name"), element("span", "n"));
-    entry.append(line, element(tag), element("p", "small"));
+    const bar = element("div", "bar");
+    bar.setAttribute("role", role);
+    bar.setAttribute("aria-valuemin", "0");
+    bar.append(element("div"));
+    entry.append(line, bar, element("p", "small"));
     return entry;
   };
 }
@@ -110,9 +114,9 @@ function fillBar(entry, { name, beside, value, most, label, small }) {
   const [line, bar, note] = entry.children;
   setText(line.children[0], name);
   setText(line.children[1], beside);
-  bar.max = Math.max(1, most);
-  bar.value = value;
-  bar.setAttribute("aria-label", label);
+  const state = { "aria-label": label, "aria-valuemax": most, "aria-valuenow": value, "aria-valuetext": beside };
+  for (const [attribute, text] of Object.entries(state)) bar.setAttribute(attribute, text);
+  bar.firstElementChild.style.width = `${most > 0 ? Math.min(100, (100 * value) / most) : 0}%`;
   setText(note, small);
 }
 
@@ -123,7 +127,7 @@ function volumeState(volume) {
 }
 
 export function volumes({ node }) {
-  sync(byId("volumes"), node.volumes, (volume) => volume.path, barEntry("meter"), (entry, volume) => {
+  sync(byId("volumes"), node.volumes, (volume) => volume.path, barEntry("meter", "line-of-two"), (entry, volume) => {
     const used = volume.stored_bytes + volume.reserved_bytes;
     entry.classList.toggle("bad", !volume.online || !volume.writable);
     const errors = volume.errors ? `, ${several(volume.errors, "disk error", "disk errors")}` : "";
@@ -146,7 +150,7 @@ export function fills({ fills: { shown, objects } }) {
     seen.set(fill.id, before + 1);
     fill.id += ` ${before}`;
   }
-  sync(byId("fills"), numbered, (fill) => fill.id, barEntry("progress"), (entry, fill) => {
+  sync(byId("fills"), numbered, (fill) => fill.id, barEntry("progressbar", "line-of-two tight"), (entry, fill) => {
     const part = fill.length_bytes ? fill.stored_bytes / fill.length_bytes : 0;
     const requests = several(fill.requests, "request", "requests");
     const readers = several(fill.readers, "client is waiting", "clients are waiting");
