@@ -208,6 +208,7 @@ async def tab_of(tools: DevTools) -> AsyncIterator[Tab]:
     tab = Tab(tools, attached["sessionId"], context)
     for domain in ("Page", "Log", "Runtime", "Audits", "Network"):
         await tab.call(f"{domain}.enable")
+    await tab.call("Emulation.setFocusEmulationEnabled", enabled=True)
     try:
         yield tab
     finally:
