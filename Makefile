@@ -85,7 +85,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(BIN)/python requirements.lock pyproject.toml $(shell find cacheserver -name '*.py' -o -name '*.toml')
+$(VENV)/.installed: $(BIN)/python requirements.lock pyproject.toml $(shell find cacheserver -type f ! -name '*.pyc')
 	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-deps .
 	rm -f $(VENV)/.installed-test

@@ -8,7 +8,8 @@ from typing import cast
 from aiohttp import web
 
 from cacheserver.access_lines import AccessLogLines
-from cacheserver.core.errors import MalformedRequest
+from cacheserver.core.errors import AddressRefused, MalformedRequest
+from cacheserver.core.recent_refusals import RecentRefusals
 from cacheserver.log import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.connection import ClientConnection
@@ -21,10 +22,13 @@ _MALFORMED_PER_S = 5.0
 
 
 class Account:
-    """Writes each exchange to the metrics and the access log."""
+    """Writes each exchange to the metrics and the access log, and refusals to ``refusals``."""
 
-    def __init__(self, *, meter: Meter, access_log: AccessLogLines | None, clock: Clock) -> None:
+    def __init__(
+        self, *, meter: Meter, access_log: AccessLogLines | None, clock: Clock, refusals: RecentRefusals
+    ) -> None:
         self._meter = meter
+        self.refusals = refusals
         self._access_log = access_log
         self._clock = clock
         self._malformed_left = (_MALFORMED_BURST, 0.0)
@@ -43,6 +47,9 @@ class Account:
             exchange.client,
             None if exchange.first_byte_s is None else exchange.first_byte_s - exchange.started_s,
         )
+        if exchange.refused is not None and (exchange.outcome == "refused" or exchange.refused == AddressRefused.code):
+            host = exchange.refused_host or (target.host if target is not None else "")
+            self.refusals.note(exchange.refused, host, self._clock.wall_s())
         if exchange.outcome == "refused" and exchange.refused is not None:
             self._meter.refused(exchange.refused)
             event(_log, "refused", reason=exchange.refused, client=exchange.client.address, status=exchange.status)
@@ -78,6 +85,8 @@ class Account:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""
         reason = "malformed" if status == 400 else "internal"
         self._meter.refused(reason)
+        if reason == MalformedRequest.code:
+            self.refusals.note(reason, "", self._clock.wall_s())
         client = cast(ClientConnection, request.protocol).client
         self._meter.request(NO_SERVICE, "refused" if status == 400 else "error", status, 0, 0.0, client)
         facts = {"reason": reason, "client": client.address, "kind": type(error).__name__}

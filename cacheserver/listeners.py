@@ -112,6 +112,7 @@ class Listeners:
             meter=rooms.meter,
             health=self._status.health,
             status=self._status.status,
+            overview=self._status.overview,
             settle=rooms.crew.collect,
             add_actions=add_actions,
         )

@@ -1,16 +1,21 @@
-"""What the admin listener shows of a running node: health, status, the store's gauges."""
+"""What the admin listener shows of a running node: health, status, overview, the store's gauges."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import cacheserver
+from cacheserver.core.recent_refusals import remedy
+from cacheserver.core.traffic import traffic
 from cacheserver.metrics import PrometheusMeter, VolumeGauges
 from cacheserver.rooms import Rooms
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin import Health
+
+_FILLS_SHOWN = 50
 
 
 class NodeStatus:
@@ -49,6 +54,24 @@ class NodeStatus:
             "services": sorted(service.name for service in rooms.admitted.services()),
             "certificate": self._certificate.status(),
             "volumes": [_volume(volume) for volume in rooms.store.volumes],
+        }
+
+    def overview(self) -> dict[str, Any]:
+        """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
+        rooms, health = self._rooms, self.health()
+        fills, objects = rooms.coordinator.pictures(_FILLS_SHOWN)
+        return {
+            "time_s": round(rooms.clock.wall_s(), 3),
+            "clock_s": round(rooms.clock.monotonic_s() - self._started_s, 3),
+            "ready": health.ready,
+            "reasons": list(health.reasons),
+            "node": self.status(),
+            "traffic": traffic(rooms.meter.tally),
+            "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
+            "refusals": [
+                asdict(refused) | {"remedy": asdict(remedy(refused.reason, refused.host))}
+                for refused in rooms.refusals.recent()
+            ],
         }
 
     def connections(self) -> int:

@@ -13,6 +13,7 @@ from cacheserver.access_log import AccessLog, CombinedLog
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
+from cacheserver.core.recent_refusals import RecentRefusals
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
@@ -65,6 +66,7 @@ class Rooms:
 
     clock: SystemClock
     meter: PrometheusMeter
+    refusals: RecentRefusals
     admitted: Admitted
     store: Store
     sources: Sources
@@ -106,7 +108,7 @@ def build_rooms(
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
     access_log = _access_log(settings.log)
-    account = Account(meter=meter, access_log=access_log, clock=clock)
+    account = Account(meter=meter, access_log=access_log, clock=clock, refusals=RecentRefusals())
     handler = ContentHandler(
         allowlist=lambda: admitted.allowlist,
         options=settings.server,
@@ -122,8 +124,7 @@ def build_rooms(
         first_byte_s=settings.fill.first_byte_s,
         account=account.close,
     )
-    table = HotTable()
-    store.news.on_gone.append(table.forget)
+    table = _table(store)
     listener = _listener(
         settings,
         handler,
@@ -139,6 +140,7 @@ def build_rooms(
     return Rooms(
         clock=clock,
         meter=meter,
+        refusals=account.refusals,
         admitted=admitted,
         store=store,
         sources=sources,
@@ -163,6 +165,12 @@ def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMe
         io_threads=settings.store.io_threads,
         meter=meter,
     )
+
+
+def _table(store: Store) -> HotTable:
+    table = HotTable()
+    store.news.on_gone.append(table.forget)
+    return table
 
 
 def _access_log(options: LogOptions) -> AccessLog | None:

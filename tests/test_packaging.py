@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,41 @@ def test_the_build_lock_pins_what_the_build_needs_by_its_digests() -> None:
     lock = (ROOT / "requirements-build.lock").read_text()
     pins = re.findall(r"(?m)^([a-z-]+)==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", lock)
     assert pins == ["setuptools"]
+
+
+# -- the wheel --------------------------------------------------------------------------------------------------
+
+
+def data_files() -> set[str]:
+    """Every file of the package that is not Python, as a path below the checkout."""
+    found = (path for path in (ROOT / "cacheserver").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(ROOT).as_posix() for path in found if path.suffix != ".py"}
+
+
+def test_every_data_file_is_named_as_one_of_the_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["cacheserver"]
+    named = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / "cacheserver").glob(pattern)}
+    assert named == data_files()
+    assert {"cacheserver/data/page/index.html", "cacheserver/data/services.toml"} <= named
+
+
+def test_a_built_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    if int(metadata.version("setuptools").partition(".")[0]) < 77:
+        pytest.skip("the build needs setuptools 77 or later")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "cacheserver", source / "cacheserver", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if name.startswith("cacheserver/")}
+    python = {path.relative_to(source).as_posix() for path in (source / "cacheserver").rglob("*.py")}
+    assert held == data_files() | python
 
 
 # -- the image --------------------------------------------------------------------------------------------------

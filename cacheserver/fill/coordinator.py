@@ -26,6 +26,7 @@ from cacheserver.fill.flight import Opened
 from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.pictures import FillPicture, pictures
 from cacheserver.fill.reader import Reader
 from cacheserver.fill.slots import Priority, Slots
 from cacheserver.fill.verification import NOTHING, Metadata, MetadataFetcher, Verification
@@ -279,6 +280,10 @@ class Coordinator:
     def reader_count(self) -> int:
         """Answers that are being fed by fills; may be asked from another thread."""
         return sum(fill.reader_count for fill in list(self._fills.values()))
+
+    def pictures(self, limit: int) -> tuple[list[FillPicture], int]:
+        """What is being fetched now, at most ``limit`` objects, and how many there are."""
+        return pictures(self._fills.values(), limit)
 
     @property
     def fills_in_flight(self) -> int:

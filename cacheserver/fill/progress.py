@@ -135,6 +135,11 @@ class Progress:
                     del self._waiters[piece]
 
     @property
+    def arrived_bytes(self) -> int:
+        """Bytes of claimed pieces that are here already, held ones too."""
+        return sum(offset - self._pieces.bounds(piece)[0] for piece, offset in self._arrived.items())
+
+    @property
     def waiter_count(self) -> int:
         """Readers that wait now."""
         return sum(len(waiters) for waiters in self._waiters.values())

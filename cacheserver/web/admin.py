@@ -1,8 +1,8 @@
 """The admin listener: health, metrics and status, on a port of its own.
 
 Owns: these routes, the bearer token, the Host check against DNS rebinding, the log of who was refused, one-line JSON
-errors. Must not change
-anything in the node (``admin_actions`` does), and answers to nobody who has no business here.
+errors. Must not change anything in the node (``admin_actions`` does), and answers to nobody who has no business here.
+Without the token there is the status page, which holds no data.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.log import event, get_logger
 from cacheserver.web.admin_guesses import Guesses
 from cacheserver.web.options import AdminOptions
+from cacheserver.web.status_page import PATHS, StatusPage
 
 _log = get_logger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -55,19 +56,22 @@ def admin_app(
     meter: Exposition,
     health: Callable[[], Health],
     status: Callable[[], dict[str, Any]],
+    overview: Callable[[], dict[str, Any]],
     settle: Callable[[], Awaitable[None]] = _settled,
     add_actions: Callable[[web.Application], None] = lambda _app: None,
 ) -> web.Application:
-    """The admin application; ``health`` and ``status`` are called on the loop, ``meter.render`` in a thread.
+    """The admin application; ``meter.render`` is called in a thread, the other callables on the loop.
 
     ``settle`` is awaited before numbers are shown: other processes may have some to tell.
     ``add_actions`` adds the routes of what changes the node; they stand behind the same token and Host rules.
     """
-    views = _Views(meter=meter, health=health, status=status, settle=settle)
+    views = _Views(meter=meter, health=health, status=status, overview=overview, settle=settle)
     app = web.Application(middlewares=[_guard(options)], client_max_size=0)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
     app.router.add_get("/api/v1/status", views.status)
+    app.router.add_get("/api/v1/overview", views.overview)
+    StatusPage().add_to(app)
     if options.metrics:
         app.router.add_get("/metrics", views.metrics)
     add_actions(app)
@@ -82,12 +86,14 @@ class _Views:
         meter: Exposition,
         health: Callable[[], Health],
         status: Callable[[], dict[str, Any]],
+        overview: Callable[[], dict[str, Any]],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._meter = meter
         self._settle = settle
         self._health = health
         self._status = status
+        self._overview = overview
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """200 while the loop answers at all."""
@@ -104,6 +110,11 @@ class _Views:
         await self._settle()
         return json_reply(HTTPStatus.OK, self._status())
 
+    async def overview(self, _request: web.Request) -> web.Response:
+        """What the status page shows."""
+        await self._settle()
+        return json_reply(HTTPStatus.OK, self._overview())
+
     async def metrics(self, request: web.Request) -> web.Response:
         """The exposition, rendered off the loop: 1,000 series take about 14 ms."""
         await self._settle()
@@ -118,7 +129,9 @@ def _guard(options: AdminOptions) -> Any:
     guesses = Guesses()
 
     def denied(request: web.Request) -> web.Response | None:
-        return _without_token(request, token, guesses) if token else _under_strange_name(request, own_host)
+        if not token:
+            return _under_strange_name(request, own_host)
+        return None if request.path in PATHS else _without_token(request, token, guesses)
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:

@@ -24,6 +24,7 @@ from cacheserver.core.errors import (
     CacheserverError,
     Draining,
     GenerationChanged,
+    HostNotAllowed,
     LoopDetected,
     MalformedRequest,
     OriginStatus,
@@ -385,6 +386,7 @@ class ContentHandler:
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value
         exchange.refused = error.code
+        exchange.refused_host = error.host if isinstance(error, HostNotAllowed) else ""
         body = refusal.text.encode("ascii", "backslashreplace")
         lines = text_lines(format_http_date(self._clock.wall_s()), *refusal.extra)
         await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)

@@ -29,6 +29,8 @@ class Exchange:
     body_bytes: int = 0
     refused: str | None = None
     """Error code when the request was refused."""
+    refused_host: str = ""
+    """Host that is in no service, in its canonical form, perhaps with a port."""
     hot: HotEntry | None = None
     """Set when the fast lane may answer the same head again."""
     first_byte_s: float | None = None

@@ -67,13 +67,16 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The admin listener: health, metrics, status."""
+    """The admin listener: health, metrics, status, the status page at /."""
 
     listen: Annotated[str, Meta(description="Address of the admin listener, ADDR:PORT; empty: none.")] = (
         "127.0.0.1:8081"
     )
     token: Annotated[
         str,
-        Meta(description="Bearer token that every admin request must carry; required when listening off loopback."),
+        Meta(
+            description="Bearer token that every admin request must carry, but for the files of the status page, "
+            "which asks for it; required when listening off loopback."
+        ),
     ] = ""
     metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True

@@ -15,6 +15,7 @@ from cacheserver.web.admin import Health, admin_app
 from cacheserver.web.admin_actions import AdminActions
 from cacheserver.web.admin_guesses import BURST, MAX_ADDRESSES, PER_S, Guesses
 from cacheserver.web.options import AdminOptions
+from cacheserver.web.status_page import PATHS
 from tests.security.figures import Figure, Row, Scene
 from tests.support.client import RawClient
 from tests.support.node import Node, running_node
@@ -31,6 +32,7 @@ def routes() -> list[tuple[str, str]]:
         meter=PrometheusMeter(services=[]),
         health=lambda: Health(True),
         status=dict,
+        overview=dict,
         add_actions=AdminActions.__new__(AdminActions).add_to,
     )
     found = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
@@ -52,7 +54,8 @@ async def without_right(node: Node) -> list[str]:
     for method, path in routes():
         for lines in strangers:
             answer = await node.ask_admin(path, (*lines, *_BODY), method=method)
-            if answer.status not in (401, 429) or b"cacheserver_" in answer.body:
+            own_page = path in PATHS and answer.status == 200  # its files hold no data
+            if (answer.status not in (401, 429) and not own_page) or b"cacheserver_" in answer.body:
                 faults.append(f"{method} {path} with {lines}: {answer.status}")
         if (await node.get(path, method=method)).status < 400:
             faults.append(f"{method} {path} is answered on the content port")

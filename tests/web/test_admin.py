@@ -17,7 +17,7 @@ from cacheserver.web.admin import Health, admin_app
 from cacheserver.web.options import AdminOptions
 
 TOKEN = "0123456789abcdef"
-PATHS = ("/healthz", "/readyz", "/metrics", "/api/v1/status")
+PATHS = ("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/overview")
 Get = Callable[..., Any]
 
 
@@ -31,11 +31,12 @@ async def admin(
     *,
     health: Callable[[], Health] = lambda: Health(True),
     status: Callable[[], dict[str, Any]] = status,
+    overview: Callable[[], dict[str, Any]] = status,
 ) -> AsyncIterator[tuple[ClientSession, str]]:
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
     meter.request("wu", "hit", 206, 10, 0.1, Client())
-    app = admin_app(options=options or AdminOptions(), meter=meter, health=health, status=status)
+    app = admin_app(options=options or AdminOptions(), meter=meter, health=health, status=status, overview=overview)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"
 

@@ -111,6 +111,7 @@ async def api(directory: Path, options: AdminOptions | None = None) -> AsyncIter
             meter=PrometheusMeter(),
             health=lambda: Health(True),
             status=dict,
+            overview=dict,
             add_actions=actions.add_to,
         )
         task = asyncio.create_task(scrubber.run())
