@@ -32,11 +32,11 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}connection", "ClientConnection._lane_done", CONNECTION),
     (f"{_WEB}fast_lane", "FastLane.take", LOOK_UP),
     (f"{_WEB}fast_lane", "FastLane._answer", DECIDE),
-    (f"{_WEB}fast_lane", "FastLane._send_small", DELIVER),
-    (f"{_WEB}fast_lane", "FastLane._send_medium", DELIVER),
+    (f"{_WEB}lane_senders", "PlainLane._send_small", DELIVER),
+    (f"{_WEB}lane_senders", "PlainLane._send_medium", DELIVER),
     (f"{_WEB}fast_lane", "FastLane._go_on", DELIVER),
-    (f"{_WEB}fast_lane", "FastLane._writable", DELIVER),
-    ("cacheserver.account", "Account.lane", ACCOUNT),
+    (f"{_WEB}lane_senders", "PlainLane._writable", DELIVER),
+    ("cacheserver.hit_account", "HitAccount.lane", ACCOUNT),
     ("aiohttp.web_protocol", "RequestHandler.start", FRAMEWORK),
     (f"{_WEB}content", "ContentHandler.__call__", HANDLER),
     (f"{_WEB}content", "ContentHandler._admit", ADMIT),
@@ -52,7 +52,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("cacheserver.account", "Account.close", ACCOUNT),
 )  # fmt: skip
 """Module, function in it, and the room that its time belongs to."""
-_ENDS = ("Account.lane", "Account.close")
+_ENDS = ("HitAccount.lane", "Account.close")
 """Each answer ends in one of them."""
 
 
