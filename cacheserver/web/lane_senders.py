@@ -157,7 +157,7 @@ class SecureLane(FastLane):
 
     def _send_turn(self) -> None:
         transport = self._transport
-        if transport.is_closing() or (not self._head and not client_is_there(self._sock)):
+        if transport.is_closing() or not client_is_there(self._sock):
             raise ConnectionResetError("client closed the connection")
         until = min(self._at + self._shared.turn_bytes, self._stop)
         while self._at < until:
@@ -176,6 +176,12 @@ class SecureLane(FastLane):
 
     def _wait_writable(self) -> None:
         self._waiting = True
+        self._loop.call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        """Bytes of TLS itself that were on their way as data came in are gone by now, and nobody tells of those."""
+        if not self._transport.get_write_buffer_size():
+            self.resumed()
 
     def resumed(self) -> None:
         """Go on, in a turn of its own: the transport is still busy with telling."""

@@ -1,6 +1,6 @@
 """A listener of the node's own in the test's process, plain or with TLS, and one object that its lanes know.
 
-Owns the wiring and a full path that answers ``full``, so that a test sees who answered. Must not decide what is right.
+Owns the wiring and a full path that answers ``full``, so that a test sees who answered, and the body at /file. Must not decide what is right.
 """
 
 from __future__ import annotations
@@ -133,7 +133,11 @@ async def lane_scene(
         connection = cast(ClientConnection, request.protocol)
         assert connection.wire is not None
         full.append(request.raw_path)
-        await connection.wire.write(FULL)
+        if request.raw_path == "/file":
+            await connection.wire.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+            await connection.wire.send_file(fd, 0, len(BODY))
+        else:
+            await connection.wire.write(FULL)
         return SentResponse(status=200, keep_alive=True)
 
     lanes = LaneShared(
