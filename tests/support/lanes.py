@@ -1,6 +1,7 @@
 """A listener of the node's own in the test's process, plain or with TLS, and one object that its lanes know.
 
-Owns the wiring and a full path that answers ``full``, so that a test sees who answered, and the body at /file. Must not decide what is right.
+Owns the wiring and a full path that answers ``full``, so that a test sees who answered, or the body at /file. Must not
+decide what is right.
 """
 
 from __future__ import annotations
