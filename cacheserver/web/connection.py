@@ -21,6 +21,7 @@ from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.hot_table import HEAD_END, shape_of
+from cacheserver.web.lane_senders import PlainLane, SecureLane
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import HeadCutter, SentResponse, request_of
 from cacheserver.web.wire import Wire
@@ -44,7 +45,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_cutter", "_drain_waiter", "_first", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener",
-        "client", "lane", "wire",
+        "_secure", "client", "lane", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class ClientConnection(RequestHandler):
         self._heads: deque[bytes] = deque()
         self._cutter = HeadCutter()
         self._half_closed = False
+        self._secure = False
         self.client = Client()
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
@@ -71,7 +73,9 @@ class ClientConnection(RequestHandler):
             self._manager = None
             transport.abort()
             return
-        transport.set_write_buffer_limits(0)
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        # A limit of 0 would have a TLS transport pause its protocol also when it holds nothing.
+        transport.set_write_buffer_limits(1 if self._secure else 0)
         options = self._listener.options
         super().connection_made(transport)
         self.wire = Wire(
@@ -80,11 +84,10 @@ class ClientConnection(RequestHandler):
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,
         )
-        plain = self.ssl_context is None
         address = self.peername[0] if isinstance(self.peername, tuple) else ""
-        self.client = Client(address, PLAIN if plain else TLS, self._listener.subnet_of(address))
-        if plain:
-            self.lane = FastLane(self._listener.lanes, transport, client=self.client, done=self._lane_done)
+        self.client = Client(address, TLS if self._secure else PLAIN, self._listener.subnet_of(address))
+        kind = SecureLane if self._secure else PlainLane
+        self.lane = kind(self._listener.lanes, transport, client=self.client, done=self._lane_done)
         if self._first:
             self.data_received(self._first)
 
@@ -149,8 +152,8 @@ class ClientConnection(RequestHandler):
     def _moved(self, data: bytes) -> bool:
         """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
         elsewhere, end = self._listener.elsewhere, data.find(HEAD_END) + len(HEAD_END)
-        if elsewhere is None or not elsewhere.has_room or end < len(HEAD_END) or self._half_closed:
-            return False
+        if elsewhere is None or not elsewhere.has_room or end < len(HEAD_END) or self._half_closed or self._secure:
+            return False  # what TLS has agreed on cannot leave this process
         assert self.transport is not None
         self.transport.pause_reading()
         fd = self.transport.get_extra_info("socket").fileno()
@@ -183,7 +186,7 @@ class ClientConnection(RequestHandler):
         answering = self._request_in_progress or (self._waiter is None and self._request_count > 0)
         if answering and not lane_busy and self.spent:
             self._close = True  # what is being answered now is the last
-        return self.ssl_context is None and bool(lane_busy or answering or self._messages or self._heads)
+        return not self._secure and bool(lane_busy or answering or self._messages or self._heads)
 
     @property
     def spent(self) -> bool:
@@ -222,6 +225,8 @@ class ClientConnection(RequestHandler):
         """The buffer is empty."""
         super().resume_writing()
         self._wake_drained()
+        if self.lane is not None:
+            self.lane.resumed()
 
     def _wake_drained(self) -> None:
         if self._drain_waiter is not None and not self._drain_waiter.done():

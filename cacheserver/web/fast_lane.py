@@ -1,8 +1,9 @@
 """Warm hits without the framework: a head that the full path has answered before is answered from the hot table.
 
-Owns: the way of one such answer from head to last byte on one connection, a bounded number of bytes per turn. Holds no
-rule: whatever is not in the table, not fresh, not wholly PRESENT or not of the strictest form goes to the full path
-with its bytes untouched. No SQLite, no executor, no upstream (I6).
+Owns: the way of one such answer from head to last byte on one connection, a bounded number of bytes per turn; the
+calls that send are in ``web.lane_senders``, one kind without TLS and one with it. Holds no rule: whatever is not in the
+table, not fresh, not wholly PRESENT or not of the strictest form goes to the full path with its bytes untouched. No
+SQLite, no executor, no upstream (I6).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import errno
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -19,13 +21,12 @@ from cacheserver.core.client import Client
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
-from cacheserver.web.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of
+from cacheserver.web.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of, span_of
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
 _MEDIUM_BYTES = 1 << 18
 """Up to here an answer goes out in one turn without further ado, as long as the socket takes it."""
-_last_byte = (bytearray(1),)
 _PENDING_LIMIT_BYTES = 1 << 16
 
 
@@ -67,26 +68,32 @@ class LaneShared:
         self.enabled = True
 
 
-class FastLane:
-    """The lane of one plain-text connection."""
+class FastLane(ABC):
+    """The lane of one connection; how bytes leave it is said by a subclass (``web.lane_senders``)."""
 
     __slots__ = (
-        "_at", "_client", "_done", "_dup", "_entry", "_fd", "_first_byte_s", "_head", "_loop", "_pending", "_range",
+        "_at", "_client", "_done", "_entry", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending", "_range",
         "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport", "busy",
         "last_head",
     )  # fmt: skip
 
     def __init__(
-        self, shared: LaneShared, transport: asyncio.Transport, *, client: Client, done: Callable[[bytes], None]
+        self,
+        shared: LaneShared,
+        transport: asyncio.Transport,
+        *,
+        client: Client,
+        done: Callable[[bytes], None],
+        look_up: Callable[[bytes], HotEntry | None],
     ) -> None:
         outer = transport.get_extra_info("socket")
         self._shared = shared
         self._transport = transport
         self._client = client
         self._done = done
+        self._look_up = look_up
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(outer.family, outer.type, outer.proto, fileno=outer.fileno())
-        self._dup: socket.socket | None = None
         self._pending = b""
         self._entry: HotEntry | None = None
         self._first_byte_s: float | None = None
@@ -95,6 +102,40 @@ class FastLane:
         """The head that went to the full path last, for it to learn from."""
         self._sent_bytes = 0
         self._swept: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
+
+    @abstractmethod
+    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
+        """Send an answer of at most ``_SMALL_BYTES``, head included, in one call; the bytes that went out.
+
+        0 when anything is odd: the general way meets it again and deals with it.
+        """
+
+    @abstractmethod
+    def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
+        """Send an answer of at most ``_MEDIUM_BYTES`` in one go; the bytes that went out, 0 when anything is odd."""
+
+    @abstractmethod
+    def _send_turn(self) -> None:
+        """Send what is left, at most ``turn_bytes`` of it, and move ``_head``, ``_at`` and ``_sent_bytes`` on.
+
+        Raises BlockingIOError when the client has to take some first, OSError and DiskError.
+        """
+
+    @abstractmethod
+    def _wait_writable(self) -> None:
+        """Have ``_go_on`` called once the client has taken some."""
+
+    @abstractmethod
+    def _close_sender(self) -> None:
+        """Give back what the sending side holds; nothing calls ``_go_on`` any more."""
+
+    @abstractmethod
+    def resumed(self) -> None:
+        """The transport has room again."""
+
+    def _progress_bytes(self) -> int:
+        """How far the client has come, for the sweep."""
+        return self._sent_bytes
 
     def take(self, data: bytes) -> bool:
         """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""
@@ -110,7 +151,7 @@ class FastLane:
         alone = end == len(data)
         head = data if alone else data[:end]
         shape, value = shape_of(head)
-        entry = self._shared.table.get(shape)
+        entry = self._look_up(shape)
         if entry is not None and self._answer(entry, value, b"" if alone else data[end:]):
             return True
         self.last_head = head if alone and self._shared.enabled else b""
@@ -124,7 +165,7 @@ class FastLane:
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
         """Answer at once, or begin to; False, with nothing done, when the full path has to judge."""
         obj, now_s, length = entry.obj, self._shared.clock.monotonic_s(), entry.length_bytes
-        start, stop = (0, length) if value is None else _span(value, length)
+        start, stop = (0, length) if value is None else span_of(value, length)
         file = obj.file
         if (
             start >= stop
@@ -165,39 +206,6 @@ class FastLane:
         self._go_on()
         return True
 
-    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send a small answer in one call through the shared buffer; the bytes that went out.
-
-        0 when anything is odd: the general way meets it again and deals with it.
-        """
-        buffer, first = self._shared.buffer, len(head)
-        buffer[:first] = head
-        try:
-            if os.preadv(fd, (buffer[first:size],), start, self._shared.read_flags) != size - first:
-                return 0
-            sent = self._sock.send(buffer[:size])
-        except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
-            return 0
-        self._sent_bytes += sent
-        return sent
-
-    def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send head and body in two calls without copying the body; the bytes that went out, 0 when anything is odd."""
-        stop = start + size - len(head)
-        sent = 0
-        try:
-            os.preadv(fd, _last_byte, stop - 1, self._shared.read_flags)
-            sent = self._sock.send(head, socket.MSG_MORE)
-            if sent == len(head):
-                sent += os.sendfile(self._sock.fileno(), fd, start, stop - start)
-        except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
-        self._sent_bytes += sent
-        return sent
-
     def _go_on(self, *, warm: bool = False) -> None:
         """Send what may be sent in one turn; called again when the socket takes more, or in the next turn.
 
@@ -234,20 +242,6 @@ class FastLane:
         if self._first_byte_s is None and not self._head:
             self._first_byte_s = self._shared.clock.monotonic_s() - self._started_s
 
-    def _send_turn(self) -> None:
-        while self._head:
-            sent = self._sock.send(self._head, socket.MSG_MORE)
-            self._head = self._head[sent:]
-        budget = self._shared.turn_bytes
-        out = self._sock.fileno()
-        while budget > 0 and self._at < self._stop:
-            sent = os.sendfile(out, self._fd, self._at, min(budget, self._stop - self._at))
-            if not sent:
-                raise DiskError("object file is shorter than it should be")
-            self._at += sent
-            self._sent_bytes += sent
-            budget -= sent
-
     def _read_ahead(self, obj: SentObject, until: int) -> None:
         """Have a thread of the store bring cold bytes in, then go on; the loop never waits for the disk."""
         obj.hold()
@@ -258,16 +252,6 @@ class FastLane:
 
         reading = self._loop.run_in_executor(self._shared.executor, read_through, self._fd, self._at, until)
         reading.add_done_callback(done)
-
-    def _wait_writable(self) -> None:
-        if self._dup is None:
-            self._dup = self._sock.dup()
-        self._loop.add_writer(self._dup, self._writable)
-
-    def _writable(self) -> None:
-        assert self._dup is not None
-        self._loop.remove_writer(self._dup)
-        self._go_on()
 
     def _finish(self, *, cut: bool) -> None:
         entry = self._entry
@@ -302,30 +286,15 @@ class FastLane:
     def swept_slow(self, least_bytes: float) -> bool:
         """Whether the answer that was under way at the last sweep still is, with fewer bytes sent than this."""
         entry, started_s, sent_bytes = self._swept
-        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, self._sent_bytes)
+        progress_bytes = self._progress_bytes()
+        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, progress_bytes)
         same = entry is not None and entry is self._entry and started_s == self._started_s
-        return same and self._sent_bytes - sent_bytes < least_bytes
+        return same and progress_bytes - sent_bytes < least_bytes
 
     def close(self) -> None:
         """The connection is gone: give back what an answer under way holds."""
-        if self._dup is not None:
-            self._loop.remove_writer(self._dup)
-            self._dup.close()
-            self._dup = None
+        self._close_sender()
         if self._entry is not None:
             self._finish(cut=True)
         self._pending = b""
         self._sock.detach()
-
-
-def _span(value: bytes, length: int) -> tuple[int, int]:
-    """Half-open span of ``first-last`` or ``first-``; an empty one for every other form."""
-    first, dash, last = value.partition(b"-")
-    if not dash or not first.isdigit() or len(first) > 18:
-        return 0, 0
-    start = int(first)
-    if not last:
-        return start, length
-    if not last.isdigit() or len(last) > 18:
-        return 0, 0
-    return start, min(int(last) + 1, length)

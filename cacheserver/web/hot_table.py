@@ -20,6 +20,8 @@ MAX_HEAD_BYTES = 2048
 HEAD_END = b"\r\n\r\n"
 _RANGE = b"\r\nRange: bytes="
 _SERIAL = b"\r\nMS-CV: "
+_SECURE = b"tls"
+"""Behind the shapes of heads that came over TLS; no head ends so."""
 _PLAIN = frozenset({"host", "range", "user-agent", "accept", "accept-encoding", "accept-language", "ms-cv", "referer"})
 """Request fields that cannot change the answer to a fresh object without Vary; any other keeps a head out."""
 
@@ -123,6 +125,19 @@ def shape_of(head: bytes) -> tuple[bytes, bytes | None]:
     return head[:begin] + head[end:], head[begin:end]
 
 
+def span_of(value: bytes, length: int) -> tuple[int, int]:
+    """Half-open span of ``first-last`` or ``first-``; an empty one for every other form."""
+    first, dash, last = value.partition(b"-")
+    if not dash or not first.isdigit() or len(first) > 18:
+        return 0, 0
+    start = int(first)
+    if not last:
+        return start, length
+    if not last.isdigit() or len(last) > 18:
+        return 0, 0
+    return start, min(int(last) + 1, length)
+
+
 def is_plain(fields: Fields) -> bool:
     """Whether a request carries nothing that could change its answer but one Range at the most."""
     names = [name.lower() for name, _value in fields]
@@ -149,6 +164,18 @@ class HotTable:
         shape, _value = shape_of(head)
         self.put(shape, entry)
         self.on_learn(shape, entry)
+
+    def learn_secure(self, head: bytes, entry: HotEntry) -> None:
+        """Answer heads of this shape that come over TLS; nobody is told, as workers have none of those clients.
+
+        They stand apart from those without TLS: the scheme may be a part of the key.
+        """
+        shape, _value = shape_of(head)
+        self.put(shape + _SECURE, entry)
+
+    def get_secure(self, shape: bytes) -> HotEntry | None:
+        """The entry of a shape that came over TLS."""
+        return self._entries.get(shape + _SECURE)
 
     def put(self, shape: bytes, entry: HotEntry) -> None:
         """The same by shape, and nobody is told."""

@@ -10,7 +10,8 @@ from typing import Protocol, cast
 
 from cacheserver.core.client import PLAIN, Client
 from cacheserver.core.subnets import Subnets
-from cacheserver.web.fast_lane import FastLane, LaneShared
+from cacheserver.web.fast_lane import LaneShared
+from cacheserver.web.lane_senders import PlainLane
 
 
 class Home(Protocol):
@@ -44,7 +45,7 @@ class WorkerConnection(asyncio.Protocol):
         self._half_closed = False
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
-        self.lane: FastLane | None = None
+        self.lane: PlainLane | None = None
         self.handed_back = False
         self.used_s = self._loop.time()
         """Loop time of the last answer's end."""
@@ -55,7 +56,7 @@ class WorkerConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         client = Client(address, PLAIN, self._home.subnets.group_of(address))
-        self.lane = FastLane(self._home.lanes, self.transport, client=client, done=self._lane_done)
+        self.lane = PlainLane(self._home.lanes, self.transport, client=client, done=self._lane_done)
         self._home.joined(self)
         first, self._first = self._first, b""
         if first:

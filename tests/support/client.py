@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -75,7 +76,17 @@ class RawClient:
     Every wait ends with TimeoutError after ``timeout_s``.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 20.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout_s: float = 20.0,
+        receive_buffer: int | None = None,
+        tls: tuple[ssl.SSLContext, str] | None = None,
+    ) -> None:
+        """``tls``: what to trust, and the name that the peer must prove."""
+        self._tls = tls
         self.host = host
         self.port = port
         self._timeout_s = timeout_s
@@ -89,7 +100,10 @@ class RawClient:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         try:
             await asyncio.get_running_loop().sock_connect(sock, (self.host, self.port))
-            self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=self._receive_buffer or 1 << 20)
+            context, name = self._tls or (None, None)
+            self._reader, self._writer = await asyncio.open_connection(
+                sock=sock, limit=self._receive_buffer or 1 << 20, ssl=context, server_hostname=name
+            )
         except BaseException:
             sock.close()
             raise
@@ -99,7 +113,7 @@ class RawClient:
         self._writer.close()
         try:
             await self._writer.wait_closed()
-        except OSError:
+        except OSError:  # ssl.SSLError is one
             pass
 
     # -- sending ------------------------------------------------------------------------------------------------

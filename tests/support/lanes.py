@@ -1,0 +1,182 @@
+"""A listener of the node's own in the test's process, plain or with TLS, and one object that its lanes know.
+
+Owns the wiring and a full path that answers ``full``, so that a test sees who answered, or the body at /file. Must not
+decide what is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from aiohttp import web
+
+from cacheserver.core.client import Client
+from cacheserver.core.piece_map import PRESENT, PieceMap
+from cacheserver.web.connection import ClientConnection, Listener
+from cacheserver.web.fast_lane import FastLane, LaneShared
+from cacheserver.web.heads import HitLines
+from cacheserver.web.hot_table import HotEntry, HotTable, Label
+from cacheserver.web.options import ServerOptions
+from cacheserver.web.request import SentResponse
+from tests.support.client import RawClient
+from tests.support.content import blob
+from tests.support.pki import NAME, Pki, cert_pem, key_pem, write_pair
+from tests.support.stored import HandClock
+
+PIECE = 1 << 18
+BODY = blob(977, 4 << 20)
+HOST = "cdn.example.test"
+FULL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfull"
+_PKI = Pki()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer that a lane has accounted for."""
+
+    status: int
+    body_bytes: int
+    client: Client
+    range: bytes | None
+    first_byte_s: float | None
+
+
+class OpenFile:
+    """See ``hot_table.SentFile``."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.representation = object()
+        self.pieces = PieceMap(len(BODY), PIECE, bytes([PRESENT]) * (len(BODY) // PIECE))
+
+
+class HeldObject:
+    """See ``hot_table.SentObject``; counts who holds it."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self.obsolete = False
+        self.file = file
+        self.pieces = file.pieces
+        self.held = 0
+
+    def hold(self) -> None:
+        """One more."""
+        self.held += 1
+
+    def release(self) -> None:
+        """One less."""
+        self.held -= 1
+
+
+@dataclass
+class LaneScene:
+    """The listener, its object at ``path``, and what has been answered by whom."""
+
+    address: tuple[str, int]
+    trusted: ssl.SSLContext | None
+    lanes: LaneShared
+    listener: Listener
+    obj: HeldObject
+    path: str = "/b"
+    answered: list[Answered] = field(default_factory=list)
+    full: list[str] = field(default_factory=list)
+    """Paths that went to the full path."""
+
+    def client(self, *, receive_buffer: int | None = None) -> RawClient:
+        """A client of the kind that the listener is for."""
+        tls = None if self.trusted is None else (self.trusted, NAME)
+        return RawClient(*self.address, receive_buffer=receive_buffer, tls=tls)
+
+    def request(self, span: str | None = None) -> bytes:
+        """The head of a request for the object, as its lanes know it."""
+        line = "" if span is None else f"Range: bytes={span}\r\n"
+        return f"GET {self.path} HTTP/1.1\r\nHost: {HOST}\r\n{line}\r\n".encode()
+
+    def lane(self) -> FastLane:
+        """The lane of the only connection."""
+        (connection,) = self.listener._connections
+        assert connection.lane is not None
+        return connection.lane
+
+
+def _entry(obj: HeldObject) -> HotEntry:
+    label = Label("own", "host", HOST, "/b", None)
+    lines = HitLines(b'ETag: "1"\r\n', 3600.0, 0.0, 0.0, 0)
+    return HotEntry(obj, obj.file.representation, len(BODY), label, float("inf"), lines)
+
+
+@asynccontextmanager
+async def lane_scene(
+    directory: Path, *, tls: bool, turn_bytes: int = 1 << 20, send_buffer: int | None = None
+) -> AsyncIterator[LaneScene]:
+    """A listener whose lanes know the object with and without a range; its server ends with the block."""
+    (directory / "body").write_bytes(BODY)
+    fd = os.open(directory / "body", os.O_RDONLY)
+    obj, table, executor = HeldObject(OpenFile(fd)), HotTable(), ThreadPoolExecutor(2)
+    answered: list[Answered] = []
+    full: list[str] = []
+
+    def account(
+        entry: HotEntry, status: int, body_bytes: int, started_s: float, client: Client, range_: bytes | None,
+        first_byte_s: float | None = None,
+    ) -> None:  # fmt: skip
+        answered.append(Answered(status, body_bytes, client, range_, first_byte_s))
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast(ClientConnection, request.protocol)
+        assert connection.wire is not None
+        full.append(request.raw_path)
+        if request.raw_path == "/file":
+            await connection.wire.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+            await connection.wire.send_file(fd, 0, len(BODY))
+        else:
+            await connection.wire.write(FULL)
+        return SentResponse(status=200, keep_alive=True)
+
+    lanes = LaneShared(
+        table=table, clock=HandClock(), account=account, touch=lambda *_: None, turn_bytes=turn_bytes, executor=executor
+    )
+    listener = Listener(
+        handler,
+        options=ServerOptions(),
+        lanes=lanes,
+        max_connections=100,
+        max_head_bytes=1 << 15,
+        on_error=lambda *_: None,
+        on_refused=lambda: None,
+        subnet_of=lambda _address: "other",
+    )
+    trusted, context = _contexts(directory) if tls else (None, None)
+    sock = socket.create_server(("127.0.0.1", 0))
+    if send_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    server = await asyncio.get_running_loop().create_server(listener, sock=sock, ssl=context)
+    scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full)
+    learn = table.learn_secure if tls else table.learn
+    for head in (scene.request(), scene.request("0-0")):
+        learn(head, _entry(obj))
+    try:
+        yield scene
+    finally:
+        server.close()
+        await listener.shutdown(1.0)
+        await server.wait_closed()
+        executor.shutdown()
+        os.close(fd)
+
+
+def _contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    issued = _PKI.issue(NAME, days=(-1, 9))
+    write_pair(directory, issued.chain_pem, key_pem(issued.key))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(directory / "node.pem", directory / "node.key")
+    return ssl.create_default_context(cadata=cert_pem(_PKI.root).decode()), server
