@@ -163,8 +163,15 @@ class OneKeeper:
     async def withdraw(self, obj: StoredObject) -> bool:
         return obj.object_id != self._object_id
 
-    def keeps(self, object_id: str) -> bool:
+    def keeps(self, object_id: str, /) -> bool:
         return object_id == self._object_id
+
+
+class LateKeeper(OneKeeper):
+    """The same, lent in the meantime."""
+
+    def keeps(self, _object_id: str, /) -> bool:
+        return False
 
 
 async def test_an_object_that_is_not_open_loses_nothing_while_another_process_sends_it(tmp_path: Path) -> None:
@@ -185,9 +192,7 @@ async def test_an_extent_lent_between_choice_and_eviction_is_spared_and_can_be_e
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         await put(store, large)
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        volume, keeper = store.volumes[0], OneKeeper(large.object_id)
-        store.lender = keeper
-        keeper.keeps = lambda _object_id: False  # type: ignore[method-assign]
+        volume, store.lender = store.volumes[0], LateKeeper(large.object_id)
         assert not await asyncio.wait_for(_free_once(store, volume.ledger.free_bytes + PIECE), 10)
         obj = await found(store, large)
         assert obj.pieces.complete
