@@ -40,6 +40,7 @@ from cacheserver.web.wire import RATE_WINDOW_S
 _log = get_logger(__name__)
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
+_LATE_S = 1.0
 WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
 
@@ -181,6 +182,7 @@ class Node:
         self._listeners.close_content()
         drain_s = self._settings.server.drain_s
         await asyncio.gather(rooms.crew.stop(drain_s), rooms.listener.shutdown(drain_s))
+        await rooms.listener.shutdown(_LATE_S)  # what the workers have handed back meanwhile
         await self._end("pins")
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")

@@ -186,13 +186,15 @@ class ObjectFile:
     def erase(self, first: int, stop: int) -> int:
         """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.
 
-        The caller marks them ABSENT first, so that nobody reads a hole.
+        The caller marks them ABSENT first, so that nobody reads a hole. Whole pages go, up to the footer: a part of one
+        would be cleared in place, under bytes that the kernel has yet to send from it.
         """
         blank = b"".join(fmt.encode_record(self.layout, piece, None) for piece in range(first, stop))
         start, end = self.pieces.bounds(first)[0], self.pieces.bounds(stop - 1)[1]
+        hole_end = self.layout.footer_offset if stop == len(self.pieces) else end
         with disk_errors("erase"):
             self._write(self.layout.record_offset(first), blank)
-            if _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, end - start) != 0:
+            if _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, hole_end - start) != 0:
                 code = ctypes.get_errno()
                 if code != errno.EOPNOTSUPP:
                     raise OSError(code, os.strerror(code))

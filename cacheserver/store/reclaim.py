@@ -67,8 +67,11 @@ class Reclaimer:
         object_id = split_unit(unit)[0]
         found = self._store.peek_quietly(object_id)
         if isinstance(found, StoredObject):
-            return found.held or found.erasing is not None or self._store.lender.keeps(object_id)
-        return self._store.is_finding(object_id)
+            if found.held or found.erasing is not None:
+                return True
+        elif self._store.is_finding(object_id):
+            return True
+        return self._store.lender.keeps(object_id)
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
@@ -76,21 +79,25 @@ class Reclaimer:
         if volume.policy.is_pinned(unit) and not isinstance(found, StoredObject):
             return  # pinned since it was chosen; opening it lets the policy know of its units again
         if isinstance(found, StoredObject) and found.volume is volume:
-            free = await self._store.lender.withdraw(found)
-            if found.obsolete:
-                return
-            if not free or found.held or found.erasing is not None or volume.policy.is_pinned(unit):
-                volume.policy.admit(unit, max(1, found.charged_bytes // found.extent_count))
-            elif found.extent_count > 1 and extent is not None:
-                await self._evict_extent(found, extent)
-            else:
-                await self.drop_open(found, reason="space")
+            await self._evict_open(found, unit, extent)
         elif extent is None and not self._store.is_finding(object_id):
             await self.drop_file(volume, object_id, reason="space")
         else:
             opened = await self._store.find(object_id)
-            if extent is not None and isinstance(opened, StoredObject) and not opened.held and opened.erasing is None:
-                await self._evict_extent(opened, extent)
+            if extent is not None and isinstance(opened, StoredObject) and opened.volume is volume:
+                await self._evict_open(opened, unit, extent)
+
+    async def _evict_open(self, obj: StoredObject, unit: bytes, extent: int | None) -> None:
+        free = await self._store.lender.withdraw(obj)
+        if obj.obsolete:
+            return
+        if not free or obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
+            if unit not in obj.volume.policy:
+                obj.volume.policy.admit(unit, max(1, obj.charged_bytes // obj.extent_count))
+        elif obj.extent_count > 1 and extent is not None:
+            await self._evict_extent(obj, extent)
+        else:
+            await self.drop_open(obj, reason="space")
 
     async def _evict_extent(self, obj: StoredObject, extent: int) -> None:
         obj.volume.policy.remove(obj.unit(extent))

@@ -31,6 +31,11 @@ class Elsewhere(Protocol):
     """Other processes of the node that may answer warm hits (``workers.crew``)."""
 
     @property
+    def connections(self) -> int:
+        """Clients that they have."""
+        ...
+
+    @property
     def has_room(self) -> bool:
         """Whether one of them has clearly fewer connections than this process."""
         ...
@@ -90,6 +95,7 @@ class ClientConnection(RequestHandler):
         self.lane = kind(self._listener.lanes, transport, client=self.client, done=self._lane_done)
         if self._first:
             self.data_received(self._first)
+            self._first = b""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -322,8 +328,9 @@ class Listener:
             self._arriving.discard(connection)
 
     def admit(self, connection: ClientConnection) -> bool:
-        """Take a connection in, unless there are too many."""
-        if self.full_with(0):
+        """Take a connection in, unless there are too many; one from elsewhere was counted there."""
+        others = 0 if self.elsewhere is None or connection in self._arriving else self.elsewhere.connections
+        if self.full_with(others):
             self.on_refused()
             return False
         self._connections.add(connection)
@@ -353,5 +360,6 @@ class Listener:
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left."""
+        await asyncio.gather(*self._adopting)
         self._server.pre_shutdown()
         await self._server.shutdown(timeout_s)

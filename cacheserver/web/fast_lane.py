@@ -72,9 +72,9 @@ class FastLane(ABC):
     """The lane of one connection; how bytes leave it is said by a subclass (``web.lane_senders``)."""
 
     __slots__ = (
-        "_at", "_client", "_done", "_entry", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending", "_range",
-        "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport", "busy",
-        "last_head",
+        "_at", "_client", "_done", "_entry", "_era", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending",
+        "_range", "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport",
+        "busy", "last_head",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,7 @@ class FastLane(ABC):
         self.busy = False
         self.last_head = b""
         """The head that went to the full path last, for it to learn from."""
+        self._era = 0
         self._sent_bytes = 0
         self._swept: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
 
@@ -155,11 +156,15 @@ class FastLane(ABC):
         if entry is not None and self._answer(entry, value, b"" if alone else data[end:]):
             return True
         self.last_head = head if alone and self._shared.enabled else b""
+        self._era = self._shared.table.era
         return False
 
     def learn(self, entry: HotEntry) -> None:
-        """The full path has answered ``last_head`` as a plain hit: answer it here from now on."""
-        if self.last_head and self._shared.enabled:
+        """The full path has answered ``last_head`` as a plain hit: answer it here from now on.
+
+        Not where the settings have changed since it came: they may not admit it any more.
+        """
+        if self.last_head and self._shared.enabled and self._era == self._shared.table.era:
             self._shared.table.learn(self.last_head, entry)
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:

@@ -151,6 +151,8 @@ class HotTable:
         self._entries: dict[bytes, HotEntry] = {}
         self._shapes: dict[SentObject, set[bytes]] = {}
         self.get = self._entries.get
+        self.era = 0
+        """Another one after each change of the settings."""
         self.on_learn: Callable[[bytes, HotEntry], None] = _nobody
         """Told each shape and its entry as they come in."""
         self.on_clear: Callable[[], None] = _nobody
@@ -192,6 +194,7 @@ class HotTable:
 
     def clear(self) -> None:
         """The settings have changed."""
+        self.era += 1
         self._entries.clear()
         self._shapes.clear()
         self.on_clear()

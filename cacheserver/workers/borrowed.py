@@ -23,7 +23,10 @@ class BorrowedFile:
 
 
 class BorrowedObject:
-    """Implements ``web.hot_table.SentObject``; ``given`` is called once, when the descriptor is closed."""
+    """Implements ``web.hot_table.SentObject``; ``given`` is called once: it is withdrawn, and nobody sends it.
+
+    ``fd`` is negative where no descriptor was free for it; nothing is answered from it then.
+    """
 
     __slots__ = ("_given", "_holders", "file", "number", "obsolete")
 
@@ -77,4 +80,4 @@ class BorrowedObject:
         if self.file.fd >= 0:
             os.close(self.file.fd)
             self.file.fd = -1
-            self._given(self)
+        self._given(self)

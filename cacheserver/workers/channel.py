@@ -46,7 +46,10 @@ class Channel:
         self.open = True
 
     def send(self, data: bytes, fd: int = -1) -> bool:
-        """Send one message, now or as soon as there is room; ``fd`` stays the caller's. False: it cannot be sent."""
+        """Send one message, now or as soon as there is room; ``fd`` stays the caller's. False: it cannot be sent.
+
+        Only a descriptor may fail to go and leave the way open: whoever counts on a message is told of its loss.
+        """
         if not self.open or len(data) > LIMIT_BYTES:
             return False
         if not self._queue:
@@ -56,6 +59,8 @@ class Channel:
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
             except OSError:
+                if fd < 0:
+                    self._lose()
                 return False
         if len(self._queue) >= _BACKLOG_MESSAGES:
             self._lose()

@@ -61,6 +61,8 @@ class WorkerConnection(asyncio.Protocol):
         first, self._first = self._first, b""
         if first:
             self.data_received(first)
+        elif self._home.draining:
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Answer from the lane, or hand the connection to the owner."""

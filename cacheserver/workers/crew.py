@@ -10,9 +10,8 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 from cacheserver.log import event, get_logger
 from cacheserver.store.stored_object import StoredObject
@@ -20,9 +19,7 @@ from cacheserver.web.hot_table import HotEntry, HotTable
 from cacheserver.workers.channel import socket_pair
 from cacheserver.workers.messages import Configure, Drain, Report, Shed
 from cacheserver.workers.peer import Peer
-
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
+from cacheserver.workers.process import end_process, start_process
 
 _log = get_logger(__name__)
 _REPLY_S = 1.0
@@ -30,7 +27,12 @@ _LINGER_S = 2.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _STABLE_S = 5.0
-_BALANCE_S = 1.0
+_TURN_S = 1.0
+_DOUBTED_TURNS = 2
+"""A worker that has been silent for so long gets no client."""
+_GIVEN_UP_TURNS = 5
+_START_TURNS = 60
+"""How long the interpreter may take to start and import."""
 
 
 class Crew:
@@ -58,9 +60,11 @@ class Crew:
         self._absorb = absorb
         self._log_lines = log_lines
         self._peers: list[Peer] = []
-        self._starting: set[Peer] = set()
+        """Those that are ready."""
+        self._living: set[Peer] = set()
+        """Those whose process has not ended."""
         self._runs: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.absorbed_requests = 0
         """Answers of all workers so far, the lost ones included."""
         if count:
@@ -73,27 +77,29 @@ class Crew:
         """Start every worker; none is waited for."""
         self._runs = [asyncio.create_task(self._keep_running(), name="worker") for _ in range(self.count)]
         if self.count:
-            asyncio.get_running_loop().call_later(_BALANCE_S, self._balance)
+            asyncio.get_running_loop().call_later(_TURN_S, self._turn)
 
     async def _keep_running(self) -> None:
         loop, pause_s = asyncio.get_running_loop(), _FIRST_PAUSE_S
-        while True:
+        while not self._stopping.is_set():
             began_s = loop.time()
             try:
                 await self._run_one()
             except OSError as exc:
                 event(_log, "worker_failed", severity=logging.ERROR, reason=exc.strerror or "cannot be started")
-            if self._stopping:
-                return
             pause_s = _FIRST_PAUSE_S if loop.time() - began_s > _STABLE_S else min(pause_s * 2, _LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
 
     async def _run_one(self) -> None:
         ours, theirs = socket_pair()
-        with theirs:
-            fd = theirs.fileno()
-            command = (sys.executable, "-m", "cacheserver.workers", str(fd))
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=(fd,), stdin=asyncio.subprocess.DEVNULL)
+        try:
+            with theirs:
+                process = await start_process(theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
         peer = Peer(
             ours,
             on_hello=self._on_hello,
@@ -101,31 +107,47 @@ class Crew:
             on_report=self._on_report,
             on_log_lines=self._log_lines,
         )
-        self._starting.add(peer)
+        self._living.add(peer)
+        if self._stopping.is_set():
+            peer.close()
         try:
             await peer.lost.wait()
         finally:
-            self._starting.discard(peer)
             if peer in self._peers:
                 self._peers.remove(peer)
             peer.close()
-            code = await _end(process)
-        if not self._stopping:
+            code = await end_process(process, 0.0 if peer.silent_turns > _DOUBTED_TURNS else _LINGER_S)
+            self._living.discard(peer)
+            peer.ended()
+        if not self._stopping.is_set():
             event(_log, "worker_lost", severity=logging.WARNING, pid=process.pid, code=code)
 
     def _on_hello(self, peer: Peer) -> None:
-        self._starting.discard(peer)
         peer.say(self._configuration)
         self._peers.append(peer)
         event(_log, "worker_ready", pid=peer.pid)
 
+    def _turn(self) -> None:
+        """Once a second: give up workers that do not react (turns are counted, as this process may hang too)."""
+        if self._stopping.is_set():
+            return
+        for peer in self._living:
+            if peer.silent_turns >= (_GIVEN_UP_TURNS if peer in self._peers else _START_TURNS):
+                event(_log, "worker_silent", severity=logging.ERROR, pid=peer.pid)
+                peer.close()
+            else:
+                peer.nudge()
+        self._balance()
+        asyncio.get_running_loop().call_later(_TURN_S, self._turn)
+
     async def stop(self, drain_s: float) -> None:
         """Let running answers end within ``drain_s``, then end every worker."""
-        self._stopping = True
-        for peer in self._peers:
-            peer.say(Drain(drain_s))
-        for peer in tuple(self._starting):
-            peer.close()
+        self._stopping.set()
+        for peer in self._living:
+            if peer in self._peers:
+                peer.say(Drain(drain_s))
+            else:
+                peer.close()
         if self._runs:
             _done, late = await asyncio.wait(self._runs, timeout=drain_s + _LINGER_S)
             for run in late:
@@ -173,13 +195,13 @@ class Crew:
         for peer in self._peers:
             if peer.connections > least + 1:
                 peer.say(Shed((peer.connections - least) // 2))
-        if not self._stopping:
-            asyncio.get_running_loop().call_later(_BALANCE_S, self._balance)
 
     def _least(self) -> Peer | None:
-        if len(self._peers) < 2:
-            return self._peers[0] if self._peers else None
-        return min(self._peers, key=lambda peer: peer.connections)
+        return min(
+            (peer for peer in self._peers if peer.silent_turns < _DOUBTED_TURNS),
+            key=lambda peer: peer.connections,
+            default=None,
+        )
 
     def _on_hand_back(self, fd: int, first: bytes) -> None:
         sock = socket.socket(fileno=fd)
@@ -208,16 +230,17 @@ class Crew:
 
     async def withdraw(self, obj: StoredObject) -> bool:
         """Take an object back from every worker before its space is given up; False: one is still sending it."""
-        for peer in self._peers:
+        for peer in self._living:
             peer.withdraw(obj, cut=False)
-        replies = [reply for peer in self._peers for reply in peer.replies(obj.object_id)]
+        replies = [reply for peer in self._living for reply in peer.replies(obj.object_id)]
         if replies:
             await asyncio.wait(replies, timeout=_REPLY_S)
-        return not self.keeps(obj.object_id)
+        lent_again = any(peer.has(obj) for peer in self._living)
+        return not lent_again and not self.keeps(obj.object_id)
 
     def keeps(self, object_id: str) -> bool:
         """Whether a worker may still be sending a withdrawn object."""
-        return any(peer.keeps(object_id) for peer in self._peers)
+        return any(peer.keeps(object_id) for peer in self._living)
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
@@ -255,13 +278,3 @@ def _all_present(obj: StoredObject) -> bool:
 def _lendable(obj: StoredObject, entry: HotEntry) -> bool:
     """Whether nothing but an eviction, a purge or a new answer of the origin can change what a worker would send."""
     return obj.usable and obj.representation is entry.representation and _all_present(obj)
-
-
-async def _end(process: Process) -> int:
-    """The exit code of a process that should have ended; it is killed when it does not."""
-    try:
-        async with asyncio.timeout(_LINGER_S):
-            return await process.wait()
-    except TimeoutError:
-        process.kill()
-        return await process.wait()

@@ -15,7 +15,7 @@ from cacheserver.web.hot_table import Label
 LIMIT_BYTES = 160 * 1024
 """Largest message; what is larger is not sent."""
 FIRST_BYTES_LIMIT = 128 * 1024
-"""Most bytes of a client that may travel with its connection."""
+"""Most bytes of a client that may travel in one message."""
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True):
@@ -101,8 +101,14 @@ class Hello(_Message):
     pid: int
 
 
+class Early(_Message):
+    """Bytes of the connection that the next ``HandBack`` carries, before its own: they are too many for one message."""
+
+    data: bytes
+
+
 class HandBack(_Message):
-    """A connection whose request is not for a worker, with its bytes; carries its descriptor."""
+    """A connection whose request is not for a worker, with its bytes; carries its descriptor, or it has ended."""
 
     first: bytes
 
@@ -140,7 +146,7 @@ class Report(_Message):
 
 
 ToWorker = Configure | Take | Shed | Lend | Learn | Withdraw | Clear | Collect | Drain
-ToOwner = Hello | HandBack | Kept | Given | LogLines | Report
+ToOwner = Hello | Early | HandBack | Kept | Given | LogLines | Report
 Message = TypeVar("Message", ToWorker, ToOwner)
 
 encode = msgspec.msgpack.Encoder().encode

@@ -30,7 +30,10 @@ class Peer:
         self.pid = 0
         self.requests = 0
         """Answers that it has told of."""
+        self.silent_turns = 0
+        """How often it was nudged since it last said anything."""
         self.lost = asyncio.Event()
+        """Set when nothing can be said to it or heard from it any more; its process may still run."""
         self._on_hello = on_hello
         self._on_hand_back = on_hand_back
         self._on_report = on_report
@@ -44,6 +47,8 @@ class Peer:
         self._shape_count = 0
         self._leaving: dict[int, tuple[str, asyncio.Future[None]]] = {}
         """Withdrawn objects that it may still be sending, by number: id, and a future done at its first reply."""
+        self._early = b""
+        """The first bytes of the connection that it is handing back."""
         self._collecting: dict[int, asyncio.Future[None]] = {}
         self._next = 0
         self._channel = Channel(sock, on_message=self._on_message, on_lost=self._on_lost)
@@ -92,9 +97,13 @@ class Peer:
         number = self._numbers.pop(obj, None)
         if number is None:
             return
-        del self._objects[number], self._shapes[obj]
-        if self.say(messages.Withdraw(number, cut)):
-            self._leaving[number] = (obj.object_id, asyncio.get_running_loop().create_future())
+        del self._objects[number]
+        self._shape_count -= len(self._shapes.pop(obj))
+        self._leave(number, obj)
+        self.say(messages.Withdraw(number, cut))
+
+    def _leave(self, number: int, obj: StoredObject) -> None:
+        self._leaving[number] = (obj.object_id, asyncio.get_running_loop().create_future())
 
     def replies(self, object_id: str) -> list[asyncio.Future[None]]:
         """Futures of its first replies to withdrawals of this object."""
@@ -115,6 +124,11 @@ class Peer:
         self._shape_count = 0
         self.say(messages.Clear())
 
+    def nudge(self) -> None:
+        """Have it say something, to see whether it can."""
+        self.silent_turns += 1
+        self.say(messages.Collect(0))
+
     def collect(self) -> asyncio.Future[None]:
         """Done when it has reported everything up to now, or is lost."""
         self._next += 1
@@ -133,10 +147,14 @@ class Peer:
 
     def _on_message(self, data: memoryview, fd: int) -> None:
         message = messages.to_owner.decode(data)
-        if isinstance(message, messages.HandBack):
+        self.silent_turns = 0
+        if isinstance(message, messages.Early):
+            self._early += message.data
+        elif isinstance(message, messages.HandBack):
+            first, self._early = self._early + message.first, b""
             self._given -= 1
             if fd >= 0:
-                self._on_hand_back(fd, message.first)
+                self._on_hand_back(fd, first)
         elif isinstance(message, messages.Report):
             answered, self.requests, self._closed = message.requests - self.requests, message.requests, message.closed
             self._on_report(self, message, answered)
@@ -152,9 +170,12 @@ class Peer:
             self._on_hello(self)
 
     def _on_lost(self) -> None:
-        for _object_id, reply in self._leaving.values():
-            _finish(reply)
-        self._leaving.clear()
+        """It cannot be told anything: what it was lent it may go on sending until its process has ended."""
+        for number, obj in self._objects.items():
+            self._leave(number, obj)
+        self._numbers.clear()
+        self._objects.clear()
+        self._shapes.clear()
         for done in self._collecting.values():
             _finish(done)
         self._collecting.clear()
@@ -166,6 +187,12 @@ class Peer:
         if self._channel.open:
             self._channel.close()
             self._on_lost()
+
+    def ended(self) -> None:
+        """Its process is gone, and sends nothing any more."""
+        for _object_id, reply in self._leaving.values():
+            _finish(reply)
+        self._leaving.clear()
 
 
 def _finish(future: asyncio.Future[None] | None) -> None:

@@ -29,6 +29,7 @@ from cacheserver.workers.messages import (
     Collect,
     Configure,
     Drain,
+    Early,
     Given,
     HandBack,
     Hello,
@@ -113,7 +114,7 @@ class Worker:
 
         self._loop.call_later(every_s, turn)
 
-    def _say(self, message: Hello | HandBack | Kept | Given | LogLines | Report, fd: int = -1) -> bool:
+    def _say(self, message: Hello | Early | HandBack | Kept | Given | LogLines | Report, fd: int = -1) -> bool:
         return self._channel.send(encode(message), fd)
 
     def _flush_logs(self) -> None:
@@ -136,12 +137,18 @@ class Worker:
         """A connection is gone."""
         self._connections.discard(connection)
         self._closed += not connection.handed_back
-        if self.draining and not self._connections:
+        self._end_when_drained()
+
+    def _end_when_drained(self) -> None:
+        if self.draining and not self._connections and not self._joining:
             self.done.set()
 
     def hand_back(self, fd: int, first: bytes) -> bool:
-        """Give a connection to the owner; False: its client has sent too much at once, or the owner is gone."""
-        return len(first) <= FIRST_BYTES_LIMIT and self._say(HandBack(first), fd)
+        """Give a connection to the owner; False: the owner is gone. One for which no descriptor is free ends there."""
+        while len(first) > FIRST_BYTES_LIMIT:
+            self._say(Early(first[:FIRST_BYTES_LIMIT]))
+            first = first[FIRST_BYTES_LIMIT:]
+        return self._say(HandBack(first), fd) or self._say(HandBack(b""))
 
     async def _join(self, sock: socket.socket, first: bytes) -> None:
         try:
@@ -176,7 +183,11 @@ class Worker:
         sock.setblocking(False)
         joining = self._loop.create_task(self._join(sock, message.first))
         self._joining.add(joining)
-        joining.add_done_callback(self._joining.discard)
+        joining.add_done_callback(self._has_joined)
+
+    def _has_joined(self, joining: asyncio.Task[None]) -> None:
+        self._joining.discard(joining)
+        self._end_when_drained()
 
     def _on_lend(self, message: Lend, fd: int) -> None:
         self._objects[message.number] = BorrowedObject(
@@ -226,8 +237,7 @@ class Worker:
             if connection.idle:
                 connection.close()
         self._loop.call_later(message.within_s, self.done.set)
-        if not self._connections:
-            self.done.set()
+        self._end_when_drained()
 
     # -- what the owner hears ------------------------------------------------------------------------------------
 

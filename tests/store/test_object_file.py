@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -254,3 +255,27 @@ def test_disk_errors_keep_their_errno_and_drop_their_path() -> None:
         raise OSError(errno.EIO, "Input/output error", "/secret/path")
     assert caught.value.errno == errno.EIO
     assert "/secret" not in str(caught.value)
+
+
+def test_bytes_on_their_way_to_a_client_are_not_cleared_when_their_piece_is_erased(path: Path) -> None:
+    """``sendfile`` gives the kernel pages of the file, not copies: they must not change until it has sent them."""
+    file = filled(path)
+    start, stop = file.pieces.bounds(3)
+    assert stop % PIECE, "the last piece ends within a page"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(server.getsockname())
+        sock, _address = server.accept()
+        with sock:
+            sock.setblocking(False)
+            waiting = sock.send(bytes(1 << 17))
+            assert waiting > 1 << 16, "more than the client takes in by itself"
+            sent = os.sendfile(sock.fileno(), file.fd, start, stop - start)
+            file.erase(3, 4)
+            sock.shutdown(socket.SHUT_WR)
+            received = bytearray()
+            while data := client.recv(1 << 20):
+                received += data
+    assert bytes(received[-sent:]) == BODY[start : start + sent]
+    file.close()
