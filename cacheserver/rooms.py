@@ -303,7 +303,7 @@ def _listener(
         clock=clock,
         account=hit_account.lane,
         touch=store.touch,
-        executor=store.executor,
+        executor=store.reading,
         turn_bytes=parse_size(settings.server.turn),
     )
     lanes.enabled = settings.server.fast_lane

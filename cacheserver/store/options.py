@@ -29,7 +29,9 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="Piece size without a manifest, a power of two from 64KiB to 16MiB; clients use 1MiB."),
     ] = "1MiB"
-    io_threads: Annotated[int, Meta(ge=1, le=64, description="Threads for disk reads, writes and hashing.")] = 4
+    io_threads: Annotated[
+        int, Meta(ge=1, le=64, description="Threads for disk writes and hashing; as many read ahead.")
+    ] = 4
     open_objects: Annotated[
         int,
         Meta(

@@ -28,6 +28,7 @@ from cacheserver.store.news import News
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
+from cacheserver.store.residency import reading_threads
 from cacheserver.store.rows import Rows
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.threads import to_the_end, write_and_hash
@@ -47,6 +48,8 @@ class Store:
     ) -> None:
         self.volumes = tuple(volumes)
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
+        self.reading = reading_threads(io_threads)
+        """Brings cold bytes into memory that are to be sent; writes and checks do not wait behind them."""
         self.news = News()
         self.lender: Lender = NOBODY
         """Who may have lent objects to other processes."""
@@ -387,6 +390,7 @@ class Store:
                 found.file.close()
         self._open.clear()
         self.executor.shutdown(wait=True)
+        self.reading.shutdown(wait=True)
 
 
 __all__ = ["MARKER_BYTES", "Store", "StoreError"]

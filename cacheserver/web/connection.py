@@ -85,6 +85,7 @@ class ClientConnection(RequestHandler):
         super().connection_made(transport)
         self.wire = Wire(
             self,
+            turns=self._listener.lanes.turns,
             turn_bytes=self._listener.lanes.turn_bytes,
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,

@@ -22,6 +22,7 @@ from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
 from cacheserver.web.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of, span_of
+from cacheserver.web.turns import Turns
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -61,6 +62,7 @@ class LaneShared:
         self.touch = touch
         self.executor = executor
         self.turn_bytes = turn_bytes
+        self.turns = Turns(clock)
         self.read_flags = os.RWF_NOWAIT
         """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
         self.buffer = memoryview(bytearray(_SMALL_BYTES))
@@ -74,7 +76,7 @@ class FastLane(ABC):
     __slots__ = (
         "_at", "_client", "_done", "_entry", "_era", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending",
         "_range", "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport",
-        "busy", "last_head",
+        "_warm_until", "busy", "last_head",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +96,7 @@ class FastLane(ABC):
         self._look_up = look_up
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(outer.family, outer.type, outer.proto, fileno=outer.fileno())
+        self._sock.setblocking(False)  # else ``dup`` makes the one socket beneath both a blocking one
         self._pending = b""
         self._entry: HotEntry | None = None
         self._first_byte_s: float | None = None
@@ -205,24 +208,21 @@ class FastLane(ABC):
             return True
         self._entry, self._status, self._range, self._first_byte_s = entry, status, value, None
         self._head, self._at = head[sent:], start + max(0, sent - len(head))
-        self._fd, self._start, self._stop, self._started_s = file.fd, start, stop, now_s
+        self._fd, self._start, self._stop, self._started_s, self._warm_until = file.fd, start, stop, now_s, 0
         obj.hold()
         self.busy = True
-        self._go_on()
+        self._shared.turns.now(self._go_on)
         return True
 
-    def _go_on(self, *, warm: bool = False) -> None:
-        """Send what may be sent in one turn; called again when the socket takes more, or in the next turn.
-
-        ``warm``: its bytes have just been read, so that the probe is not asked again.
-        """
+    def _go_on(self) -> None:
+        """Send what may be sent in one turn; called again, in its turn, when the socket takes more."""
         if self._entry is None:
             return
         until = min(self._at + self._shared.turn_bytes, self._stop)
         if self._entry.obj.pieces.present_until(self._at, until) < until:
             self._finish(cut=True)  # found bad at rest while the pieces before it went out (I1)
             return
-        if not warm and not resident(self._fd, self._at, until):
+        if until > self._warm_until and not resident(self._fd, self._at, until):
             self._read_ahead(self._entry.obj, until)
             return
         try:
@@ -238,7 +238,7 @@ class FastLane(ABC):
             return
         if self._at < self._stop:
             self._note_begun()
-            self._loop.call_soon(self._go_on)
+            self._shared.turns.soon(self._go_on)
         else:
             self._finish(cut=False)
 
@@ -253,7 +253,8 @@ class FastLane(ABC):
 
         def done(_reading: asyncio.Future[None]) -> None:
             obj.release()
-            self._go_on(warm=True)
+            self._warm_until = until  # the probe is not asked again
+            self._shared.turns.soon(self._go_on)
 
         reading = self._loop.run_in_executor(self._shared.executor, read_through, self._fd, self._at, until)
         reading.add_done_callback(done)

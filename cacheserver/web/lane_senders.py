@@ -91,7 +91,7 @@ class PlainLane(FastLane):
     def _writable(self) -> None:
         assert self._dup is not None
         self._loop.remove_writer(self._dup)
-        self._go_on()
+        self._shared.turns.soon(self._go_on)
 
     def _close_sender(self) -> None:
         if self._dup is not None:
@@ -117,7 +117,7 @@ class SecureLane(FastLane):
 
     def learn(self, entry: HotEntry) -> None:
         """The same for heads that come over TLS: without TLS they may mean another object."""
-        if self.last_head and self._shared.enabled:
+        if self.last_head and self._shared.enabled and self._era == self._shared.table.era:
             self._shared.table.learn_secure(self.last_head, entry)
 
     def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
@@ -187,7 +187,7 @@ class SecureLane(FastLane):
         """Go on, in a turn of its own: the transport is still busy with telling."""
         if self._waiting:
             self._waiting = False
-            self._loop.call_soon(self._go_on)
+            self._shared.turns.soon(self._go_on)
 
     def _hand_on(self) -> None:
         """Nothing more is answered into a connection whose client is gone."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from cacheserver.core.errors import DiskError
 from cacheserver.store.residency import read_through, resident
+from cacheserver.web.turns import Turns
 
 RATE_WINDOW_S = 30.0
 TLS_CHUNK_BYTES = 1 << 16
@@ -42,9 +43,16 @@ class Wire:
     """The sending side of one connection."""
 
     def __init__(
-        self, connection: Connection, *, turn_bytes: int, min_rate_bps: int, executor: Executor | None = None
+        self,
+        connection: Connection,
+        *,
+        turns: Turns,
+        turn_bytes: int,
+        min_rate_bps: int,
+        executor: Executor | None = None,
     ) -> None:
         self._connection = connection
+        self._turns = turns
         self._turn_bytes = turn_bytes
         self._min_rate_bps = min_rate_bps
         self._executor = executor
@@ -73,16 +81,18 @@ class Wire:
             await self._send_read(fd, start, stop)
             return
         out = transport.get_extra_info("socket").fileno()
+        warm_until = 0
         while start < stop:
             until = min(start + self._turn_bytes, stop)
-            if not resident(fd, start, until):
+            if until > warm_until and not resident(fd, start, until):
                 await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
-                self._transport()  # else ``out`` may be another client's by now
+                warm_until = until
+                await self._turn()  # else ``out`` may be another client's by now
             try:
-                sent = os.sendfile(out, fd, start, min(stop - start, self._turn_bytes))
+                sent = os.sendfile(out, fd, start, until - start)
             except BlockingIOError:
                 await self._within_rate(self._writable())
-                self._transport()
+                await self._turn()
                 continue
             except OSError as exc:
                 raise self._translated(exc) from exc
@@ -92,8 +102,7 @@ class Wire:
             self.sent_bytes += sent
             self._count(sent)
             if start < stop:
-                await asyncio.sleep(0)
-                self._transport()
+                await self._turn()
 
     async def _send_read(self, fd: int, start: int, stop: int) -> None:
         """The same through TLS: large reads, since the transport encrypts them anyway."""
@@ -101,6 +110,7 @@ class Wire:
             until = min(start + self._turn_bytes, stop)
             if not resident(fd, start, until):
                 await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                await self._turn()
             while start < until:
                 try:
                     data = os.pread(fd, min(until - start, TLS_CHUNK_BYTES), start)
@@ -111,9 +121,14 @@ class Wire:
                 await self.write(data)
                 start += len(data)
             if start < stop:
-                await asyncio.sleep(0)
+                await self._turn()
                 if not client_is_there(self._transport().get_extra_info("socket")):
                     raise ClientGone("client closed the connection")
+
+    async def _turn(self) -> None:
+        """Until it is this connection's turn to send a large part."""
+        await self._turns.mine()
+        self._transport()
 
     def _transport(self) -> asyncio.Transport:
         transport = self._connection.transport

@@ -11,12 +11,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cacheserver.clock import SystemClock
 from cacheserver.core.subnets import Subnets
 from cacheserver.hit_account import HitAccount
+from cacheserver.store.residency import reading_threads
 from cacheserver.web.fast_lane import LaneShared
 from cacheserver.web.hot_table import HotEntry, HotTable
 from cacheserver.web.wire import RATE_WINDOW_S
@@ -85,7 +85,7 @@ class Worker:
             account=self._accounts[""].lane,
             touch=lambda obj, first, stop: self._touched.add((obj.number, first, stop)),
             turn_bytes=1 << 20,
-            executor=ThreadPoolExecutor(_THREADS, thread_name_prefix="read-ahead"),
+            executor=reading_threads(_THREADS),
         )
         self._actions: dict[type, Callable[[Any, int], None]] = {
             Take: self._on_take,

@@ -20,6 +20,7 @@ from cacheserver.web import fast_lane as room
 from cacheserver.web.fast_lane import FastLane
 from cacheserver.web.hot_table import shape_of
 from cacheserver.web.lane_senders import PlainLane, SecureLane
+from cacheserver.web.turns import Turns
 from tests.support.client import ConnectionEnded, RawClient
 from tests.support.flow import eventually
 from tests.support.lanes import BODY, PIECE, LaneScene, lane_scene
@@ -269,18 +270,19 @@ async def test_clients_share_in_bounded_turns(scene: LaneScene, kind: str, monke
 
 
 async def test_the_full_path_gives_others_their_turn_too(scene: LaneScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[float] = []
-    sleep = asyncio.sleep
+    taken = 0
+    mine = Turns.mine
 
-    async def sleeping(delay_s: float) -> None:
-        turns.append(delay_s)
-        await sleep(delay_s)
+    def counted(turns: Turns) -> asyncio.Future[None]:
+        nonlocal taken
+        taken += 1
+        return mine(turns)
 
-    monkeypatch.setattr(asyncio, "sleep", sleeping)
+    monkeypatch.setattr(Turns, "mine", counted)
     async with scene.client() as client:
         await client.send(b"GET /file HTTP/1.1\r\nHost: a.test\r\n\r\n")
         assert (await client.receive()).body == BODY
-    assert turns.count(0) >= len(BODY) // TURN - 1
+    assert taken >= len(BODY) // TURN - 1
 
 
 async def test_cold_bytes_are_read_by_a_thread_first(scene: LaneScene, monkeypatch: pytest.MonkeyPatch) -> None:

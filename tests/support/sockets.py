@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from cacheserver.clock import SystemClock
+from cacheserver.web.turns import Turns
 from cacheserver.web.wire import Wire
 
 
@@ -74,7 +76,8 @@ class Peer(asyncio.Protocol):
 
 def wire_over(peer: Peer, *, turn_bytes: int = 1 << 16, min_rate_bps: int = 0) -> Wire:
     """A wire over the node's side; it is closed with the connection."""
-    peer.wire = Wire(peer, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps, executor=None)
+    turns = Turns(SystemClock())
+    peer.wire = Wire(peer, turns=turns, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps, executor=None)
     return peer.wire
 
 
