@@ -112,6 +112,8 @@ class WorkerConnection(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection; the answer under way is accounted for at once."""
+        if self.lane is not None:
+            self.lane.close()
         if self.transport is not None:
             self.transport.abort()

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,23 @@ async def test_an_object_for_which_no_descriptor_was_free_is_given_back_all_the_
     owner.say(messages.Learn(b"shape", 7, Label("own", "host", "a.test", "/", None), 1e9, lines))
     owner.say(messages.Withdraw(7, False))
     assert await owner.hear(messages.Given) == messages.Given(7)
+
+
+async def test_an_answer_that_the_end_cuts_is_reported(owner: Owner, tmp_path: Path) -> None:
+    size = 64 << 20
+    lines = HitLines(kept=b"", lifetime_s=60.0, age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
+    head = b"GET /large HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    with open(tmp_path / "large", "wb+") as file:
+        file.truncate(size)
+        owner.say(messages.Lend(1, size, 1 << 20), file.fileno())
+    owner.say(messages.Learn(head, 1, Label("own", "host", "a.test", "/large", None), 1e12, lines))
+    client, sock = client_pair()
+    with client:
+        with sock:
+            owner.say(messages.Take(head), sock.fileno())
+        client.settimeout(5)
+        assert (await asyncio.to_thread(client.recv, 12)) == b"HTTP/1.1 200"
+        owner.worker.stop()
+        report = await owner.hear(messages.Report)
+        assert isinstance(report, messages.Report)
+        assert report.requests == 1
