@@ -205,8 +205,9 @@ class ObjectFill:
         return flight
 
     async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
-        error = await self._flown(flight, priority)
+        error: CacheserverError | None = None
         try:
+            error = await self._flown(flight, priority)
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
             elif error is None:
