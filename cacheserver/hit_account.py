@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from cacheserver.access_lines import AccessLogLines, LineTemplate
 from cacheserver.core.client import Client
-from cacheserver.ports import Clock
+from cacheserver.ports import AnswerMeter, Clock
 from cacheserver.web.hot_table import HotEntry
 
 _TEMPLATES_LIMIT = 64
 LANE_CACHE_STATUS = "cacheserver; hit"
-
-
-class AnswerMeter(Protocol):
-    """The part of ``ports.Meter`` that counts answers."""
-
-    def request(
-        self,
-        service: str,
-        outcome: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        client: Client,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """Count one answer."""
-        ...
 
 
 class HitAccount:

@@ -11,29 +11,19 @@ from typing import Any, Final
 
 import click
 
-from cacheserver.admin_client import AdminClient
-from cacheserver.core.errors import AdminFailed, ConfigError
-from cacheserver.core.units import format_size, parse_listen
+from cacheserver.admin_client import ADMIN_OPTION, TOKEN_OPTION, admin_client
+from cacheserver.core.errors import AdminFailed
+from cacheserver.core.units import format_size
 from cacheserver.log import printable
 
 EXIT_FAILED: Final = 1
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
-_ADMIN = click.option(
-    "--admin", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Admin listener of the node."
-)
-_TOKEN = click.option(
-    "--token",
-    default="",
-    envvar="CACHESERVER_ADMIN_TOKEN",
-    metavar="TOKEN",
-    help="Its bearer token; better in the environment, as CACHESERVER_ADMIN_TOKEN.",
-)
 
 
 @click.command("pin")
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
-@_ADMIN
-@_TOKEN
+@ADMIN_OPTION
+@TOKEN_OPTION
 def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
     """Have a running node fetch content whole and keep it: eviction leaves it alone, what is lost is fetched again.
 
@@ -41,7 +31,7 @@ def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
     Exit codes: 0 all are pinned, 1 no node answers or one was refused, 2 wrong usage.
     """
-    client = _client(admin, token)
+    client = admin_client(admin, token)
 
     def pin(url: str) -> str:
         facts = client.post("/api/v1/pin", {"url": url})
@@ -52,14 +42,14 @@ def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 @click.command("unpin")
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
-@_ADMIN
-@_TOKEN
+@ADMIN_OPTION
+@TOKEN_OPTION
 def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
     """End pins, each named by a URL or by its object id; what is stored stays until its space is needed.
 
     Exit codes: 0 all are ended, 1 no node answers or one was not pinned, 2 wrong usage.
     """
-    client = _client(admin, token)
+    client = admin_client(admin, token)
 
     def unpin(url: str) -> str:
         client.post("/api/v1/unpin", {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url})
@@ -69,14 +59,14 @@ def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 
 @click.command("pins")
-@_ADMIN
-@_TOKEN
+@ADMIN_OPTION
+@TOKEN_OPTION
 def pins_command(admin: str, token: str) -> int:
     """List what a running node has pinned: URL, bytes, complete or percent, trust, and why one waits.
 
     Exit codes: 0 listed, 1 no node answers, 2 wrong usage.
     """
-    pins: list[dict[str, Any]] = _client(admin, token).get("/api/v1/pins").get("pins", [])
+    pins: list[dict[str, Any]] = admin_client(admin, token).get("/api/v1/pins").get("pins", [])
     for pin in pins:
         click.echo(_line(pin))
     complete = sum(bool(pin["complete"]) for pin in pins)
@@ -107,13 +97,6 @@ def _line(pin: dict[str, Any]) -> str:
 def _shown(url: str) -> str:
     """A URL as it may be shown: a query may be a token."""
     return printable(url.partition("?")[0], 300)
-
-
-def _client(admin: str, token: str) -> AdminClient:
-    try:
-        return AdminClient(parse_listen(admin), token)
-    except ValueError as exc:
-        raise ConfigError(str(exc), where="--admin") from exc
 
 
 __all__ = ["pin_command", "pins_command", "unpin_command"]

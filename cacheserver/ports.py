@@ -27,8 +27,8 @@ class Clock(Protocol):
         ...
 
 
-class Meter(Protocol):
-    """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
+class AnswerMeter(Protocol):
+    """Where answers are counted: all that a process needs which gives nothing but warm hits."""
 
     def request(
         self,
@@ -45,6 +45,10 @@ class Meter(Protocol):
         ``first_byte_s`` is None where the first and the last byte went out together.
         """
         ...
+
+
+class Meter(AnswerMeter, Protocol):
+    """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
 
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import click
 
-from cacheserver.admin_client import AdminClient
+from cacheserver.admin_client import ADMIN_OPTION, TOKEN_OPTION, AdminClient, admin_client
 from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.units import format_size, parse_listen
+from cacheserver.core.units import format_size
 from cacheserver.log import printable
 from cacheserver.settings import Flags, load_settings
 from cacheserver.store.object_file import ObjectFile
@@ -29,22 +29,12 @@ EXIT_BAD: Final = 3
 EXIT_FAILED: Final = 1
 _POLL_S: Final = 0.25
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
-_ADMIN = click.option(
-    "--admin", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Admin listener of the node."
-)
-_TOKEN = click.option(
-    "--token",
-    default="",
-    envvar="CACHESERVER_ADMIN_TOKEN",
-    metavar="TOKEN",
-    help="Its bearer token; better in the environment, as CACHESERVER_ADMIN_TOKEN.",
-)
 
 
 @click.command("scrub")
 @click.option("--now", is_flag=True, help="Have everything read again at once, and wait for the outcome.")
-@_ADMIN
-@_TOKEN
+@ADMIN_OPTION
+@TOKEN_OPTION
 def scrub_command(now: bool, admin: str, token: str) -> int:
     """Have a running node hold all stored pieces against their digests, or tell what its scrubber has found.
 
@@ -53,7 +43,7 @@ def scrub_command(now: bool, admin: str, token: str) -> int:
 
     Exit codes: 0 clean, 1 no node answers or a volume failed, 2 wrong usage, 3 bad pieces were found.
     """
-    client = AdminClient(_address(admin), token)
+    client = admin_client(admin, token)
     if not now:
         progress = client.get("/api/v1/scrub")
         click.echo(_paced_line(progress))
@@ -108,8 +98,8 @@ def _paced_line(progress: dict[str, Any]) -> str:
 @click.argument("what", metavar="[PATH|URL]", required=False)
 @click.option("--cache-dir", metavar="DIR", help="Verify the volume in DIR, as PATH does.")
 @click.option("--config", metavar="FILE", help="Verify all volumes that this settings file (TOML) names.")
-@_ADMIN
-@_TOKEN
+@ADMIN_OPTION
+@TOKEN_OPTION
 def verify_command(what: str | None, cache_dir: str | None, config: str | None, admin: str, token: str) -> int:
     """Hold one object, or everything in a stopped node's cache, against its recorded digests.
 
@@ -121,7 +111,7 @@ def verify_command(what: str | None, cache_dir: str | None, config: str | None, 
     if sum(place is not None for place in (what, cache_dir, config)) != 1:
         raise click.UsageError("name one of PATH, URL, --cache-dir and --config")
     if what is not None and "://" in what:
-        report = _verify_url(AdminClient(_address(admin), token), what)
+        report = _verify_url(admin_client(admin, token), what)
     elif what is not None and not os.path.isdir(what):
         report = _Report()
         _verify_file(what, report)
@@ -205,13 +195,6 @@ def _verify_file(path: str, report: _Report) -> None:
 
 def _stored(file: ObjectFile) -> Iterator[int]:
     return (piece for piece in range(len(file.pieces)) if file.pieces.state(piece) != ABSENT)
-
-
-def _address(text: str) -> tuple[str, int]:
-    try:
-        return parse_listen(text)
-    except ValueError as exc:
-        raise ConfigError(str(exc), where="--admin") from exc
 
 
 __all__ = ["scrub_command", "verify_command"]
