@@ -1,7 +1,7 @@
 """Access log lines: one JSON object per answer, made on the event loop and handed over in batches.
 
-Owns: what a line says and how it is encoded. Must not raise because of a record, and never writes a query string or
-user information (tokens live there).
+Owns: what a line says and how it is encoded. Writing it is ``line_writer``'s, in a worker the owner process's. Must not
+raise because of a record, and never writes a query string or user information (tokens live there).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -50,10 +49,14 @@ class LineTemplate:
     tail: bytes
 
 
-class AccessLogLines(ABC):
-    """Collects lines for up to 0.2 s or 64 KiB."""
+class AccessLogLines:
+    """Collects lines for up to 0.2 s or 64 KiB.
 
-    def __init__(self, *, wall_s: Callable[[], float] = time.time) -> None:
+    ``hand_over`` takes whole lines, each with its end, and their number; it must not block.
+    """
+
+    def __init__(self, hand_over: Callable[[bytes, int], None], *, wall_s: Callable[[], float] = time.time) -> None:
+        self._hand_over = hand_over
         self._wall_s = wall_s
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
@@ -63,10 +66,6 @@ class AccessLogLines(ABC):
         self._second_text = ""
         self._milli = -1
         self._milli_text = b""
-
-    @abstractmethod
-    def _hand_over(self, batch: bytes, lines: int) -> None:
-        """Take whole lines, each with its end; must not block."""
 
     def template(
         self,

@@ -3,8 +3,8 @@
 ``client - - [time] "GET /path HTTP/1.1" status bytes "-" "user agent"``, which is nginx's, then
 ``"cache status" host service outcome seconds "range"``.
 
-Owns: the spelling of these lines. Collecting them is ``access_lines``'s, writing them ``access_log``'s. The referrer is
-not recorded, and the protocol is always written as HTTP/1.1. Escapes are nginx's: ``\\xHH``.
+Owns: the spelling of these lines. Collecting them is ``access_lines``'s, writing them ``line_writer``'s. The referrer
+is not recorded, and the protocol is always written as HTTP/1.1. Escapes are nginx's: ``\\xHH``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The event log and the access log: one JSON line per record, whatever clients put into it.
+"""The event log: one JSON line per record, whatever clients put into it.
 
-Owns: formatting, escaping, rate limiting and the access log's buffer. Must not raise because of a record or of a
-full disk, must not block the event loop on the access log, and never writes a query string (tokens live there).
+Owns: formatting, escaping, rate limiting. Must not raise because of a record or of a full disk, and never writes a
+query string (tokens live there). Where a node runs, ``line_writer`` writes the lines.
 """
 
 from __future__ import annotations
@@ -61,9 +61,12 @@ def event(logger: logging.Logger, name: str, /, *, severity: int = logging.INFO,
         logger.log(severity, name, extra={"event": name, "facts": facts})
 
 
-def configure(options: LogOptions) -> None:
-    """Send every logger of the process to stderr as JSON lines; calling it again replaces the settings."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(options: LogOptions, write: Callable[[bytes, int], None] | None = None) -> None:
+    """Send every logger of the process to stderr as JSON lines; calling it again replaces the settings.
+
+    ``write`` takes lines and their number instead, and must not block.
+    """
+    handler = logging.StreamHandler(sys.stderr) if write is None else _Handler(write)
     handler.setFormatter(JsonFormatter(tracebacks=options.level == "debug"))
     handler.addFilter(RateLimited())
     root = logging.getLogger()
@@ -75,6 +78,18 @@ def configure(options: LogOptions) -> None:
     logging.getLogger("cacheserver").setLevel(level)
     logging.captureWarnings(True)
     logging.raiseExceptions = False
+
+
+class _Handler(logging.Handler):
+    """Hands lines over."""
+
+    def __init__(self, write: Callable[[bytes, int], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        self._write(f"{self.format(record)}\n".encode("ascii"), 1)
 
 
 class JsonFormatter(logging.Formatter):

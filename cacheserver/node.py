@@ -24,6 +24,7 @@ from cacheserver.clock import SystemClock
 from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
 from cacheserver.core.units import parse_size
 from cacheserver.inherited import Inherited, take_inherited
+from cacheserver.line_writer import LineWriter
 from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
@@ -53,11 +54,13 @@ class Node:
         settings: Settings,
         load: Callable[[], Settings],
         *,
+        stderr: LineWriter,
         supervisor: Supervisor | None = None,
         inherited: Inherited | None = None,
     ) -> None:
         self._load = load
         self._settings = settings
+        self._stderr = stderr
         self._supervisor = supervisor or Supervisor()
         self._listening = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,6 +74,7 @@ class Node:
             clock=clock,
             node_id=_node_id(self._volumes[0].path),
             max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
+            stderr=stderr,
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
         status = NodeStatus(self._rooms, self._certificate)
@@ -151,9 +155,10 @@ class Node:
         rooms.crew.configure(worker_configuration(settings, admitted))
         rooms.meter.allow_services(service.name for service in admitted.services())
         rooms.meter.allow_subnets(admitted.subnets.names)
-        configure(settings.log)
-        if rooms.access_log is not None:
-            rooms.access_log.reopen()
+        configure(settings.log, self._stderr.put)
+        self._flush_access_log()
+        for writer in rooms.log_writers:
+            writer.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=later)
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
 
@@ -170,6 +175,10 @@ class Node:
             if getattr(settings.log, name) != getattr(self._settings.log, name)
         ]
         return sections + addresses + log
+
+    def _flush_access_log(self) -> None:
+        if self._rooms.access_log is not None:
+            self._rooms.access_log.flush()
 
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
@@ -194,8 +203,9 @@ class Node:
         await rooms.sources.resolver.close()
         await rooms.store.stop(clean=recovered)
         await self._listeners.close_admin()
-        if rooms.access_log is not None:
-            rooms.access_log.close()
+        self._flush_access_log()
+        for writer in rooms.log_writers[1:]:
+            writer.close()
         event(_log, "stopped")
         self._supervisor.close()
 
@@ -204,22 +214,29 @@ def run(load: Callable[[], Settings]) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
     check_libraries()
     settings = load()
-    configure(settings.log)
+    stderr = LineWriter()
+    configure(settings.log, stderr.put)
     supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)
     if supervisor.watchdog_s:
         faulthandler.enable()  # the watchdog's SIGABRT then shows what the loop hung in
-    uvloop.run(_run(settings, load, supervisor, inherited))
+    try:
+        uvloop.run(_run(settings, load, supervisor, inherited, stderr))
+    finally:
+        stderr.close()
+        configure(settings.log)
     return 0
 
 
-async def _run(settings: Settings, load: Callable[[], Settings], supervisor: Supervisor, inherited: Inherited) -> None:
+async def _run(
+    settings: Settings, load: Callable[[], Settings], supervisor: Supervisor, inherited: Inherited, stderr: LineWriter
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     descriptors.raise_limit()
-    node = Node(settings, load, supervisor=supervisor, inherited=inherited)
+    node = Node(settings, load, supervisor=supervisor, inherited=inherited, stderr=stderr)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.start()
     await stopping.wait()

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cacheserver
-from cacheserver.access_log import AccessLog, CombinedLog
+from cacheserver.access_lines import AccessLogLines
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
+from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.recent_refusals import RecentRefusals
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
@@ -25,6 +26,7 @@ from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.hit_account import HitAccount
+from cacheserver.line_writer import LineWriter
 from cacheserver.log import LogOptions
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.pinning import Pinning
@@ -73,7 +75,9 @@ class Rooms:
     coordinator: Coordinator
     scrubber: Scrubber
     pinning: Pinning
-    access_log: AccessLog | None
+    access_log: AccessLogLines | None
+    log_writers: tuple[LineWriter, ...]
+    """Stderr's; then the access log's, where it has a file."""
     handler: ContentHandler
     table: HotTable
     listener: Listener
@@ -96,7 +100,13 @@ def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
 
 
 def build_rooms(
-    settings: Settings, *, volumes: Sequence[Volume], clock: SystemClock, node_id: str, max_connections: int
+    settings: Settings,
+    *,
+    volumes: Sequence[Volume],
+    clock: SystemClock,
+    node_id: str,
+    max_connections: int,
+    stderr: LineWriter,
 ) -> Rooms:
     """Every room of a node, on opened volumes. ConfigError."""
     admitted = Admitted(settings)
@@ -107,23 +117,11 @@ def build_rooms(
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
-    access_log = _access_log(settings.log)
+    passing = _passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id)
+    access_log, log_writers = _logs(settings.log, stderr)
     account = Account(meter=meter, access_log=access_log, clock=clock, refusals=RecentRefusals())
-    handler = ContentHandler(
-        allowlist=lambda: admitted.allowlist,
-        options=settings.server,
-        coordinator=coordinator,
-        store=store,
-        delivery=Delivery(coordinator=coordinator, store=store, gated=gated),
-        passing=_passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id),
-        rebuilt=RebuiltManifests(
-            store=store, admit=admitted.target, services=admitted.services, clock=clock, via=via_token(node_id)
-        ),
-        clock=clock,
-        node_id=node_id,
-        first_byte_s=settings.fill.first_byte_s,
-        account=account.close,
-    )
+    delivery = Delivery(coordinator=coordinator, store=store, gated=gated)
+    handler = _handler(settings, admitted, store, coordinator, delivery, passing, account, clock=clock, node_id=node_id)
     table = _table(store)
     listener = _listener(
         settings,
@@ -150,10 +148,11 @@ def build_rooms(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         access_log=access_log,
+        log_writers=log_writers,
         handler=handler,
         table=table,
         listener=listener,
-        crew=_crew(settings, admitted, store, table, listener, meter=meter, access_log=access_log),
+        crew=_crew(settings, admitted, store, table, listener, meter=meter, log_lines=log_writers[-1].put),
     )
 
 
@@ -173,11 +172,41 @@ def _table(store: Store) -> HotTable:
     return table
 
 
-def _access_log(options: LogOptions) -> AccessLog | None:
+def _logs(options: LogOptions, stderr: LineWriter) -> tuple[AccessLogLines | None, tuple[LineWriter, ...]]:
     if not options.access:
-        return None
-    kind = CombinedLog if options.access_format == "combined" else AccessLog
-    return kind(options.access_file)
+        return None, (stderr,)
+    writers = (stderr, LineWriter(options.access_file)) if options.access_file else (stderr,)
+    kind = CombinedLines if options.access_format == "combined" else AccessLogLines
+    return kind(writers[-1].put), writers
+
+
+def _handler(
+    settings: Settings,
+    admitted: Admitted,
+    store: Store,
+    coordinator: Coordinator,
+    delivery: Delivery,
+    passing: Passing,
+    account: Account,
+    *,
+    clock: SystemClock,
+    node_id: str,
+) -> ContentHandler:
+    return ContentHandler(
+        allowlist=lambda: admitted.allowlist,
+        options=settings.server,
+        coordinator=coordinator,
+        store=store,
+        delivery=delivery,
+        passing=passing,
+        rebuilt=RebuiltManifests(
+            store=store, admit=admitted.target, services=admitted.services, clock=clock, via=via_token(node_id)
+        ),
+        clock=clock,
+        node_id=node_id,
+        first_byte_s=settings.fill.first_byte_s,
+        account=account.close,
+    )
 
 
 def _sources(
@@ -327,7 +356,7 @@ def _crew(
     listener: Listener,
     *,
     meter: PrometheusMeter,
-    access_log: AccessLog | None,
+    log_lines: Callable[[bytes, int], None],
 ) -> Crew:
     crew = Crew(
         count=settings.server.processes - 1,
@@ -337,7 +366,7 @@ def _crew(
         adopt=listener.adopt,
         touch=store.touch,
         absorb=meter.tally.absorb,
-        log_lines=_nowhere if access_log is None else access_log.append,
+        log_lines=log_lines,
     )
     if crew.count:
         store.news.on_gone.append(crew.gone)
@@ -358,7 +387,3 @@ def worker_configuration(settings: Settings, admitted: Admitted) -> Configure:
         idle_timeout_s=settings.server.idle_timeout_s,
         min_send_rate_bps=settings.server.min_send_rate_bps,
     )
-
-
-def _nowhere(_batch: bytes, _lines: int) -> None:
-    """No access log is kept."""

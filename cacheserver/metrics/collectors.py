@@ -100,13 +100,13 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every row of ``STATES``."""
         for doc in STATES:
-            family = GaugeMetricFamily(doc.name, doc.meaning, labels=doc.labels)
             name = doc.name.removeprefix(PREFIX)
+            rows: list[tuple[tuple[str, ...], float]] = []
             if not doc.labels:
-                family.add_metric((), self.sources.get(name, float)())
+                rows = [((), self.sources.get(name, float)())]
             elif name in self.labelled:
-                family.add_metric(*self.labelled[name])
-            yield family
+                rows = [self.labelled[name]]
+            yield _counter(doc, rows) if doc.type == "counter" else _gauge(doc, rows)
 
 
 class StoreCollector(Collector):

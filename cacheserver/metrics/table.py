@@ -69,6 +69,7 @@ STATES: Final = (
     _doc("fills_in_flight", "gauge", "", "Upstream fill requests running now."),
     _doc("fill_readers", "gauge", "", "Answers that are being fed by fills now."),
     _doc("sources_banned", "gauge", "", "Sources that are not asked now, for bad pieces."),
+    _doc("log_lines_dropped_total", "counter", "", "Lines of the logs that stderr or the file did not take in time."),
     _doc("scrub_period_seconds", "gauge", "", "Time in which every stored piece is to be read again; 0: off."),
     _doc(
         "certificate_not_after_timestamp_seconds",

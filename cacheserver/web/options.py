@@ -30,7 +30,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_timeout_s: Annotated[
         float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
     ] = 10.0
-    idle_timeout_s: Annotated[float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")] = 60.0
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")] = 55.0
     max_head: Annotated[str, Meta(description="Largest request head.")] = "32KiB"
     min_send_rate_bps: Annotated[
         int,

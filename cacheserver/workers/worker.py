@@ -13,7 +13,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from cacheserver.access_lines import AccessLogLines
 from cacheserver.clock import SystemClock
+from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.subnets import Subnets
 from cacheserver.hit_account import HitAccount
 from cacheserver.store.residency import reading_threads
@@ -44,7 +46,7 @@ from cacheserver.workers.messages import (
     encode,
     to_worker,
 )
-from cacheserver.workers.tallied import ForwardedCombinedLog, ForwardedLog, TallyMeter
+from cacheserver.workers.tallied import TallyMeter
 
 _REPORT_S = 0.2
 _SWEEP_S = 5.0
@@ -67,9 +69,9 @@ class Worker:
         self._objects: dict[int, BorrowedObject] = {}
         self._touched: set[tuple[int, int, int]] = set()
         self._meter = TallyMeter()
-        self._logs: dict[str, ForwardedLog] = {
-            "json": ForwardedLog(self._forward),
-            "combined": ForwardedCombinedLog(self._forward),
+        self._logs: dict[str, AccessLogLines] = {
+            "json": AccessLogLines(self._forward),
+            "combined": CombinedLines(self._forward),
         }
         self._idle_timeout_s = self._min_send_rate_bps = 0.0
         self._closed = 0

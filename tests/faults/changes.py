@@ -22,8 +22,6 @@ from tests.support.node import Node, running_node
 from tests.support.origin import Origin
 from tests.support.tls_scene import BODY, CONFIG, TlsScene, install, issue
 
-QUIET = f"{CONFIG}[log]\naccess = false\n"
-"""On a full pipe the access log's lines and the event log's would run into one another."""
 LARGE = blob(88, 24 * PIECE)
 
 
@@ -70,7 +68,7 @@ async def _reloads(directory: Path, workers: int, seconds: int) -> tuple[Traffic
     async with Origin() as origin:
         origin.add("/b", Content(BODY, headers=FRESH))
         connect_to, allow = {HOST: origin.address}, (f"http://{HOST}",)
-        async with running_node(directory, allow=allow, connect_to=connect_to, config=QUIET, workers=workers) as node:
+        async with running_node(directory, allow=allow, connect_to=connect_to, config=CONFIG, workers=workers) as node:
             scene = TlsScene(node, folder)
             context = scene.client()
             began_s = time.monotonic()
@@ -85,7 +83,7 @@ async def _reloads(directory: Path, workers: int, seconds: int) -> tuple[Traffic
             for second in range(seconds):
                 install(folder, issue(days_left=21 + second))
                 extra = f'allow = ["{THIRD_HOST}"]\n' if second % 2 else ""
-                node.config_file.write_text(extra + QUIET)
+                node.config_file.write_text(extra + CONFIG)
                 node.reload()
                 await asyncio.sleep(1)  # the pace is what is asked for
             traffic.stop.set()

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from cacheserver.line_writer import LineWriter
 from cacheserver.node import Node
 from cacheserver.settings import Flags, Settings, load_settings
 from cacheserver.store.store import Store
@@ -102,8 +103,9 @@ async def running(settings: Settings) -> AsyncIterator[InProcess]:
     logger.propagate = False
     logger.addHandler(listener)
     loop = asyncio.get_running_loop()
+    stderr = LineWriter()
     try:
-        node = Node(settings, lambda: settings)
+        node = Node(settings, lambda: settings, stderr=stderr)
         running = InProcess(node, listener)
         loop.set_exception_handler(lambda _loop, context: running.unseen.append(str(context)))
         await node.start()
@@ -112,6 +114,7 @@ async def running(settings: Settings) -> AsyncIterator[InProcess]:
         finally:
             await node.stop()
     finally:
+        stderr.close()
         loop.set_exception_handler(None)
         logger.removeHandler(listener)
         logger.setLevel(level)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from cacheserver.access_log import AccessLog
+from cacheserver.access_lines import AccessLogLines
 from cacheserver.core.errors import ConfigError
+from cacheserver.line_writer import LineWriter
+from tests.support.access import WrittenLog
 
 NASTY = "a\nb\r\x00\x1b[31m\x7f\x85\u2028\u202e\u200b\udcff\U0001f600é"
 
@@ -24,7 +26,7 @@ def parsed(line: str | bytes) -> dict[str, Any]:
     return value
 
 
-def add(access: AccessLog, **changes: Any) -> None:
+def add(access: AccessLogLines, **changes: Any) -> None:
     values: dict[str, Any] = {
         "client": "192.0.2.7",
         "method": "GET",
@@ -48,7 +50,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_access_line_has_every_member_and_no_query(tmp_path: Path) -> None:
-    access = AccessLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
+    access = WrittenLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
     add(access)
     access.close()
     assert lines_of(tmp_path / "a") == [
@@ -85,14 +87,14 @@ def test_access_line_has_every_member_and_no_query(tmp_path: Path) -> None:
     ],
 )
 def test_path_is_bounded_and_without_query_and_user(target: str, path: str, tmp_path: Path) -> None:
-    access = AccessLog(str(tmp_path / "a"))
+    access = WrittenLog(str(tmp_path / "a"))
     add(access, path=target)
     access.close()
     assert lines_of(tmp_path / "a")[0]["path"] == path
 
 
 def test_access_line_is_ascii_and_bounded_whatever_the_client_sent(tmp_path: Path) -> None:
-    access = AccessLog(str(tmp_path / "a"))
+    access = WrittenLog(str(tmp_path / "a"))
     for text in (NASTY, "\x7f", "é", "\ud800", "x" * 100_000):
         add(access, ua=text, path="/" + text, host=text, method=text, range_=text)
     access.close()
@@ -105,7 +107,7 @@ def test_access_line_is_ascii_and_bounded_whatever_the_client_sent(tmp_path: Pat
 async def test_lines_are_written_without_close_after_a_moment(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    access = AccessLog(str(tmp_path / "fifo"))
+    access = WrittenLog(str(tmp_path / "fifo"))
     written = asyncio.Event()
     asyncio.get_running_loop().add_reader(reader, written.set)
     add(access, status=201)
@@ -119,7 +121,7 @@ async def test_lines_are_written_without_close_after_a_moment(tmp_path: Path) ->
 
 
 def test_full_buffer_is_written_at_once(tmp_path: Path) -> None:
-    access = AccessLog(str(tmp_path / "a"))
+    access = WrittenLog(str(tmp_path / "a"))
     for _ in range(400):
         add(access)
     access.close()
@@ -128,7 +130,7 @@ def test_full_buffer_is_written_at_once(tmp_path: Path) -> None:
 
 def test_reopen_follows_a_rotation_and_loses_no_line(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    access = AccessLog(str(path))
+    access = WrittenLog(str(path))
     add(access, status=200)
     access.flush()
     access.reopen()  # same name: appended
@@ -136,7 +138,7 @@ def test_reopen_follows_a_rotation_and_loses_no_line(tmp_path: Path) -> None:
     access.flush()
     access.close()
     assert [line["status"] for line in lines_of(path)] == [200, 206]
-    access = AccessLog(str(path))
+    access = WrittenLog(str(path))
     path.rename(tmp_path / "a.1")
     add(access, status=404)
     access.reopen()
@@ -149,7 +151,7 @@ def test_reopen_follows_a_rotation_and_loses_no_line(tmp_path: Path) -> None:
 def test_reopen_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
-    access = AccessLog(str(folder / "a"))
+    access = WrittenLog(str(folder / "a"))
     folder.rename(tmp_path / "gone")
     access.reopen()
     add(access)
@@ -158,7 +160,7 @@ def test_reopen_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_disk_that_takes_nothing_never_raises() -> None:
-    access = AccessLog("/dev/full")
+    access = WrittenLog("/dev/full")
     for _ in range(1000):
         add(access)
     access.close()
@@ -170,10 +172,10 @@ def test_reader_that_stands_still_costs_lines_not_time_or_memory(tmp_path: Path)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    access = AccessLog(str(fifo))
+    access = WrittenLog(str(fifo))
     for _ in range(10_000):
         add(access, path="/" + "x" * 1000)
-    assert access.dropped > 0
+    assert access.writer.dropped > 0
     access.close(timeout_s=0.0)
     os.close(reader)  # the writer's thread wakes with EPIPE and ends
 
@@ -181,4 +183,4 @@ def test_reader_that_stands_still_costs_lines_not_time_or_memory(tmp_path: Path)
 def test_file_that_cannot_be_opened_is_a_config_error(tmp_path: Path) -> None:
     for path in (str(tmp_path), str(tmp_path / "no" / "a"), "a\0b"):
         with pytest.raises(ConfigError, match=r"log\.access_file"):
-            AccessLog(path)
+            LineWriter(path)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cacheserver.access_log import CombinedLog
 from tests.node.test_access_log import NASTY
+from tests.support.access import WrittenCombinedLog
 from tests.support.ground import Ground, GroundOptions
 
 GROUND = GroundOptions(config='[log]\naccess_format = "combined"\naccess_file = "access.log"\n')
@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = {
 
 
 def test_both_ways_write_the_same_line(tmp_path: Path) -> None:
-    access = CombinedLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
+    access = WrittenCombinedLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
     access.record(**FACTS, status=206, body_bytes=10, duration_s=0.0123, range_="bytes=0-9")
     access.record_again(access.template(**FACTS), 206, 10, 0.0123, b"0-9")
     access.close()
@@ -50,7 +50,7 @@ def test_both_ways_write_the_same_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [NASTY, 'a"b\\c', "a b", "", "\ud800", "x" * 100_000])
 def test_line_keeps_its_shape_whatever_the_client_sent(text: str, tmp_path: Path) -> None:
-    access = CombinedLog(str(tmp_path / "a"))
+    access = WrittenCombinedLog(str(tmp_path / "a"))
     facts = {**FACTS, "ua": text, "path": f"/{text}", "host": text, "method": text, "cache": text}
     access.record(**facts, status=400, body_bytes=0, duration_s=0.0, range_=text)
     access.close()
@@ -62,7 +62,7 @@ def test_line_keeps_its_shape_whatever_the_client_sent(text: str, tmp_path: Path
 
 
 def test_missing_facts_are_hyphens(tmp_path: Path) -> None:
-    access = CombinedLog(str(tmp_path / "a"), wall_s=lambda: 0.0)
+    access = WrittenCombinedLog(str(tmp_path / "a"), wall_s=lambda: 0.0)
     access.record(**{**FACTS, "ua": None, "cache": "", "host": ""}, status=403, body_bytes=0, duration_s=0.0)
     access.close()
     match = LINE.fullmatch((tmp_path / "a").read_text().rstrip("\n"))

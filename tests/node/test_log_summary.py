@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cacheserver import cli
-from cacheserver.access_log import AccessLog
 from cacheserver.log_summary import Subnets, Summary, TopObjects
+from tests.support.access import WrittenLog
 
 
 def line(**changes: Any) -> bytes:
@@ -172,7 +172,7 @@ def test_sums_are_exact_while_all_objects_fit() -> None:
 
 
 def test_what_the_node_writes_is_what_the_summary_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    access = AccessLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
+    access = WrittenLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
     known = {"client": "192.0.2.7", "method": "GET", "form": "host", "service": "s", "host": "h", "path": "/p?P4=x"}
     access.record(**known, status=200, body_bytes=10, duration_s=0.1, outcome="miss")
     access.record_again(access.template(**known, outcome="hit", cache="", ua=None), 206, 30, 0.1, b"0-29")

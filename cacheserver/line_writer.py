@@ -1,6 +1,7 @@
-"""The access log's file: batches of lines written by a thread of its own.
+"""Lines of the logs on their way to a file or to stderr, written by a thread of their own.
 
-Must not block the loop (a reader of our stderr may stop reading), and must not raise because of a disk.
+Owns: the order of lines, and that one never begins inside another: everything that goes to one descriptor goes through
+one writer. Must not block its callers (a reader of our stderr may stop reading), and must not raise because of a disk.
 """
 
 from __future__ import annotations
@@ -9,11 +10,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
-from cacheserver.access_lines import AccessLogLines
-from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.errors import ConfigError
 from cacheserver.log import printable
 
@@ -21,15 +19,14 @@ _BACKLOG_BYTES: Final = 8 * 1024 * 1024
 _STDERR: Final = 2
 
 
-class AccessLog(AccessLogLines):
-    """Writes answers to ``path`` (empty: stderr).
+class LineWriter:
+    """Writes to ``path`` (empty: stderr).
 
-    Lines wait up to 0.2 s or 64 KiB. When the disk or the reader stands still for 8 MiB, further lines are dropped
-    and counted in ``dropped``. Raises ConfigError when the file cannot be opened at the start.
+    When the disk or the reader stands still for 8 MiB, further lines are dropped and counted in ``dropped``. Raises
+    ConfigError when the file cannot be opened at the start.
     """
 
-    def __init__(self, path: str = "", *, wall_s: Callable[[], float] = time.time) -> None:
-        super().__init__(wall_s=wall_s)
+    def __init__(self, path: str = "") -> None:
         self.dropped = 0
         self._path = path
         self._closed = False
@@ -41,33 +38,29 @@ class AccessLog(AccessLogLines):
         self._backlog_bytes = 0
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name="line-writer", daemon=True)
         self._thread.start()
 
-    def append(self, batch: bytes, lines: int) -> None:
-        """Write lines that another process has made."""
-        self._hand_over(batch, lines)
-
-    def _hand_over(self, batch: bytes, lines: int) -> None:
+    def put(self, batch: bytes, lines: int) -> None:
+        """Write ``lines`` whole lines, each with its end; from any thread, never blocks."""
         with self._lock:
             fits = not self._closed and self._backlog_bytes + len(batch) <= _BACKLOG_BYTES
-            self._backlog_bytes += len(batch) if fits else 0
-        if fits:
-            self._work.put(batch)
-        else:
-            self.dropped += lines
+            if fits:
+                self._backlog_bytes += len(batch)
+                self._work.put(batch)
+            else:
+                self.dropped += lines
 
     def reopen(self) -> None:
-        """Open the file again by its name, after a rotation; lines recorded before go to the old one."""
-        self.flush()
+        """Open the file again by its name, after a rotation; lines put before go to the old one."""
         self._work.put("reopen")
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is left and stop; gives up after ``timeout_s`` when nobody takes the bytes."""
-        if self._closed:
-            return
-        self.flush()
-        self._closed = True
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         self._work.put("stop")
         self._thread.join(timeout_s)
 
@@ -92,10 +85,6 @@ class AccessLog(AccessLogLines):
         if self._fd != _STDERR:
             os.close(self._fd)
         self._fd = fresh
-
-
-class CombinedLog(CombinedLines, AccessLog):
-    """Writes answers in nginx's combined form."""
 
 
 def _open(path: str) -> int:
