@@ -222,7 +222,7 @@ class Simulation:
         self._layer.rule = rule
 
     def _check_fetches(self) -> None:
-        """I2, but for objects that are read past a store without room or one that fails; not where objects are purged."""
+        """I2, but for objects that are read past a store without room, or one that fails, and where none are purged."""
         if self._purging:
             return
         seen: set[tuple[str, str, int]] = set()
