@@ -73,8 +73,7 @@ async def one_cold_object(directory: Path, size: Size) -> list[Figure]:
     fault = f"{clients} clients of a cold object, half leave"
     return [
         all_of(fault, "of those who stay served right", tally.right, clients - left),
-        # One span of four pieces is sometimes asked for twice; why is not known yet, so full size shows it as a miss.
-        at_most(fault, "bytes fetched per byte", fetched / len(body), 1.0 if size is Size.FULL else 1.5),
+        at_most(fault, "bytes fetched per byte", fetched / len(body), 1.0),
         *back_again(fault, start, end),
     ]
 
