@@ -94,19 +94,23 @@ class AccessLogLines:
         self, template: LineTemplate, status: int, body_bytes: int, duration_s: float, range_: bytes | None
     ) -> None:
         """Add one answer whose facts are mostly known; ``range_`` is plain digits and a hyphen. About 1 µs."""
-        self._add(
-            b'{"ts":"%b%b%d,"bytes":%d,"duration_ms":%.3f%b%b%b'
-            % (
-                self._now_bytes(),
-                template.head,
-                status,
-                body_bytes,
-                duration_s * 1000,
-                template.middle,
-                b"null" if range_ is None else b'"bytes=%b"' % range_,
-                template.tail,
-            )
+        millis = int(self._wall_s() * 1000)
+        if millis != self._milli:
+            self._milli, self._milli_text = millis, self._now().encode("ascii")
+        text = b'{"ts":"%b%b%d,"bytes":%d,"duration_ms":%.3f%b%b%b' % (
+            self._milli_text,
+            template.head,
+            status,
+            body_bytes,
+            duration_s * 1000,
+            template.middle,
+            b"null" if range_ is None else b'"bytes=%b"' % range_,
+            template.tail,
         )
+        self._lines.append(text)
+        self._size_bytes += len(text)
+        if self._size_bytes >= _FLUSH_BYTES or self._timer is None:
+            self._pass_on()
 
     def record(
         self,
@@ -153,6 +157,9 @@ class AccessLogLines:
     def _add(self, text: bytes) -> None:
         self._lines.append(text)
         self._size_bytes += len(text)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         if self._size_bytes >= _FLUSH_BYTES:
             self.flush()
         elif self._timer is None:
@@ -184,13 +191,6 @@ class AccessLogLines:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{millis % 1000:03d}Z"
-
-    def _now_bytes(self) -> bytes:
-        millis = int(self._wall_s() * 1000)
-        if millis != self._milli:
-            self._milli = millis
-            self._milli_text = self._now().encode("ascii")
-        return self._milli_text
 
 
 def bare_path(target: str) -> str:

@@ -15,9 +15,9 @@ class HitAccount:
     """Writes each answer of the lane to the metrics and the access log."""
 
     def __init__(self, *, meter: AnswerMeter, access_log: AccessLogLines | None, clock: Clock) -> None:
-        self._meter = meter
+        self._count = meter.request
         self._access_log = access_log
-        self._clock = clock
+        self._monotonic_s = clock.monotonic_s
 
     def lane(
         self,
@@ -30,8 +30,8 @@ class HitAccount:
         first_byte_s: float | None = None,
     ) -> None:
         """Account for one answer of the fast lane."""
-        duration_s = self._clock.monotonic_s() - started_s
-        self._meter.request(entry.label.service, "hit", status, body_bytes, duration_s, client, first_byte_s)
+        duration_s = self._monotonic_s() - started_s
+        self._count(entry.label.service, "hit", status, body_bytes, duration_s, client, first_byte_s)
         if self._access_log is None:
             return
         template = entry.log_lines.get(client.address)

@@ -115,7 +115,8 @@ class ClientConnection(RequestHandler):
         lane = self.lane
         if lane is not None and data:
             if lane.busy or self._is_idle():
-                if not lane.busy and data is not self._first and self._moved(data):
+                elsewhere = self._listener.elsewhere
+                if elsewhere is not None and not lane.busy and data is not self._first and self._moved(elsewhere, data):
                     return
                 if lane.take(data):
                     return
@@ -156,10 +157,10 @@ class ClientConnection(RequestHandler):
         if self._heads and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
-    def _moved(self, data: bytes) -> bool:
+    def _moved(self, elsewhere: Elsewhere, data: bytes) -> bool:
         """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
-        elsewhere, end = self._listener.elsewhere, data.find(HEAD_END) + len(HEAD_END)
-        if elsewhere is None or not elsewhere.has_room or end < len(HEAD_END) or self._half_closed or self._secure:
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if not elsewhere.has_room or end < len(HEAD_END) or self._half_closed or self._secure:
             return False  # what TLS has agreed on cannot leave this process
         assert self.transport is not None
         self.transport.pause_reading()

@@ -21,7 +21,15 @@ from cacheserver.core.client import Client
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
-from cacheserver.web.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, HotTable, SentObject, shape_of, span_of
+from cacheserver.web.hot_table import (
+    HEAD_END,
+    MAX_HEAD_BYTES,
+    HotEntry,
+    HotTable,
+    SentObject,
+    shape_of,
+    span_of,
+)
 from cacheserver.web.turns import Turns
 
 _SMALL_BYTES = (1 << 14) + 4096
@@ -58,6 +66,7 @@ class LaneShared:
     ) -> None:
         self.table = table
         self.clock = clock
+        self.monotonic_s = clock.monotonic_s
         self.account = account
         self.touch = touch
         self.executor = executor
@@ -75,8 +84,8 @@ class FastLane(ABC):
 
     __slots__ = (
         "_at", "_client", "_done", "_entry", "_era", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending",
-        "_range", "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept", "_transport",
-        "_warm_until", "busy", "last_head",
+        "_range", "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept",
+        "_transport", "_warm_until", "busy", "last_head",
     )  # fmt: skip
 
     def __init__(
@@ -172,23 +181,25 @@ class FastLane(ABC):
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
         """Answer at once, or begin to; False, with nothing done, when the full path has to judge."""
-        obj, now_s, length = entry.obj, self._shared.clock.monotonic_s(), entry.length_bytes
+        shared, obj, length = self._shared, entry.obj, entry.length_bytes
         start, stop = (0, length) if value is None else span_of(value, length)
-        file = obj.file
+        now_s, file = shared.monotonic_s(), obj.file
+        pieces = file.pieces
         if (
             start >= stop
             or now_s >= entry.fresh_until_s
             or obj.obsolete
             or file.fd < 0
             or file.representation is not entry.representation
-            or not file.pieces.present(start, stop)
+            or not pieces.present(start, stop)
         ):
             return False
         if now_s >= entry.next_second_s:
-            entry.begin_second(now_s, self._shared.clock.wall_s())
-        if start // file.pieces.piece_size_bytes not in entry.touched:
-            self._shared.touch(obj, *file.pieces.covering(start, stop))
-            entry.touched.add(start // file.pieces.piece_size_bytes)
+            entry.begin_second(now_s, shared.clock.wall_s())
+        piece = start // pieces.piece_size_bytes
+        if piece not in entry.touched:
+            shared.touch(obj, *pieces.covering(start, stop))
+            entry.touched.add(piece)
         if value is None:
             status, head = 200, b"%bContent-Length: %d\r\n\r\n" % (entry.head_200, length)
         else:
@@ -203,15 +214,18 @@ class FastLane(ABC):
         elif size <= _MEDIUM_BYTES:
             sent = self._send_medium(head, file.fd, start, size)
         if sent == size:
-            self._shared.account(entry, status, stop - start, now_s, self._client, value)
-            self._end()
+            shared.account(entry, status, stop - start, now_s, self._client, value)
+            if pending:
+                self._end()
+            else:
+                self._done(b"")
             return True
         self._entry, self._status, self._range, self._first_byte_s = entry, status, value, None
         self._head, self._at = head[sent:], start + max(0, sent - len(head))
         self._fd, self._start, self._stop, self._started_s, self._warm_until = file.fd, start, stop, now_s, 0
         obj.hold()
         self.busy = True
-        self._shared.turns.now(self._go_on)
+        shared.turns.now(self._go_on)
         return True
 
     def _go_on(self) -> None:

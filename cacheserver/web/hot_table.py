@@ -19,6 +19,8 @@ MAX_ENTRIES = 65_536
 MAX_HEAD_BYTES = 2048
 HEAD_END = b"\r\n\r\n"
 _RANGE = b"\r\nRange: bytes="
+_VALUE_LIMIT = 37
+"""Two numbers of 18 digits."""
 _SERIAL = b"\r\nMS-CV: "
 _SECURE = b"tls"
 """Behind the shapes of heads that came over TLS; no head ends so."""
@@ -109,33 +111,35 @@ class HotEntry:
 
 
 def shape_of(head: bytes) -> tuple[bytes, bytes | None]:
-    """A head without the value of its first Range line, and that value; None when it has none.
+    """A head without its first Range line, and the value of that; None when it has none.
 
     The value of MS-CV, which is another one in each request, is taken out too.
     """
-    at = head.find(_SERIAL)
-    if at >= 0:
-        begin = at + len(_SERIAL)
-        head = head[:begin] + head[head.find(b"\r\n", begin) :]
-    at = head.find(_RANGE)
-    if at < 0:
+    if _SERIAL in head:
+        before, _, rest = head.partition(_SERIAL)
+        head = before + _SERIAL + rest[rest.find(b"\r\n") :]
+    before, line, rest = head.partition(_RANGE)
+    if not line:
         return head, None
-    begin = at + len(_RANGE)
-    end = head.find(b"\r\n", begin)
-    return head[:begin] + head[end:], head[begin:end]
+    end = rest.find(b"\r\n")
+    return before + rest[end:], rest[:end]
 
 
 def span_of(value: bytes, length: int) -> tuple[int, int]:
     """Half-open span of ``first-last`` or ``first-``; an empty one for every other form."""
     first, dash, last = value.partition(b"-")
-    if not dash or not first.isdigit() or len(first) > 18:
+    if not first.isdigit() or len(value) > _VALUE_LIMIT:
         return 0, 0
     start = int(first)
-    if not last:
-        return start, length
-    if not last.isdigit() or len(last) > 18:
-        return 0, 0
-    return start, min(int(last) + 1, length)
+    if last.isdigit():
+        stop = int(last) + 1
+        return start, stop if stop < length else length
+    return (start, length) if dash and not last else (0, 0)
+
+
+def _holds_range(shape: bytes) -> bool:
+    """Whether a Range line of another spelling is still there: such a head would be answered as if it had none."""
+    return b"\r\nrange:" in shape.lower()
 
 
 def is_plain(fields: Fields) -> bool:
@@ -164,8 +168,9 @@ class HotTable:
     def learn(self, head: bytes, entry: HotEntry) -> None:
         """Answer heads of this shape from ``entry`` from now on."""
         shape, _value = shape_of(head)
-        self.put(shape, entry)
-        self.on_learn(shape, entry)
+        if not _holds_range(shape):
+            self.put(shape, entry)
+            self.on_learn(shape, entry)
 
     def learn_secure(self, head: bytes, entry: HotEntry) -> None:
         """Answer heads of this shape that come over TLS; nobody is told, as workers have none of those clients.
@@ -173,7 +178,8 @@ class HotTable:
         They stand apart from those without TLS: the scheme may be a part of the key.
         """
         shape, _value = shape_of(head)
-        self.put(shape + _SECURE, entry)
+        if not _holds_range(shape):
+            self.put(shape + _SECURE, entry)
 
     def get_secure(self, shape: bytes) -> HotEntry | None:
         """The entry of a shape that came over TLS."""

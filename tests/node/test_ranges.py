@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.byteranges import content_range, parts_of
-from tests.support.client import Response
+from tests.support.client import RawClient, Response
 from tests.support.content import Content, Fault, FieldLines, blob
 from tests.support.ground import DO_HOST, FRESH, HOST, PIECE, Ground, was_hit
 from tests.support.tables import cases
@@ -192,3 +192,16 @@ async def test_parts_carry_the_content_type_of_the_object(ground: Ground, warm: 
     response = await ground.get(path, ("Range", "bytes=0-9,2000000-2000009"))
     assert response.status == 206
     assert {part.fields.value("Content-Type") for part in parts_of(response)} == {"text/x-odd; charset=x"}
+
+
+@pytest.mark.parametrize("line", ["Range: bytes=5-9", "range: bytes=5-9", "RANGE:bytes=5-9", "Range:\t bytes=5-9 "])
+async def test_every_spelling_of_a_range_line_is_a_range_each_time(ground: Ground, line: str) -> None:
+    """A head that was answered before may be answered without the framework, which must not lose the Range."""
+    path = ground.add(b"0123456789")
+    await ground.get(path)
+    head = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{line}\r\n\r\n".encode()
+    async with RawClient(*ground.node.content) as client:
+        for _ in range(4):
+            await client.send(head)
+            response = await client.receive()
+            assert (response.status, response.body) == (206, b"56789")
