@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cacheserver.access_lines import AccessLogLines, LineTemplate
 from cacheserver.core.client import Client
-from cacheserver.ports import AnswerMeter, Clock
+from cacheserver.ports import Clock
 from cacheserver.web.hot_table import HotEntry
 
 _TEMPLATES_LIMIT = 64
 LANE_CACHE_STATUS = "cacheserver; hit"
+Count = Callable[[str, str, int, int, float, Client, float | None], None]
 
 
 class HitAccount:
-    """Writes each answer of the lane to the metrics and the access log."""
+    """Writes each answer of the lane to the metrics and the access log; ``count`` is ``ports.AnswerMeter.request``."""
 
-    def __init__(self, *, meter: AnswerMeter, access_log: AccessLogLines | None, clock: Clock) -> None:
-        self._count = meter.request
+    def __init__(self, *, count: Count, access_log: AccessLogLines | None, clock: Clock) -> None:
+        self._count = count
         self._access_log = access_log
         self._monotonic_s = clock.monotonic_s
 

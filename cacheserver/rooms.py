@@ -129,7 +129,7 @@ def build_rooms(
         table,
         store,
         account,
-        HitAccount(meter=meter, access_log=access_log, clock=clock),
+        HitAccount(count=meter.tally.add, access_log=access_log, clock=clock),
         admitted,
         meter=meter,
         clock=clock,

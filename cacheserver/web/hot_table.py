@@ -102,12 +102,15 @@ class HotEntry:
     """Access log lines of this entry by client, encoded but for the numbers."""
     touched: set[int] = field(default_factory=set)
     """First pieces of the spans noted as used in this second."""
+    warm: set[int] = field(default_factory=set)
+    """Regions of the object that were found in memory in this second, as the lane numbers them."""
 
     def begin_second(self, now_s: float, wall_s: float) -> None:
         """Render the heads of this second, as the full path would send them now."""
         self.next_second_s = int(now_s) + 1.0
         self.head_200, self.head_206 = self.lines.encode(200, wall_s), self.lines.encode(206, wall_s)
         self.touched.clear()
+        self.warm.clear()
 
 
 def shape_of(head: bytes) -> tuple[bytes, bytes | None]:

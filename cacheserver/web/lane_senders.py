@@ -19,7 +19,6 @@ from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.hot_table import HotEntry
 from cacheserver.web.wire import TLS_CHUNK_BYTES, client_is_there
 
-_last_byte = (bytearray(1),)
 _ACKED_AT = 120
 _TCP_INFO_BYTES = _ACKED_AT + 8
 """``tcpi_bytes_acked`` of Linux's ``struct tcp_info``, 64 bits in the order of the machine."""
@@ -53,16 +52,13 @@ class PlainLane(FastLane):
 
     def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
         """In two calls, without copying the body."""
-        stop = start + size - len(head)
         sent = 0
         try:
-            os.preadv(fd, _last_byte, stop - 1, self._shared.read_flags)
             sent = self._sock.send(head, socket.MSG_MORE)
             if sent == len(head):
-                sent += os.sendfile(self._sock.fileno(), fd, start, stop - start)
-        except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
+                sent += os.sendfile(self._sock.fileno(), fd, start, size - sent)
+        except OSError:
+            pass  # a context manager would cost as much as the probe that was here
         self._sent_bytes += sent
         return sent
 
@@ -143,11 +139,8 @@ class SecureLane(FastLane):
         if count > TLS_CHUNK_BYTES or transport.get_write_buffer_size() or transport.is_closing():
             return 0
         try:
-            os.preadv(fd, _last_byte, start + count - 1, self._shared.read_flags)
             data = os.pread(fd, count, start)
-        except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
+        except OSError:
             return 0
         if len(data) != count:
             return 0

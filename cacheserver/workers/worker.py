@@ -78,7 +78,7 @@ class Worker:
         self._reported = (0, 0)
         clock = SystemClock()
         self._accounts = {
-            form: HitAccount(meter=self._meter, access_log=self._logs.get(form), clock=clock)
+            form: HitAccount(count=self._meter.request, access_log=self._logs.get(form), clock=clock)
             for form in ("", *self._logs)
         }
         self.lanes = LaneShared(

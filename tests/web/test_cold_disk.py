@@ -219,3 +219,21 @@ async def test_a_client_that_goes_while_its_bytes_are_read_leaves_nothing_held(
         go_on.set()
         await eventually(released)
     assert disk.sent == []
+
+
+async def test_a_medium_answer_goes_out_at_once_where_its_surroundings_are_in_memory(disk: Disk) -> None:
+    async with lane_over(disk) as (peer, lane, _obj):
+        for start in (1 << 16, 2 << 16):
+            assert lane.take(ranged(start, start + (1 << 16)))
+            assert lane.busy, "it is cold, and a thread reads it first"
+            assert (await peer.response())[1] == BODY[start : start + (1 << 16)]
+            assert disk.read[-1] == (start, start + (1 << 16))
+        disk.read.append((0, 2 * MIB))
+        for start in (3 << 16, 5, MIB - 5):
+            assert lane.take(ranged(start, start + (1 << 16)))
+            assert not lane.busy
+            assert (await peer.response())[1] == BODY[start : start + (1 << 16)]
+        assert lane.take(ranged(2 * MIB - 9, 2 * MIB + 9000 + (1 << 16)))
+        assert lane.busy, "its second half is cold"
+        await peer.response()
+    assert disk.faults == []
