@@ -103,6 +103,15 @@ class S3Fifo:
             self.grow(key, size_bytes)
             self._count_return(key, size_bytes)
             return
+        self._admit_new(key, size_bytes)
+
+    def admit_unless_known(self, key: bytes, size_bytes: int) -> None:
+        """Insert a unit that is stored already; a known one stays as it is. Raises ValueError as ``admit``."""
+        if key not in self:
+            _check_size(size_bytes)
+            self._admit_new(key, size_bytes)
+
+    def _admit_new(self, key: bytes, size_bytes: int) -> None:
         if len(key) not in KEY_LENGTHS:
             raise ValueError("a unit key has 16 or 18 bytes")
         if self._pinned.covers(key):

@@ -54,7 +54,7 @@ class Ghost:
 
         None where it is not among the last ``entries`` evicted ones.
         """
-        if not self.entries:
+        if not (self.entries and self._now):  # nothing was evicted yet: an index of a million units is loaded so
             return None
         first, fingerprint = self._where(key)
         for place in range(first, first + _WAYS):

@@ -44,8 +44,7 @@ async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
             return
         for object_id, record in batch:
             for unit, size_bytes in _units(object_id, record, extent_bytes):
-                if unit not in volume.policy:
-                    volume.policy.admit(unit, size_bytes)
+                volume.policy.admit_unless_known(unit, size_bytes)
         await asyncio.sleep(0)
 
 

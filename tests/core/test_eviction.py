@@ -336,3 +336,15 @@ def test_negative_capacity_is_refused() -> None:
         S3Fifo(capacity_bytes=1, ghost_entries=-1)
     with pytest.raises(ValueError, match="negative"):
         S3Fifo(capacity_bytes=1).set_capacity(-1)
+
+
+def test_what_is_stored_already_is_admitted_once_and_never_grows() -> None:
+    policy = S3Fifo(capacity_bytes=1000)
+    policy.admit(b"known-----------", 10)
+    policy.admit_unless_known(b"known-----------", 700)
+    policy.admit_unless_known(b"stored----------", 20)
+    assert (len(policy), policy.used_bytes) == (2, 30)
+    for key, size_bytes in ((b"short", 1), (b"too large-------", 2**63)):
+        with pytest.raises(ValueError, match=""):
+            policy.admit_unless_known(key, size_bytes)
+    assert len(policy) == 2
