@@ -344,7 +344,7 @@ def test_what_is_stored_already_is_admitted_once_and_never_grows() -> None:
     policy.admit_unless_known(b"known-----------", 700)
     policy.admit_unless_known(b"stored----------", 20)
     assert (len(policy), policy.used_bytes) == (2, 30)
-    for key, size_bytes in ((b"short", 1), (b"too large-------", 2**63)):
-        with pytest.raises(ValueError, match=""):
+    for key, size_bytes, why in ((b"short", 1, "16 or 18"), (b"too large-------", 2**63, "size")):
+        with pytest.raises(ValueError, match=why):
             policy.admit_unless_known(key, size_bytes)
     assert len(policy) == 2
