@@ -32,6 +32,7 @@ from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 from cacheserver.tls_cli import tls_group
 
+_STDERR: Final = 2
 EXIT_RUNTIME: Final = 1
 EXIT_CONFIG: Final = 2
 _Command = Callable[..., Any]
@@ -166,7 +167,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the installed command."""
+    _fill_standard_descriptors()
     sys.exit(run())
+
+
+def _fill_standard_descriptors() -> None:
+    """Give a command that was started without stdin, stdout or stderr none, lest a socket takes their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _report(message: str, code: int) -> int:

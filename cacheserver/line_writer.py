@@ -22,21 +22,21 @@ _STDERR: Final = 2
 class LineWriter:
     """Writes to ``path`` (empty: stderr).
 
-    When the disk or the reader stands still for 8 MiB, further lines are dropped and counted in ``dropped``. Raises
-    ConfigError when the file cannot be opened at the start.
+    When the disk or the reader stands still for 8 MiB, further lines are dropped and counted in ``dropped``, as are
+    those that a disk or a reader refuses. Raises ConfigError when the file cannot be opened at the start.
     """
 
     def __init__(self, path: str = "") -> None:
         self.dropped = 0
         self._path = path
-        self._closed = False
+        self._closed = self._cut = False
         try:
             self._fd = _open(path)
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or "bad path"
             raise ConfigError(f"cannot open {printable(path, 200)}: {reason}", key="log.access_file") from exc
         self._backlog_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser that logs may run while it is held
         self._work: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="line-writer", daemon=True)
         self._thread.start()
@@ -71,11 +71,20 @@ class LineWriter:
             if isinstance(work, str):
                 self._swap()
                 continue
-            _write(self._fd, work)
+            lost_bytes = self._write(work)
             with self._lock:
                 self._backlog_bytes -= len(work)
+                self.dropped += work.count(b"\n", len(work) - lost_bytes)
         if self._fd != _STDERR:
             os.close(self._fd)
+
+    def _write(self, batch: bytes) -> int:
+        """Bytes that were refused; a line that was cut by that gets its end before the next one begins."""
+        data = b"\n" + batch if self._cut else batch
+        taken = _written(self._fd, data)
+        if taken:
+            self._cut = data[taken - 1 : taken] != b"\n"
+        return min(len(batch), len(data) - taken)
 
     def _swap(self) -> None:
         try:
@@ -84,7 +93,7 @@ class LineWriter:
             return  # the old file is better than none
         if self._fd != _STDERR:
             os.close(self._fd)
-        self._fd = fresh
+        self._fd, self._cut = fresh, False
 
 
 def _open(path: str) -> int:
@@ -93,12 +102,14 @@ def _open(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def _write(fd: int, batch: bytes) -> None:
-    view = memoryview(batch)
-    while view:
+def _written(fd: int, data: bytes) -> int:
+    """How many bytes the descriptor took before it failed."""
+    taken, view = 0, memoryview(data)
+    while taken < len(data):
         try:
-            view = view[os.write(fd, view) :]
+            taken += os.write(fd, view[taken:])
         except BlockingIOError:
             time.sleep(0.01)  # a non-blocking stderr; this is our own thread
         except OSError:
-            return
+            break
+    return taken

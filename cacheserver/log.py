@@ -139,7 +139,7 @@ class RateLimited(logging.Filter):
         self._per_s = per_s
         self._burst = float(burst)
         self._monotonic_s = monotonic_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser that logs may run while it is held
         self._buckets: dict[object, list[float]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:

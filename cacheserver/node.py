@@ -152,13 +152,12 @@ class Node:
         rooms.scrubber.use(settings.scrub)
         rooms.pinning.readmit()
         rooms.table.clear()
-        rooms.crew.configure(worker_configuration(settings, admitted))
+        rooms.crew.configure(worker_configuration(settings, admitted, rooms.logs))
         rooms.meter.allow_services(service.name for service in admitted.services())
         rooms.meter.allow_subnets(admitted.subnets.names)
         configure(settings.log, self._stderr.put)
         self._flush_access_log()
-        for writer in rooms.log_writers:
-            writer.reopen()
+        rooms.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=later)
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
 
@@ -177,8 +176,8 @@ class Node:
         return sections + addresses + log
 
     def _flush_access_log(self) -> None:
-        if self._rooms.access_log is not None:
-            self._rooms.access_log.flush()
+        if self._rooms.logs.access is not None:
+            self._rooms.logs.access.flush()
 
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
@@ -204,8 +203,8 @@ class Node:
         await rooms.store.stop(clean=recovered)
         await self._listeners.close_admin()
         self._flush_access_log()
-        for writer in rooms.log_writers[1:]:
-            writer.close()
+        if rooms.logs.file is not self._stderr:
+            rooms.logs.file.close()
         event(_log, "stopped")
         self._supervisor.close()
 

@@ -84,7 +84,7 @@ class NodeStatus:
         meter.set_connections_source(self.connections)
         meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)
         meter.set_state_source("sources_banned", lambda: len(rooms.sources.health.bans(rooms.clock.monotonic_s())))
-        meter.set_state_source("log_lines_dropped_total", lambda: sum(writer.dropped for writer in rooms.log_writers))
+        meter.set_state_source("log_lines_dropped_total", lambda: rooms.logs.dropped)
         meter.set_state_source("scrub_period_seconds", lambda: rooms.scrubber.period_s)
         meter.set_store_source(self.gauges)
 

@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cacheserver
-from cacheserver.access_lines import AccessLogLines
 from cacheserver.account import Account
 from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
-from cacheserver.combined_lines import CombinedLines
 from cacheserver.core.recent_refusals import RecentRefusals
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
@@ -27,7 +25,7 @@ from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
 from cacheserver.hit_account import HitAccount
 from cacheserver.line_writer import LineWriter
-from cacheserver.log import LogOptions
+from cacheserver.logs import Logs, build_logs
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
@@ -75,9 +73,7 @@ class Rooms:
     coordinator: Coordinator
     scrubber: Scrubber
     pinning: Pinning
-    access_log: AccessLogLines | None
-    log_writers: tuple[LineWriter, ...]
-    """Stderr's; then the access log's, where it has a file."""
+    logs: Logs
     handler: ContentHandler
     table: HotTable
     listener: Listener
@@ -118,8 +114,8 @@ def build_rooms(
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
     passing = _passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id)
-    access_log, log_writers = _logs(settings.log, stderr)
-    account = Account(meter=meter, access_log=access_log, clock=clock, refusals=RecentRefusals())
+    logs = build_logs(settings.log, stderr)
+    account = Account(meter=meter, access_log=logs.access, clock=clock, refusals=RecentRefusals())
     delivery = Delivery(coordinator=coordinator, store=store, gated=gated)
     handler = _handler(settings, admitted, store, coordinator, delivery, passing, account, clock=clock, node_id=node_id)
     table = _table(store)
@@ -129,7 +125,7 @@ def build_rooms(
         table,
         store,
         account,
-        HitAccount(count=meter.tally.add, access_log=access_log, clock=clock),
+        HitAccount(count=meter.tally.add, access_log=logs.access, clock=clock),
         admitted,
         meter=meter,
         clock=clock,
@@ -147,12 +143,11 @@ def build_rooms(
         pinning=Pinning(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
-        access_log=access_log,
-        log_writers=log_writers,
+        logs=logs,
         handler=handler,
         table=table,
         listener=listener,
-        crew=_crew(settings, admitted, store, table, listener, meter=meter, log_lines=log_writers[-1].put),
+        crew=_crew(settings, admitted, store, table, listener, meter=meter, logs=logs),
     )
 
 
@@ -170,14 +165,6 @@ def _table(store: Store) -> HotTable:
     table = HotTable()
     store.news.on_gone.append(table.forget)
     return table
-
-
-def _logs(options: LogOptions, stderr: LineWriter) -> tuple[AccessLogLines | None, tuple[LineWriter, ...]]:
-    if not options.access:
-        return None, (stderr,)
-    writers = (stderr, LineWriter(options.access_file)) if options.access_file else (stderr,)
-    kind = CombinedLines if options.access_format == "combined" else AccessLogLines
-    return kind(writers[-1].put), writers
 
 
 def _handler(
@@ -356,17 +343,17 @@ def _crew(
     listener: Listener,
     *,
     meter: PrometheusMeter,
-    log_lines: Callable[[bytes, int], None],
+    logs: Logs,
 ) -> Crew:
     crew = Crew(
         count=settings.server.processes - 1,
         table=table,
-        configuration=worker_configuration(settings, admitted),
+        configuration=worker_configuration(settings, admitted, logs),
         own_connections=lambda: listener.connection_count,
         adopt=listener.adopt,
         touch=store.touch,
         absorb=meter.tally.absorb,
-        log_lines=log_lines,
+        log_lines=logs.file.put,
     )
     if crew.count:
         store.news.on_gone.append(crew.gone)
@@ -376,11 +363,11 @@ def _crew(
     return crew
 
 
-def worker_configuration(settings: Settings, admitted: Admitted) -> Configure:
-    """What workers need of the settings."""
+def worker_configuration(settings: Settings, admitted: Admitted, logs: Logs) -> Configure:
+    """What workers need of the settings; the access log stays what it was at the start."""
     return Configure(
         fast_lane=settings.server.fast_lane,
-        access_log=settings.log.access_format if settings.log.access else "",
+        access_log="" if logs.access is None else logs.options.access_format,
         services=tuple(service.name for service in admitted.services()),
         subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
         turn_bytes=parse_size(settings.server.turn),

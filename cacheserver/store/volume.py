@@ -97,13 +97,13 @@ class Volume:
         catalogue: Catalogue | None = None
         try:
             self._prepare_directory()
-            if self._lock_fd < 0:
-                self._take_lock()
+            self._take_lock()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"))
             counted = self._take_clean_mark()
         except (DiskError, OSError) as exc:
             if catalogue is not None:
                 catalogue.close()
+            self._release_lock()
             reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
             if exc.errno in _PASSING or any(word in reason for word in _PASSING_SQLITE):
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
@@ -163,6 +163,11 @@ class Volume:
             os.close(fd)
             raise ConfigError(f"cache directory {self.path} is in use by another node", key="store.volumes") from exc
 
+    def _release_lock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
     def path_of(self, object_id: str) -> str:
         """File of an object; ValueError for an id that is not made of 32 hex digits, as it would name another place."""
         if not _OBJECT_ID.fullmatch(object_id):
@@ -212,8 +217,7 @@ class Volume:
         for whole in self.policy.pinned():
             policy.pin(whole)
         for unit, size_bytes in self.policy.units():
-            if unit not in policy:
-                policy.admit(unit, size_bytes)
+            policy.admit_unless_known(unit, size_bytes)
         policy.ghost_hits, policy.ghost_hit_bytes = self.policy.ghost_hits, self.policy.ghost_hit_bytes
         self.policy = policy
 
@@ -225,7 +229,7 @@ class Volume:
         if clean and not self.catalogue.write_errors:
             with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii", opener=_private) as mark:
                 mark.write(str(self.ledger.stored_bytes))
-        os.close(self._lock_fd)
+        self._release_lock()
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)

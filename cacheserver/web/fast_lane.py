@@ -197,8 +197,8 @@ class FastLane(ABC):
             or not pieces.present(start, stop)
         ):
             return False
-        if now_s >= entry.next_second_s:
-            entry.begin_second(now_s, shared.clock.wall_s())
+        if now_s >= entry.next_second_s and not entry.begin_second(now_s, shared.clock.wall_s()):
+            return False
         piece = start // pieces.piece_size_bytes
         if piece not in entry.touched:
             shared.touch(obj, *pieces.covering(start, stop))

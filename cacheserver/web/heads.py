@@ -87,9 +87,16 @@ class HitLines:
     """Wall time of the answer that the age counts from."""
     trust: int
 
+    def fresh(self, wall_s: float) -> bool:
+        """Whether the answer is still fresh at ``wall_s``."""
+        return self._age_s(wall_s) < self.lifetime_s
+
+    def _age_s(self, wall_s: float) -> float:
+        return self.age_on_arrival_s + max(0.0, wall_s - self.arrived_s)
+
     def encode(self, status: int, wall_s: float) -> bytes:
         """Status line and field lines at ``wall_s``, without length and range."""
-        age_s = self.age_on_arrival_s + max(0.0, wall_s - self.arrived_s)
+        age_s = self._age_s(wall_s)
         freshness = Freshness(age_s, self.lifetime_s, True, False, False)
         word = object_cache_status(freshness, Trust(self.trust), Outcome.HIT, collapsed=False)
         first = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode("ascii")

@@ -6,6 +6,7 @@ the full path puts an entry in, and every change to the object, its freshness or
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,9 +20,11 @@ MAX_ENTRIES = 65_536
 MAX_HEAD_BYTES = 2048
 HEAD_END = b"\r\n\r\n"
 _RANGE = b"\r\nRange: bytes="
+_LINES_LIMIT = 64
 _VALUE_LIMIT = 37
 """Two numbers of 18 digits."""
 _SERIAL = b"\r\nMS-CV: "
+_SERIAL_VALUE = re.compile(rb"[A-Za-z0-9+/.!-]{1,160}").match
 _SECURE = b"tls"
 """Behind the shapes of heads that came over TLS; no head ends so."""
 _PLAIN = frozenset({"host", "range", "user-agent", "accept", "accept-encoding", "accept-language", "ms-cv", "referer"})
@@ -105,22 +108,30 @@ class HotEntry:
     warm: set[int] = field(default_factory=set)
     """Regions of the object that were found in memory in this second, as the lane numbers them."""
 
-    def begin_second(self, now_s: float, wall_s: float) -> None:
-        """Render the heads of this second, as the full path would send them now."""
+    def begin_second(self, now_s: float, wall_s: float) -> bool:
+        """Render the heads of this second, as the full path would send them now; False where it would find it stale.
+
+        ``fresh_until_s`` knows nothing of a wall clock that was set, or of a machine that was suspended.
+        """
+        if not self.lines.fresh(wall_s):
+            return False
         self.next_second_s = int(now_s) + 1.0
         self.head_200, self.head_206 = self.lines.encode(200, wall_s), self.lines.encode(206, wall_s)
         self.touched.clear()
         self.warm.clear()
+        return True
 
 
 def shape_of(head: bytes) -> tuple[bytes, bytes | None]:
     """A head without its first Range line, and the value of that; None when it has none.
 
-    The value of MS-CV, which is another one in each request, is taken out too.
+    The value of MS-CV, which is another one in each request, is taken out too. What is taken out says nothing that
+    could change an answer or its end: of MS-CV letters, digits and dots alone, of Range what ``span_of`` reads.
     """
     if _SERIAL in head:
         before, _, rest = head.partition(_SERIAL)
-        head = before + _SERIAL + rest[rest.find(b"\r\n") :]
+        value = _SERIAL_VALUE(rest)
+        head = before + _SERIAL + (rest if value is None else rest[value.end() :])
     before, line, rest = head.partition(_RANGE)
     if not line:
         return head, None
@@ -134,15 +145,19 @@ def span_of(value: bytes, length: int) -> tuple[int, int]:
     if not first.isdigit() or len(value) > _VALUE_LIMIT:
         return 0, 0
     start = int(first)
-    if last.isdigit():
+    if last.isdigit() and len(last) <= 18:
         stop = int(last) + 1
         return start, stop if stop < length else length
     return (start, length) if dash and not last else (0, 0)
 
 
-def _holds_range(shape: bytes) -> bool:
-    """Whether a Range line of another spelling is still there: such a head would be answered as if it had none."""
-    return b"\r\nrange:" in shape.lower()
+def _is_learnable(shape: bytes) -> bool:
+    """Whether heads of this shape say what they seem to say.
+
+    A Range line of another spelling would be overlooked, a line before the request line be taken for a field, and the
+    one line more of a Range could be one too many.
+    """
+    return b"\r\nrange:" not in shape.lower() and shape[:1].isalpha() and shape.count(b"\n") <= _LINES_LIMIT
 
 
 def is_plain(fields: Fields) -> bool:
@@ -171,7 +186,7 @@ class HotTable:
     def learn(self, head: bytes, entry: HotEntry) -> None:
         """Answer heads of this shape from ``entry`` from now on."""
         shape, _value = shape_of(head)
-        if not _holds_range(shape):
+        if _is_learnable(shape):
             self.put(shape, entry)
             self.on_learn(shape, entry)
 
@@ -181,7 +196,7 @@ class HotTable:
         They stand apart from those without TLS: the scheme may be a part of the key.
         """
         shape, _value = shape_of(head)
-        if not _holds_range(shape):
+        if _is_learnable(shape):
             self.put(shape + _SECURE, entry)
 
     def get_secure(self, shape: bytes) -> HotEntry | None:

@@ -7,6 +7,7 @@ import sys
 import uvloop
 
 from cacheserver import descriptors
+from cacheserver.log import LogOptions, configure
 from cacheserver.workers.worker import work
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     """Work for the owner at the other end of the inherited socket."""
     if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
         sys.exit("cacheserver: error: worker processes are started by the node itself")
+    configure(LogOptions())  # what goes wrong here is a line of the event log too
     descriptors.raise_limit()
     uvloop.run(work(int(sys.argv[1])))
 

@@ -65,6 +65,7 @@ class Worker:
         self.shedding = 0
         self.subnets = Subnets()
         self._connections: set[WorkerConnection] = set()
+        self._left = asyncio.Event()
         self._joining: set[asyncio.Task[None]] = set()
         self._objects: dict[int, BorrowedObject] = {}
         self._touched: set[tuple[int, int, int]] = set()
@@ -138,6 +139,7 @@ class Worker:
     def left(self, connection: WorkerConnection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        self._left.set()
         self._closed += not connection.handed_back
         self._end_when_drained()
 
@@ -256,10 +258,14 @@ class Worker:
         touched, self._touched = sorted(self._touched)[:_TOUCHES_LIMIT], set()
         self._say(Report(number, self._meter.tally.take(), touched, *self._reported))
 
-    def stop(self) -> None:
-        """Say what is left to say, and cut whoever is still here."""
+    async def stop(self) -> None:
+        """Say what is left to say, and cut whoever is still here, or is being taken in; no socket is left open."""
+        await asyncio.gather(*self._joining)
         for connection in list(self._connections):
             connection.abort()
+        while self._connections:
+            self._left.clear()
+            await self._left.wait()
         self._flush_logs()
         self._send_report(0)
         self._channel.close()
@@ -274,4 +280,4 @@ async def work(fd: int) -> None:
     sock.setblocking(False)
     worker = Worker(sock)
     await worker.done.wait()
-    worker.stop()
+    await worker.stop()

@@ -198,6 +198,11 @@ class SimulatedAnswer:
             raise TruncatedBody("drawn", source=self.source)
         return data
 
+    @property
+    def position(self) -> int:
+        """Offset in the content of the next byte that comes."""
+        return self.start + self._at
+
     def close(self) -> None:
         """Give it back."""
         if self in self._upstream.open_answers:

@@ -231,7 +231,8 @@ class Simulation:
             if answer.status != 206 or asked is None:
                 continue
             etag, path = answer.fields.value("ETag") or "", answer.request.path_and_query
-            for piece in range(int(asked[1]) // PIECE, int(asked[2]) // PIECE + 1):
+            # A piece that has come whole may have been lost on the disk since, and be asked for again.
+            for piece in range(answer.position // PIECE, int(asked[2]) // PIECE + 1):
                 if piece * PIECE >= len(self._upstream.generations[path][-1].body):
                     break
                 obj = self._rig.store.peek_quietly(want_for(path).target.object_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from pathlib import Path
@@ -166,6 +167,26 @@ def test_disk_that_takes_nothing_never_raises() -> None:
     access.close()
     add(access)
     access.flush()
+    assert access.writer.dropped == 1001
+
+
+def test_line_that_a_disk_has_cut_ends_before_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = os.write, 0
+
+    def failing(fd: int, data: memoryview) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "")
+        return real(fd, data[:7] if calls == 1 else data)
+
+    monkeypatch.setattr(os, "write", failing)
+    writer = LineWriter(str(tmp_path / "a"))
+    for line in (b"first\nsecond\n", b"third\n"):
+        writer.put(line, line.count(b"\n"))
+    writer.close()
+    assert (tmp_path / "a").read_bytes() == b"first\ns\nthird\n"
+    assert writer.dropped == 1
 
 
 def test_reader_that_stands_still_costs_lines_not_time_or_memory(tmp_path: Path) -> None:

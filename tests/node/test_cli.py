@@ -169,3 +169,13 @@ def test_closed_pipe_is_no_traceback() -> None:
     finally:
         os.close(write_end)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_command_that_was_started_without_standard_descriptors_gives_their_numbers_to_nothing_else() -> None:
+    code = (
+        "import os; os.closerange(0, 3)\n"
+        "from cacheserver.cli import _fill_standard_descriptors as fill; fill()\n"
+        "null = os.stat(os.devnull)\n"
+        "os._exit(0 if all(os.path.samestat(os.fstat(fd), null) for fd in range(3)) else 1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -194,6 +194,13 @@ async def test_parts_carry_the_content_type_of_the_object(ground: Ground, warm: 
     assert {part.fields.value("Content-Type") for part in parts_of(response)} == {"text/x-odd; charset=x"}
 
 
+async def test_a_number_beyond_all_sizes_is_the_same_each_time(ground: Ground) -> None:
+    path = ground.add(b"0123456789")
+    async with RawClient(*ground.node.content) as client:
+        for last, status in (("7", 206), ("7", 206), ("9" * 33, 416), ("9" * 33, 416)):
+            assert (await client.request("GET", path, [("Range", f"bytes=5-{last}")], host=HOST)).status == status
+
+
 @pytest.mark.parametrize("line", ["Range: bytes=5-9", "range: bytes=5-9", "RANGE:bytes=5-9", "Range:\t bytes=5-9 "])
 async def test_every_spelling_of_a_range_line_is_a_range_each_time(ground: Ground, line: str) -> None:
     """A head that was answered before may be answered without the framework, which must not lose the Range."""

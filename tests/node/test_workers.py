@@ -271,3 +271,22 @@ async def test_an_object_that_a_worker_sends_to_a_slow_client_keeps_its_bytes_wh
                 assert answer.body == body
         status = await ground.node.status()
         assert all(volume["stored_bytes"] <= volume["capacity_bytes"] for volume in status["volumes"])
+
+
+async def test_the_access_log_of_all_processes_stays_what_it_was_at_the_start(tmp_path: Path) -> None:
+    async with running_ground(tmp_path, GroundOptions(config="[log]\naccess = false\n", workers=2)) as ground:
+        path = ground.add(b"x" * 100)
+        await ground.get(path)
+        mark = len(ground.node.log)
+        ground.node.config_file.write_text("[log]\naccess = true\n")
+        ground.node.reload()
+        line = await ground.node.wait_log(lambda line: line.get("event") == "reloaded", since=mark)
+        assert line["needs_restart"] == ["log.access"]
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(RawClient(*ground.node.content)) for _ in range(6)]
+            for _ in range(6):
+                for client in clients:
+                    assert (await client.request("GET", path, host=HOST)).status == 200
+        workers = (await ground.node.status())["workers"]
+        assert all(worker["requests"] for worker in workers), "each process has answered some"
+    assert not [line for line in ground.node.log if "status" in line]

@@ -110,7 +110,7 @@ class LaneScene:
 
 def _entry(obj: HeldObject) -> HotEntry:
     label = Label("own", "host", HOST, "/b", None)
-    lines = HitLines(b'ETag: "1"\r\n', 3600.0, 0.0, 0.0, 0)
+    lines = HitLines(b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
     return HotEntry(obj, obj.file.representation, len(BODY), label, float("inf"), lines)
 
 

@@ -22,7 +22,7 @@ from cacheserver.workers.peer import Peer
 from tests.support.flow import eventually
 from tests.support.stored import put, representation, running_store
 
-LINES = HitLines(kept=b"", lifetime_s=60.0, age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
+LINES = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
 LABEL = Label("own", "host", "a.test", "/", None)
 
 

@@ -64,7 +64,7 @@ async def owner() -> AsyncIterator[Owner]:
     owner = Owner(channel, Worker(theirs), heard, fds)
     owner.say(CONFIGURE)
     yield owner
-    owner.worker.stop()
+    await owner.worker.stop()
     channel.close()
     for fd in fds:
         os.close(fd)
@@ -118,7 +118,7 @@ async def test_a_connection_that_cannot_be_sent_is_reported_without_one_so_that_
 
 
 async def test_an_object_for_which_no_descriptor_was_free_is_given_back_all_the_same(owner: Owner) -> None:
-    lines = HitLines(kept=b"", lifetime_s=60.0, age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
+    lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
     owner.say(messages.Lend(7, 1000, 1000))
     owner.say(messages.Learn(b"shape", 7, Label("own", "host", "a.test", "/", None), 1e9, lines))
     owner.say(messages.Withdraw(7, False))
@@ -127,7 +127,7 @@ async def test_an_object_for_which_no_descriptor_was_free_is_given_back_all_the_
 
 async def test_an_answer_that_the_end_cuts_is_reported(owner: Owner, tmp_path: Path) -> None:
     size = 64 << 20
-    lines = HitLines(kept=b"", lifetime_s=60.0, age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
+    lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0.0, arrived_s=0.0, trust=0)
     head = b"GET /large HTTP/1.1\r\nHost: a.test\r\n\r\n"
     with open(tmp_path / "large", "wb+") as file:
         file.truncate(size)
@@ -139,7 +139,7 @@ async def test_an_answer_that_the_end_cuts_is_reported(owner: Owner, tmp_path: P
             owner.say(messages.Take(head), sock.fileno())
         client.settimeout(5)
         assert (await asyncio.to_thread(client.recv, 12)) == b"HTTP/1.1 200"
-        owner.worker.stop()
+        await owner.worker.stop()
         report = await owner.hear(messages.Report)
         assert isinstance(report, messages.Report)
         assert report.requests == 1
