@@ -35,3 +35,5 @@ HARNESSES: dict[str, Harness] = {
     "simulation": simulation.run,
     "soak": soak.run,
 }
+UNTIMED = ("nth-call", "power-cut", "simulation")
+"""They have no bar of time and use the processor alone: in full size they run beside ``soak``, which has none either."""
