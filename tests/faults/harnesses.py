@@ -36,4 +36,4 @@ HARNESSES: dict[str, Harness] = {
     "soak": soak.run,
 }
 UNTIMED = ("nth-call", "power-cut", "simulation")
-"""They have no bar of time and use the processor alone: in full size they run beside ``soak``, which has none either."""
+"""They have no bar of time: in full size they run beside ``soak``, which has none either."""
