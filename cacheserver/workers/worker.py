@@ -260,7 +260,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Say what is left to say, and cut whoever is still here, or is being taken in; no socket is left open."""
-        await asyncio.gather(*self._joining)
+        await asyncio.gather(*self._joining, return_exceptions=True)
         for connection in list(self._connections):
             connection.abort()
         while self._connections:
