@@ -131,7 +131,9 @@ class Coordinator:
     def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
         first = obj.pieces.piece_at(opened.accepted.start)
         stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
-        self._fill(obj, want, opened.answer.fields, metadata).start(first, stop, Priority.DEMANDED, opened)
+        fill = self._fill(obj, want, opened.answer.fields, metadata)
+        fill.want = want
+        fill.start(first, stop, Priority.DEMANDED, opened)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

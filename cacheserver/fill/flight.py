@@ -57,7 +57,10 @@ class Flight:
         options: FillOptions,
         meter: Meter,
         opened: Opened | None = None,
+        cause: object = None,
     ) -> None:
+        self.cause = cause
+        """The want whose own request ``opened`` is the answer to."""
         self.first = first
         self.stop = stop
         self._fill = fill

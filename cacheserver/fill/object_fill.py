@@ -196,6 +196,7 @@ class ObjectFill:
             options=self._options,
             meter=self._meter,
             opened=opened,
+            cause=None if opened is None else self.want,
         )
         self.range_ignored = self.range_ignored or (opened is not None and opened.range_ignored)
         if opened is not None and opened.answer.status == 200:
@@ -296,10 +297,10 @@ class ObjectFill:
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
-    def began_before(self, piece: int, moment_s: float) -> bool:
-        """Whether a piece is being fetched by a flight that began before ``moment_s`` (loop time)."""
+    def began_before(self, piece: int, moment_s: float, want: Want) -> bool:
+        """Whether a piece is being fetched by a flight that began before ``moment_s`` (loop time), not for ``want``."""
         flight = self.progress.claims.get(piece)
-        return isinstance(flight, Flight) and flight.began_s < moment_s
+        return isinstance(flight, Flight) and flight.began_s < moment_s and flight.cause is not want
 
     def note_collapse(self) -> None:
         """A reader waits for what another one's request fetches."""

@@ -27,10 +27,14 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
+        self._want = fill.want
         self._came_s = asyncio.get_running_loop().time()
         self._collapsed = False
         self._forgiving = False
-        """Set once a request that began before this reader came has failed: the source may have healed since."""
+        """Set once a request that began before this reader came has failed: the source may have healed since.
+
+        Not for the one that its own client has caused: three tries are all that it gets.
+        """
         self._planned_piece = -1
         self._tasted: dict[int, int] = {}
         """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
@@ -62,7 +66,7 @@ class Reader:
                 continue
             fill.progress.raise_failure(piece, since=failures)
             self._note_collapse(piece)
-            older = fill.began_before(piece, self._came_s)
+            older = fill.began_before(piece, self._came_s, self._want)
             self._waiting = True
             try:
                 await fill.wait(piece, since_s)

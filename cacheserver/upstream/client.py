@@ -202,6 +202,7 @@ class UpstreamClient:
                 max_line_size=16_384,
                 max_field_size=16_384,
             )
+            self._session._retry_connection = False  # the fill counts tries, and pauses between them
         return self._session
 
     async def close(self) -> None:

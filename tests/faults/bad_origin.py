@@ -33,9 +33,6 @@ MORE = {
     "shrinks in the body": Fault(truncate_after=300_000, become=Content(CHANGED[:MIB], etag='"v2"', headers=FRESH)),
     "503": Fault.refusing(503),
 }
-ROUNDS = 2
-"""Rounds of three tries: a client that joins a request which began before it came gets one of its own, and the HTTP
-client repeats a request at once when the origin has closed the connection without a byte."""
 TRUTHS = (BODY, CHANGED, CHANGED[:MIB])
 
 
@@ -165,6 +162,6 @@ def _figures(outcome: Outcome, size: Size) -> list[Figure]:
         none_of(fault, "wrong answers", tally.wrong, among=f"{tally.requests} requests"),
         in_time(fault, "silence before a byte or a 5xx", outcome.silences.values(), 20.0, size),
         in_time(fault, "healthy after", outcome.healed_s.values(), 5.0, size),
-        at_most(fault, "requests for the same bytes", outcome.most_tries, ROUNDS * 3),
+        at_most(fault, "requests for the same bytes", outcome.most_tries, 3),
         at_least(fault, "mean pause between them", outcome.shortest_pause_s, 0.1, unit=" s"),
     ]
