@@ -177,10 +177,10 @@ class ClientConnection(RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._lane_idle is not None:
             self._lane_is_idle()
-        if pending:
+        if pending and (not self._half_closed or HEAD_END in pending):
             self.data_received(pending)
         elif self._half_closed and self.transport is not None:
-            self.transport.close()
+            self.transport.close()  # what may have come of another head stays without its end
 
     def _lane_is_idle(self) -> None:
         if self._lane_idle is not None and not self._lane_idle.done():

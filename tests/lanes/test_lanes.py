@@ -163,6 +163,19 @@ async def test_a_client_that_takes_nothing_ties_up_little_and_is_cut_by_the_swee
     assert scene.answered[0].body_bytes < len(BODY)
 
 
+async def test_half_a_head_behind_the_last_answer_is_not_waited_for(scene: LaneScene, kind: str) -> None:
+    if kind == TLS:
+        pytest.skip("TLS has no half-closed connections here")
+    async with scene.client(receive_buffer=4096) as client:
+        await client.send(scene.request())
+        await stuck(scene)
+        await client.send(scene.request()[:20])
+        client.half_close()
+        assert (await client.receive()).body == BODY
+        async with asyncio.timeout(5):  # the deadline of a head is 10 s
+            assert await client.at_end()
+
+
 async def test_a_client_that_takes_enough_passes_the_sweep(scene: LaneScene) -> None:
     async with scene.client(receive_buffer=4096) as client:
         await client.send(scene.request())
