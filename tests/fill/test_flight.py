@@ -25,6 +25,7 @@ from cacheserver.fill.object_fill import ObjectFill
 from cacheserver.store.object_file import ObjectFile
 from tests.support.content import blob
 from tests.support.filling import CancelAt, filling, quick, want_for
+from tests.support.flow import eventually
 from tests.support.scripted import CHUNK, ScriptedUpstream, Turn
 from tests.support.stored import PIECE, bytes_on_disk, representation, settled
 
@@ -145,7 +146,11 @@ async def test_an_object_that_cannot_be_joined_is_not_resumed_but_forgotten(tmp_
             await rig.read(obj, WANT)
         await rig.idle()
         assert obj.obsolete
-        assert bytes_on_disk(tmp_path) == 0
+
+        async def nothing_left() -> bool:
+            return bytes_on_disk(tmp_path) == 0
+
+        await eventually(nothing_left)
         await rig.assert_clean()
 
 

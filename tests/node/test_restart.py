@@ -56,6 +56,11 @@ async def test_a_clean_restart_keeps_everything(ground: Ground) -> None:
         assert (await ground.get(path)).body == body
     assert (await ground.get_as_client(shipped, ("Range", "bytes=0-9"), host=DO_HOST)).body == BODY[:10]
     await ground.origin.wait_done(shipped)
+
+    async def all_kept() -> bool:
+        return bool((await ground.node.status())["fills"] == 0)
+
+    await eventually(all_kept)
     asked_before = [(record.path, record.range) for record in ground.origin.requests]
     await ground.node.restart()
     for path, body in bodies.items():
