@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cacheserver.web.heads import HitLines
@@ -28,6 +28,7 @@ def test_heads_that_differ_in_what_cannot_matter_have_one_shape() -> None:
 
 @given(st.binary(max_size=40))
 def test_a_serial_of_any_other_form_makes_another_shape(value: bytes) -> None:
+    assume(b"\r\n" not in value)  # that would be a line of its own
     known, _ = shape_of(head(b"MS-CV: a.1"))
     shape, _ = shape_of(head(b"MS-CV: " + value))
     assert (shape == known) == all(byte in SERIAL_BYTES for byte in value)
