@@ -114,15 +114,21 @@ async def all_dead(bench: Bench) -> list[Figure]:
     """No drive answers."""
     fault = "all volumes dead"
     bench.layer.rule = _of_volume(0, 1)
-    await bench.ask(bench.warm)
-    failed = bench.layer.failed
+    for path in (*bench.warm, *bench.cold):
+        await bench.ask([path])
+        if not _online(bench):
+            break
+    online, failed = _online(bench), bench.layer.failed
     await bench.ask(bench.cold)
-    online = sum(volume.online for volume in bench.node.volumes)
     return [
         all_of(fault, "of requests served right", bench.tally.right, bench.tally.requests),
         none_of(fault, "volumes in use", online, among=f"{len(bench.node.volumes)} volumes"),
-        at_most(fault, "disk calls once all are offline", bench.layer.failed - failed, 2 * FIVE),
+        at_most(fault, "disk calls once all are offline", bench.layer.failed - failed, FIVE),
     ]
+
+
+def _online(bench: Bench) -> int:
+    return sum(volume.online for volume in bench.node.volumes)
 
 
 async def read_only(bench: Bench) -> list[Figure]:

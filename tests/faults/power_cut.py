@@ -188,7 +188,7 @@ def cut_all(trace: Sequence[Op], seed: int, step: int, phase: int, until_s: floa
 
 async def run(directory: Path, size: Size) -> list[Figure]:
     """10,000 cut points times three losses in full size, on both cores; 100 times three reduced."""
-    wanted, until_s = size.choose(100, 10_000), time.monotonic() + size.choose(240, 1500)
+    wanted, until_s = size.choose(100, 10_000), time.monotonic() + size.choose(240, 3600)
     verdicts: list[Verdict] = []
     loop, processes = asyncio.get_running_loop(), size.choose(1, len(os.sched_getaffinity(0)))
     points, seed = 0, 0

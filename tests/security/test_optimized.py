@@ -70,7 +70,7 @@ async def run_tests(files: tuple[str, ...], timeout_s: float) -> tuple[int, str]
 async def measure(scene: Scene) -> Figure:
     """The asserts by their syntax, then tests of running nodes."""
     count, faults = working_asserts()
-    passed, last = await run_tests(_ALL if scene.full else _QUICK, scene.size(1200, 100))
+    passed, last = await run_tests(_ALL if scene.full else _QUICK, scene.size(1200, 500))
     faults += [] if passed else [f"under -O: {last}"]
     return Figure(f"{count} asserts, none does work; {passed} tests of nodes under -O passed", faults)
 
@@ -78,6 +78,6 @@ async def measure(scene: Scene) -> Figure:
 ROW = Row("python -O", "changes nothing", measure)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(560)
 async def test_a_node_without_asserts_does_the_same(tmp_path: Path) -> None:
     (await measure(Scene(tmp_path))).check()
