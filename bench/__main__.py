@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from bench.benches import ALL, BENCHES
 from bench.content import MIB
 from bench.lab import Lab
+from bench.network import PACING, enter_own_network
 from bench.peers import choose
 from bench.process import raise_descriptor_limit
 from bench.report import machine_facts, markdown
@@ -38,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     grammar.add_argument("--object-mib", type=int, help="size of the objects of hits, tls, workers and fill")
     grammar.add_argument("--stored-objects", type=int, help="objects in the cache of restart")
     grammar.add_argument("--seed", type=int, default=1)
+    grammar.add_argument("--congestion", help="TCP congestion control, in a network of the bench's own; needs root")
     grammar.add_argument("--node-config", type=Path, help="the node's TOML; @CERT@ and @KEY@ become file names")
     grammar.add_argument("--json", type=Path, help="write the JSON here instead of standard output")
     grammar.add_argument("--markdown", type=Path, help="write the tables here instead of standard error")
@@ -95,6 +98,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     found += [f"{bench['bench']}: answers were wrong, see the JSON" for bench in report["benches"] if bench["wrong"]]
     if report["cores"]["server"] == report["cores"]["client"]:
         found.append("One core only: server and client share it, the figures mean little.")
+    if report["machine"]["congestion_control"] in PACING:
+        found.append("TCP paces what it sends on this machine: large answers and workers say much about its timers.")
     if report["machine"]["load_average"][0] > 0.5:
         found.append("The machine was busy at the start; do not quote these figures.")
     if report["quick"]:
@@ -116,6 +121,12 @@ def _on_terminate(_number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """Run, print, and return ``exit_status``."""
     options = parser().parse_args()
+    if options.congestion:
+        try:
+            enter_own_network(options.congestion, sys.argv[1:])
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"bench: --congestion {options.congestion}: {error}", file=sys.stderr)
+            return FAULTS_EXIT
     signal.signal(signal.SIGTERM, _on_terminate)
     report = run(options)
     text = json.dumps(report, indent=1)

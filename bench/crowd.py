@@ -104,14 +104,16 @@ class Crowd:
         return sock
 
     def _read_slowly(self) -> None:
-        """Every reader in turn, spread evenly over each round."""
-        step = max(1, len(self._readers) // 40)
+        """Every reader in turn, spread evenly over each round: many at once would be a burst that no crowd makes."""
+        readers: list[_SlowReader | None] = [*self._readers] or [None]
+        pause_s, due_s = ROUND_S / len(readers), time.monotonic()
         while not self._ending.is_set():
-            for at in range(0, max(1, len(self._readers)), step):
-                for reader in self._readers[at : at + step]:
-                    reader.read(self._truth)
-                if self._ending.wait(ROUND_S * step / max(1, len(self._readers))):
+            for reader in readers:
+                due_s += pause_s
+                if self._ending.wait(max(0.0, due_s - time.monotonic())):
                     break
+                if reader is not None:
+                    reader.read(self._truth)
         self.faults = [reader.fault for reader in self._readers if reader.fault]
 
     def _close(self) -> None:

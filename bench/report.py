@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import ROOT
+from bench.network import congestion_control
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Table:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Processor, kernel, memory, cores, date, commit and load of this machine."""
+    """Processor, kernel, memory, cores, date, commit, TCP's congestion control and load of this machine."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
@@ -39,6 +40,7 @@ def machine_facts() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": next((line[13:-1] for line in _lines("/etc/os-release") if line.startswith("PRETTY_NAME=")), ""),
         "python": sys.version.split()[0],
+        "congestion_control": congestion_control(),
         "load_average": list(os.getloadavg()),
     }
 
@@ -86,7 +88,8 @@ def markdown(report: Mapping[str, Any], summary: Table) -> str:
     facts = report["machine"]
     parts = [
         f"{facts['date']} · commit {facts['commit'] or 'unknown'} · {facts['cpu']}, {facts['cores']} cores · "
-        f"{facts['system']}, Linux {facts['kernel']} · load {facts['load_average'][0]:.1f} at the start"
+        f"{facts['system']}, Linux {facts['kernel']} · TCP {facts['congestion_control']} · "
+        f"load {facts['load_average'][0]:.1f} at the start"
     ]
     setups = report["setups"]
     parts.append("\n".join(f"* {name}: {version}; {setups[name]}" for name, version in report["versions"].items()))

@@ -107,9 +107,13 @@ class S3Fifo:
 
     def admit_unless_known(self, key: bytes, size_bytes: int) -> None:
         """Insert a unit that is stored already; a known one stays as it is. Raises ValueError as ``admit``."""
-        if key not in self:
+        if not self._units.find(key) and self._pinned.get(key) is None:
             _check_size(size_bytes)
             self._admit_new(key, size_bytes)
+
+    def expect(self, units: int) -> None:
+        """Make room for so many units in all, ahead of a load of known size; what is admitted does not change."""
+        self._units.expect(units)
 
     def _admit_new(self, key: bytes, size_bytes: int) -> None:
         if len(key) not in KEY_LENGTHS:

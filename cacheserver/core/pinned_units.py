@@ -43,7 +43,7 @@ class PinnedUnits:
 
     def get(self, key: bytes) -> int | None:
         """Bytes of a unit that stands aside, None for any other."""
-        return self._objects.get(key[:OBJECT_BYTES], {}).get(key)
+        return self._objects.get(key[:OBJECT_BYTES], {}).get(key) if self._objects else None
 
     def put(self, key: bytes, size_bytes: int) -> None:
         """Take a unit of a pinned object aside, or change its bytes."""

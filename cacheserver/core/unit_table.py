@@ -23,6 +23,7 @@ _FREQUENCY_BITS = 0b011
 _QUEUE_BIT = 0b100
 _TABLES = 256
 _FIRST_TABLE = 8
+_MOST_EXPECTED = 2**24
 
 
 class UnitTable:
@@ -76,6 +77,15 @@ class UnitTable:
             place = (place + 1) & mask
         return 0
 
+    def expect(self, units: int) -> None:
+        """Let each table have the size that it would grow to with so many units in all, at most ``_MOST_EXPECTED``."""
+        size = _FIRST_TABLE
+        while min(units, _MOST_EXPECTED) * 3 > size * 2 * _TABLES:
+            size *= 2
+        for which, table in enumerate(self._index):
+            if len(table) < size:
+                self._resize_table(which, size)
+
     def insert(self, key: bytes, size_bytes: int, queue: int, frequency: int = 0) -> int:
         """Put an unknown ``key`` at the tail of ``queue``; returns its slot."""
         slot = self._free
@@ -108,13 +118,12 @@ class UnitTable:
         which = hashed & 255
         self._filled[which] += 1
         if self._filled[which] * 3 > len(self._index[which]) * 2:
-            self._grow_table(which)
+            self._resize_table(which, 2 * len(self._index[which]))
         self._place(self._index[which], hashed, slot)
 
-    def _grow_table(self, which: int) -> None:
-        old = self._index[which]
-        new = array("I", bytes(8 * len(old)))
-        for slot in old:
+    def _resize_table(self, which: int, size: int) -> None:
+        new = array("I", bytes(4 * size))
+        for slot in self._index[which]:
             if slot:
                 self._place(new, hash(self.keys[slot]), slot)
         self._index[which] = new

@@ -37,6 +37,7 @@ async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
 
 async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
     loop = asyncio.get_running_loop()
+    volume.policy.expect(volume.object_count)
     batches: Iterator[list[tuple[str, CatalogueRecord]]] = volume.catalogue.iterate(batch=_BATCH)
     while True:
         batch = await loop.run_in_executor(store.executor, next, batches, None)

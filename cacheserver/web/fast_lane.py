@@ -35,7 +35,9 @@ from cacheserver.web.turns import Turns
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
 _MEDIUM_BYTES = 1 << 18
-"""Up to here an answer goes out in one turn without further ado, as long as the socket takes it."""
+"""Up to here an answer that is in memory goes out at once, however many others do."""
+_REGION_BYTES = _MEDIUM_BYTES
+"""What is asked about at once whether it is in memory; no less than a medium answer, which one question covers."""
 _PENDING_LIMIT_BYTES = 1 << 16
 
 
@@ -214,7 +216,7 @@ class FastLane(ABC):
         sent = 0
         if size <= _SMALL_BYTES:
             sent = self._send_small(head, file.fd, start, size)
-        elif size <= _MEDIUM_BYTES and (start // _MEDIUM_BYTES in entry.warm or self._found_warm(entry, start)):
+        elif size <= _MEDIUM_BYTES and (start // _REGION_BYTES in entry.warm or self._found_warm(entry, start, stop)):
             sent = self._send_medium(head, file.fd, start, size)
         if sent == size:
             shared.account(entry, status, stop - start, now_s, self._client, value)
@@ -231,13 +233,20 @@ class FastLane(ABC):
         shared.turns.now(self._go_on)
         return True
 
-    def _found_warm(self, entry: HotEntry, start: int) -> bool:
-        """Whether a medium answer from ``start`` on is in memory; what is, is asked for once a second."""
-        region = start // _MEDIUM_BYTES
-        first, stop = region * _MEDIUM_BYTES, min((region + 2) * _MEDIUM_BYTES, entry.length_bytes)
-        if not resident(entry.obj.file.fd, first, stop):
-            return False
-        entry.warm.add(region)
+    def _found_warm(self, entry: HotEntry, start: int, stop: int) -> bool:
+        """Whether bytes ``[start, stop)`` are likely to be in memory; what is, is asked for once a second.
+
+        A region stands for itself and the next one, so that most spans need one question less than they have regions.
+        """
+        first = start // _REGION_BYTES
+        regions = range(first, max(first + 1, (stop - 1) // _REGION_BYTES))
+        if entry.warm.issuperset(regions):
+            return True
+        for region in regions:
+            until = min((region + 2) * _REGION_BYTES, entry.length_bytes)
+            if region not in entry.warm and not resident(entry.obj.file.fd, region * _REGION_BYTES, until):
+                return False
+            entry.warm.add(region)
         return True
 
     def _go_on(self) -> None:
@@ -248,7 +257,11 @@ class FastLane(ABC):
         if self._entry.obj.pieces.present_until(self._at, until) < until:
             self._finish(cut=True)  # found bad at rest while the pieces before it went out (I1)
             return
-        if until > self._warm_until and not resident(self._fd, self._at, until):
+        if (
+            until > self._warm_until
+            and not self._found_warm(self._entry, self._at, until)
+            and not resident(self._fd, self._at, until)  # the regions reach further than what is sent
+        ):
             self._read_ahead(self._entry.obj, until)
             return
         try:
