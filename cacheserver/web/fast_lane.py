@@ -31,6 +31,7 @@ from cacheserver.web.hot_table import (
     span_of,
 )
 from cacheserver.web.turns import Turns
+from cacheserver.web.wire import tcp_paces
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -76,6 +77,8 @@ class LaneShared:
         self.turns = Turns(clock)
         self.read_flags = os.RWF_NOWAIT
         """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
+        self.corks = not tcp_paces()
+        """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
         self.buffer = memoryview(bytearray(_SMALL_BYTES))
         """For one small answer at a time: it is filled and sent without giving up the loop."""
         self.enabled = True

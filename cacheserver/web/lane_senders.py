@@ -63,6 +63,9 @@ class PlainLane(FastLane):
         return sent
 
     def _send_turn(self) -> None:
+        corks = self._shared.corks
+        if self._head and corks:
+            self._cork(True)
         while self._head:
             sent = self._sock.send(self._head, socket.MSG_MORE)
             self._head = self._head[sent:]
@@ -75,6 +78,12 @@ class PlainLane(FastLane):
             self._at += sent
             self._sent_bytes += sent
             budget -= sent
+        if corks and self._at >= self._stop:
+            self._cork(False)
+
+    def _cork(self, on: bool) -> None:
+        """Have the kernel send nothing but whole segments until it is told to send the rest too."""
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def _wait_writable(self) -> None:
         if self._dup is None:

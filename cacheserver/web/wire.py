@@ -187,6 +187,12 @@ class Wire:
             _resolve(self._writable_waiter)
 
 
+def tcp_paces() -> bool:
+    """Whether TCP connections of this machine spread what they send by timers (the ``bbr`` kinds do)."""
+    with socket.socket() as probe:
+        return probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(b"bbr")
+
+
 def client_is_there(sock: socket.socket) -> bool:
     """Whether neither side of a TCP connection has closed; for TLS, where a transport swallows what comes too late."""
     try:
