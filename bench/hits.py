@@ -112,7 +112,10 @@ def _measure_case(
         # Each round starts with another server: whatever follows from the order meets each in turn.
         turn = run % len(servers) if servers else 0
         for server in [*servers[turn:], *servers[:turn]]:
-            results[server.name].append(run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)))
+            try:
+                results[server.name].append(run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)))
+            except RuntimeError as error:
+                raise RuntimeError(f"{server.name}, {case.label}, run {run + 1}: {error}") from error
     return [_row(case, server, results[server.name], _check(lab, server, targets, case, plan)) for server in servers]
 
 
