@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.faults.figures import Figure, Size
+from tests.faults.figures import Figure, Size, table
 from tests.faults.harnesses import HARNESSES, UNTIMED
 
 
 def measured(name: str, size: Size) -> list[Figure]:
-    """The figures of one harness; a harness that breaks is a row that is not within its bar."""
+    """The figures of one harness, on standard error as well; one that breaks is a row that is not within its bar."""
     began_s = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="faults-") as directory:
@@ -28,7 +28,7 @@ def measured(name: str, size: Size) -> list[Figure]:
     except Exception as exc:
         traceback.print_exc()
         figures = [Figure(name, "runs to its end", f"{type(exc).__name__}: {exc}"[:120], False)]
-    print(f"{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+    print(f"{table(figures)}\n{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
     return figures
 
 

@@ -166,7 +166,8 @@ class Node:
         while raw := await process.stderr.readline():
             line = _log_line(raw)
             if line is None:
-                self.stray.append(raw)
+                cut = not raw.endswith(b"\n") and await process.wait() == -signal.SIGKILL
+                self.stray += [] if cut else [raw]  # SIGKILL may come in the midst of a line
             else:
                 self.log.append(line)
             async with self._logged:
