@@ -74,19 +74,21 @@ class Catalogue:
         self,
         directory: str,
         *,
+        thorough: bool = False,
         on_error: Callable[[StoreError], None] | None = None,
         retry_s: float = RETRY_S,
         max_backlog: int = MAX_BACKLOG,
     ) -> None:
         """Open or make the catalogue in ``directory`` (0700, files 0600); a damaged one is moved aside. Blocking.
 
+        ``thorough``: nobody vouches for a clean stop, so that every page of the database is looked at.
         ``on_error`` hears every failure of the writer: in the running event loop when there is one now, else in the
         writer's thread. Raises DiskError where the directory is a link, cannot be used or is locked.
         """
         self._directory = os.path.abspath(directory)
         if os.path.expandvars(os.path.expanduser(self._directory)) != self._directory:
             raise DiskError("the catalogue's directory has a name that diskcache would expand")
-        self.rebuilt = prepare(self._directory)
+        self.rebuilt = prepare(self._directory, thorough=thorough)
         """True: the database was damaged and begun anew, so that the files must be scanned."""
         self.bad_rows = 0
         """Rows that ``iterate`` has skipped."""
@@ -115,7 +117,7 @@ class Catalogue:
                 if not is_damage(exc):
                     raise
                 move_aside(self._directory)
-                prepare(self._directory)
+                prepare(self._directory, thorough=False)
                 self.rebuilt = True
                 return self._new_cache()
         except (sqlite3.Error, OSError) as exc:
@@ -196,12 +198,15 @@ class Catalogue:
         """Every sound row of the database, in lists of at most ``batch``; rows still queued may be missing or old.
 
         Bad rows are skipped and counted in ``bad_rows``. Each list is one short read, so that a slow consumer holds
-        up nothing, and each may be asked for in another thread. Raises DiskError, CorruptObject.
+        up nothing, and each may be asked for in another thread. Raises DiskError, CorruptObject, the latter also
+        where pages are damaged so that rows come out of order: reading on would never end.
         """
         last = -(2**63)
         with self._reader() as reader:
             reader.text_factory = bytes
             while rows := reader.execute(_PAGE, (last, batch)).fetchall():
+                if rows[-1][0] <= last:
+                    raise CorruptObject("the rows of the catalogue come out of order")
                 last = rows[-1][0]
                 if good := self._decoded(rows):
                     yield good
@@ -216,6 +221,8 @@ class Catalogue:
             reader.text_factory = bytes
             rows = reader.execute(_PAGE_BY_ID, (start, limit)).fetchall()
         after = rows[-1][2].decode("ascii") + "0" if len(rows) == limit else None
+        if after is not None and after <= start:
+            raise CorruptObject("the rows of the catalogue come out of order")
         return self._decoded(rows), after
 
     def _decoded(self, rows: list[tuple[int, int, bytes, bytes, int]]) -> list[tuple[str, CatalogueRecord]]:

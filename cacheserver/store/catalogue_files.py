@@ -42,15 +42,16 @@ _KNOWN_SCHEMA = frozenset(
 _COLUMNS = "key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value"
 
 
-def prepare(directory: str) -> bool:
+def prepare(directory: str, *, thorough: bool) -> bool:
     """Make ``directory`` ready for diskcache; True when a damaged catalogue was moved aside.
 
-    Raises DiskError where the directory is a link or not ours to use, or the disk fails.
+    ``thorough``: look at every page, as after any stop that left a WAL, also where it left none. Raises DiskError where
+    the directory is a link or not ours to use, or the disk fails.
     """
     try:
         _make_private(directory)
         try:
-            _check_database(directory)
+            _check_database(directory, thorough=thorough)
         except CorruptObject:
             move_aside(directory)
             _make_private(directory)
@@ -121,7 +122,7 @@ def _make_private(directory: str) -> None:
         os.close(root)
 
 
-def _check_database(directory: str) -> None:
+def _check_database(directory: str, *, thorough: bool) -> None:
     """Raises CorruptObject for a database that diskcache must not be given, DiskError for a failing disk."""
     paths = [os.path.join(directory, name) for name in _FILES]
     if any(os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode) for path in paths):
@@ -130,7 +131,7 @@ def _check_database(directory: str) -> None:
     try:
         with closing(sqlite3.connect(paths[0], timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA trusted_schema = 0")
-            _check_contents(connection, thorough=unclean)
+            _check_contents(connection, thorough=thorough or unclean)
     except sqlite3.Error as exc:
         raise (CorruptObject("the catalogue's database is damaged") if is_damage(exc) else translated(exc)) from exc
 

@@ -7,11 +7,13 @@ the catalogue is read; after an unclean one every object directory is listed as 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Iterator
 
 from cacheserver.core.errors import CorruptObject, DiskError
+from cacheserver.log import event, get_logger
 from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.object_file import disk_errors
 from cacheserver.store.store import Store
@@ -19,6 +21,7 @@ from cacheserver.store.stored_object import unit_key
 from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
+_log = get_logger(__name__)
 _NAME = re.compile(r"[0-9a-f]{32}")
 _BATCH = 1000
 
@@ -28,6 +31,9 @@ async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
     try:
         await to_the_end(volume.load_recency(store.executor))
         await _load_rows(store, volume, extent_bytes)
+    except CorruptObject as exc:
+        event(_log, "catalogue_damaged", severity=logging.ERROR, volume=volume.path, reason=str(exc))
+        volume.reconciled = False  # the files know what the rows do not tell
     finally:
         volume.loaded.set()
     if not volume.reconciled:

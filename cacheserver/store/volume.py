@@ -98,7 +98,8 @@ class Volume:
         try:
             self._prepare_directory()
             self._take_lock()
-            catalogue = Catalogue(os.path.join(self.path, "catalogue"))
+            vouched = os.path.exists(self._file(_CLEAN))
+            catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=not vouched)
             counted = self._take_clean_mark()
         except (DiskError, OSError) as exc:
             if catalogue is not None:

@@ -86,7 +86,7 @@ def test_a_full_volume_is_read_and_not_written_for_a_while(tmp_path: Path, clock
 def test_a_volume_that_cannot_be_opened_for_now_is_offline_and_may_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def fails(_directory: str) -> Catalogue:
+    def fails(_directory: str, *, thorough: bool) -> Catalogue:
         raise DiskError("the catalogue's database failed", errno=number)
 
     volume = volume_at(tmp_path)
