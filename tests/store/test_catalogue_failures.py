@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import DiskError, StoreError
+from cacheserver.store import batch_writer
 from cacheserver.store import catalogue as catalogue_module
 from cacheserver.store.batch_writer import Row
 from cacheserver.store.catalogue import Catalogue
@@ -60,7 +61,10 @@ async def test_failed_batch_is_kept_reported_and_tried_again(directory: Path, ga
     catalogue.close()
 
 
-async def test_failed_batch_does_not_overwrite_what_was_queued_meanwhile(directory: Path, gate: Gate) -> None:
+async def test_failed_batch_does_not_overwrite_what_was_queued_meanwhile(
+    directory: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_writer, "LINGER_S", 60)  # nothing is written before the flush
     catalogue = Catalogue(str(directory), retry_s=60)
     gate.open.clear()
     gate.failures.append(full_disk())
