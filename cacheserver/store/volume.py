@@ -17,10 +17,11 @@ from typing import Any
 
 import aiofiles
 
-from cacheserver.core.errors import ConfigError, DiskError, VolumeOffline
+from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, VolumeOffline
 from cacheserver.core.eviction import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.catalogue_files import move_aside
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.quarantine import Quarantine
 
@@ -98,8 +99,7 @@ class Volume:
         try:
             self._prepare_directory()
             self._take_lock()
-            vouched = os.path.exists(self._file(_CLEAN))
-            catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=not vouched)
+            catalogue = self._sound_catalogue(vouched=os.path.exists(self._file(_CLEAN)))
             counted = self._take_clean_mark()
         except (DiskError, OSError) as exc:
             if catalogue is not None:
@@ -114,6 +114,20 @@ class Volume:
         self.reconciled = counted is not None and not self.catalogue.rebuilt
         self.ledger.set_stored(self.catalogue.stored_bytes_total() if counted is None else counted)
         self.object_count = len(self.catalogue)
+
+    def _sound_catalogue(self, *, vouched: bool) -> Catalogue:
+        """The catalogue; without a clean stop to vouch for it, one whose rows cannot be summed up is begun anew."""
+        directory = os.path.join(self.path, "catalogue")
+        catalogue = Catalogue(directory, thorough=not vouched)
+        try:
+            if not vouched:
+                catalogue.stored_bytes_total()
+        except CorruptObject:
+            catalogue.close()
+            move_aside(directory)
+            catalogue = Catalogue(directory)
+            catalogue.rebuilt = True
+        return catalogue
 
     def _take_clean_mark(self) -> int | None:
         """Stored bytes that a clean stop left; None after an unclean one. The mark is gone afterwards."""

@@ -88,3 +88,23 @@ async def test_every_object_is_found_again(tmp_path: Path, clean: bool) -> None:
     for name in names:
         assert isinstance(await store.find(representation(name).object_id), StoredObject)
     await store.stop(clean=clean)
+
+
+def test_a_catalogue_whose_rows_cannot_be_summed_up_does_not_stop_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = Catalogue.stored_bytes_total, [CorruptObject("the catalogue's database is damaged")]
+
+    def fails_once(catalogue: Catalogue) -> int:
+        if failures:
+            raise failures.pop()
+        return real(catalogue)
+
+    monkeypatch.setattr(Catalogue, "stored_bytes_total", fails_once)
+    volume = volume_at(tmp_path)
+    volume.open()
+    assert volume.catalogue.rebuilt
+    assert not volume.reconciled
+    assert (tmp_path / "catalogue.damaged-1").is_dir()
+    volume.close(clean=False)
+    volume.catalogue.close()
