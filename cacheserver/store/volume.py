@@ -112,7 +112,8 @@ class Volume:
         self.quarantine.refresh()
         self._catalogue = catalogue
         self.reconciled = counted is not None and not self.catalogue.rebuilt
-        self.ledger.set_stored(self.catalogue.stored_bytes_total() if counted is None else counted)
+        known = counted if self.reconciled else None  # what a clean stop counted says nothing of a catalogue begun anew
+        self.ledger.set_stored(self.catalogue.stored_bytes_total() if known is None else known)
         self.object_count = len(self.catalogue)
 
     def _sound_catalogue(self, *, vouched: bool) -> Catalogue:
