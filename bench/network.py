@@ -14,7 +14,6 @@ from pathlib import Path
 
 _SETTING = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _INSIDE = "CACHESERVER_BENCH_NETWORK"
-PACING = frozenset({"bbr"})
 
 
 def congestion_control() -> str:

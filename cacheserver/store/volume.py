@@ -99,7 +99,7 @@ class Volume:
         try:
             self._prepare_directory()
             self._take_lock()
-            catalogue = self._sound_catalogue(vouched=os.path.exists(self._file(_CLEAN)))
+            catalogue, summed = self._sound_catalogue(vouched=os.path.exists(self._file(_CLEAN)))
             counted = self._take_clean_mark()
         except (DiskError, OSError) as exc:
             if catalogue is not None:
@@ -112,23 +112,25 @@ class Volume:
         self.quarantine.refresh()
         self._catalogue = catalogue
         self.reconciled = counted is not None and not self.catalogue.rebuilt
-        known = counted if self.reconciled else None  # what a clean stop counted says nothing of a catalogue begun anew
+        known = counted if self.reconciled else summed  # what a clean stop counted says nothing of one begun anew
         self.ledger.set_stored(self.catalogue.stored_bytes_total() if known is None else known)
         self.object_count = len(self.catalogue)
 
-    def _sound_catalogue(self, *, vouched: bool) -> Catalogue:
-        """The catalogue; without a clean stop to vouch for it, one whose rows cannot be summed up is begun anew."""
+    def _sound_catalogue(self, *, vouched: bool) -> tuple[Catalogue, int | None]:
+        """The catalogue, and without a clean stop to vouch for it the sum of its stored bytes.
+
+        One whose rows cannot be summed up is begun anew; None where nothing was summed up.
+        """
         directory = os.path.join(self.path, "catalogue")
         catalogue = Catalogue(directory, thorough=not vouched)
         try:
-            if not vouched:
-                catalogue.stored_bytes_total()
+            return catalogue, None if vouched else catalogue.stored_bytes_total()
         except CorruptObject:
             catalogue.close()
             move_aside(directory)
             catalogue = Catalogue(directory)
             catalogue.rebuilt = True
-        return catalogue
+            return catalogue, None
 
     def _take_clean_mark(self) -> int | None:
         """Stored bytes that a clean stop left; None after an unclean one. The mark is gone afterwards."""
