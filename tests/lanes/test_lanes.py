@@ -23,10 +23,7 @@ from cacheserver.web.lane_senders import PlainLane, SecureLane
 from cacheserver.web.turns import Turns
 from tests.support.client import ConnectionEnded, RawClient
 from tests.support.flow import eventually
-from tests.support.lanes import BODY, PIECE, LaneScene, lane_scene
-
-TURN = 1 << 17
-SPANS = ["0-0", "0-4095", "5-20004", "1000-66535", "3-131074", "1-262000", "100-1048675", "7-", f"0-{len(BODY) - 1}"]
+from tests.support.lanes import BODY, PIECE, SPANS, TURN, LaneScene, body_of, lane_scene, stuck
 
 
 @pytest.fixture(params=[PLAIN, TLS])
@@ -40,13 +37,6 @@ async def scene(tmp_path: Path, kind: str) -> AsyncIterator[LaneScene]:
         yield scene
 
 
-def body_of(span: str | None) -> bytes:
-    if span is None:
-        return BODY
-    first, _, last = span.partition("-")
-    return BODY[int(first) : int(last) + 1 if last else None]
-
-
 async def released(scene: LaneScene) -> None:
     """Until nothing of the object is held."""
 
@@ -54,19 +44,6 @@ async def released(scene: LaneScene) -> None:
         return scene.obj.held == 0
 
     await eventually(nothing_held)
-
-
-async def stuck(scene: LaneScene) -> None:
-    """Until the lane of the only connection cannot go on, because its client takes nothing."""
-    seen: list[int] = []
-
-    async def stands_still() -> bool:
-        if not scene.listener.connection_count:
-            return False  # the last step of its handshake is still on the way
-        seen.append(scene.lane()._sent_bytes)
-        return scene.lane().busy and len(seen) > 20 and len(set(seen[-20:])) == 1
-
-    await eventually(stands_still)
 
 
 async def test_every_span_is_answered_by_the_lane_exactly_and_counted_once(scene: LaneScene, kind: str) -> None:

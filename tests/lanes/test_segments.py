@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.web.wire import tcp_paces
-from tests.lanes.test_lanes import SPANS, TURN, body_of, stuck
-from tests.support.lanes import LaneScene, lane_scene
+from tests.support.lanes import SPANS, TURN, LaneScene, body_of, lane_scene, stuck
 
 
 def corked(scene: LaneScene) -> bool:

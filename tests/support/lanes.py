@@ -29,14 +29,26 @@ from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import SentResponse
 from tests.support.client import RawClient
 from tests.support.content import blob
+from tests.support.flow import eventually
 from tests.support.pki import NAME, Pki, cert_pem, key_pem, write_pair
 from tests.support.stored import HandClock
 
 PIECE = 1 << 18
 BODY = blob(977, 4 << 20)
 HOST = "cdn.example.test"
+TURN = 1 << 17
+SPANS = ["0-0", "0-4095", "5-20004", "1000-66535", "3-131074", "1-262000", "100-1048675", "7-", f"0-{len(BODY) - 1}"]
+"""Ranges that begin and end within, at and beyond turns, pieces and pages."""
 FULL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfull"
 _PKI = Pki()
+
+
+def body_of(span: str | None) -> bytes:
+    """The bytes of BODY that a range asks for; all for None."""
+    if span is None:
+        return BODY
+    first, _, last = span.partition("-")
+    return BODY[int(first) : int(last) + 1 if last else None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +192,16 @@ def _contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(directory / "node.pem", directory / "node.key")
     return ssl.create_default_context(cadata=cert_pem(_PKI.root).decode()), server
+
+
+async def stuck(scene: LaneScene) -> None:
+    """Until the lane of the only connection cannot go on, because its client takes nothing."""
+    seen: list[int] = []
+
+    async def stands_still() -> bool:
+        if not scene.listener.connection_count:
+            return False  # the last step of its handshake is still on the way
+        seen.append(scene.lane()._sent_bytes)
+        return scene.lane().busy and len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    await eventually(stands_still)
