@@ -50,7 +50,7 @@ _SOUND = (
     "raw IS 1 AND mode IS 1 AND filename IS NULL AND expire_time IS NULL AND typeof(key) = 'text'"
     f" AND typeof(value) = 'blob' AND typeof(tag) = 'integer' AND tag BETWEEN 0 AND {MAX_BYTES}"
 )
-_STORED = f"SELECT 0, COALESCE(SUM(tag), 0) FROM Cache WHERE {_SOUND}"
+_STORED = f"SELECT 0, COALESCE(SUM(tag), 0) FROM Cache NOT INDEXED WHERE {_SOUND}"  # an index may lack rows
 _COUNT = "SELECT value, 0 FROM Settings WHERE key = 'count'"
 _ONE_TAG = f"SELECT tag FROM Cache WHERE key = ? AND {_SOUND}"
 _PAGE = f"SELECT rowid, {_SOUND}, key, value, tag FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"

@@ -17,11 +17,10 @@ from typing import Any
 
 import aiofiles
 
-from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, VolumeOffline
+from cacheserver.core.errors import ConfigError, DiskError, StoreError, VolumeOffline
 from cacheserver.core.eviction import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue import Catalogue
-from cacheserver.store.catalogue_files import move_aside
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.quarantine import Quarantine
 
@@ -99,45 +98,33 @@ class Volume:
         try:
             self._prepare_directory()
             self._take_lock()
-            catalogue, summed = self._sound_catalogue(vouched=os.path.exists(self._file(_CLEAN)))
-            counted = self._take_clean_mark()
-        except (DiskError, OSError) as exc:
+            counted = self._counted_at_a_clean_stop()
+            catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
+            if catalogue.rebuilt:
+                counted = None  # it says nothing of a catalogue begun anew
+            stored_bytes = catalogue.stored_bytes_total() if counted is None else counted
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._file(_CLEAN))
+        except (StoreError, OSError) as exc:
             if catalogue is not None:
                 catalogue.close()
             self._release_lock()
-            reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
-            if exc.errno in _PASSING or any(word in reason for word in _PASSING_SQLITE):
+            number = getattr(exc, "errno", None)
+            reason = os.strerror(number) if isinstance(exc, OSError) and number else str(exc)
+            if number in _PASSING or any(word in reason for word in _PASSING_SQLITE):
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()
         self._catalogue = catalogue
-        self.reconciled = counted is not None and not self.catalogue.rebuilt
-        known = counted if self.reconciled else summed  # what a clean stop counted says nothing of one begun anew
-        self.ledger.set_stored(self.catalogue.stored_bytes_total() if known is None else known)
+        self.reconciled = counted is not None
+        self.ledger.set_stored(stored_bytes)
         self.object_count = len(self.catalogue)
 
-    def _sound_catalogue(self, *, vouched: bool) -> tuple[Catalogue, int | None]:
-        """The catalogue, and without a clean stop to vouch for it the sum of its stored bytes.
-
-        One whose rows cannot be summed up is begun anew; None where nothing was summed up.
-        """
-        directory = os.path.join(self.path, "catalogue")
-        catalogue = Catalogue(directory, thorough=not vouched)
-        try:
-            return catalogue, None if vouched else catalogue.stored_bytes_total()
-        except CorruptObject:
-            catalogue.close()
-            move_aside(directory)
-            catalogue = Catalogue(directory)
-            catalogue.rebuilt = True
-            return catalogue, None
-
-    def _take_clean_mark(self) -> int | None:
-        """Stored bytes that a clean stop left; None after an unclean one. The mark is gone afterwards."""
+    def _counted_at_a_clean_stop(self) -> int | None:
+        """Stored bytes that a clean stop left; None after an unclean one."""
         try:
             with open(self._file(_CLEAN), encoding="ascii", errors="replace") as mark:
                 counted = mark.read(32)
-            os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
         return int(counted) if counted.isascii() and counted.isdigit() else None

@@ -17,6 +17,8 @@ _DATABASE: Final = "catalogue/cache.db"
 _LOG: Final = "catalogue/cache.db-wal"
 _UNSEEN: Final = (_LOG, _DATABASE, "recency.new", "recency", "clean")
 """Files that are written past ``os``."""
+_HEADER_BYTES: Final = 32
+"""Of SQLite's log; another one with each log that is begun."""
 
 
 class Recorder:
@@ -63,23 +65,37 @@ class Recorder:
         return [Op("sync", path)] if call.name in ("fsync", "fdatasync") else []
 
     def _look(self) -> None:
-        """Note what has become of the files that are written past ``os``."""
-        for path in _UNSEEN:
-            try:
-                now = (self._volume / path).read_bytes()
-            except FileNotFoundError:
-                if self._seen.pop(path, None) is not None:
-                    self.trace.append(Op("unlink", path))
-                continue
-            before = self._seen.get(path)
-            if now == before:
-                continue
-            self._seen[path] = now
-            changes = [] if before is not None else [Op("create", path)]
-            changes += _changes(path, before or b"", now)
-            if path == _DATABASE:
-                changes = [Op("sync", _LOG), *changes, Op("sync", path)]
-            self.trace += changes
+        """Note what has become of the files that are written past ``os``.
+
+        A log that is gone goes last: SQLite removes it once the database that it was for is synced.
+        """
+        now = {path: _content(self._volume / path) for path in _UNSEEN}
+        for path, data in now.items():
+            if data is not None:
+                self._note_content(path, data)
+        for path, data in now.items():
+            if data is None and self._seen.pop(path, None) is not None:
+                self.trace.append(Op("unlink", path))
+
+    def _note_content(self, path: str, now: bytes) -> None:
+        before = self._seen.get(path)
+        if now == before:
+            return
+        if path == _LOG and before:
+            assert now[:_HEADER_BYTES] == before[:_HEADER_BYTES], "a log was begun anew unseen"
+        self._seen[path] = now
+        changes = [] if before is not None else [Op("create", path)]
+        changes += _changes(path, before or b"", now)
+        if path == _DATABASE:
+            changes = [Op("sync", _LOG), *changes, Op("sync", path)]
+        self.trace += changes
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _changes(path: str, before: bytes, now: bytes) -> list[Op]:

@@ -90,21 +90,43 @@ async def test_every_object_is_found_again(tmp_path: Path, clean: bool) -> None:
     await store.stop(clean=clean)
 
 
-def test_a_catalogue_whose_rows_cannot_be_summed_up_does_not_stop_a_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, failures = Catalogue.stored_bytes_total, [CorruptObject("the catalogue's database is damaged")]
+def empty_index(database: Path, name: str) -> None:
+    """Take every entry out of an index that consists of one page."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((root,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
+        ((page_bytes,),) = connection.execute("PRAGMA page_size")
+    data = bytearray(database.read_bytes())
+    start = (root - 1) * page_bytes
+    assert data[start] == 10, "not a leaf of an index"
+    data[start + 1 : start + 8] = bytes(4) + page_bytes.to_bytes(2, "big") + bytes(1)
+    database.write_bytes(data)
 
-    def fails_once(catalogue: Catalogue) -> int:
-        if failures:
-            raise failures.pop()
-        return real(catalogue)
 
-    monkeypatch.setattr(Catalogue, "stored_bytes_total", fails_once)
-    volume = volume_at(tmp_path)
-    volume.open()
-    assert volume.catalogue.rebuilt
-    assert not volume.reconciled
-    assert (tmp_path / "catalogue.damaged-1").is_dir()
-    volume.close(clean=False)
-    volume.catalogue.close()
+@pytest.mark.parametrize("index", ["Cache_key_raw", "Cache_expire_time"])
+async def test_an_index_that_lacks_rows_costs_no_object(tmp_path: Path, index: str) -> None:
+    names = [f"b{number}" for number in range(5)]
+    async with running_store(tmp_path, clean=False) as store:
+        for name in names:
+            await put(store, representation(name, 2 * PIECE))
+        stored_bytes = store.volumes[0].ledger.stored_bytes
+    empty_index(tmp_path / "catalogue" / "cache.db", index)
+    async with running_store(tmp_path) as store:
+        volume = store.volumes[0]
+        assert volume.catalogue.rebuilt
+        assert volume.ledger.stored_bytes == stored_bytes
+        for name in names:
+            await store.forget(representation(name).object_id, reason="purged")
+        assert volume.ledger.stored_bytes == 0
+
+
+async def test_a_clean_mark_that_says_nothing_vouches_for_nothing(tmp_path: Path) -> None:
+    async with running_store(tmp_path, clean=True) as store:
+        for name in ("a", "b"):
+            await put(store, representation(name, 2 * PIECE))
+        stored_bytes = store.volumes[0].ledger.stored_bytes
+    tear(tmp_path / "catalogue" / "cache.db")
+    (tmp_path / "clean").write_text("much")
+    async with running_store(tmp_path, clean=False) as store:
+        assert store.volumes[0].catalogue.rebuilt
+        assert store.volumes[0].ledger.stored_bytes == stored_bytes
