@@ -114,7 +114,8 @@ class ObjectFill:
         """A reader is done; one that was served may come back for what follows."""
         self._readers.discard(reader)
         window = reader.window()
-        if served and self._options.linger_s and not self.obj.pieces.complete:
+        goes_on = not self.obj.pieces.complete and self.store_refuses() is None
+        if served and self._options.linger_s and goes_on:
             # An empty window fetches nothing, but keeps in mind where this client stopped.
             self._expected.append(window)
             asyncio.get_running_loop().call_later(self._options.linger_s, self._give_up_on, window)

@@ -66,9 +66,9 @@ class Store:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open already and not losing an extent right now; no I/O (I6)."""
+        """The object if it is open already, not losing an extent right now and not stranded; no I/O (I6)."""
         found = self._open.get(object_id)
-        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
+        if found is None or (isinstance(found, StoredObject) and (found.erasing is not None or found.stranded)):
             return None
         self._open.move_to_end(object_id)
         return found

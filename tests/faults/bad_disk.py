@@ -114,11 +114,15 @@ async def dead_volume(bench: Bench) -> list[Figure]:
     right, requests = bench.tally.right, bench.tally.requests
     await bench.ask(bench.cold)  # what was passed while the first one ailed is stored now
     second_hits = await bench.ask(bench.cold)
+    for _ in range(2):  # one that was open on the dead drive is found unreadable, then stored on the other one
+        await bench.ask(bench.warm)
+    warm_hits = await bench.ask(bench.warm)
     return [
         all_of(fault, "of requests served right", right, requests),
         none_of(fault, "dead volumes still in use", int(not offline), among="2 volumes"),
         at_most(fault, "errors until it is offline", failed, FIVE),
         all_of(fault, "of new objects on the other volume are hits", second_hits, len(bench.cold)),
+        all_of(fault, "of warm objects are hits again", warm_hits, len(bench.warm)),
     ]
 
 

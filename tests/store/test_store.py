@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.meter import CountingMeter
 from tests.support.stored import (
     PIECE,
+    HandClock,
     body_of,
     bytes_on_disk,
     found,
@@ -268,6 +270,37 @@ async def test_nothing_is_created_where_no_volume_can_be_written(store: Store) -
     store.volumes[0].failed(DiskError("full", errno=28))
     with pytest.raises(VolumeOffline):
         await store.create(REP)
+
+
+async def test_an_object_that_lacks_pieces_moves_where_its_volume_fails(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path / "one", tmp_path / "two", clock=clock) as store:
+        whole, part = await _on_one_volume(store, 2)
+        await put_pieces(store, whole, range(len(whole.pieces)))
+        await put_pieces(store, part, [1])
+        while part.volume.online:
+            part.volume.failed(DiskError("read failed", errno=errno.EIO))
+        assert await store.find(whole.object_id) is whole, "what is in memory needs no drive"
+        part.hold()
+        assert store.peek(part.object_id) is part, "whoever fills it goes on"
+        part.release()
+        assert await store.find(part.object_id) is None
+        moved = await put(store, part.representation)
+        assert moved.volume is not part.volume
+        assert part.obsolete
+        clock.now_s += 60
+        assert await store.find(part.object_id) is moved
+        assert [volume.object_count for volume in (part.volume, moved.volume)] == [1, 1]
+
+
+async def _on_one_volume(store: Store, count: int) -> list[StoredObject]:
+    """New objects that all lie on the volume that the first was put on."""
+    objects = [await store.create(representation(f"o{number}")) for number in range(20)]
+    chosen = [obj for obj in objects if obj.volume is objects[0].volume][:count]
+    for obj in objects:
+        if obj not in chosen:
+            await store.forget(obj.object_id, reason="purged")
+    return chosen
 
 
 async def test_an_object_larger_than_the_volume_does_not_fit(tmp_path: Path) -> None:
