@@ -109,7 +109,7 @@ class Node:
     async def _recover(self, volume: Volume) -> None:
         while not volume.opened:
             await asyncio.sleep(self._settings.store.retry_offline_s)
-            _try_open(volume)
+            _try_open(volume, (VolumeOffline, ConfigError))
         self._rooms.pinning.load(volume)
         await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
 
@@ -247,11 +247,11 @@ def _listening_line(addresses: dict[str, Any]) -> str:
     return "listening: " + "; ".join(line for line in shown if not line.endswith(" "))
 
 
-def _try_open(volume: Volume) -> None:
-    """Open a volume; one that is full or fails now is tried again later."""
+def _try_open(volume: Volume, passing: tuple[type[CacheserverError], ...] = (VolumeOffline,)) -> None:
+    """Open a volume; one that is full or fails now is tried again later. Raises ConfigError where it is not passing."""
     try:
         volume.open()
-    except VolumeOffline as exc:
+    except passing as exc:
         event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
 
 
@@ -268,7 +268,7 @@ def _node_id(directory: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
             known = file.read(32).strip()
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):
         known = ""
     if re.fullmatch(r"[0-9a-f]{16}", known):
         return known

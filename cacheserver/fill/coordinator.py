@@ -75,7 +75,7 @@ class Coordinator:
         if isinstance(found, VaryMarker):
             key = self._variant_key(want, found)
             found = self._store.peek(object_id(key))
-        return found if isinstance(found, StoredObject) and found.representation.key == key else None
+        return self._usable(found, key)
 
     async def find(self, want: Want) -> StoredObject | None:
         """The stored object for a want, whatever its freshness."""
@@ -83,7 +83,13 @@ class Coordinator:
         if isinstance(found, VaryMarker):
             key = self._variant_key(want, found)
             found = await self._store.find(object_id(key))
-        return found if isinstance(found, StoredObject) and found.representation.key == key else None
+        return self._usable(found, key)
+
+    def _usable(self, found: StoredObject | VaryMarker | None, key: str) -> StoredObject | None:
+        """What was found, if it has this key; None for what is to be stored anew on another volume."""
+        if not isinstance(found, StoredObject) or found.representation.key != key or self._store.should_move(found):
+            return None
+        return found
 
     def _variant_key(self, want: Want, marker: VaryMarker) -> str:
         return variant_key(want.target.key, marker.names, self.asker.upstream_fields(want))

@@ -114,7 +114,7 @@ class ObjectFill:
         """A reader is done; one that was served may come back for what follows."""
         self._readers.discard(reader)
         window = reader.window()
-        goes_on = not self.obj.pieces.complete and self.store_refuses() is None
+        goes_on = not self.obj.pieces.complete and not self.obj.volume.ailing
         if served and self._options.linger_s and goes_on:
             # An empty window fetches nothing, but keeps in mind where this client stopped.
             self._expected.append(window)

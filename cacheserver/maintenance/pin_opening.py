@@ -39,7 +39,7 @@ async def opened(store: Store, coordinator: Coordinator, target: Target) -> Stor
         raise _varies(found.names)
     if found is None and store.is_creating(target.object_id):
         raise GenerationChanged("the object is being replaced")
-    obj = found or await _asked(coordinator, target)
+    obj = await _asked(coordinator, target) if found is None or store.should_move(found) else found
     if obj.representation.vary or obj.object_id != target.object_id:
         raise _varies(obj.representation.vary)
     if not obj.usable:

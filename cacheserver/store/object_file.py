@@ -22,6 +22,7 @@ from cacheserver.store import layout as fmt
 from cacheserver.store.layout import Layout
 
 _READ_BYTES = 1 << 18
+_OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -40,7 +41,7 @@ def disk_errors(what: str) -> Iterator[None]:
 class ObjectFile:
     """An open object file; ``pieces`` and ``representation`` mirror what is on disk."""
 
-    __slots__ = ("_sequence", "fd", "layout", "path", "pieces", "representation")
+    __slots__ = ("_read_only", "_sequence", "fd", "layout", "path", "pieces", "representation")
 
     def __init__(
         self, *, fd: int, path: str, layout: Layout, representation: Representation, pieces: PieceMap, sequence: int
@@ -51,6 +52,8 @@ class ObjectFile:
         self.representation = representation
         self.pieces = pieces
         self._sequence = sequence
+        self._read_only = False
+        """Opened while its file system was read-only."""
 
     @classmethod
     def create(cls, path: str, representation: Representation) -> ObjectFile:
@@ -79,7 +82,7 @@ class ObjectFile:
         """Open an existing file, following no link; None when there is none, CorruptObject when it is no object."""
         with disk_errors("open"):
             try:
-                fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+                fd, read_only = _opened(path)
             except FileNotFoundError:
                 return None
             except OSError as exc:
@@ -87,10 +90,12 @@ class ObjectFile:
                     raise CorruptObject("not a regular file") from exc
                 raise
         try:
-            return cls._read_footer(fd, path)
+            file = cls._read_footer(fd, path)
         except BaseException:
             os.close(fd)
             raise
+        file._read_only = read_only
+        return file
 
     @classmethod
     def _read_footer(cls, fd: int, path: str) -> ObjectFile:
@@ -232,11 +237,24 @@ class ObjectFile:
             self.fd = -1
 
     def _write(self, offset: int, data: bytes | memoryview) -> None:
+        if self._read_only:
+            self._open_for_writing()
         view = memoryview(data)
         while view:
             written = os.pwrite(self.fd, view, offset)
             view = view[written:]
             offset += written
+
+    def _open_for_writing(self) -> None:
+        """Exchange the descriptor of a file whose file system was read-only; OSError (EROFS) while it still is."""
+        fd = os.open(self.path, os.O_RDWR | _OPEN_FLAGS)
+        try:
+            if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            os.dup2(fd, self.fd, inheritable=False)
+            self._read_only = False
+        finally:
+            os.close(fd)
 
     def _write_slot(self, representation: Representation) -> None:
         sequence = self._sequence + 1
@@ -244,6 +262,16 @@ class ObjectFile:
         assert data is not None, "layout_for and rewrite_header leave room"
         self._write(self.layout.slot_offset(sequence % 2), data)
         self._sequence = sequence
+
+
+def _opened(path: str) -> tuple[int, bool]:
+    """A descriptor, and whether it can only be read, as a drive is after its file system was remounted."""
+    try:
+        return os.open(path, os.O_RDWR | _OPEN_FLAGS), False
+    except OSError as exc:
+        if exc.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | _OPEN_FLAGS), True
 
 
 def _records(table: bytes) -> Iterator[bytes]:

@@ -84,7 +84,9 @@ class Reclaimer:
             await self.drop_file(volume, object_id, reason="space")
         else:
             opened = await self._store.find(object_id)
-            if extent is not None and isinstance(opened, StoredObject) and opened.volume is volume:
+            if isinstance(opened, StoredObject) and opened.volume is not volume:
+                await self.drop_file(volume, object_id, reason="space")  # an older generation, of no use any more
+            elif extent is not None and isinstance(opened, StoredObject):
                 await self._evict_open(opened, unit, extent)
 
     async def _evict_open(self, obj: StoredObject, unit: bytes, extent: int | None) -> None:

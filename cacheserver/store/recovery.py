@@ -31,7 +31,7 @@ async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
     try:
         await to_the_end(volume.load_recency(store.executor))
         await _load_rows(store, volume, extent_bytes)
-    except CorruptObject as exc:
+    except (CorruptObject, DiskError) as exc:
         event(_log, "catalogue_damaged", severity=logging.ERROR, volume=volume.path, reason=str(exc))
         volume.reconciled = False  # the files know what the rows do not tell
     finally:

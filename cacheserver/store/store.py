@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from cacheserver.core.errors import CorruptObject, DiskError, StoreError, StoreFull, VolumeOffline
-from cacheserver.core.piece_map import ABSENT, STORED
+from cacheserver.core.errors import DiskError, StoreError, StoreFull, VolumeOffline
+from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.representation import Representation
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
+from cacheserver.store.finding import Finder
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.lending import NOBODY, Lender
@@ -56,19 +57,19 @@ class Store:
         self._extent_bytes = extent_bytes
         self._open_limit = open_objects
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
-        self._finding: dict[str, asyncio.Future[StoredObject | VaryMarker | None]] = {}
         self._forgetting: set[str] = set()
         self._creating: set[str] = set()
         self._rows = Rows()
         self._reclaimer = Reclaimer(self, meter=meter)
+        self._finder = Finder(self, self._reclaimer)
         self.checker = Checker(self, meter=meter)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open already, not losing an extent right now and not stranded; no I/O (I6)."""
+        """The object if it is open already and not losing an extent right now; no I/O (I6)."""
         found = self._open.get(object_id)
-        if found is None or (isinstance(found, StoredObject) and (found.erasing is not None or found.stranded)):
+        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
             return None
         self._open.move_to_end(object_id)
         return found
@@ -91,77 +92,29 @@ class Store:
                 continue
             if found is not None or object_id in self._forgetting or object_id in self._creating:
                 return self.peek(object_id)
-            flight = self._finding.get(object_id)
-            if flight is None:
-                flight = asyncio.ensure_future(self._open_from_disk(object_id))
-                self._finding[object_id] = flight
-                flight.add_done_callback(lambda _done: self._finding.pop(object_id, None))
-            return await asyncio.shield(flight)
-
-    async def _open_from_disk(self, object_id: str) -> StoredObject | VaryMarker | None:
-        for volume in preferred_order(self.volumes, object_id):
-            if not volume.online:
-                continue
-            try:
-                record = volume.catalogue.get(object_id)
-            except (DiskError, CorruptObject):
-                record = None
-            if record is not None and record.vary:
-                if not volume.reconciled:  # a power cut may have brought the object back that stood here before
-                    await self._reclaimer.remove_file(volume, object_id)
-                return self._remember(object_id, VaryMarker(object_id, record.vary))
-            if record is None and volume.reconciled:
-                continue
-            try:
-                opened = await self._open_file(volume, object_id)
-            except DiskError:
-                continue
-            if opened is None and record is not None:
-                await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
-            if opened is not None and object_id in self._forgetting:
-                opened.close()
-                return None
-            if opened is not None:
-                known = 0 if record is None else record.stored_bytes
-                return self._remember(object_id, self._adopt(volume, opened, known))
-        return None
+            return await self._finder.find(object_id)
 
     def is_finding(self, object_id: str) -> bool:
         """Whether the object's file is being opened right now."""
-        return object_id in self._finding
+        return self._finder.is_finding(object_id)
 
-    async def _open_file(self, volume: Volume, object_id: str) -> ObjectFile | None:
-        path = volume.path_of(object_id)
-        try:
-            opened = await self.run(volume, ObjectFile.open, path)
-        except CorruptObject:
-            await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
-            return None
-        if opened is not None and opened.representation.object_id != object_id:
-            opened.close()
-            await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
-            return None
-        return opened
+    def is_forgetting(self, object_id: str) -> bool:
+        """Whether the object is being removed right now."""
+        return object_id in self._forgetting
 
-    def _adopt(self, volume: Volume, opened: ObjectFile, known_bytes: int) -> StoredObject:
-        obj = self._wrap(volume, opened)
-        obj.charged_bytes = opened.layout.footer_bytes + opened.pieces.stored_bytes
-        volume.ledger.correct(obj.charged_bytes - known_bytes)
-        volume.object_count += 0 if known_bytes else 1
-        for extent in range(obj.extent_count):
-            if obj.unit(extent) not in volume.policy:
-                first, stop = obj.extent_pieces_span(extent)
-                stored = len(obj.pieces.pieces_in_state(first, stop, STORED)) * obj.pieces.piece_size_bytes
-                volume.policy.admit(obj.unit(extent), max(1, stored))
-        if known_bytes != obj.charged_bytes:
-            self.note_row(obj)
-        return obj
+    def should_move(self, obj: StoredObject) -> bool:
+        """Whether it lacks pieces that its failing volume cannot take, while another one would; nobody uses it."""
+        if obj.held or obj.pieces.complete or not obj.volume.ailing:
+            return False
+        return any(volume.writable for volume in self.volumes if volume is not obj.volume)
 
-    def _wrap(self, volume: Volume, file: ObjectFile) -> StoredObject:
+    def wrap(self, volume: Volume, file: ObjectFile) -> StoredObject:
+        """An open file as an object of this store, not charged yet."""
         extent_pieces = max(1, self._extent_bytes // file.layout.piece_size_bytes)
         return StoredObject(file=file, volume=volume, extent_pieces=extent_pieces)
 
-    def _remember(self, object_id: str, found: StoredObject | VaryMarker) -> StoredObject | VaryMarker:
+    def remember(self, object_id: str, found: StoredObject | VaryMarker) -> StoredObject | VaryMarker:
+        """Take it up among what is open, closing others where there are too many."""
         self._open[object_id] = found
         if len(self._open) > self._open_limit:
             self._close_least_recent()
@@ -201,12 +154,12 @@ class Store:
     ) -> StoredObject:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
-        obj = self._wrap(volume, file)
+        obj = self.wrap(volume, file)
         obj.charged_bytes = file.layout.footer_bytes
         reservation.commit(obj.charged_bytes)
         volume.policy.admit(obj.unit(0), obj.charged_bytes)
         volume.object_count += 1
-        self._remember(representation.object_id, obj)
+        self.remember(representation.object_id, obj)
         self.note_row(obj)
         born(obj)
         self.news.created(obj)
@@ -234,7 +187,7 @@ class Store:
         volume.ledger.correct(MARKER_BYTES)
         volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
         volume.object_count += 1
-        self._remember(object_id, VaryMarker(object_id, names))
+        self.remember(object_id, VaryMarker(object_id, names))
 
     async def reserve(self, obj: StoredObject, amount_bytes: int) -> Reservation:
         """Room for pieces of this object, evicting others where needed; StoreFull when there is none."""
@@ -329,14 +282,15 @@ class Store:
         """Remove an object everywhere; its readers keep what they hold."""
         self._forgetting.add(object_id)
         try:
-            if object_id in self._finding:
-                await asyncio.wait((self._finding[object_id],))
+            await self._finder.settled(object_id)
             found = self._open.get(object_id)
+            dropped = None
             if isinstance(found, StoredObject):
                 await self._reclaimer.drop_open(found, reason=reason)
-                return
-            for volume in self.volumes:
-                await self._reclaimer.drop_file(volume, object_id, reason=reason)
+                dropped = found.volume
+            for volume in self.volumes:  # one that was away for a while may hold an older generation
+                if volume is not dropped:
+                    await self._reclaimer.drop_file(volume, object_id, reason=reason)
         finally:
             self._forgetting.discard(object_id)
 
@@ -376,9 +330,9 @@ class Store:
 
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""
-        self.write_rows()
         loop = asyncio.get_running_loop()
         await self._reclaimer.stop()
+        self.write_rows()
         for volume in self.volumes:
             if not volume.opened:
                 continue

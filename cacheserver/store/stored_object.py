@@ -94,11 +94,6 @@ class StoredObject:
         return self._holders > 0
 
     @property
-    def stranded(self) -> bool:
-        """Whether it lacks pieces that its volume cannot take now; another one should have it once nobody uses it."""
-        return not self._holders and not self.pieces.complete and not self.volume.online
-
-    @property
     def extent_count(self) -> int:
         """Number of units in which this object is evicted; 1 for all but large ones."""
         return max(1, -(-len(self.pieces) // self.extent_pieces))

@@ -61,6 +61,7 @@ class Volume:
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0
+        self._times_offline = 0
         self._retry_s = retry_s
         self._clock = clock
         self._offline_until = self._full_until = 0.0
@@ -88,6 +89,11 @@ class Volume:
         """Whether writes may be tried."""
         return self.online and self._clock.monotonic_s() >= self._full_until
 
+    @property
+    def ailing(self) -> bool:
+        """Whether it went offline, and again when it was tried: no call has worked since the first time."""
+        return self._times_offline > 1
+
     def open(self) -> None:
         """Make or check the directories, open the catalogue, count what is stored. Blocking.
 
@@ -98,13 +104,12 @@ class Volume:
         try:
             self._prepare_directory()
             self._take_lock()
-            counted = self._counted_at_a_clean_stop()
+            counted = self._take_clean_mark()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
             if catalogue.rebuilt:
                 counted = None  # it says nothing of a catalogue begun anew
             stored_bytes = catalogue.stored_bytes_total() if counted is None else counted
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._file(_CLEAN))
+            self.object_count = len(catalogue)
         except (StoreError, OSError) as exc:
             if catalogue is not None:
                 catalogue.close()
@@ -118,13 +123,16 @@ class Volume:
         self._catalogue = catalogue
         self.reconciled = counted is not None
         self.ledger.set_stored(stored_bytes)
-        self.object_count = len(self.catalogue)
 
-    def _counted_at_a_clean_stop(self) -> int | None:
-        """Stored bytes that a clean stop left; None after an unclean one."""
+    def _take_clean_mark(self) -> int | None:
+        """Stored bytes that a clean stop left; None after an unclean one.
+
+        The mark is gone first: whatever fails from here on, it must not vouch for what the next try finds.
+        """
         try:
             with open(self._file(_CLEAN), encoding="ascii", errors="replace") as mark:
                 counted = mark.read(32)
+            os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
         return int(counted) if counted.isascii() and counted.isdigit() else None
@@ -180,14 +188,18 @@ class Volume:
         return os.path.join(self.path, "objects", object_id[:2], object_id)
 
     def failed(self, error: DiskError) -> bool:
-        """Note a failed disk call: a full drive rests, an ailing one goes offline. True when it is full."""
+        """Note a failed disk call: a full or read-only drive takes nothing for a while, one that fails goes offline.
+
+        True when it is full.
+        """
         self.error_count += 1
         now = self._clock.monotonic_s()
-        if error.errno in _FULL:
+        if error.errno in (*_FULL, errno.EROFS):
             self._full_until = now + self._retry_s
-            return True
+            return error.errno in _FULL
         self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._errors_until_offline:
+            self._times_offline += now >= self._offline_until
             self._offline_until = now + self._retry_s
             self._errors_in_a_row = self._errors_until_offline - 1
         return False
@@ -198,7 +210,7 @@ class Volume:
 
     def succeeded(self) -> None:
         """Note a disk call that worked."""
-        self._errors_in_a_row = 0
+        self._errors_in_a_row = self._times_offline = 0
 
     async def save_recency(self, executor: Any) -> None:
         """Write the order of eviction, so that a restart forgets nothing; a failure costs only the order."""
@@ -227,11 +239,11 @@ class Volume:
         self.policy = policy
 
     def close(self, *, clean: bool) -> None:
-        """Flush the catalogue, leave the mark of a clean stop, give the lock back. Blocking."""
+        """Flush the catalogue, mark the stop as clean where nothing is in doubt, give the lock back. Blocking."""
         if not self.opened:
             return
         self.catalogue.close()
-        if clean and not self.catalogue.write_errors:
+        if clean and self.reconciled and not self.catalogue.write_errors:
             with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii", opener=_private) as mark:
                 mark.write(str(self.ledger.stored_bytes))
         self._release_lock()

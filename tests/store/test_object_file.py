@@ -279,3 +279,45 @@ def test_bytes_on_their_way_to_a_client_are_not_cleared_when_their_piece_is_eras
                 received += data
     assert bytes(received[-sent:]) == BODY[start : start + sent]
     file.close()
+
+
+def test_a_file_of_a_read_only_file_system_is_read_and_written_once_that_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(path, pieces=(0, 1)).close()
+    real = os.open
+
+    def refusing(name: str, flags: int, *arguments: int) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(name, flags, *arguments)
+
+    digest = hashlib.sha256(BODY[2 * PIECE : 3 * PIECE]).digest()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing)
+        file = ObjectFile.open(str(path))
+        assert file is not None
+        file.check_piece(1)
+        with pytest.raises(DiskError) as caught:
+            file.record_piece(2, digest)
+        assert caught.value.errno == errno.EROFS
+    file.write_at(2 * PIECE, BODY[2 * PIECE : 3 * PIECE])
+    file.record_piece(2, digest)
+    file.check_piece(2)
+    again = reopened(file)
+    assert states(again) == [STORED, STORED, STORED, ABSENT]
+    again.close()
+
+
+def test_a_newer_generation_is_not_written_through_a_file_that_was_opened_read_only(path: Path) -> None:
+    filled(path).close()
+    file = ObjectFile.open(str(path))
+    assert file is not None
+    file._read_only = True
+    newer = filled(path)
+    before = path.read_bytes()
+    with pytest.raises(DiskError):
+        file.write_at(0, b"older")
+    assert path.read_bytes() == before
+    file.close()
+    newer.close()

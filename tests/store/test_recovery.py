@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import STORED
 from cacheserver.store import recovery
+from cacheserver.store.catalogue import Catalogue, CatalogueRecord
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import VaryMarker
@@ -177,6 +179,22 @@ async def test_a_directory_that_cannot_be_read_leaves_the_volume_unreconciled(
     async with running_store(tmp_path) as store:
         assert not store.volumes[0].reconciled
         await found(store, REPS[0])
+    assert not (tmp_path / "clean").exists(), "nobody knows what lies there"
+
+
+async def test_a_catalogue_that_cannot_be_read_to_its_end_is_made_up_from_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(tmp_path, clean=True)
+
+    def fails(_catalogue: Catalogue, batch: int) -> Iterator[list[tuple[str, CatalogueRecord]]]:
+        raise DiskError("read failed", errno=5)
+
+    monkeypatch.setattr(Catalogue, "iterate", fails)
+    async with running_store(tmp_path) as store:
+        assert store.volumes[0].loaded.is_set()
+        assert store.volumes[0].reconciled
+        await assert_whole(store, tmp_path)
 
 
 async def test_a_partial_object_keeps_exactly_its_pieces(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
+from cacheserver.store.volume import Volume
 from tests.support.meter import CountingMeter
 from tests.support.stored import (
     PIECE,
@@ -272,25 +274,56 @@ async def test_nothing_is_created_where_no_volume_can_be_written(store: Store) -
         await store.create(REP)
 
 
-async def test_an_object_that_lacks_pieces_moves_where_its_volume_fails(tmp_path: Path) -> None:
+def make_ailing(volume: Volume, clock: HandClock) -> None:
+    """Fail until the volume is offline, and again when it is tried."""
+    for _ in range(2):
+        assert not volume.ailing
+        while volume.online:
+            volume.failed(DiskError("read failed", errno=errno.EIO))
+        clock.now_s += 60
+
+
+async def test_an_object_that_lacks_pieces_should_move_from_a_volume_that_fails_again(tmp_path: Path) -> None:
     clock = HandClock()
     async with running_store(tmp_path / "one", tmp_path / "two", clock=clock) as store:
         whole, part = await _on_one_volume(store, 2)
+        (other,) = [volume for volume in store.volumes if volume is not part.volume]
         await put_pieces(store, whole, range(len(whole.pieces)))
         await put_pieces(store, part, [1])
-        while part.volume.online:
-            part.volume.failed(DiskError("read failed", errno=errno.EIO))
-        assert await store.find(whole.object_id) is whole, "what is in memory needs no drive"
+        assert not store.should_move(part)
+        make_ailing(part.volume, clock)
+        assert store.should_move(part)
+        assert not store.should_move(whole), "what is in memory needs no drive"
         part.hold()
-        assert store.peek(part.object_id) is part, "whoever fills it goes on"
+        assert not store.should_move(part), "whoever fills it goes on"
         part.release()
-        assert await store.find(part.object_id) is None
-        moved = await put(store, part.representation)
-        assert moved.volume is not part.volume
-        assert part.obsolete
+        other.failed(DiskError("full", errno=errno.ENOSPC))
+        assert not store.should_move(part), "no volume would take it"
         clock.now_s += 60
-        assert await store.find(part.object_id) is moved
-        assert [volume.object_count for volume in (part.volume, moved.volume)] == [1, 1]
+        part.volume.succeeded()
+        assert not store.should_move(part), "its volume is back"
+
+
+async def test_of_two_generations_on_two_volumes_none_is_left_behind(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path / "one", tmp_path / "two", clock=clock) as store:
+        (old,) = await _on_one_volume(store, 1)
+        name, first = old.object_id, old.volume
+        shutil.copy(old.file.path, tmp_path / "older")
+        make_ailing(first, clock)
+        first.failed(DiskError("read failed", errno=errno.EIO))
+        moved = await put(store, old.representation)
+        assert moved.volume is not first
+        shutil.copy(tmp_path / "older", old.file.path)  # what could not be removed from it
+        first.catalogue.put(name, old.row())
+        first.ledger.correct(old.charged_bytes)
+        first.object_count += 1
+        clock.now_s += 60
+        assert await store.find(name) is moved
+        await store.forget(name, reason="purged")
+        assert await store.find(name) is None
+        assert [(volume.object_count, volume.ledger.stored_bytes) for volume in store.volumes] == [(0, 0)] * 2
+        assert not Path(old.file.path).exists()
 
 
 async def _on_one_volume(store: Store, count: int) -> list[StoredObject]:

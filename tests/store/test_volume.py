@@ -82,6 +82,48 @@ def test_a_full_volume_is_read_and_not_written_for_a_while(tmp_path: Path, clock
         assert volume.writable
 
 
+def test_a_read_only_drive_is_read_and_gives_nothing_up(tmp_path: Path, clock: HandClock) -> None:
+    with opened(tmp_path, clock, errors=1) as volume:
+        for _ in range(3):
+            assert not volume.failed(DiskError("write failed", errno=errno.EROFS)), "eviction would not help"
+        assert (volume.online, volume.writable) == (True, False)
+        clock.now_s += 5
+        assert volume.writable
+
+
+def test_a_drive_that_fails_whenever_it_is_tried_is_ailing(tmp_path: Path, clock: HandClock) -> None:
+    seen = []
+    with opened(tmp_path, clock, errors=2) as volume:
+        for _ in range(5):
+            volume.failed(IO_ERROR)  # those that were under way when it went offline count for nothing
+        seen.append(volume.ailing)
+        clock.now_s += 5
+        volume.failed(IO_ERROR)
+        seen.append(volume.ailing)
+        clock.now_s += 5
+        seen.append(volume.ailing)
+        volume.succeeded()
+        seen.append(volume.ailing)
+    assert seen == [False, True, True, False]
+
+
+def test_a_clean_stop_vouches_for_one_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_directory: str, *, thorough: bool) -> Catalogue:
+        raise DiskError("the catalogue's database failed", errno=errno.EIO)
+
+    (tmp_path / "clean").write_text("4096")
+    volume = volume_at(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "Catalogue", fails)
+        with pytest.raises(VolumeOffline):
+            volume.open()
+    volume.open()
+    assert not volume.reconciled
+    assert volume.ledger.stored_bytes == 0
+    volume.close(clean=True)
+    assert not (tmp_path / "clean").exists()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_volume_that_cannot_be_opened_for_now_is_offline_and_may_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
