@@ -52,18 +52,21 @@ class Finder:
             await asyncio.wait((self._flights[object_id],))
 
     async def _look(self, object_id: str) -> Found:
-        volumes = [volume for volume in preferred_order(self._store.volumes, object_id) if volume.online]
-        for volume in volumes:
+        unknown = []
+        for volume in preferred_order(self._store.volumes, object_id):
+            if not volume.online:
+                continue
             record = _record(volume, object_id)
             if record is not None:
                 found = await self._by_row(volume, object_id, record)
                 if found is not None:
                     return found
-        for volume in volumes:
-            if not volume.reconciled:
-                found = await self._opened(volume, object_id, known_bytes=0)
-                if found is not None:
-                    return found
+            elif not volume.reconciled:
+                unknown.append(volume)
+        for volume in unknown:
+            found = await self._opened(volume, object_id, known_bytes=0)
+            if found is not None:
+                return found
         return None
 
     async def _by_row(self, volume: Volume, object_id: str, record: CatalogueRecord) -> Found:

@@ -326,6 +326,46 @@ async def test_of_two_generations_on_two_volumes_none_is_left_behind(tmp_path: P
         assert not Path(old.file.path).exists()
 
 
+async def test_a_file_that_opens_at_the_second_try_is_charged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, REP)
+        stored_bytes = store.volumes[0].ledger.stored_bytes
+    real, failures = ObjectFile.open, [DiskError("read failed", errno=errno.EIO)]
+
+    def fails_once(path: str) -> ObjectFile | None:
+        if failures:
+            raise failures.pop()
+        return real(path)
+
+    async with running_store(tmp_path) as store:
+        volume = store.volumes[0]
+        volume.reconciled = False
+        monkeypatch.setattr(ObjectFile, "open", fails_once)
+        assert await store.find(REP.object_id) is None
+        await found(store, REP)
+        assert volume.ledger.stored_bytes == stored_bytes
+        assert volume.object_count == 1
+
+
+async def test_a_row_comes_before_a_file_that_no_row_speaks_of(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path / "one", tmp_path / "two", clock=clock) as store:
+        (old,) = await _on_one_volume(store, 1)
+        first, path = old.volume, Path(old.file.path)
+        shutil.copy(path, tmp_path / "older")
+        make_ailing(first, clock)
+        first.failed(DiskError("read failed", errno=errno.EIO))
+        moved = await put(store, replace(old.representation, response_time_s=1.0))
+        newer = moved.volume
+    shutil.copy(tmp_path / "older", path)  # what could not be removed from it
+    async with running_store(tmp_path / "one", tmp_path / "two") as store:
+        for volume in store.volumes:
+            volume.reconciled = False
+        assert (await found(store, old.representation)).volume.path == newer.path
+
+
 async def _on_one_volume(store: Store, count: int) -> list[StoredObject]:
     """New objects that all lie on the volume that the first was put on."""
     objects = [await store.create(representation(f"o{number}")) for number in range(20)]
