@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -170,10 +170,10 @@ async def test_a_directory_that_cannot_be_read_leaves_the_volume_unreconciled(
     sick = str(tmp_path / "objects" / REPS[0].object_id[:2])
     listed = recovery._listed
 
-    def failing(directory: str) -> list[str]:
-        if directory == sick:
+    def failing(directories: Sequence[str]) -> list[tuple[str, str]]:
+        if sick in directories:
             raise DiskError("list", errno=5)
-        return listed(directory)
+        return listed(directories)
 
     monkeypatch.setattr(recovery, "_listed", failing)
     async with running_store(tmp_path) as store:
