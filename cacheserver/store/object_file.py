@@ -226,8 +226,7 @@ class ObjectFile:
                 named = os.stat(self.path, follow_symlinks=False)
             except FileNotFoundError:
                 return
-            mine = os.fstat(self.fd)
-            if (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino):
+            if os.path.samestat(named, os.fstat(self.fd)):
                 os.unlink(self.path)
 
     def close(self) -> None:

@@ -116,12 +116,12 @@ async def dead_volume(bench: Bench) -> list[Figure]:
     bench.layer.rule = _of_volume(0)
     errors = _errors_until_offline(first)
     await bench.ask_until(lambda: not first.online)
-    offline = not first.online
+    in_use = int(first.online)
     await bench.ask(bench.cold)  # what was passed while the first one ailed is stored now
     second_hits = await bench.ask(bench.cold)
     return [
         all_of(fault, "of requests served right", bench.tally.right, bench.tally.requests),
-        none_of(fault, "dead volumes still in use", int(not offline), among="2 volumes"),
+        none_of(fault, "dead volumes still in use", in_use, among="2 volumes"),
         at_most(fault, "errors until it is offline", len(errors), FIVE),
         all_of(fault, "of new objects on the other volume are hits", second_hits, len(bench.cold)),
     ]
