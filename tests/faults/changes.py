@@ -156,7 +156,7 @@ async def _worker_pid(ground: Ground) -> int:
 
 async def worker_killed(directory: Path, size: Size) -> list[Figure]:
     """SIGKILL for the worker of two processes, while both answer."""
-    rounds, tally, rng, replaced_s = size.choose(3, 50), Tally(), random.Random(10), []
+    rounds, tally, rng, replaced_s = size.choose(3, 30), Tally(), random.Random(10), []
     async with running_ground(directory, GroundOptions(workers=2)) as ground:
         objects, stop, node = Objects(ground, rng, most_bytes=PIECE), asyncio.Event(), ground.node
         for _ in range(8):
