@@ -107,9 +107,10 @@ class Node:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     async def _recover(self, volume: Volume) -> None:
+        loop, threads = asyncio.get_running_loop(), self._rooms.store.executor
         while not volume.opened:
             await asyncio.sleep(self._settings.store.retry_offline_s)
-            _try_open(volume, (VolumeOffline, ConfigError))
+            await to_the_end(loop.run_in_executor(threads, _try_open, volume, (VolumeOffline, ConfigError)))
         self._rooms.pinning.load(volume)
         await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
 

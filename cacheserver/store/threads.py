@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from cacheserver.store.object_file import ObjectFile
 
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(work: Awaitable[T]) -> T:
     """Let ``work`` end even when the caller is cancelled: its thread cannot be stopped, and must be accounted for."""
     task = asyncio.ensure_future(work)
     try:

@@ -98,7 +98,7 @@ class Volume:
         """Make or check the directories, open the catalogue, count what is stored. Blocking.
 
         Raises ConfigError when the directory cannot be used, with the reason, and VolumeOffline when the drive is
-        full or fails, which may pass: ``open`` may be tried again.
+        full or fails, which may pass: ``open`` may be tried again, then in a thread, as a failing drive may hang.
         """
         catalogue: Catalogue | None = None
         try:
@@ -120,9 +120,9 @@ class Volume:
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()
-        self._catalogue = catalogue
         self.reconciled = counted is not None
         self.ledger.set_stored(stored_bytes)
+        self._catalogue = catalogue  # last: from here on the volume is used, while this may be another thread
 
     def _take_clean_mark(self) -> int | None:
         """Stored bytes that a clean stop left; None after an unclean one.
