@@ -62,11 +62,11 @@ class Listeners:
     async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
         for sock in sockets:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is None and self._rooms.crew.count:
+            if tls is None and self._rooms.front.crew.count:
                 self._acceptors.append(Acceptor(sock, self._deal))
                 continue
             server = await asyncio.get_running_loop().create_server(
-                self._rooms.listener,
+                self._rooms.front.listener,
                 sock=sock,
                 backlog=_BACKLOG,
                 ssl=tls,
@@ -77,7 +77,7 @@ class Listeners:
 
     def _deal(self, sock: socket.socket) -> None:
         """Give a new connection to one of the node's processes."""
-        crew, listener = self._rooms.crew, self._rooms.listener
+        crew, listener = self._rooms.front.crew, self._rooms.front.listener
         if listener.full_with(crew.connections):
             listener.on_refused()
             sock.close()
@@ -113,7 +113,7 @@ class Listeners:
             health=self._status.health,
             status=self._status.status,
             overview=self._status.overview,
-            settle=rooms.crew.collect,
+            settle=rooms.front.crew.collect,
             add_actions=add_actions,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)

@@ -29,7 +29,7 @@ from cacheserver.listeners import Listeners
 from cacheserver.log import configure, event, get_logger
 from cacheserver.node_status import NodeStatus
 from cacheserver.preflight import check_libraries
-from cacheserver.rooms import build_rooms, build_volumes, worker_configuration
+from cacheserver.rooms import build_rooms, build_volumes
 from cacheserver.settings import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.threads import to_the_end
@@ -41,7 +41,6 @@ from cacheserver.web.wire import RATE_WINDOW_S
 _log = get_logger(__name__)
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
-_LATE_S = 1.0
 WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
 
@@ -86,7 +85,7 @@ class Node:
         addresses = await self._listeners.open(self._settings)
         self._listening = True
         event(_log, "listening", **addresses)
-        self._rooms.crew.start()
+        self._rooms.front.crew.start()
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
@@ -124,7 +123,7 @@ class Node:
     async def _sweep_slow_readers(self) -> None:
         while True:
             await asyncio.sleep(RATE_WINDOW_S)
-            self._rooms.listener.sweep(RATE_WINDOW_S)
+            self._rooms.front.listener.sweep(RATE_WINDOW_S)
 
     def reload(self) -> None:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
@@ -148,12 +147,9 @@ class Node:
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
         self._certificate.take(settings.tls, pair)
-        rooms.handler.options = rooms.listener.options = settings.server
-        rooms.listener.lanes.enabled = settings.server.fast_lane
+        rooms.front.use(settings, admitted, rooms.logs)
         rooms.scrubber.use(settings.scrub)
         rooms.pinning.readmit()
-        rooms.table.clear()
-        rooms.crew.configure(worker_configuration(settings, admitted, rooms.logs))
         rooms.meter.allow_services(service.name for service in admitted.services())
         rooms.meter.allow_subnets(admitted.subnets.names)
         configure(settings.log, self._stderr.put)
@@ -185,13 +181,9 @@ class Node:
         rooms = self._rooms
         self._listening = False
         self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
-        rooms.handler.draining = True
-        rooms.listener.lanes.enabled = False
-        rooms.table.clear()
+        rooms.front.drain()
         self._listeners.close_content()
-        drain_s = self._settings.server.drain_s
-        await asyncio.gather(rooms.crew.stop(drain_s), rooms.listener.shutdown(drain_s))
-        await rooms.listener.shutdown(_LATE_S)  # what the workers have handed back meanwhile
+        await rooms.front.stop(self._settings.server.drain_s)
         await self._end("pins")
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")

@@ -29,7 +29,7 @@ class NodeStatus:
     def health(self) -> Health:
         """Whether the node can do its work."""
         reasons = []
-        if self._rooms.handler.draining:
+        if self._rooms.front.answerer.draining:
             reasons.append("draining")
         if not any(volume.online for volume in self._rooms.store.volumes):
             reasons.append("no volume is online; requests pass through")
@@ -41,9 +41,9 @@ class NodeStatus:
         return {
             "version": cacheserver.__version__,
             "uptime_s": round(now_s - self._started_s, 1),
-            "draining": rooms.handler.draining,
+            "draining": rooms.front.answerer.draining,
             "connections": self.connections(),
-            "workers": rooms.crew.status(rooms.meter.tally.answers() - rooms.crew.absorbed_requests),
+            "workers": rooms.front.crew.status(rooms.meter.tally.answers() - rooms.front.crew.absorbed_requests),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
             "banned_sources": [
@@ -70,13 +70,13 @@ class NodeStatus:
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
             "refusals": [
                 asdict(refused) | {"remedy": asdict(remedy(refused.reason, refused.host))}
-                for refused in rooms.refusals.recent()
+                for refused in rooms.front.refusals.recent()
             ],
         }
 
     def connections(self) -> int:
         """Client connections of all processes."""
-        return self._rooms.listener.connection_count + self._rooms.crew.connections
+        return self._rooms.front.listener.connection_count + self._rooms.front.crew.connections
 
     def show_in(self, meter: PrometheusMeter) -> None:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""

@@ -1,4 +1,4 @@
-"""The composition root: the one place that constructs rooms and hands them to one another.
+"""The composition root: the one place that constructs rooms, with ``front`` for those that answer.
 
 Owns: who gets what. Must not start anything, and must hold no rule of caching or HTTP.
 """
@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cacheserver
-from cacheserver.account import Account
 from cacheserver.admitted import Admitted
 from cacheserver.clock import SystemClock
-from cacheserver.core.recent_refusals import RecentRefusals
 from cacheserver.core.source_health import SourceHealth
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.core.via import via_token
@@ -23,7 +21,7 @@ from cacheserver.fill.opening import Opener
 from cacheserver.fill.pass_metadata import PassMetadata
 from cacheserver.fill.spool import Spool
 from cacheserver.fill.verification import MetadataFetcher
-from cacheserver.hit_account import HitAccount
+from cacheserver.front import Basis, Front, build_front
 from cacheserver.line_writer import LineWriter
 from cacheserver.logs import Logs, build_logs
 from cacheserver.maintenance.load import Load
@@ -36,15 +34,7 @@ from cacheserver.store.volume import Volume
 from cacheserver.trust.anchors import Anchors, build_anchors
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
-from cacheserver.web.connection import Listener
-from cacheserver.web.content import ContentHandler
-from cacheserver.web.delivery import Delivery
-from cacheserver.web.fast_lane import LaneShared
-from cacheserver.web.hot_table import HotTable
 from cacheserver.web.passing import Passing
-from cacheserver.web.rebuilt_phf import RebuiltManifests
-from cacheserver.workers.crew import Crew
-from cacheserver.workers.messages import Configure
 
 USER_AGENT = f"cacheserver/{cacheserver.__version__}"
 
@@ -66,7 +56,6 @@ class Rooms:
 
     clock: SystemClock
     meter: PrometheusMeter
-    refusals: RecentRefusals
     admitted: Admitted
     store: Store
     sources: Sources
@@ -74,10 +63,7 @@ class Rooms:
     scrubber: Scrubber
     pinning: Pinning
     logs: Logs
-    handler: ContentHandler
-    table: HotTable
-    listener: Listener
-    crew: Crew
+    front: Front
 
 
 def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
@@ -115,26 +101,10 @@ def build_rooms(
     gated = _gated(settings, sources, store, meter=meter)
     passing = _passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
-    account = Account(meter=meter, access_log=logs.access, clock=clock, refusals=RecentRefusals())
-    delivery = Delivery(coordinator=coordinator, store=store, gated=gated)
-    handler = _handler(settings, admitted, store, coordinator, delivery, passing, account, clock=clock, node_id=node_id)
-    table = _table(store)
-    listener = _listener(
-        settings,
-        handler,
-        table,
-        store,
-        account,
-        HitAccount(count=meter.tally.add, access_log=logs.access, clock=clock),
-        admitted,
-        meter=meter,
-        clock=clock,
-        max_connections=max_connections,
-    )
+    basis = Basis(settings, admitted, store, meter, clock, logs, node_id)
     return Rooms(
         clock=clock,
         meter=meter,
-        refusals=account.refusals,
         admitted=admitted,
         store=store,
         sources=sources,
@@ -144,10 +114,7 @@ def build_rooms(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        handler=handler,
-        table=table,
-        listener=listener,
-        crew=_crew(settings, admitted, store, table, listener, meter=meter, logs=logs),
+        front=build_front(basis, coordinator, gated, passing, max_connections=max_connections),
     )
 
 
@@ -158,41 +125,6 @@ def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMe
         open_objects=settings.store.open_objects,
         io_threads=settings.store.io_threads,
         meter=meter,
-    )
-
-
-def _table(store: Store) -> HotTable:
-    table = HotTable()
-    store.news.on_gone.append(table.forget)
-    return table
-
-
-def _handler(
-    settings: Settings,
-    admitted: Admitted,
-    store: Store,
-    coordinator: Coordinator,
-    delivery: Delivery,
-    passing: Passing,
-    account: Account,
-    *,
-    clock: SystemClock,
-    node_id: str,
-) -> ContentHandler:
-    return ContentHandler(
-        allowlist=lambda: admitted.allowlist,
-        options=settings.server,
-        coordinator=coordinator,
-        store=store,
-        delivery=delivery,
-        passing=passing,
-        rebuilt=RebuiltManifests(
-            store=store, admit=admitted.target, services=admitted.services, clock=clock, via=via_token(node_id)
-        ),
-        clock=clock,
-        node_id=node_id,
-        first_byte_s=settings.fill.first_byte_s,
-        account=account.close,
     )
 
 
@@ -298,79 +230,4 @@ def _scrubber(
         load=Load(fills=fills, sent_bytes=meter.response_bytes, clock=clock),
         count=meter.scrubbed,
         piece_size_bytes=parse_size(settings.store.piece_size),
-    )
-
-
-def _listener(
-    settings: Settings,
-    handler: ContentHandler,
-    table: HotTable,
-    store: Store,
-    account: Account,
-    hit_account: HitAccount,
-    admitted: Admitted,
-    *,
-    meter: PrometheusMeter,
-    clock: SystemClock,
-    max_connections: int,
-) -> Listener:
-    lanes = LaneShared(
-        table=table,
-        clock=clock,
-        account=hit_account.lane,
-        touch=store.touch,
-        executor=store.reading,
-        turn_bytes=parse_size(settings.server.turn),
-    )
-    lanes.enabled = settings.server.fast_lane
-    return Listener(
-        handler,
-        options=settings.server,
-        lanes=lanes,
-        max_connections=max_connections,
-        max_head_bytes=parse_size(settings.server.max_head),
-        on_error=account.malformed,
-        on_refused=meter.connection_refused,
-        subnet_of=admitted.subnet,
-    )
-
-
-def _crew(
-    settings: Settings,
-    admitted: Admitted,
-    store: Store,
-    table: HotTable,
-    listener: Listener,
-    *,
-    meter: PrometheusMeter,
-    logs: Logs,
-) -> Crew:
-    crew = Crew(
-        count=settings.server.processes - 1,
-        table=table,
-        configuration=worker_configuration(settings, admitted, logs),
-        own_connections=lambda: listener.connection_count,
-        adopt=listener.adopt,
-        touch=store.touch,
-        absorb=meter.tally.absorb,
-        log_lines=logs.file.put,
-    )
-    if crew.count:
-        store.news.on_gone.append(crew.gone)
-        store.news.on_refreshed.append(crew.gone)
-        store.lender = crew
-        listener.elsewhere = crew
-    return crew
-
-
-def worker_configuration(settings: Settings, admitted: Admitted, logs: Logs) -> Configure:
-    """What workers need of the settings; the access log stays what it was at the start."""
-    return Configure(
-        fast_lane=settings.server.fast_lane,
-        access_log="" if logs.access is None else logs.options.access_format,
-        services=tuple(service.name for service in admitted.services()),
-        subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
-        turn_bytes=parse_size(settings.server.turn),
-        idle_timeout_s=settings.server.idle_timeout_s,
-        min_send_rate_bps=settings.server.min_send_rate_bps,
     )

@@ -1,0 +1,174 @@
+"""The side of the node that clients see, put together: handler, fast lane, listener, workers.
+
+Owns: who gets what among the rooms that answer; the other half of the composition root is ``rooms``. Must not start
+anything, and must hold no rule of caching or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from cacheserver.account import Account
+from cacheserver.admitted import Admitted
+from cacheserver.clock import SystemClock
+from cacheserver.core.recent_refusals import RecentRefusals
+from cacheserver.core.units import parse_size
+from cacheserver.core.via import via_token
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.gated_body import GatedBodies
+from cacheserver.hit_account import HitAccount
+from cacheserver.logs import Logs
+from cacheserver.metrics import PrometheusMeter
+from cacheserver.settings import Settings
+from cacheserver.store.store import Store
+from cacheserver.web.answering import Answerer
+from cacheserver.web.connection import Listener
+from cacheserver.web.content import ContentHandler
+from cacheserver.web.delivery import Delivery
+from cacheserver.web.fast_lane import LaneShared
+from cacheserver.web.hot_table import HotTable
+from cacheserver.web.passing import Passing
+from cacheserver.web.rebuilt_phf import RebuiltManifests
+from cacheserver.workers.crew import Crew
+from cacheserver.workers.messages import Configure
+
+_LATE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the rooms that answer are built on."""
+
+    settings: Settings
+    admitted: Admitted
+    store: Store
+    meter: PrometheusMeter
+    clock: SystemClock
+    logs: Logs
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The rooms that answer."""
+
+    refusals: RecentRefusals
+    answerer: Answerer
+    table: HotTable
+    listener: Listener
+    crew: Crew
+
+    def use(self, settings: Settings, admitted: Admitted, logs: Logs) -> None:
+        """Take up changed settings; what the fast lane has learned under the old ones is forgotten."""
+        self.answerer.options = self.listener.options = settings.server
+        self.listener.lanes.enabled = settings.server.fast_lane
+        self.table.clear()
+        self.crew.configure(_worker_configuration(settings, admitted, logs))
+
+    def drain(self) -> None:
+        """Nothing new is fetched, and every connection ends with the answer that it is in."""
+        self.answerer.draining = True
+        self.listener.lanes.enabled = False
+        self.table.clear()
+
+    async def stop(self, drain_s: float) -> None:
+        """Let running answers end for at most ``drain_s`` seconds, in every process."""
+        await asyncio.gather(self.crew.stop(drain_s), self.listener.shutdown(drain_s))
+        await self.listener.shutdown(_LATE_S)  # what the workers have handed back meanwhile
+
+
+def build_front(
+    basis: Basis, coordinator: Coordinator, gated: GatedBodies, passing: Passing, *, max_connections: int
+) -> Front:
+    """Every room that answers; nothing listens yet."""
+    account = Account(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=RecentRefusals())
+    rebuilt = RebuiltManifests(
+        store=basis.store,
+        admit=basis.admitted.target,
+        services=basis.admitted.services,
+        clock=basis.clock,
+        via=via_token(basis.node_id),
+    )
+    answerer = Answerer(
+        options=basis.settings.server,
+        coordinator=coordinator,
+        store=basis.store,
+        delivery=Delivery(coordinator=coordinator, store=basis.store, gated=gated),
+        passing=passing,
+        rebuilt=rebuilt,
+        clock=basis.clock,
+        via=via_token(basis.node_id),
+    )
+    handler = ContentHandler(
+        allowlist=lambda: basis.admitted.allowlist,
+        answerer=answerer,
+        rebuilt=rebuilt,
+        clock=basis.clock,
+        node_id=basis.node_id,
+        first_byte_s=basis.settings.fill.first_byte_s,
+        account=account.close,
+    )
+    table = HotTable()
+    basis.store.news.on_gone.append(table.forget)
+    listener = _listener(basis, handler, table, account, max_connections=max_connections)
+    return Front(account.refusals, answerer, table, listener, _crew(basis, table, listener))
+
+
+def _listener(
+    basis: Basis, handler: ContentHandler, table: HotTable, account: Account, *, max_connections: int
+) -> Listener:
+    server = basis.settings.server
+    hits = HitAccount(count=basis.meter.tally.add, access_log=basis.logs.access, clock=basis.clock)
+    lanes = LaneShared(
+        table=table,
+        clock=basis.clock,
+        account=hits.lane,
+        touch=basis.store.touch,
+        executor=basis.store.reading,
+        turn_bytes=parse_size(server.turn),
+    )
+    lanes.enabled = server.fast_lane
+    return Listener(
+        handler,
+        options=server,
+        lanes=lanes,
+        max_connections=max_connections,
+        max_head_bytes=parse_size(server.max_head),
+        on_error=account.malformed,
+        on_refused=basis.meter.connection_refused,
+        subnet_of=basis.admitted.subnet,
+    )
+
+
+def _crew(basis: Basis, table: HotTable, listener: Listener) -> Crew:
+    store, settings = basis.store, basis.settings
+    crew = Crew(
+        count=settings.server.processes - 1,
+        table=table,
+        configuration=_worker_configuration(settings, basis.admitted, basis.logs),
+        own_connections=lambda: listener.connection_count,
+        adopt=listener.adopt,
+        touch=store.touch,
+        absorb=basis.meter.tally.absorb,
+        log_lines=basis.logs.file.put,
+    )
+    if crew.count:
+        store.news.on_gone.append(crew.gone)
+        store.news.on_refreshed.append(crew.gone)
+        store.lender = crew
+        listener.elsewhere = crew
+    return crew
+
+
+def _worker_configuration(settings: Settings, admitted: Admitted, logs: Logs) -> Configure:
+    """What workers need of the settings; the access log stays what it was at the start."""
+    return Configure(
+        fast_lane=settings.server.fast_lane,
+        access_log="" if logs.access is None else logs.options.access_format,
+        services=tuple(service.name for service in admitted.services()),
+        subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
+        turn_bytes=parse_size(settings.server.turn),
+        idle_timeout_s=settings.server.idle_timeout_s,
+        min_send_rate_bps=settings.server.min_send_rate_bps,
+    )
