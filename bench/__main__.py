@@ -22,7 +22,7 @@ from bench.process import raise_descriptor_limit
 from bench.report import machine_facts, markdown
 from bench.rows import merge, one_table
 from bench.servers import Kind
-from cacheserver.web.wire import tcp_paces
+from cacheserver.web.tcp import paces
 
 LONGEST_BYTES = 100 * MIB
 FAULTS_EXIT, BARS_EXIT = 1, 3
@@ -99,7 +99,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     found += [f"{bench['bench']}: answers were wrong, see the JSON" for bench in report["benches"] if bench["wrong"]]
     if report["cores"]["server"] == report["cores"]["client"]:
         found.append("One core only: server and client share it, the figures mean little.")
-    if tcp_paces():
+    if paces():
         found.append("TCP paces what it sends on this machine: large answers and workers say much about its timers.")
     if report["machine"]["load_average"][0] > 0.5:
         found.append("The machine was busy at the start; do not quote these figures.")

@@ -25,6 +25,7 @@ from cacheserver.web.admin import admin_app
 from cacheserver.web.admin_actions import AdminActions
 from cacheserver.web.admin_pins import AdminPins
 from cacheserver.web.request import forgiving
+from cacheserver.web.tcp import serve_on
 from cacheserver.workers.acceptor import Acceptor
 
 _BACKLOG = 1024
@@ -61,7 +62,7 @@ class Listeners:
 
     async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
         for sock in sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            serve_on(sock)
             if tls is None and self._rooms.front.crew.count:
                 self._acceptors.append(Acceptor(sock, self._deal))
                 continue

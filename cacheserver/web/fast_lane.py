@@ -21,6 +21,7 @@ from cacheserver.core.client import Client
 from cacheserver.core.errors import DiskError
 from cacheserver.ports import Clock
 from cacheserver.store.residency import read_through, resident
+from cacheserver.web import tcp
 from cacheserver.web.hot_table import (
     HEAD_END,
     MAX_HEAD_BYTES,
@@ -31,7 +32,6 @@ from cacheserver.web.hot_table import (
     span_of,
 )
 from cacheserver.web.turns import Turns
-from cacheserver.web.wire import tcp_paces
 
 _SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -77,7 +77,7 @@ class LaneShared:
         self.turns = Turns(clock)
         self.read_flags = os.RWF_NOWAIT
         """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
-        self.corks = not tcp_paces()
+        self.corks = not tcp.paces()
         """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
         self.buffer = memoryview(bytearray(_SMALL_BYTES))
         """For one small answer at a time: it is filled and sent without giving up the loop."""
@@ -154,9 +154,10 @@ class FastLane(ABC):
     def resumed(self) -> None:
         """The transport has room again."""
 
-    def _progress_bytes(self) -> int:
-        """How far the client has come, for the sweep."""
-        return self._sent_bytes
+    def _taken_bytes(self) -> int:
+        """How far the client has come; the kernel or the transport may hold more than a sweep's worth."""
+        acked_bytes = tcp.acked_bytes(self._sock)
+        return self._sent_bytes if acked_bytes is None else acked_bytes
 
     def take(self, data: bytes) -> bool:
         """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""
@@ -332,12 +333,18 @@ class FastLane(ABC):
         self._done(pending)
 
     def swept_slow(self, least_bytes: float) -> bool:
-        """Whether the answer that was under way at the last sweep still is, with fewer bytes sent than this."""
-        entry, started_s, sent_bytes = self._swept
-        progress_bytes = self._progress_bytes()
-        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, progress_bytes)
+        """Whether the answer that was under way at the last sweep still is, with fewer bytes taken than this.
+
+        The caller cuts the connection then, and what is unsent goes with it.
+        """
+        entry, started_s, before_bytes = self._swept
+        taken_bytes = self._taken_bytes()
+        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, taken_bytes)
         same = entry is not None and entry is self._entry and started_s == self._started_s
-        return same and progress_bytes - sent_bytes < least_bytes
+        slow = same and taken_bytes - before_bytes < least_bytes
+        if slow:
+            tcp.reset_on_close(self._sock)
+        return slow
 
     def close(self) -> None:
         """The connection is gone: give back what an answer under way holds."""

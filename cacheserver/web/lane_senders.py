@@ -10,18 +10,14 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 from collections.abc import Callable
 
 from cacheserver.core.client import Client
 from cacheserver.core.errors import DiskError
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.hot_table import HotEntry
-from cacheserver.web.wire import TLS_CHUNK_BYTES, client_is_there
-
-_ACKED_AT = 120
-_TCP_INFO_BYTES = _ACKED_AT + 8
-"""``tcpi_bytes_acked`` of Linux's ``struct tcp_info``, 64 bits in the order of the machine."""
+from cacheserver.web.tcp import is_established
+from cacheserver.web.wire import TLS_CHUNK_BYTES
 
 
 class PlainLane(FastLane):
@@ -159,7 +155,7 @@ class SecureLane(FastLane):
 
     def _send_turn(self) -> None:
         transport = self._transport
-        if transport.is_closing() or not client_is_there(self._sock):
+        if transport.is_closing() or not is_established(self._sock):
             raise ConnectionResetError("client closed the connection")
         until = min(self._at + self._shared.turn_bytes, self._stop)
         while self._at < until:
@@ -193,20 +189,9 @@ class SecureLane(FastLane):
 
     def _hand_on(self) -> None:
         """Nothing more is answered into a connection whose client is gone."""
-        if self._transport.is_closing() or not client_is_there(self._sock):
+        if self._transport.is_closing() or not is_established(self._sock):
             self._pending = b""
         super()._hand_on()
-
-    def _progress_bytes(self) -> int:
-        """What the client's side has acknowledged; a slow client may need longer for one chunk than a sweep waits."""
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except OSError:
-            return self._sent_bytes
-        if len(info) < _TCP_INFO_BYTES:
-            return self._sent_bytes
-        (acked_bytes,) = struct.unpack_from("=Q", info, _ACKED_AT)
-        return int(acked_bytes)
 
     def _close_sender(self) -> None:
         self._waiting = False

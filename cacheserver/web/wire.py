@@ -11,17 +11,18 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Protocol
 
 from cacheserver.core.errors import DiskError
 from cacheserver.store.residency import read_through, resident
+from cacheserver.web import tcp
 from cacheserver.web.turns import Turns
 
 RATE_WINDOW_S = 30.0
 TLS_CHUNK_BYTES = 1 << 16
 """Read and encrypted at once: more is not faster, and twice this is what a client that reads slowly ties up."""
-_TCP_ESTABLISHED = 1
 _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
 
 
@@ -60,7 +61,7 @@ class Wire:
         self._dup: socket.socket | None = None
         self._writable_waiter: asyncio.Future[None] | None = None
         self._waited_s = 0.0
-        self._window_bytes = 0
+        self._window_from_bytes = 0
         self.sent_bytes = 0
         """Bytes handed to the socket since the connection began."""
 
@@ -70,9 +71,8 @@ class Wire:
         transport.write(data)
         self.sent_bytes += len(data)
         if transport.get_write_buffer_size():
-            await self._within_rate(self._connection.drained())
+            await self._within_rate(self._connection.drained)
             self._transport()
-        self._count(len(data))
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
         """Send bytes ``[start, stop)`` of an open file."""
@@ -91,7 +91,7 @@ class Wire:
             try:
                 sent = os.sendfile(out, fd, start, until - start)
             except BlockingIOError:
-                await self._within_rate(self._writable())
+                await self._within_rate(self._writable)
                 await self._turn()
                 continue
             except OSError as exc:
@@ -100,7 +100,6 @@ class Wire:
                 raise DiskError("object file is shorter than it should be")
             start += sent
             self.sent_bytes += sent
-            self._count(sent)
             if start < stop:
                 await self._turn()
 
@@ -122,7 +121,7 @@ class Wire:
                 start += len(data)
             if start < stop:
                 await self._turn()
-                if not client_is_there(self._transport().get_extra_info("socket")):
+                if not tcp.is_established(self._transport().get_extra_info("socket")):
                     raise ClientGone("client closed the connection")
 
     async def _turn(self) -> None:
@@ -153,24 +152,31 @@ class Wire:
             if self._dup is not None:
                 self._loop.remove_writer(self._dup)
 
-    async def _within_rate(self, waiting: object) -> None:
-        began_s = self._loop.time()
-        try:
-            async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
-                await waiting  # type: ignore[misc]
-        except TimeoutError as exc:
-            raise ClientGone("client reads too slowly") from exc
-        self._waited_s += self._loop.time() - began_s
-
-    def _count(self, sent: int) -> None:
-        """Judge the client by the time that was spent waiting for it: a slow source or a pause is not its fault."""
-        self._window_bytes += sent
-        if self._waited_s < RATE_WINDOW_S:
+    async def _within_rate(self, waiting: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the client, judging it by that time alone: a slow source or a pause is not its fault."""
+        while True:
+            began_s, taken_bytes = self._loop.time(), self._taken_bytes()
+            try:
+                async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
+                    await waiting()
+            except TimeoutError:
+                self._judge(self._taken_bytes() - taken_bytes, RATE_WINDOW_S)
+                continue
+            self._waited_s += self._loop.time() - began_s
+            if self._waited_s >= RATE_WINDOW_S:
+                self._judge(self._taken_bytes() - self._window_from_bytes, self._waited_s)
+                self._waited_s, self._window_from_bytes = 0.0, self._taken_bytes()
             return
-        too_slow = self._window_bytes < self._min_rate_bps * self._waited_s
-        self._waited_s, self._window_bytes = 0.0, 0
-        if too_slow:
+
+    def _judge(self, taken_bytes: int, waited_s: float) -> None:
+        if taken_bytes < self._min_rate_bps * waited_s:
+            tcp.reset_on_close(self._transport().get_extra_info("socket"))
             raise ClientGone("client reads too slowly")
+
+    def _taken_bytes(self) -> int:
+        """What the client has taken since the connection began; the kernel may hold more than a window's worth."""
+        acked_bytes = tcp.acked_bytes(self._transport().get_extra_info("socket"))
+        return self.sent_bytes if acked_bytes is None else acked_bytes
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -185,20 +191,6 @@ class Wire:
             self._dup = None
         if self._writable_waiter is not None:
             _resolve(self._writable_waiter)
-
-
-def tcp_paces() -> bool:
-    """Whether TCP connections of this machine spread what they send by timers (the ``bbr`` kinds do)."""
-    with socket.socket() as probe:
-        return probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(b"bbr")
-
-
-def client_is_there(sock: socket.socket) -> bool:
-    """Whether neither side of a TCP connection has closed; for TLS, where a transport swallows what comes too late."""
-    try:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_ESTABLISHED
-    except OSError:
-        return False
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

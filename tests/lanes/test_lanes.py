@@ -163,6 +163,23 @@ async def test_a_client_that_takes_enough_passes_the_sweep(scene: LaneScene) -> 
         assert (await client.finish(response)).body == BODY
 
 
+async def test_a_client_is_judged_by_what_it_takes_of_what_the_kernel_holds_for_it(tmp_path: Path) -> None:
+    async with (
+        lane_scene(tmp_path, tls=False, send_buffer=1 << 20) as scene,
+        scene.client(receive_buffer=4096) as client,
+    ):
+        await client.send(scene.request())
+        response = await client.receive_head()
+        await stuck(scene)
+        sent = scene.lane()._sent_bytes
+        for size in (50_000, 100_000):
+            scene.listener.sweep(20.0)
+            await client.read_body(response, size)
+        scene.listener.sweep(20.0)
+        assert scene.lane()._sent_bytes == sent, "the kernel held enough all the time"
+        assert (await client.finish(response)).body == BODY
+
+
 async def test_a_client_that_asks_on_without_reading_does_not_fill_the_memory(scene: LaneScene) -> None:
     async with scene.client(receive_buffer=4096) as client:
         sending = asyncio.ensure_future(client.send(scene.request("0-16000") * 2000))

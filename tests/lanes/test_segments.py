@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.web.wire import tcp_paces
+from cacheserver.web.tcp import paces
 from tests.support.lanes import SPANS, TURN, LaneScene, body_of, lane_scene, stuck
 
 
@@ -44,4 +44,4 @@ def test_whether_tcp_paces_is_what_the_machine_says() -> None:
     setting = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     if not setting.exists():
         pytest.skip("the kernel does not say which congestion control new connections have")
-    assert tcp_paces() is setting.read_text().startswith("bbr")
+    assert paces() is setting.read_text().startswith("bbr")

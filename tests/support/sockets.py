@@ -82,13 +82,13 @@ def wire_over(peer: Peer, *, turn_bytes: int = 1 << 16, min_rate_bps: int = 0) -
 
 
 @asynccontextmanager
-async def connected(*, buffer_bytes: int = 1 << 16) -> AsyncIterator[Peer]:
-    """A pair of sockets with small buffers."""
-    node, client = socket.socketpair()
+async def connected(*, buffer_bytes: int = 1 << 16, over_tcp: bool = False) -> AsyncIterator[Peer]:
+    """A pair of sockets with small buffers, or one of TCP: its client's end is smaller still."""
+    node, client = _tcp_pair() if over_tcp else socket.socketpair()
     for end in (node, client):
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192 if over_tcp else buffer_bytes)
     _transport, peer = await asyncio.get_running_loop().create_connection(lambda: Peer(client), sock=node)
     try:
         yield peer
@@ -97,3 +97,10 @@ async def connected(*, buffer_bytes: int = 1 << 16) -> AsyncIterator[Peer]:
             peer.transport.abort()
         await peer.lost.wait()
         client.close()
+
+
+def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        node, _ = server.accept()
+    return node, client

@@ -194,7 +194,7 @@ async def wait_for_client(wire: Wire, clock: Ticking, seconds: float) -> None:
     async def passing() -> None:
         clock.now_s += seconds
 
-    await wire._within_rate(passing())
+    await wire._within_rate(passing)
 
 
 async def test_a_client_that_takes_too_little_is_cut(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +202,33 @@ async def test_a_client_that_takes_too_little_is_cut(peer: Peer, monkeypatch: py
     clock = Ticking(monkeypatch, wire)
     for _ in range(29):
         await wait_for_client(wire, clock, 1.0)
-        wire._count(900)
-    await wait_for_client(wire, clock, 1.0)
+        wire.sent_bytes += 900
     with pytest.raises(ClientGone, match="too slowly"):
-        wire._count(900)
+        await wait_for_client(wire, clock, 1.0)
+
+
+async def test_a_client_is_judged_by_what_it_takes_of_what_the_kernel_holds_for_it(
+    file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "RATE_WINDOW_S", 0.5)
+    async with connected(over_tcp=True, buffer_bytes=1 << 18) as peer:
+        wire = wire_of(peer, min_rate_bps=10_000)
+        sending = asyncio.create_task(wire.send_file(file, 0, len(BODY)))
+        await blocked(sending, wire)
+        sent = wire.sent_bytes
+        began_s, taken = asyncio.get_running_loop().time(), b""
+        while asyncio.get_running_loop().time() - began_s < 3 * room.RATE_WINDOW_S:
+            taken += await peer.receive(4096)
+            await asyncio.sleep(0.05)  # the pace is what is tested: 80,000 bytes a second, at most
+        assert (sending.done(), wire.sent_bytes) == (False, sent), "the kernel held enough all the time"
+        with pytest.raises(ClientGone, match="too slowly"):
+            await sending
+        assert peer.transport is not None
+        peer.transport.abort()
+        with pytest.raises(ConnectionResetError):
+            await peer.rest()
+    assert taken == BODY[: len(taken)]
+    os.close(file)
 
 
 async def test_a_client_that_takes_enough_is_not_cut(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +236,7 @@ async def test_a_client_that_takes_enough_is_not_cut(peer: Peer, monkeypatch: py
     clock = Ticking(monkeypatch, wire)
     for _ in range(100):
         await wait_for_client(wire, clock, 1.0)
-        wire._count(1100)
+        wire.sent_bytes += 1100
 
 
 async def test_a_client_is_not_cut_for_a_slow_source_or_for_its_own_silence(
