@@ -53,18 +53,19 @@ class Basis:
 class Front:
     """The rooms that answer."""
 
+    basis: Basis
     refusals: RecentRefusals
     answerer: Answerer
     table: HotTable
     listener: Listener
     crew: Crew
 
-    def use(self, settings: Settings, admitted: Admitted, logs: Logs) -> None:
-        """Take up changed settings; what the fast lane has learned under the old ones is forgotten."""
+    def use(self, settings: Settings) -> None:
+        """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
         self.answerer.options = self.listener.options = settings.server
         self.listener.lanes.enabled = settings.server.fast_lane
         self.table.clear()
-        self.crew.configure(_worker_configuration(settings, admitted, logs))
+        self.crew.configure(_worker_configuration(self.basis, settings))
 
     def drain(self) -> None:
         """Nothing new is fetched, and every connection ends with the answer that it is in."""
@@ -82,13 +83,14 @@ def build_front(
     basis: Basis, coordinator: Coordinator, gated: GatedBodies, passing: Passing, *, max_connections: int
 ) -> Front:
     """Every room that answers; nothing listens yet."""
+    via = via_token(basis.node_id)
     account = Account(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=RecentRefusals())
     rebuilt = RebuiltManifests(
         store=basis.store,
         admit=basis.admitted.target,
         services=basis.admitted.services,
         clock=basis.clock,
-        via=via_token(basis.node_id),
+        via=via,
     )
     answerer = Answerer(
         options=basis.settings.server,
@@ -98,7 +100,7 @@ def build_front(
         passing=passing,
         rebuilt=rebuilt,
         clock=basis.clock,
-        via=via_token(basis.node_id),
+        via=via,
     )
     handler = ContentHandler(
         allowlist=lambda: basis.admitted.allowlist,
@@ -112,7 +114,7 @@ def build_front(
     table = HotTable()
     basis.store.news.on_gone.append(table.forget)
     listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(account.refusals, answerer, table, listener, _crew(basis, table, listener))
+    return Front(basis, account.refusals, answerer, table, listener, _crew(basis, table, listener))
 
 
 def _listener(
@@ -146,7 +148,7 @@ def _crew(basis: Basis, table: HotTable, listener: Listener) -> Crew:
     crew = Crew(
         count=settings.server.processes - 1,
         table=table,
-        configuration=_worker_configuration(settings, basis.admitted, basis.logs),
+        configuration=_worker_configuration(basis, settings),
         own_connections=lambda: listener.connection_count,
         adopt=listener.adopt,
         touch=store.touch,
@@ -161,12 +163,12 @@ def _crew(basis: Basis, table: HotTable, listener: Listener) -> Crew:
     return crew
 
 
-def _worker_configuration(settings: Settings, admitted: Admitted, logs: Logs) -> Configure:
+def _worker_configuration(basis: Basis, settings: Settings) -> Configure:
     """What workers need of the settings; the access log stays what it was at the start."""
     return Configure(
         fast_lane=settings.server.fast_lane,
-        access_log="" if logs.access is None else logs.options.access_format,
-        services=tuple(service.name for service in admitted.services()),
+        access_log="" if basis.logs.access is None else basis.logs.options.access_format,
+        services=tuple(service.name for service in basis.admitted.services()),
         subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
         turn_bytes=parse_size(settings.server.turn),
         idle_timeout_s=settings.server.idle_timeout_s,

@@ -147,7 +147,7 @@ class Node:
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
         self._certificate.take(settings.tls, pair)
-        rooms.front.use(settings, admitted, rooms.logs)
+        rooms.front.use(settings)
         rooms.scrubber.use(settings.scrub)
         rooms.pinning.readmit()
         rooms.meter.allow_services(service.name for service in admitted.services())

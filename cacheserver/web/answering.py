@@ -113,7 +113,7 @@ class Answerer:
         if step is Step.SERVE_STALE:
             self._coordinator.revalidate_behind(obj, want)
         outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
-        await self._serve(want, obj, exchange, channel, outcome)
+        await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True
 
     async def _open(self, want: Want, exchange: Exchange, channel: Channel) -> bool:
@@ -165,8 +165,10 @@ class Answerer:
         channel: Channel,
         outcome: Outcome,
         *,
+        freshness: Freshness | None = None,
         collapsed: bool = False,
     ) -> None:
+        """Send what is stored; ``freshness`` where it has just been assessed."""
         if not obj.usable:
             raise GenerationChanged("the object was replaced")
         obj.hold()
@@ -179,7 +181,7 @@ class Answerer:
             if outcome is Outcome.HIT and not there:
                 outcome = Outcome.PARTIAL
             exchange.outcome = outcome.value
-            freshness = self._assess(want, obj)
+            freshness = freshness or self._assess(want, obj)
             exchange.cache_status = object_cache_status(freshness, rep.trust, outcome, collapsed=collapsed)
             lines = object_lines(
                 rep, age_s=current_age_s(rep, now_s), via=self._via, cache_status=exchange.cache_status

@@ -40,6 +40,7 @@ _MEDIUM_BYTES = 1 << 18
 _REGION_BYTES = _MEDIUM_BYTES
 """What is asked about at once whether it is in memory; no less than a medium answer, which one question covers."""
 _PENDING_LIMIT_BYTES = 1 << 16
+_NOT_UNDER_WAY: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
 
 
 Touch = Callable[[Any, int, int], None]
@@ -119,7 +120,7 @@ class FastLane(ABC):
         """The head that went to the full path last, for it to learn from."""
         self._era = 0
         self._sent_bytes = 0
-        self._swept: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
+        self._swept = _NOT_UNDER_WAY
 
     @abstractmethod
     def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
@@ -153,11 +154,6 @@ class FastLane(ABC):
     @abstractmethod
     def resumed(self) -> None:
         """The transport has room again."""
-
-    def _taken_bytes(self) -> int:
-        """How far the client has come; the kernel or the transport may hold more than a sweep's worth."""
-        acked_bytes = tcp.acked_bytes(self._sock)
-        return self._sent_bytes if acked_bytes is None else acked_bytes
 
     def take(self, data: bytes) -> bool:
         """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""
@@ -338,9 +334,12 @@ class FastLane(ABC):
         The caller cuts the connection then, and what is unsent goes with it.
         """
         entry, started_s, before_bytes = self._swept
-        taken_bytes = self._taken_bytes()
-        self._swept = (self._entry, self._started_s if self._entry is not None else 0.0, taken_bytes)
-        same = entry is not None and entry is self._entry and started_s == self._started_s
+        if self._entry is None:
+            self._swept = _NOT_UNDER_WAY
+            return False
+        taken_bytes = tcp.taken_bytes(self._sock, self._sent_bytes)
+        self._swept = (self._entry, self._started_s, taken_bytes)
+        same = entry is self._entry and started_s == self._started_s
         slow = same and taken_bytes - before_bytes < least_bytes
         if slow:
             tcp.reset_on_close(self._sock)

@@ -36,6 +36,12 @@ def acked_bytes(sock: socket.socket) -> int | None:
     return int(struct.unpack_from("=Q", info, _ACKED_AT)[0]) if len(info) == _INFO_BYTES else None
 
 
+def taken_bytes(sock: socket.socket, sent_bytes: int) -> int:
+    """What the other side has taken; ``sent_bytes`` where only that is known, though the kernel may hold much of it."""
+    acked = acked_bytes(sock)
+    return sent_bytes if acked is None else acked
+
+
 def is_established(sock: socket.socket) -> bool:
     """Whether neither side has closed; for TLS, where a transport swallows what comes too late."""
     try:

@@ -174,9 +174,7 @@ class Wire:
             raise ClientGone("client reads too slowly")
 
     def _taken_bytes(self) -> int:
-        """What the client has taken since the connection began; the kernel may hold more than a window's worth."""
-        acked_bytes = tcp.acked_bytes(self._transport().get_extra_info("socket"))
-        return self.sent_bytes if acked_bytes is None else acked_bytes
+        return tcp.taken_bytes(self._transport().get_extra_info("socket"), self.sent_bytes)
 
     def abort(self) -> None:
         """Reset the connection."""
