@@ -97,6 +97,10 @@ def _run_one(
 def _warnings(report: dict[str, Any]) -> list[str]:
     found = [f"{name} failed: {' '.join(error.split())}" for name, error in report["failures"].items()]
     found += [f"{bench['bench']}: answers were wrong, see the JSON" for bench in report["benches"] if bench["wrong"]]
+    found += [
+        f"{bench['bench']}: {' '.join(reason.split())}"
+        for bench in report["benches"] for failed in bench.get("failed", {}).values() for reason in failed.values()
+    ]  # fmt: skip
     if report["cores"]["server"] == report["cores"]["client"]:
         found.append("One core only: server and client share it, the figures mean little.")
     if paces():

@@ -22,7 +22,7 @@ from bench.load import CLIENT_BOUND, LoadJob, LoadResult, run_load
 from bench.nginx import start_file_origin
 from bench.report import outcome
 from bench.rows import as_facts
-from bench.servers import Kind, Running, running
+from bench.servers import NODE, Kind, Running, running
 
 KIB = 1 << 10
 
@@ -80,13 +80,17 @@ def run_hits(lab: Lab, kinds: Sequence[Kind], plan: HitsPlan) -> dict[str, Any]:
         servers = [stack.enter_context(running(kind, lab, origin.port)) for kind in kinds]
         for server in servers:
             warm(lab, server, plan)
-        rows = [row for case in plan.cases for row in _measure_case(lab, servers, targets, case, plan)]
+        failed: dict[str, dict[str, str]] = {}
+        rows = []
+        for case in plan.cases:
+            found, failed[case.label] = _measure_case(lab, servers, targets, case, plan)
+            rows += found
         for row in rows:
             row["ratios"] = _ratios(row, rows)
         memory = {server.name: asdict(process.memory(server.pids())) for server in servers}
     process.stop(origin.popen)
     wrong = any(row["wrong_bodies"] or row["errors"] for row in rows)
-    more = {"memory": memory, "wrong": wrong, "measures": as_facts(measures(rows))}
+    more = {"memory": memory, "wrong": wrong, "failed": failed, "measures": as_facts(measures(rows, failed))}
     return outcome("hits", plan, rows, tables=[table(rows, memory, title(plan))], **more)
 
 
@@ -106,17 +110,29 @@ def warm(lab: Lab, server: Running, plan: HitsPlan) -> None:
 
 def _measure_case(
     lab: Lab, servers: Sequence[Running], targets: Sequence[str], case: Case, plan: HitsPlan
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The rows of one case, and which peers have none, with the reason: one that fails costs its own row alone.
+
+    RuntimeError when the node itself fails.
+    """
     results: dict[str, list[LoadResult]] = {server.name: [] for server in servers}
+    failed: dict[str, str] = {}
     for run in range(plan.runs):
         # Each round starts with another server: whatever follows from the order meets each in turn.
         turn = run % len(servers) if servers else 0
         for server in [*servers[turn:], *servers[:turn]]:
+            if server.name in failed:
+                continue
             try:
                 results[server.name].append(run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)))
             except RuntimeError as error:
-                raise RuntimeError(f"{server.name}, {case.label}, run {run + 1}: {error}") from error
-    return [_row(case, server, results[server.name], _check(lab, server, targets, case, plan)) for server in servers]
+                failed[server.name] = f"{server.name}, {case.label}, run {run + 1}: {error}"
+                if server.name == NODE:
+                    raise RuntimeError(failed[NODE]) from error
+    whole_rows = [server for server in servers if server.name not in failed]
+    return [
+        _row(case, server, results[server.name], _check(lab, server, targets, case, plan)) for server in whole_rows
+    ], failed
 
 
 def job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan, *, seed: int) -> LoadJob:

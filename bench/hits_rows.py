@@ -33,7 +33,7 @@ def beside(rows: Sequence[dict[str, Any]], case: str, peer: str) -> dict[str, An
     """The texts and the note of a row that compares the node's rate with a peer's, and the ratio as ``figure``."""
     mine, theirs = find(rows, case, NODE), find(rows, case, peer)
     if mine is None or theirs is None:
-        return {"figure": None, "note": f"{NODE if mine is None else peer} was left out"}
+        return {"figure": None, "note": f"{NODE if mine is None else peer} failed or was left out"}
     return {
         "figure": mine["ratios"].get(peer),
         "mine": rate_text(mine),
@@ -42,11 +42,15 @@ def beside(rows: Sequence[dict[str, Any]], case: str, peer: str) -> dict[str, An
     }
 
 
-def measures(rows: Sequence[dict[str, Any]]) -> list[Row]:
-    """The rows of plain hits: the peers with a bar first, then the further ones."""
+def measures(rows: Sequence[dict[str, Any]], failed: Mapping[str, Mapping[str, str]]) -> list[Row]:
+    """The rows of plain hits: the peers with a bar first, then the further ones.
+
+    ``failed``: by case the peers that have no row because they failed; nothing is said of who is faster without them.
+    """
     found: list[Row] = []
     for case in dict.fromkeys(row["case"] for row in rows):
         others = [row["server"] for row in rows if row["case"] == case and row["server"] != NODE]
+        others += failed.get(case, ())
         if case in _FASTER_BARS:
             found.append(_vs_faster(rows, case, [name for name in others if name in (STATIC, SLICE)]))
         for peer in others:
@@ -77,8 +81,8 @@ def _vs_faster(rows: Sequence[dict[str, Any]], case: str, peers: Sequence[str]) 
     known = {name: row["ratios"][name] for name in peers if name in row["ratios"]} if row is not None else {}
     bar, aim = _FASTER_BARS[case]
     name = f"warm {case}, vs the faster nginx"
-    if not known:
-        return at_least(name, None, bar, aim=aim, note="no nginx or no node in this run")
+    if not known or len(known) < len(peers):
+        return at_least(name, None, bar, aim=aim, note="no node in this run, or an nginx that failed or was left out")
     facts = beside(rows, case, min(known, key=lambda peer: known[peer]))
     return at_least(name, facts.pop("figure"), bar, aim=aim, **facts)
 

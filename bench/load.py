@@ -179,20 +179,24 @@ def _clocks(job: LoadJob) -> tuple[float, float, float, float]:
 
 
 def run_load(job: LoadJob) -> LoadResult:
-    """Do one run in a process of its own; RuntimeError when that process fails."""
+    """Do one run in a process of its own; RuntimeError when that process fails or does not end."""
     with tempfile.NamedTemporaryFile("w", prefix="cacheserver-bench-", suffix=".cnf") as file:
         file.write(_ONE_CIPHER.format(cipher=job.cipher))
         file.flush()
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.load"],
-            input=json.dumps(asdict(job)),
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "OPENSSL_CONF": file.name} if job.cipher else None,
-            timeout=job.seconds + job.warmup_s + 60,
-            check=False,
-        )
+        limit_s = job.seconds + job.warmup_s + 60
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.load"],
+                input=json.dumps(asdict(job)),
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, "OPENSSL_CONF": file.name} if job.cipher else None,
+                timeout=limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"load generator has not ended after {limit_s:.0f} s") from error
     if done.returncode != 0:
         raise RuntimeError(f"load generator failed:\n{done.stderr}")
     return LoadResult(**json.loads(done.stdout))

@@ -26,7 +26,10 @@ class Table:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Processor, kernel, memory, cores, date, commit, TCP's congestion control and load of this machine."""
+    """Processor, kernel, memory, cores, date, commit, Python, TCP's congestion control and load of this machine.
+
+    A Python whose interpreter is a shared library is slower than one with the interpreter in its program, as Debian's.
+    """
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
@@ -40,6 +43,7 @@ def machine_facts() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": next((line[13:-1] for line in _lines("/etc/os-release") if line.startswith("PRETTY_NAME=")), ""),
         "python": sys.version.split()[0],
+        "python_is_library": any("libpython3" in line for line in _lines("/proc/self/maps")),
         "congestion_control": congestion_control(),
         "load_average": list(os.getloadavg()),
     }
@@ -88,7 +92,8 @@ def markdown(report: Mapping[str, Any], summary: Table) -> str:
     facts = report["machine"]
     parts = [
         f"{facts['date']} · commit {facts['commit'] or 'unknown'} · {facts['cpu']}, {facts['cores']} cores · "
-        f"{facts['system']}, Linux {facts['kernel']} · TCP {facts['congestion_control']} · "
+        f"{facts['system']}, Linux {facts['kernel']} · Python {facts['python']}"
+        f"{', as a shared library' if facts['python_is_library'] else ''} · TCP {facts['congestion_control']} · "
         f"load {facts['load_average'][0]:.1f} at the start"
     ]
     setups = report["setups"]

@@ -42,6 +42,7 @@ def run_tls(lab: Lab, kinds: Sequence[Kind], plan: HitsPlan) -> dict[str, Any]:
     dropped = [row for row in rows if row["connections"] != plan.connections * plan.runs]
     more = {
         "memory": found["memory"],
+        "failed": found["failed"],
         "resumption": resumed,
         "wrong": found["wrong"] or bool(dropped) or any(row["cipher"] != suites[row["case"]] for row in rows),
         "measures": as_facts([*tls_measures(rows), *_resumption_rows(resumed)]),

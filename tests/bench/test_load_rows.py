@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import crowd, process, tls, workers
+from bench import crowd, hits, process, tls, workers
 from bench.content import MIB, object_path
 from bench.hits import CASES, QUICK, HitsPlan
 from bench.lab import AUTHORITY, Lab
@@ -41,6 +45,51 @@ def test_tls_row_uses_each_suite_on_both_servers_and_resumes_sessions(
     assert found["resumption"] == {"cacheserver": tls.RECONNECTS, "nginx-static": tls.RECONNECTS}
     assert [row["bar"] for row in found["measures"]] == [0.6, 0.6, 1.0]
     assert all(row["figure"] is not None for row in found["measures"])
+
+
+def test_peer_that_fails_costs_its_own_rows_alone_and_is_named(
+    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port_of: dict[str, int] = {}
+
+    def start(kind: Kind, *where: Any) -> AbstractContextManager[Running]:
+        return _noted(running(kind, *where), port_of)
+
+    def load(job: LoadJob) -> LoadResult:
+        if job.port == port_of["nginx-static"] and job.range_bytes == MIB:
+            raise RuntimeError("load generator failed:\nno answer")
+        return run_load(job)
+
+    monkeypatch.setattr(hits, "running", start)
+    monkeypatch.setattr(hits, "run_load", load)
+    found = hits.run_hits(lab, kinds, replace(TINY, cases=(CASES[1], CASES[2])))
+    assert [(row["case"], row["server"]) for row in found["rows"]] == [
+        ("64 KiB", "cacheserver"), ("64 KiB", "nginx-static"), ("1 MiB", "cacheserver"),
+    ]  # fmt: skip
+    assert {row["measure"]: row["figure"] is not None for row in found["measures"]} == {
+        "warm 64 KiB, vs nginx-static": True,
+        "warm 1 MiB, vs the faster nginx": False,
+    }
+    assert found["failed"]["1 MiB"]["nginx-static"].startswith("nginx-static, 1 MiB, run 1: load generator failed")
+    assert not found["wrong"]
+
+
+@contextlib.contextmanager
+def _noted(starting: AbstractContextManager[Running], port_of: dict[str, int]) -> Iterator[Running]:
+    with starting as server:
+        port_of[server.name] = server.port
+        yield server
+
+
+def test_load_that_fails_on_the_node_fails_the_bench(
+    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_job: LoadJob) -> LoadResult:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(hits, "run_load", load)
+    with pytest.raises(RuntimeError, match="cacheserver, 64 KiB, run 1: no answer"):
+        hits.run_hits(lab, kinds[:1], replace(TINY, cases=(CASES[1],)))
 
 
 def test_load_generator_refuses_to_measure_a_server_whose_first_bytes_are_wrong(lab: Lab, tmp_path: Path) -> None:
