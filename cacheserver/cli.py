@@ -19,6 +19,7 @@ from cacheserver import reference
 from cacheserver.bundle_cli import export_command, import_command
 from cacheserver.catalogue_cli import catalogue_group
 from cacheserver.client_config_cli import client_config_command, firewall_list_command
+from cacheserver.content_cli import pin_command, pins_command, purge_command, unpin_command
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.doctor_cli import doctor_command
@@ -26,7 +27,6 @@ from cacheserver.fetch_cli import fetch_command
 from cacheserver.health_cli import health_command
 from cacheserver.log import printable
 from cacheserver.log_cli import log_group
-from cacheserver.pin_cli import pin_command, pins_command, unpin_command
 from cacheserver.preflight import warn_of_exposed_token
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
@@ -136,6 +136,7 @@ cli.add_command(health_command)
 cli.add_command(log_group)
 cli.add_command(pin_command)
 cli.add_command(pins_command)
+cli.add_command(purge_command)
 cli.add_command(scrub_command)
 cli.add_command(unpin_command)
 cli.add_command(verify_command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from cacheserver.core.errors import StoreError
 from cacheserver.core.keys import object_id as id_of
@@ -17,21 +18,29 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume
 
 
-async def purge(store: Store, object_id: str) -> int:
-    """Forget what stands at an id, and every variant where a Vary marker stands there; how many objects that were.
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge has done."""
+
+    removed: int
+    """Objects that nobody finds any more."""
+    unreached: tuple[str, ...]
+    """Volumes that were away, or whose disk did not let a file go: to be asked again when they are back."""
+
+
+async def purge(store: Store, object_id: str) -> Purged:
+    """Forget what stands at an id, and every variant where a Vary marker stands there.
 
     The marker's variants have to be looked for in the headers of all objects of its service.
     """
-    found = await store.find(object_id)
-    if found is None:
-        return 0
+    ids = [object_id]
+    if isinstance(await store.find(object_id), VaryMarker):
+        ids += [variant async for variant in _variants(store, object_id)]
     removed = 0
-    if isinstance(found, VaryMarker):
-        async for variant in _variants(store, object_id):
-            await store.forget(variant, reason="purged")
-            removed += 1
-    await store.forget(object_id, reason="purged")
-    return removed + isinstance(found, StoredObject)
+    for each in ids:
+        removed += await store.forget(each, reason="purged")
+    left = (volume for volume in store.volumes if not volume.online or not volume.leftovers.keys().isdisjoint(ids))
+    return Purged(removed, tuple(volume.path for volume in left))
 
 
 async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:

@@ -52,6 +52,9 @@ class Finder:
             await asyncio.wait((self._flights[object_id],))
 
     async def _look(self, object_id: str) -> Found:
+        for volume in self._store.volumes:
+            if object_id in volume.leftovers and volume.online:
+                await self._reclaimer.remove_file(volume, object_id)
         unknown = []
         for volume in preferred_order(self._store.volumes, object_id):
             if not volume.online:
@@ -78,6 +81,8 @@ class Finder:
 
     async def _opened(self, volume: Volume, object_id: str, *, known_bytes: int) -> StoredObject | None:
         """The object in this volume's file."""
+        if object_id in volume.leftovers:
+            return None
         try:
             file = await self._store.run(volume, ObjectFile.open, volume.path_of(object_id))
             if file is not None and file.representation.object_id != object_id:

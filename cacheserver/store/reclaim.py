@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cacheserver.core.errors import DiskError, StoreError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cacheserver.store.store import Store
 
 _LEAST_SHED_BYTES = 4 << 20
+_LEFTOVERS_AT_ONCE = 8
 
 
 class Reclaimer:
@@ -37,6 +39,7 @@ class Reclaimer:
         lock = self._locks.setdefault(volume, asyncio.Lock())
         async with lock:
             await volume.loaded.wait()
+            await self._remove_leftovers(volume)
             while volume.ledger.free_bytes < wanted:
                 units = volume.policy.victims(wanted - volume.ledger.free_bytes + volume.batch_bytes, skip=self._in_use)
                 if not units:
@@ -44,6 +47,12 @@ class Reclaimer:
                 for unit in units:
                     await self._evict(volume, unit)
         return True
+
+    async def _remove_leftovers(self, volume: Volume) -> None:
+        """Try some of the removals again that the disk refused; they take space that the ledger knows nothing of."""
+        for object_id in list(islice(volume.leftovers, _LEFTOVERS_AT_ONCE)):
+            if volume.writable:
+                await self._store.find(object_id)
 
     def shed_behind(self, volume: Volume) -> None:
         """The drive is full although the ledger has room: others fill it, so the cache gives an eighth of itself up."""
@@ -149,20 +158,22 @@ class Reclaimer:
         try:
             await self._store.run(volume, obj.file.unlink_if_current)
         except DiskError:
-            pass
+            if self._store.peek_quietly(obj.object_id) is None:  # else a newer generation has taken its place
+                volume.leftovers[obj.object_id] = None
         finally:
             obj.release()
 
-    async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> None:
-        """Remove an object that is not open, or a Vary marker; nothing where there is none."""
+    async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> bool:
+        """Remove an object that is not open, or a Vary marker; whether an object was known to be there."""
         if not volume.opened:
-            return
+            return False
         try:
-            record = volume.catalogue.get(object_id)
+            record, certain = volume.catalogue.get(object_id), volume.reconciled
         except StoreError:
-            record = None
-        if record is None and volume.reconciled and reason != "corrupt":
-            return
+            record, certain = None, False
+        is_left = object_id in volume.leftovers
+        if record is None and certain and reason != "corrupt" and not is_left:
+            return False
         volume.catalogue.delete(object_id)
         volume.policy.remove(unit_key(object_id, None))
         self._store.news.removed(object_id)
@@ -172,16 +183,22 @@ class Reclaimer:
             volume.object_count -= 1
             if record.vary:
                 self._store.drop_marker(object_id)
-                return
+                return False
         written_s = await self.remove_file(volume, object_id)
         if written_s is not None and reason == "space":
             volume.evicted_from(written_s)
+        return record is not None or (written_s is not None and not is_left)
 
     async def remove_file(self, volume: Volume, object_id: str) -> float | None:
-        """Remove a file that nobody has open and no row speaks of; when it was written, None where there is none."""
+        """Remove a file that nobody has open and no row speaks of; when it was written, None where there is none.
+
+        None also where the disk refuses: the file is among the volume's leftovers then.
+        """
+        volume.leftovers.pop(object_id, None)
         try:
             return await self._store.run(volume, _unlink, volume.path_of(object_id))
         except DiskError:
+            volume.leftovers[object_id] = None
             return None
 
 

@@ -154,6 +154,7 @@ class Store:
     ) -> StoredObject:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
+        volume.leftovers.pop(representation.object_id, None)
         obj = self.wrap(volume, file)
         obj.charged_bytes = file.layout.footer_bytes
         reservation.commit(obj.charged_bytes)
@@ -278,8 +279,11 @@ class Store:
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
-    async def forget(self, object_id: str, *, reason: str) -> None:
-        """Remove an object everywhere; its readers keep what they hold."""
+    async def forget(self, object_id: str, *, reason: str) -> bool:
+        """Remove an object everywhere, its readers keep what they hold; whether one was known to be there.
+
+        Where a disk refuses, the object is not found any more, and its file is among the volume's leftovers.
+        """
         self._forgetting.add(object_id)
         try:
             await self._finder.settled(object_id)
@@ -288,9 +292,11 @@ class Store:
             if isinstance(found, StoredObject):
                 await self._reclaimer.drop_open(found, reason=reason)
                 dropped = found.volume
+            was_there = dropped is not None
             for volume in self.volumes:  # one that was away for a while may hold an older generation
                 if volume is not dropped:
-                    await self._reclaimer.drop_file(volume, object_id, reason=reason)
+                    was_there |= await self._reclaimer.drop_file(volume, object_id, reason=reason)
+            return was_there
         finally:
             self._forgetting.discard(object_id)
 

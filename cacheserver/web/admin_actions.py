@@ -104,11 +104,15 @@ class AdminActions:
         )
         if not _OBJECT_ID.fullmatch(object_id):
             raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
-        removed = await purge(self._store, object_id)
-        event(_log, "admin_purge", client=request.remote, object_id=object_id, removed=removed)
-        if not removed:
-            return json_reply(404, {"error": "nothing is stored there"})
-        return json_reply(200, {"object_id": object_id, "purged": removed})
+        done = await purge(self._store, object_id)
+        unreached = list(done.unreached)
+        event(
+            _log, "admin_purge", client=request.remote, object_id=object_id, removed=done.removed, unreached=unreached
+        )
+        if not done.removed:
+            away = f"; not reached: {', '.join(unreached)}" if unreached else ""
+            return json_reply(404, {"error": f"nothing is stored there{away}", "unreached": unreached})
+        return json_reply(200, {"object_id": object_id, "purged": done.removed, "unreached": unreached})
 
     async def object(self, request: web.Request) -> web.Response:
         """Facts of what is stored for a URL; 404 where nothing is."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,40 @@ async def test_facts_of_an_object_follow_its_life(ground: Ground) -> None:
     facts = json.loads((await ground.node.ask_admin(asked)).body)
     assert (facts["pieces"], facts["pieces_checked"], facts["trust"], facts["fresh"]) == (2, 2, "simple", True)
     assert facts["origin"] == f"http://{HOST}"
+
+
+async def test_purge_command_names_each_object_once_and_fails_where_nothing_is(ground: Ground) -> None:
+    (path, _), (other, other_body) = (await held(ground, 2, PIECE)).items()
+    names = (f"http://{HOST}{path}?P4=s3cret", file_of(ground, other_body).name)
+    ran = await run("purge", f"http://{HOST}{path}", names[1], "--admin", admin(ground))
+    assert (ran.code, ran.out) == (0, f"purged: http://{HOST}{path} (1 objects)\npurged: {names[1]} (1 objects)\n"), ran
+    again = await run("purge", *names, "--admin", admin(ground))
+    assert (again.code, again.out, again.err.count("\n")) == (1, "", 2)
+    assert again.err.count("nothing is stored there\n") == 2
+    assert "s3cret" not in again.err
+    assert not was_hit(await ground.get(other))
+
+
+@contextmanager
+def immutable(file: Path) -> Iterator[None]:
+    """Let nobody remove a file; skips where that cannot be had."""
+    if subprocess.run(("chattr", "+i", file), capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root and a file system whose files can be made immutable")
+    try:
+        yield
+    finally:
+        subprocess.run(("chattr", "-i", file), check=True)
+
+
+async def test_purge_that_the_disk_refuses_says_so_and_holds_all_the_same(ground: Ground) -> None:
+    ((path, body),) = (await held(ground, 1, PIECE)).items()
+    file, volume = file_of(ground, body), str(ground.node.cache_dir)
+    with immutable(file):
+        ran = await run("purge", f"http://{HOST}{path}", "--admin", admin(ground))
+        assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1), ran
+        assert f"purged, but for {volume}: again when it is back" in ran.err
+        status, answer = await post(ground, "/api/v1/purge", {"url": f"http://{HOST}{path}"})
+        assert (status, answer["unreached"]) == (404, [volume])
+        assert answer["error"] == f"nothing is stored there; not reached: {volume}"
+    assert not was_hit(await ground.get(path))
+    assert (await ground.get(path)).body == body

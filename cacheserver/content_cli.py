@@ -1,6 +1,6 @@
-"""``cacheserver pin``, ``unpin`` and ``pins``: what a running node keeps whatever happens, from a shell.
+"""``cacheserver pin``, ``unpin``, ``pins`` and ``purge``: what a running node keeps or forgets, from a shell.
 
-Owns: the command line of the three. The node does the work, over its admin API.
+Owns: the command line of the four. The node does the work, over its admin API.
 """
 
 from __future__ import annotations
@@ -52,10 +52,32 @@ def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
     client = admin_client(admin, token)
 
     def unpin(url: str) -> str:
-        client.post("/api/v1/unpin", {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url})
+        client.post("/api/v1/unpin", _named(url))
         return f"unpinned: {_shown(url)}"
 
     return _each(urls, unpin)
+
+
+@click.command("purge")
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@ADMIN_OPTION
+@TOKEN_OPTION
+def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """Have a running node forget content at once, each named by a URL (all its variants go) or by its object id.
+
+    Who reads it now gets the rest; the next request fetches it again, and so does a pin.
+
+    Exit codes: 0 all are gone, 1 no node answers, nothing was stored or a volume was not reached, 2 wrong usage.
+    """
+    client = admin_client(admin, token)
+
+    def purge(url: str) -> str:
+        done = client.post("/api/v1/purge", _named(url))
+        if done["unreached"]:
+            raise AdminFailed(f"purged, but for {', '.join(done['unreached'])}: again when it is back")
+        return f"purged: {_shown(url)} ({done['purged']} objects)"
+
+    return _each(urls, purge)
 
 
 @click.command("pins")
@@ -74,6 +96,11 @@ def pins_command(admin: str, token: str) -> int:
     return 0
 
 
+def _named(url: str) -> dict[str, Any]:
+    """Body of a request that takes either name."""
+    return {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url}
+
+
 def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
     """One line for each URL; a failure of one does not stop the others."""
     code = 0
@@ -81,7 +108,7 @@ def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
         try:
             click.echo(act(url))
         except AdminFailed as exc:
-            click.echo(f"cacheserver: error: {_shown(url)}: {exc}", err=True)
+            click.echo(f"cacheserver: error: {_shown(url)}: {printable(str(exc), 400)}", err=True)
             code = EXIT_FAILED
     return code
 
@@ -99,4 +126,4 @@ def _shown(url: str) -> str:
     return printable(url.partition("?")[0], 300)
 
 
-__all__ = ["pin_command", "pins_command", "unpin_command"]
+__all__ = ["pin_command", "pins_command", "purge_command", "unpin_command"]
