@@ -111,28 +111,26 @@ def warm(lab: Lab, server: Running, plan: HitsPlan) -> None:
 def _measure_case(
     lab: Lab, servers: Sequence[Running], targets: Sequence[str], case: Case, plan: HitsPlan
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The rows of one case, and which peers have none, with the reason: one that fails costs its own row alone.
+    """The rows of one case, and by peer why it failed last: a failure costs its own round, all of them its row.
 
     RuntimeError when the node itself fails.
     """
-    results: dict[str, list[LoadResult]] = {server.name: [] for server in servers}
+    results: dict[str, list[LoadResult | None]] = {server.name: [] for server in servers}
     failed: dict[str, str] = {}
     for run in range(plan.runs):
         # Each round starts with another server: whatever follows from the order meets each in turn.
         turn = run % len(servers) if servers else 0
         for server in [*servers[turn:], *servers[:turn]]:
-            if server.name in failed:
-                continue
             try:
-                results[server.name].append(run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)))
+                result = run_load(job(lab, server, targets, case, plan, seed=plan.seed + run))
             except RuntimeError as error:
-                failed[server.name] = f"{server.name}, {case.label}, run {run + 1}: {error}"
+                result, failed[server.name] = None, f"{server.name}, {case.label}, run {run + 1}: {error}"
                 if server.name == NODE:
                     raise RuntimeError(failed[NODE]) from error
-    whole_rows = [server for server in servers if server.name not in failed]
-    return [
-        _row(case, server, results[server.name], _check(lab, server, targets, case, plan)) for server in whole_rows
-    ], failed
+            results[server.name].append(result)
+    measured = [server for server in servers if any(results[server.name])]
+    rows = [_row(case, each, results[each.name], _check(lab, each, targets, case, plan)) for each in measured]
+    return rows, failed
 
 
 def job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan, *, seed: int) -> LoadJob:
@@ -177,16 +175,18 @@ def _check(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: 
     )
 
 
-def _row(case: Case, server: Running, runs: Sequence[LoadResult], verdict: Verdict) -> dict[str, Any]:
-    rates = [run.requests_per_s if case.by_requests else run.bytes_per_s for run in runs]
-    middle = statistics.median(rates)
+def _row(case: Case, server: Running, rounds: Sequence[LoadResult | None], verdict: Verdict) -> dict[str, Any]:
+    runs = [run for run in rounds if run is not None]
+    rates = [None if run is None else run.requests_per_s if case.by_requests else run.bytes_per_s for run in rounds]
+    known = [rate for rate in rates if rate is not None]
+    middle = statistics.median(known)
     client_share = statistics.median(run.client_share for run in runs)
     return {
         "case": case.label,
         "server": server.name,
         "rate": middle,
         "unit": "requests/s" if case.by_requests else "bytes/s",
-        "spread": (max(rates) - min(rates)) / middle if middle else 0.0,
+        "spread": (max(known) - min(known)) / middle if middle else 0.0,
         "rates": rates,
         "requests_per_s": statistics.median(run.requests_per_s for run in runs),
         "bytes_per_s": statistics.median(run.bytes_per_s for run in runs),
@@ -215,10 +215,12 @@ def _median_ms(times_s: Iterable[float | None]) -> float | None:
 
 
 def _ratios(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Median over the rounds of this row's rate to each other server's of the same round."""
+    """Median of this row's rate to each other server's of the same round, over the rounds that both have."""
     ratios = {}
     for other in rows:
-        if other["case"] == row["case"] and other["server"] != row["server"] and all(other["rates"]):
+        if other["case"] == row["case"] and other["server"] != row["server"]:
             pairs = zip(row["rates"], other["rates"], strict=True)
-            ratios[other["server"]] = statistics.median(mine / theirs for mine, theirs in pairs)
+            common = [mine / theirs for mine, theirs in pairs if mine is not None and theirs]
+            if common:
+                ratios[other["server"]] = statistics.median(common)
     return ratios

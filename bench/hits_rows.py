@@ -45,12 +45,12 @@ def beside(rows: Sequence[dict[str, Any]], case: str, peer: str) -> dict[str, An
 def measures(rows: Sequence[dict[str, Any]], failed: Mapping[str, Mapping[str, str]]) -> list[Row]:
     """The rows of plain hits: the peers with a bar first, then the further ones.
 
-    ``failed``: by case the peers that have no row because they failed; nothing is said of who is faster without them.
+    ``failed``: by case the peers that failed. One without a row leaves open who is the fastest of them.
     """
     found: list[Row] = []
     for case in dict.fromkeys(row["case"] for row in rows):
         others = [row["server"] for row in rows if row["case"] == case and row["server"] != NODE]
-        others += failed.get(case, ())
+        others += [name for name in failed.get(case, ()) if name not in others]
         if case in _FASTER_BARS:
             found.append(_vs_faster(rows, case, [name for name in others if name in (STATIC, SLICE)]))
         for peer in others:
@@ -103,6 +103,8 @@ def table(rows: Sequence[dict[str, Any]], memory: Mapping[str, Mapping[str, int]
     for row in rows:
         ratios = [_shown(row["ratios"].get(name)) for name in (STATIC, SLICE)]
         remarks = "client is the brake; " if row["client_bound"] else ""
+        lost = row["rates"].count(None)
+        remarks += f"failed in {lost} of {len(row['rates'])} rounds; " if lost else ""
         remarks += f"{row['errors']} errors; " if row["errors"] else ""
         remarks += f"{len(row['wrong_bodies'])} WRONG BODIES" if row["wrong_bodies"] else ""
         rss = memory[row["server"]]["rss_bytes"] / MIB

@@ -83,7 +83,7 @@ class Simulation:
         self._layer = layer
         self._rng = rng
         self._delivery = _WatchedDelivery(rig)
-        self._clients: list[asyncio.Task[None]] = []
+        self._clients: list[asyncio.Task[Any]] = []
         self._sick = rng.random() < 0.5
         self._purging = rng.random() < 0.5
         self.delivered = 0
