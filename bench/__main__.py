@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -88,7 +89,7 @@ def _run_one(
         report["cores"] = {"server": lab.server_core, "client": lab.client_core}
         try:
             report["benches"].append(BENCHES[name](lab, kinds, options) | {"run": number})
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, http.client.HTTPException) as error:
             report["failures"][f"{name}, run {number}"] = str(error)
         finally:
             os.sched_setaffinity(0, set(lab.cores))

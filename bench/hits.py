@@ -7,6 +7,7 @@ machine during the bench meets all of them. A ratio is the median of the ratios 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -128,8 +129,15 @@ def _measure_case(
                 if server.name == NODE:
                     raise RuntimeError(failed[NODE]) from error
             results[server.name].append(result)
-    measured = [server for server in servers if any(results[server.name])]
-    rows = [_row(case, each, results[each.name], _check(lab, each, targets, case, plan)) for each in measured]
+    rows = []
+    for server in servers:
+        if any(results[server.name]):
+            try:
+                rows.append(_row(case, server, results[server.name], _check(lab, server, targets, case, plan)))
+            except (OSError, http.client.HTTPException) as error:
+                failed[server.name] = f"{server.name}, {case.label}, looking at its bytes: {error!r}"
+                if server.name == NODE:
+                    raise RuntimeError(failed[NODE]) from error
     return rows, failed
 
 

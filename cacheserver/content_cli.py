@@ -65,17 +65,22 @@ def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
     """Have a running node forget content at once, each named by a URL (all its variants go) or by its object id.
 
-    Who reads it now gets the rest; the next request fetches it again, and so does a pin.
+    A URL is meant with its query, where the host's content differs by query. Who reads it now gets the rest; the next
+    request fetches it again, and so does a pin.
 
-    Exit codes: 0 all are gone, 1 no node answers, nothing was stored or a volume was not reached, 2 wrong usage.
+    Exit codes: 0 all are gone, 1 no node answers, it refuses, nothing was stored, a volume is away or a disk does not
+    let the file go, 2 wrong usage.
     """
     client = admin_client(admin, token)
 
     def purge(url: str) -> str:
         done = client.post("/api/v1/purge", _named(url))
-        if done["unreached"]:
-            raise AdminFailed(f"purged, but for {', '.join(done['unreached'])}: again when it is back")
-        return f"purged: {_shown(url)} ({done['purged']} objects)"
+        if done["away"]:
+            raise AdminFailed(f"purged, but {', '.join(done['away'])} is away: purge again when it is back")
+        if done["left_on"]:
+            raise AdminFailed(f"not served any more, but {', '.join(done['left_on'])} does not let the file go")
+        count = done["purged"]
+        return f"purged: {_shown(url)} ({count} {'object' if count == 1 else 'objects'})"
 
     return _each(urls, purge)
 
@@ -123,7 +128,8 @@ def _line(pin: dict[str, Any]) -> str:
 
 def _shown(url: str) -> str:
     """A URL as it may be shown: a query may be a token."""
-    return printable(url.partition("?")[0], 300)
+    path, query, _ = url.partition("?")
+    return printable(path + (query and "?..."), 300)
 
 
 __all__ = ["pin_command", "pins_command", "purge_command", "unpin_command"]

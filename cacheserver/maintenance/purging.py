@@ -20,27 +20,32 @@ from cacheserver.store.volume import Volume
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge has done."""
+    """What a purge has done; volumes by their paths."""
 
     removed: int
     """Objects that nobody finds any more."""
-    unreached: tuple[str, ...]
-    """Volumes that were away, or whose disk did not let a file go: to be asked again when they are back."""
+    away: tuple[str, ...]
+    """Volumes that are offline: what they hold may be found when they are back, so that a further purge is due then."""
+    left_on: tuple[str, ...]
+    """Volumes whose disk does not let a file go: nobody finds it while the node runs, but it is still there."""
 
 
 async def purge(store: Store, object_id: str) -> Purged:
     """Forget what stands at an id, and every variant where a Vary marker stands there.
 
-    The marker's variants have to be looked for in the headers of all objects of its service.
+    The marker's variants have to be looked for in the headers of all objects of its service. It stays while a volume is
+    away that may hold further ones: it is what leads to them.
     """
-    ids = [object_id]
+    ids, removed = [object_id], 0
     if isinstance(await store.find(object_id), VaryMarker):
-        ids += [variant async for variant in _variants(store, object_id)]
-    removed = 0
+        ids = [variant async for variant in _variants(store, object_id)]
+        if all(volume.online for volume in store.volumes):
+            ids.append(object_id)
     for each in ids:
         removed += await store.forget(each, reason="purged")
-    left = (volume for volume in store.volumes if not volume.online or not volume.leftovers.keys().isdisjoint(ids))
-    return Purged(removed, tuple(volume.path for volume in left))
+    away = tuple(volume.path for volume in store.volumes if not volume.online)
+    left_on = tuple(volume.path for volume in store.volumes if any(each in volume.leftovers for each in ids))
+    return Purged(removed, away, left_on)
 
 
 async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:

@@ -52,9 +52,6 @@ class Finder:
             await asyncio.wait((self._flights[object_id],))
 
     async def _look(self, object_id: str) -> Found:
-        for volume in self._store.volumes:
-            if object_id in volume.leftovers and volume.online:
-                await self._reclaimer.remove_file(volume, object_id)
         unknown = []
         for volume in preferred_order(self._store.volumes, object_id):
             if not volume.online:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from cacheserver.core.errors import DiskError, StoreError
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from cacheserver.store.store import Store
 
 _LEAST_SHED_BYTES = 4 << 20
-_LEFTOVERS_AT_ONCE = 8
 
 
 class Reclaimer:
@@ -50,9 +48,9 @@ class Reclaimer:
 
     async def _remove_leftovers(self, volume: Volume) -> None:
         """Try some of the removals again that the disk refused; they take space that the ledger knows nothing of."""
-        for object_id in list(islice(volume.leftovers, _LEFTOVERS_AT_ONCE)):
-            if volume.writable:
-                await self._store.find(object_id)
+        for object_id in volume.leftovers.due():
+            if volume.writable and not self._store.is_creating(object_id):
+                await self.remove_file(volume, object_id)
 
     def shed_behind(self, volume: Volume) -> None:
         """The drive is full although the ledger has room: others fill it, so the cache gives an eighth of itself up."""
@@ -154,12 +152,13 @@ class Reclaimer:
         self._meter.evicted(volume.path, reason, obj.charged_bytes)
         if reason == "space":
             volume.evicted_from(obj.representation.response_time_s)
+        volume.leftovers.trying(obj.object_id)
         obj.hold()
         try:
             await self._store.run(volume, obj.file.unlink_if_current)
+            volume.leftovers.gone(obj.object_id)
         except DiskError:
-            if self._store.peek_quietly(obj.object_id) is None:  # else a newer generation has taken its place
-                volume.leftovers[obj.object_id] = None
+            volume.leftovers.refused(obj.object_id)
         finally:
             obj.release()
 
@@ -171,7 +170,7 @@ class Reclaimer:
             record, certain = volume.catalogue.get(object_id), volume.reconciled
         except StoreError:
             record, certain = None, False
-        is_left = object_id in volume.leftovers
+        is_left = object_id in volume.leftovers and (reason == "purged" or volume.leftovers.is_due(object_id))
         if record is None and certain and reason != "corrupt" and not is_left:
             return False
         volume.catalogue.delete(object_id)
@@ -183,23 +182,32 @@ class Reclaimer:
             volume.object_count -= 1
             if record.vary:
                 self._store.drop_marker(object_id)
-                return False
+                if not is_left:
+                    return False
         written_s = await self.remove_file(volume, object_id)
         if written_s is not None and reason == "space":
             volume.evicted_from(written_s)
-        return record is not None or (written_s is not None and not is_left)
+        return (record is not None and not record.vary) or written_s is not None
 
     async def remove_file(self, volume: Volume, object_id: str) -> float | None:
-        """Remove a file that nobody has open and no row speaks of; when it was written, None where there is none.
+        """Remove a file that nobody has open, and that is no object's any more; when it was written.
 
-        None also where the disk refuses: the file is among the volume's leftovers then.
+        None where there is none, and where the disk refuses: the file is among the volume's leftovers then. That one
+        file cannot be removed says nothing new of the drive, so that a further try does not count against it.
         """
-        volume.leftovers.pop(object_id, None)
+        again = object_id in volume.leftovers
+        volume.leftovers.trying(object_id)
+        path = volume.path_of(object_id)
         try:
-            return await self._store.run(volume, _unlink, volume.path_of(object_id))
+            if again:
+                written_s = await asyncio.get_running_loop().run_in_executor(self._store.executor, _unlink, path)
+            else:
+                written_s = await self._store.run(volume, _unlink, path)
         except DiskError:
-            volume.leftovers[object_id] = None
+            volume.leftovers.refused(object_id)
             return None
+        volume.leftovers.gone(object_id)
+        return written_s
 
 
 def _unlink(path: str) -> float | None:

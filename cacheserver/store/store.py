@@ -137,24 +137,28 @@ class Store:
 
         ``born`` gets it in the very moment from which on it can be found.
         """
-        volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
-        if volume is None:
+        name = representation.object_id
+        if not any(volume.writable for volume in self.volumes):
             raise VolumeOffline("no volume can be written to")
-        self._creating.add(representation.object_id)
+        self._creating.add(name)
         try:
-            await self.forget(representation.object_id, reason="superseded")
+            await self.forget(name, reason="superseded")
+            usable = (v for v in preferred_order(self.volumes, name) if v.writable and not v.leftovers.is_stuck(name))
+            volume = next(usable, None)
+            if volume is None:
+                raise VolumeOffline("no volume can be written to, or an older file stays in the way")
             footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
             with await self._reserve(volume, footer_bytes) as reservation:
                 return await to_the_end(self._create(volume, representation, reservation, born))
         finally:
-            self._creating.discard(representation.object_id)
+            self._creating.discard(name)
 
     async def _create(
         self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
     ) -> StoredObject:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
-        volume.leftovers.pop(representation.object_id, None)
+        volume.leftovers.gone(representation.object_id)
         obj = self.wrap(volume, file)
         obj.charged_bytes = file.layout.footer_bytes
         reservation.commit(obj.charged_bytes)
@@ -282,7 +286,8 @@ class Store:
     async def forget(self, object_id: str, *, reason: str) -> bool:
         """Remove an object everywhere, its readers keep what they hold; whether one was known to be there.
 
-        Where a disk refuses, the object is not found any more, and its file is among the volume's leftovers.
+        A Vary marker is no object. Where a disk refuses, the object is not found any more, and its file is among the
+        volume's leftovers; a purge tries those again.
         """
         self._forgetting.add(object_id)
         try:

@@ -22,6 +22,7 @@ from cacheserver.core.eviction import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
+from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.quarantine import Quarantine
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -58,8 +59,7 @@ class Volume:
         self.error_count = 0
         self.eviction_age_s = 0.0
         """Age of what was last evicted for space; 0: nothing yet."""
-        self.leftovers: dict[str, None] = {}
-        """Objects whose file the disk did not let go of, oldest try first: nobody finds them, and it is tried again."""
+        self.leftovers = Leftovers(clock=clock, retry_s=retry_s)
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0

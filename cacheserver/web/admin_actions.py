@@ -105,14 +105,13 @@ class AdminActions:
         if not _OBJECT_ID.fullmatch(object_id):
             raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
         done = await purge(self._store, object_id)
-        unreached = list(done.unreached)
-        event(
-            _log, "admin_purge", client=request.remote, object_id=object_id, removed=done.removed, unreached=unreached
-        )
+        volumes = {"away": list(done.away), "left_on": list(done.left_on)}
+        facts: dict[str, Any] = {"object_id": object_id, "removed": done.removed} | volumes
+        event(_log, "admin_purge", client=request.remote, **facts)
         if not done.removed:
-            away = f"; not reached: {', '.join(unreached)}" if unreached else ""
-            return json_reply(404, {"error": f"nothing is stored there{away}", "unreached": unreached})
-        return json_reply(200, {"object_id": object_id, "purged": done.removed, "unreached": unreached})
+            away = f"; away now: {', '.join(done.away)}" if done.away else ""
+            return json_reply(404, {"error": f"nothing is stored there{away}"} | volumes)
+        return json_reply(200, {"object_id": object_id, "purged": done.removed} | volumes)
 
     async def object(self, request: web.Request) -> web.Response:
         """Facts of what is stored for a URL; 404 where nothing is."""

@@ -204,7 +204,7 @@ async def test_purge_command_names_each_object_once_and_fails_where_nothing_is(g
     (path, _), (other, other_body) = (await held(ground, 2, PIECE)).items()
     names = (f"http://{HOST}{path}?P4=s3cret", file_of(ground, other_body).name)
     ran = await run("purge", f"http://{HOST}{path}", names[1], "--admin", admin(ground))
-    assert (ran.code, ran.out) == (0, f"purged: http://{HOST}{path} (1 objects)\npurged: {names[1]} (1 objects)\n"), ran
+    assert (ran.code, ran.out) == (0, f"purged: http://{HOST}{path} (1 object)\npurged: {names[1]} (1 object)\n"), ran
     again = await run("purge", *names, "--admin", admin(ground))
     assert (again.code, again.out, again.err.count("\n")) == (1, "", 2)
     assert again.err.count("nothing is stored there\n") == 2
@@ -229,9 +229,13 @@ async def test_purge_that_the_disk_refuses_says_so_and_holds_all_the_same(ground
     with immutable(file):
         ran = await run("purge", f"http://{HOST}{path}", "--admin", admin(ground))
         assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1), ran
-        assert f"purged, but for {volume}: again when it is back" in ran.err
+        assert f"not served any more, but {volume} does not let the file go" in ran.err
         status, answer = await post(ground, "/api/v1/purge", {"url": f"http://{HOST}{path}"})
-        assert (status, answer["unreached"]) == (404, [volume])
-        assert answer["error"] == f"nothing is stored there; not reached: {volume}"
-    assert not was_hit(await ground.get(path))
+        assert (status, answer["away"], answer["left_on"]) == (404, [], [volume])
+        for _ in range(8):
+            assert not was_hit(await ground.get(path))
+        assert (await ground.node.metrics()).total("cacheserver_store_online") == 1
+    ran = await run("purge", f"http://{HOST}{path}", "--admin", admin(ground))
+    assert (ran.code, ran.out) == (0, f"purged: http://{HOST}{path} (1 object)\n"), ran
+    assert not file.exists()
     assert (await ground.get(path)).body == body

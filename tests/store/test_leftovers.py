@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError
+from cacheserver.core.errors import DiskError, VolumeOffline
+from cacheserver.core.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.store import Store
+from cacheserver.store.volume import Volume
 from tests.support.stored import PIECE, HandClock, found, put, representation, running_store
 
 REP = representation()
 
 
 class Disk:
-    """Refuses to remove object files while ``refuses``."""
+    """Refuses to remove object files while ``refuses``, those in ``stuck`` always; says so once ``gate`` is open."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refuses = True
+        self.stuck: set[str] = set()
+        self.asked, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
         self._unlink = os.unlink
         monkeypatch.setattr(os, "unlink", self._removed)
 
     def _removed(self, path: str) -> None:
-        if self.refuses and "/objects/" in str(path):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if "/objects/" in str(path):
+            refused = self.refuses or os.path.basename(path) in self.stuck
+            self.asked.set()
+            self.gate.wait(10)
+            if refused:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._unlink(path)
 
 
@@ -36,6 +48,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     made = Disk(monkeypatch)
     yield made
     made.refuses = False
+    made.stuck.clear()
 
 
 def file_of(store: Store) -> Path:
@@ -58,48 +71,103 @@ async def test_what_was_forgotten_is_not_found_though_its_file_stays(
         assert await store.find(REP.object_id) is None
         disk.refuses = False
         assert await store.find(REP.object_id) is None
+        assert await store.forget(REP.object_id, reason="purged")
         assert not file_of(store).exists()
         assert not store.volumes[0].leftovers
         assert (store.volumes[0].object_count, store.volumes[0].ledger.stored_bytes) == (0, 0)
 
 
-async def test_whoever_needs_space_removes_what_was_left(tmp_path: Path, disk: Disk) -> None:
-    async with running_store(tmp_path, capacity_bytes=40 * PIECE) as store:
+async def test_whoever_needs_space_removes_what_was_left_after_a_while(tmp_path: Path, disk: Disk) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock, capacity_bytes=40 * PIECE) as store:
         await put(store, REP)
         await store.forget(REP.object_id, reason="purged")
-        assert file_of(store).exists()
         disk.refuses = False
         for number in range(30):
             await put(store, representation(f"n{number}"))
+        assert file_of(store).exists()
+        clock.now_s += 60
+        for number in range(30):
+            await put(store, representation(f"m{number}"))
         assert not file_of(store).exists()
         assert not store.volumes[0].leftovers
 
 
-async def test_next_generation_in_the_place_of_a_leftover_stays(tmp_path: Path, disk: Disk) -> None:
+async def test_files_that_cannot_be_removed_do_not_take_the_volume_offline(tmp_path: Path, disk: Disk) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock, capacity_bytes=40 * PIECE) as store:
+        volume = store.volumes[0]
+        for number in range(20):
+            rep = representation(f"n{number}")
+            await put(store, rep)
+            await store.forget(rep.object_id, reason="purged")
+            disk.stuck.add(rep.object_id)
+        errors = volume.error_count
+        assert (errors, len(volume.leftovers), volume.online) == (20, 20, True)
+        disk.refuses = False
+        for number in range(60):
+            clock.now_s += 60
+            await put(store, representation(f"m{number}"))
+        assert (volume.error_count, len(volume.leftovers), volume.online) == (errors, 20, True)
+
+
+async def test_newer_generation_stays_when_the_removal_of_the_older_one_fails_late(tmp_path: Path, disk: Disk) -> None:
     async with running_store(tmp_path, open_objects=1) as store:
         await put(store, REP)
-        await store.forget(REP.object_id, reason="purged")
+        disk.gate.clear()
+        forgetting = asyncio.ensure_future(store.forget(REP.object_id, reason="purged"))
+        assert await asyncio.to_thread(disk.asked.wait, 10)
         await put(store, REP)
-        store.write_rows()
-        for name in ("x", "y"):
-            await put(store, representation(name))  # closes the first
-        assert store.peek_quietly(REP.object_id) is None
+        disk.gate.set()
+        assert await forgetting
+        await closed(store)
         disk.refuses = False
         assert (await found(store, REP)).pieces.complete
         assert not store.volumes[0].leftovers
 
 
-async def test_a_purge_names_the_volume_whose_disk_refused(tmp_path: Path, disk: Disk) -> None:
+async def test_next_generation_goes_elsewhere_while_a_file_is_in_its_way(tmp_path: Path, disk: Disk) -> None:
+    async with running_store(tmp_path / "one", tmp_path / "two") as store:
+        first = (await put(store, REP)).volume
+        await store.forget(REP.object_id, reason="purged")
+        moved = await put(store, REP)
+        assert moved.volume is not first
+        assert await store.find(REP.object_id) is moved
+        disk.refuses = False
+        await store.forget(REP.object_id, reason="purged")
+        assert not Path(first.path_of(REP.object_id)).exists()
+        assert (await put(store, REP)).volume is first
+
+
+async def test_next_generation_is_not_stored_while_the_only_place_is_taken(tmp_path: Path, disk: Disk) -> None:
     clock = HandClock()
-    async with running_store(tmp_path, clock=clock) as store:
+    async with running_store(tmp_path, clock=clock, open_objects=1) as store:
         volume = store.volumes[0]
         await put(store, REP)
-        assert await purge(store, REP.object_id) == Purged(1, (volume.path,))
-        assert await purge(store, REP.object_id) == Purged(0, (volume.path,))
+        await store.forget(REP.object_id, reason="purged")
+        errors = volume.error_count
+        for _ in range(10):
+            with pytest.raises(VolumeOffline, match="in the way"):
+                await store.create(REP)
+        assert (volume.error_count, volume.online) == (errors, True)
         disk.refuses = False
         clock.now_s += 60
-        assert await purge(store, REP.object_id) == Purged(0, ())
+        await put(store, REP)
+        await closed(store)
+        assert (await found(store, REP)).pieces.complete
+        assert not volume.leftovers
+
+
+async def test_a_purge_names_the_volume_whose_disk_refused(tmp_path: Path, disk: Disk) -> None:
+    async with running_store(tmp_path) as store:
+        volume = store.volumes[0]
+        await put(store, REP)
+        assert await purge(store, REP.object_id) == Purged(1, (), (volume.path,))
+        assert await purge(store, REP.object_id) == Purged(0, (), (volume.path,))
+        disk.refuses = False
+        assert await purge(store, REP.object_id) == Purged(1, (), ())
         assert not file_of(store).exists()
+        assert await purge(store, REP.object_id) == Purged(0, (), ())
 
 
 async def test_a_purge_reaches_what_lies_on_a_volume_that_is_away(tmp_path: Path) -> None:
@@ -108,9 +176,43 @@ async def test_a_purge_reaches_what_lies_on_a_volume_that_is_away(tmp_path: Path
         await put(store, REP)
     async with running_store(tmp_path, clock=clock) as store:
         volume = store.volumes[0]
-        while volume.online:
-            volume.failed(DiskError("read failed", errno=errno.EIO))
-        assert await purge(store, REP.object_id) == Purged(1, (volume.path,))
+        take_away(volume)
+        assert await purge(store, REP.object_id) == Purged(1, (volume.path,), ())
         clock.now_s += 60
         assert await store.find(REP.object_id) is None
-        assert await purge(store, REP.object_id) == Purged(0, ())
+        assert await purge(store, REP.object_id) == Purged(0, (), ())
+
+
+async def test_marker_leads_to_the_variants_of_a_volume_that_was_away_when_it_was_purged(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path / "one", tmp_path / "two", clock=clock) as store:
+        variants = []
+        for number in range(20):
+            key = f"{REP.key}\n{number}"
+            variants.append(await put(store, replace(REP, key=key, object_id=object_id(key), vary=("accept",))))
+        await store.mark_vary(REP.object_id, ("accept",), service=REP.service)
+        marked = next(volume for volume in store.volumes if volume.catalogue.get(REP.object_id) is not None)
+        (other,) = (volume for volume in store.volumes if volume is not marked)
+        there = [obj.object_id for obj in variants if obj.volume is other]
+        assert 0 < len(there) < 20
+        take_away(other)
+        first = await purge(store, REP.object_id)
+        assert first.away == (other.path,)
+        clock.now_s += 60
+        second = await purge(store, REP.object_id)
+        assert (first.removed + second.removed, second.away) == (20, ())
+        assert [await store.find(obj.object_id) for obj in variants] == [None] * 20
+        assert await store.find(REP.object_id) is None
+
+
+async def closed(store: Store) -> None:
+    """Have the object closed: others are opened, of which the store keeps but one."""
+    store.write_rows()
+    for name in ("x", "y"):
+        await put(store, representation(name))
+    assert store.peek_quietly(REP.object_id) is None
+
+
+def take_away(volume: Volume) -> None:
+    while volume.online:
+        volume.failed(DiskError("read failed", errno=errno.EIO))

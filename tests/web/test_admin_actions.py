@@ -166,11 +166,11 @@ async def test_a_purged_object_is_gone_and_others_stay(tmp_path: Path, by: str) 
         for each in (rep, other):
             await put(node.store, each)
         body = {by: URL if by == "url" else rep.object_id}
-        answer = {"object_id": rep.object_id, "purged": 1, "unreached": []}
+        answer = {"object_id": rep.object_id, "purged": 1, "away": [], "left_on": []}
         assert await node.post("/api/v1/purge", body) == (200, answer)
         assert await node.store.find(rep.object_id) is None
         assert (await found(node.store, other)).pieces.complete
-        gone = {"error": "nothing is stored there", "unreached": []}
+        gone = {"error": "nothing is stored there", "away": [], "left_on": []}
         assert await node.post("/api/v1/purge", body) == (404, gone)
 
 
