@@ -15,6 +15,7 @@ import pytest
 from cacheserver.core.errors import DiskError, VolumeOffline
 from cacheserver.core.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
+from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from tests.support.stored import PIECE, HandClock, found, put, representation, running_store
@@ -203,6 +204,27 @@ async def test_marker_leads_to_the_variants_of_a_volume_that_was_away_when_it_wa
         assert (first.removed + second.removed, second.away) == (20, ())
         assert [await store.find(obj.object_id) for obj in variants] == [None] * 20
         assert await store.find(REP.object_id) is None
+
+
+def test_a_few_are_due_at_a_time_and_the_longest_untried_come_first() -> None:
+    clock = HandClock()
+    leftovers = Leftovers(clock=clock, retry_s=5.0)
+    leftovers.trying("under way")
+    names = [f"{number:02}" for number in range(10)]
+    for name in names:
+        leftovers.trying(name)
+        leftovers.refused(name)
+        clock.now_s += 1
+    assert leftovers.due() == names[:6]
+    clock.now_s += 10
+    assert leftovers.due() == names[:8]
+    for name in names[:8]:
+        leftovers.trying(name)
+        leftovers.refused(name)
+    assert leftovers.due() == names[8:]
+    leftovers.gone("09")
+    leftovers.refused("09")
+    assert (leftovers.due(), "09" in leftovers, leftovers.is_stuck("under way")) == (["08"], False, False)
 
 
 async def closed(store: Store) -> None:
