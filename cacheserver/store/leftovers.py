@@ -42,10 +42,6 @@ class Leftovers:
         """Its file is removed, or replaced; one that is not among them is fine."""
         self._due_s.pop(object_id, None)
 
-    def is_stuck(self, object_id: str) -> bool:
-        """Whether its file was refused, so that no other can be put in its place either."""
-        return self._due_s.get(object_id, _UNDER_WAY) < _UNDER_WAY
-
     def is_due(self, object_id: str) -> bool:
         """Whether it is one, and may be tried again."""
         return self._due_s.get(object_id, _UNDER_WAY) <= self._clock.monotonic_s()

@@ -166,12 +166,14 @@ class Reclaimer:
         """Remove an object that is not open, or a Vary marker; whether an object was known to be there."""
         if not volume.opened:
             return False
+        known = volume.reconciled and reason != "corrupt"
         try:
-            record, certain = volume.catalogue.get(object_id), volume.reconciled
+            record = volume.catalogue.get(object_id)
         except StoreError:
-            record, certain = None, False
+            record = None
+            known = known and reason != "purged"  # whoever purges wants certainty
         is_left = object_id in volume.leftovers and (reason == "purged" or volume.leftovers.is_due(object_id))
-        if record is None and certain and reason != "corrupt" and not is_left:
+        if record is None and known and not is_left:
             return False
         volume.catalogue.delete(object_id)
         volume.policy.remove(unit_key(object_id, None))
@@ -192,17 +194,11 @@ class Reclaimer:
     async def remove_file(self, volume: Volume, object_id: str) -> float | None:
         """Remove a file that nobody has open, and that is no object's any more; when it was written.
 
-        None where there is none, and where the disk refuses: the file is among the volume's leftovers then. That one
-        file cannot be removed says nothing new of the drive, so that a further try does not count against it.
+        None where there is none, and where the disk refuses: the file is among the volume's leftovers then.
         """
-        again = object_id in volume.leftovers
         volume.leftovers.trying(object_id)
-        path = volume.path_of(object_id)
         try:
-            if again:
-                written_s = await asyncio.get_running_loop().run_in_executor(self._store.executor, _unlink, path)
-            else:
-                written_s = await self._store.run(volume, _unlink, path)
+            written_s = await self._store.run(volume, _unlink, volume.path_of(object_id))
         except DiskError:
             volume.leftovers.refused(object_id)
             return None

@@ -137,21 +137,17 @@ class Store:
 
         ``born`` gets it in the very moment from which on it can be found.
         """
-        name = representation.object_id
-        if not any(volume.writable for volume in self.volumes):
+        volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
+        if volume is None:
             raise VolumeOffline("no volume can be written to")
-        self._creating.add(name)
+        self._creating.add(representation.object_id)
         try:
-            await self.forget(name, reason="superseded")
-            usable = (v for v in preferred_order(self.volumes, name) if v.writable and not v.leftovers.is_stuck(name))
-            volume = next(usable, None)
-            if volume is None:
-                raise VolumeOffline("no volume can be written to, or an older file stays in the way")
+            await self.forget(representation.object_id, reason="superseded")
             footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
             with await self._reserve(volume, footer_bytes) as reservation:
                 return await to_the_end(self._create(volume, representation, reservation, born))
         finally:
-            self._creating.discard(name)
+            self._creating.discard(representation.object_id)
 
     async def _create(
         self, volume: Volume, representation: Representation, reservation: Reservation, born: Born

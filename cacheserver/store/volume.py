@@ -192,9 +192,11 @@ class Volume:
     def failed(self, error: DiskError) -> bool:
         """Note a failed disk call: a full or read-only drive takes nothing for a while, one that fails goes offline.
 
-        True when it is full.
+        That one file may not be changed (EPERM) says nothing of the drive. True when it is full.
         """
         self.error_count += 1
+        if error.errno == errno.EPERM:
+            return False
         now = self._clock.monotonic_s()
         if error.errno in (*_FULL, errno.EROFS):
             self._full_until = now + self._retry_s
