@@ -125,9 +125,8 @@ def _measure_case(
             try:
                 result = run_load(job(lab, server, targets, case, plan, seed=plan.seed + run))
             except RuntimeError as error:
-                result, failed[server.name] = None, f"{server.name}, {case.label}, run {run + 1}: {error}"
-                if server.name == NODE:
-                    raise RuntimeError(failed[NODE]) from error
+                result = None
+                _note(failed, server, f"{case.label}, run {run + 1}: {error}")
             results[server.name].append(result)
     rows = []
     for server in servers:
@@ -135,10 +134,15 @@ def _measure_case(
             try:
                 rows.append(_row(case, server, results[server.name], _check(lab, server, targets, case, plan)))
             except (OSError, http.client.HTTPException) as error:
-                failed[server.name] = f"{server.name}, {case.label}, looking at its bytes: {error!r}"
-                if server.name == NODE:
-                    raise RuntimeError(failed[NODE]) from error
+                _note(failed, server, f"{case.label}, looking at its bytes: {error!r}")
     return rows, failed
+
+
+def _note(failed: dict[str, str], server: Running, why: str) -> None:
+    """Note why a peer failed; RuntimeError for the node, without which there is nothing to compare."""
+    failed[server.name] = f"{server.name}, {why}"
+    if server.name == NODE:
+        raise RuntimeError(failed[NODE])
 
 
 def job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan, *, seed: int) -> LoadJob:

@@ -17,11 +17,12 @@ from cacheserver.core.units import format_size
 from cacheserver.log import printable
 
 EXIT_FAILED: Final = 1
+_URLS: Final = click.argument("urls", metavar="URL...", nargs=-1, required=True)
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @click.command("pin")
-@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@_URLS
 @ADMIN_OPTION
 @TOKEN_OPTION
 def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
@@ -41,7 +42,7 @@ def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 
 @click.command("unpin")
-@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@_URLS
 @ADMIN_OPTION
 @TOKEN_OPTION
 def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
@@ -59,7 +60,7 @@ def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 
 @click.command("purge")
-@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@_URLS
 @ADMIN_OPTION
 @TOKEN_OPTION
 def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:

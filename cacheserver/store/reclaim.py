@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from cacheserver.core.errors import DiskError, StoreError
 from cacheserver.core.piece_map import ABSENT
@@ -20,6 +21,7 @@ from cacheserver.store.volume import Volume
 if TYPE_CHECKING:
     from cacheserver.store.store import Store
 
+T = TypeVar("T")
 _LEAST_SHED_BYTES = 4 << 20
 
 
@@ -152,13 +154,9 @@ class Reclaimer:
         self._meter.evicted(volume.path, reason, obj.charged_bytes)
         if reason == "space":
             volume.evicted_from(obj.representation.response_time_s)
-        volume.leftovers.trying(obj.object_id)
         obj.hold()
         try:
-            await self._store.run(volume, obj.file.unlink_if_current)
-            volume.leftovers.gone(obj.object_id)
-        except DiskError:
-            volume.leftovers.refused(obj.object_id)
+            await self._remove(volume, obj.object_id, obj.file.unlink_if_current)
         finally:
             obj.release()
 
@@ -196,14 +194,18 @@ class Reclaimer:
 
         None where there is none, and where the disk refuses: the file is among the volume's leftovers then.
         """
+        return await self._remove(volume, object_id, _unlink, volume.path_of(object_id))
+
+    async def _remove(self, volume: Volume, object_id: str, unlink: Callable[..., T], *args: str) -> T | None:
+        """What the blocking ``unlink`` gives; None where the disk refuses, and the file is among the leftovers then."""
         volume.leftovers.trying(object_id)
         try:
-            written_s = await self._store.run(volume, _unlink, volume.path_of(object_id))
+            removed = await self._store.run(volume, unlink, *args)
         except DiskError:
             volume.leftovers.refused(object_id)
             return None
         volume.leftovers.gone(object_id)
-        return written_s
+        return removed
 
 
 def _unlink(path: str) -> float | None:

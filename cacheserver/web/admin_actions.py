@@ -106,8 +106,10 @@ class AdminActions:
             raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
         done = await purge(self._store, object_id)
         volumes = {"away": list(done.away), "left_on": list(done.left_on)}
-        facts: dict[str, Any] = {"object_id": object_id, "removed": done.removed} | volumes
-        event(_log, "admin_purge", client=request.remote, **facts)
+        event(
+            _log, "admin_purge", client=request.remote, object_id=object_id, removed=done.removed,
+            away=volumes["away"], left_on=volumes["left_on"],
+        )  # fmt: skip
         if not done.removed:
             away = f"; away now: {', '.join(done.away)}" if done.away else ""
             return json_reply(404, {"error": f"nothing is stored there{away}"} | volumes)

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError
 from cacheserver.core.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
-from cacheserver.store.volume import Volume
-from tests.support.stored import PIECE, HandClock, found, put, representation, running_store
+from tests.support.stored import PIECE, HandClock, found, put, representation, running_store, take_offline
 
 REP = representation()
 
@@ -154,7 +152,7 @@ async def test_a_purge_reaches_what_lies_on_a_volume_that_is_away(tmp_path: Path
         await put(store, REP)
     async with running_store(tmp_path, clock=clock) as store:
         volume = store.volumes[0]
-        take_away(volume)
+        take_offline(volume)
         assert await purge(store, REP.object_id) == Purged(1, (volume.path,), ())
         clock.now_s += 60
         assert await store.find(REP.object_id) is None
@@ -173,7 +171,7 @@ async def test_marker_leads_to_the_variants_of_a_volume_that_was_away_when_it_wa
         (other,) = (volume for volume in store.volumes if volume is not marked)
         there = [obj.object_id for obj in variants if obj.volume is other]
         assert 0 < len(there) < 20
-        take_away(other)
+        take_offline(other)
         first = await purge(store, REP.object_id)
         assert first.away == (other.path,)
         clock.now_s += 60
@@ -210,8 +208,3 @@ async def closed(store: Store) -> None:
     for name in ("x", "y"):
         await put(store, representation(name))
     assert store.peek_quietly(REP.object_id) is None
-
-
-def take_away(volume: Volume) -> None:
-    while volume.online:
-        volume.failed(DiskError("read failed", errno=errno.EIO))

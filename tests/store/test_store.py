@@ -32,6 +32,7 @@ from tests.support.stored import (
     put_pieces,
     representation,
     running_store,
+    take_offline,
 )
 
 REP = representation()
@@ -278,8 +279,7 @@ def make_ailing(volume: Volume, clock: HandClock) -> None:
     """Fail until the volume is offline, and again when it is tried."""
     for _ in range(2):
         assert not volume.ailing
-        while volume.online:
-            volume.failed(DiskError("read failed", errno=errno.EIO))
+        take_offline(volume)
         clock.now_s += 60
 
 

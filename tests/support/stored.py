@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cacheserver.core.errors import DiskError
 from cacheserver.core.fields import Fields
 from cacheserver.core.keys import object_id
 from cacheserver.core.piece_map import ABSENT
@@ -82,6 +84,12 @@ def volume_at(path: Path, *, clock: HandClock | None = None, capacity_bytes: int
         retry_s=5.0,
         clock=clock or HandClock(),
     )
+
+
+def take_offline(volume: Volume) -> None:
+    """Fail disk calls until the volume is not tried any more."""
+    while volume.online:
+        volume.failed(DiskError("read failed", errno=errno.EIO))
 
 
 def store_over(volumes: Sequence[Volume], *, meter: CountingMeter | None = None, open_objects: int = 64) -> Store:
