@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     grammar.add_argument("--servers", help="comma list of servers; default: all that are installed")
     grammar.add_argument("--runs", type=int, help="alternating runs per server and case")
     grammar.add_argument("--seconds", type=float, help="length of one run under load")
-    grammar.add_argument("--object-mib", type=int, help="size of the objects of hits, tls, workers and fill")
+    grammar.add_argument("--object-mib", type=int, help="size of the objects of hits, tls and fill")
     grammar.add_argument("--stored-objects", type=int, help="objects in the cache of restart")
     grammar.add_argument("--seed", type=int, default=1)
     grammar.add_argument("--congestion", help="TCP congestion control, in a network of the bench's own; needs root")
@@ -105,7 +105,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if report["cores"]["server"] == report["cores"]["client"]:
         found.append("One core only: server and client share it, the figures mean little.")
     if paces():
-        found.append("TCP paces what it sends on this machine: large answers and workers say much about its timers.")
+        found.append("TCP paces what it sends on this machine: large answers say much about its timers.")
     if report["machine"]["load_average"][0] > 0.5:
         found.append("The machine was busy at the start; do not quote these figures.")
     if report["quick"]:

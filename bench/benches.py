@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from bench import churn, cold, cold_disk, crowd, fill, herd, hits, policy, profile, restart, tls, waiters, workers
+from bench import churn, cold, cold_disk, crowd, fill, herd, hits, policy, profile, restart, tls, waiters
 from bench.content import MIB
 from bench.lab import Lab
 from bench.servers import Kind
@@ -43,7 +43,6 @@ def _with(run: Callable[[Lab, Sequence[Kind], P], dict[str, Any]], full: P, quic
 BENCHES: dict[str, Bench] = {
     "hits": _with(hits.run_hits, hits.HitsPlan(), hits.QUICK, sized=True),
     "tls": _with(tls.run_tls, hits.HitsPlan(), hits.QUICK, sized=True),
-    "workers": _with(workers.run_workers, workers.WorkersPlan(), workers.QUICK, sized=True),
     "waiters": _with(waiters.run_waiters, waiters.WaitersPlan(), waiters.QUICK),
     "cold": _with(cold.run_cold, cold.ColdPlan(), cold.QUICK),
     "cold-disk": _with(cold_disk.run_cold_disk, cold_disk.ColdDiskPlan(), cold_disk.QUICK),

@@ -112,13 +112,12 @@ class Lab:
         argv: list[str | Path],
         *,
         log: Path,
-        core: int | None,
+        core: int,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program that ends with the laboratory at the latest; ``core`` None: on all cores."""
-        cores = self.cores if core is None else (core,)
-        started = process.spawn(argv, cores=cores, log=log, cwd=cwd, env=env)
+        """Start a program that ends with the laboratory at the latest, on ``core``."""
+        started = process.spawn(argv, cores=(core,), log=log, cwd=cwd, env=env)
         self._exit.callback(process.stop, started)
         return started
 

@@ -12,7 +12,7 @@ from bench.servers import SLICE, STATIC, Kind, Running, find_program, missing_pr
 _NGINX = """\
 daemon off;
 user {user};
-worker_processes {workers};
+worker_processes 1;
 pid {dir}/pid;
 error_log {dir}/error.log warn;
 events {{ worker_connections 12288; }}
@@ -79,9 +79,7 @@ _SLICE_SERVER = """\
 """
 
 
-def _start_nginx(
-    lab: Lab, name: str, core: int | None, http: str, server: str, *, origin_port: int = 0, workers: int = 1
-) -> Running:
+def _start_nginx(lab: Lab, name: str, core: int, http: str, server: str, *, origin_port: int = 0) -> Running:
     directory = lab.directory(name)
     port, tls_port = process.free_port(), process.free_port()
     values = {"dir": directory, "docroot": lab.docroot, "origin_port": origin_port, "limit": lab.store_bytes}
@@ -89,7 +87,6 @@ def _start_nginx(
     config.write_text(
         _NGINX.format(
             dir=directory,
-            workers=workers,
             user="root" if directory.stat().st_uid == 0 else "nobody",
             port=port,
             tls_port=tls_port,
@@ -113,14 +110,8 @@ def start_file_origin(lab: Lab) -> Running:
     return _start_nginx(lab, "file-origin", lab.client_core, "", _STATIC)
 
 
-def static_kind(*, workers: int = 1, pinned: bool = True) -> Kind:
-    """Files, ``sendfile``, no thread pool."""
-
-    def start(lab: Lab, _origin_port: int) -> Running:
-        return _start_nginx(lab, STATIC, lab.server_core if pinned else None, "", _STATIC, workers=workers)
-
-    notes = "files, sendfile, no thread pool: the practical limit"
-    return Kind(STATIC, start, missing_program("nginx"), _version, notes=notes, caches=False)
+def _start_static(lab: Lab, _origin_port: int) -> Running:
+    return _start_nginx(lab, STATIC, lab.server_core, "", _STATIC)
 
 
 def _start_slice(lab: Lab, origin_port: int) -> Running:
@@ -131,7 +122,14 @@ def _version() -> str:
     return program_version("nginx", "-v")
 
 
-NGINX_STATIC = static_kind()
+NGINX_STATIC = Kind(
+    STATIC,
+    _start_static,
+    missing_program("nginx"),
+    _version,
+    notes="files, sendfile, no thread pool: the practical limit",
+    caches=False,
+)
 NGINX_SLICE = Kind(
     SLICE,
     _start_slice,

@@ -31,12 +31,11 @@ def start_node(
     *,
     settings: Settings | None = None,
     cache_dir: Path | None = None,
-    pinned: bool = True,
     module: str = "cacheserver",
     env: dict[str, str] | None = None,
     ready_timeout_s: float = 60,
 ) -> Running:
-    """Start the node with its defaults, one worker where it has workers; returns once it says that it listens.
+    """Start the node with its defaults; returns once it says that it listens.
 
     ``module``: what ``python -m`` runs, with ``env`` over the environment. RuntimeError with the end of its log when it
     does not come up.
@@ -48,7 +47,7 @@ def start_node(
     argv += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     argv += ["--cache-dir", store, "--max-size", f"{lab.store_bytes >> 20}MiB"]
     argv += ["--allow", ALLOWED, "--connect-to", f"{AUTHORITY}=127.0.0.1:{origin_port}"]
-    popen = lab.spawn(argv, log=log, core=lab.server_core if pinned else None, cwd=ROOT, env=env)
+    popen = lab.spawn(argv, log=log, core=lab.server_core, cwd=ROOT, env=env)
     event = _listening_event(popen, log, ready_timeout_s)
     return Running(
         NODE,
@@ -61,11 +60,11 @@ def start_node(
     )
 
 
-def node_kind(settings: Settings | None = None, *, pinned: bool = True, notes: str = "defaults, one worker") -> Kind:
+def node_kind(settings: Settings | None = None, *, notes: str = "defaults") -> Kind:
     """The node with some settings of its own."""
 
     def start(lab: Lab, origin_port: int) -> Running:
-        return start_node(lab, origin_port, settings=settings, pinned=pinned)
+        return start_node(lab, origin_port, settings=settings)
 
     return Kind(NODE, start, _node_missing, _node_version, notes=notes)
 
@@ -104,10 +103,7 @@ def metric(server: Running, name: str) -> float:
 
 def _write_config(lab: Lab, directory: Path, settings: Settings) -> Path:
     """The node's configuration: the caller's file with the certificate put in, and this bench's settings over it."""
-    from cacheserver.web.options import ServerOptions
-
-    one = {"workers": 1} if "workers" in ServerOptions.__struct_fields__ else {}
-    merged: dict[str, dict[str, Any]] = {"server": dict(one)}
+    merged: dict[str, dict[str, Any]] = {}
     given = lab.node_config.read_text() if lab.node_config is not None else ""
     given = given.replace("@CERT@", str(lab.certificate)).replace("@KEY@", str(lab.private_key))
     for tables in (tomllib.loads(given), settings):

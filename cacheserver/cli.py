@@ -27,7 +27,7 @@ from cacheserver.fetch_cli import fetch_command
 from cacheserver.health_cli import health_command
 from cacheserver.log import printable
 from cacheserver.log_cli import log_group
-from cacheserver.preflight import warn_of_exposed_token
+from cacheserver.preflight import warn_of_settings
 from cacheserver.scrub_cli import scrub_command, verify_command
 from cacheserver.settings import Flags, Settings, load_settings
 from cacheserver.tls_cli import tls_group
@@ -42,7 +42,7 @@ _SETTING_FLAGS: Final = (
     click.option("--listen", multiple=True, metavar="ADDR:PORT", help="Content listener; may be repeated."),
     click.option("--listen-tls", multiple=True, metavar="ADDR:PORT", help="Content listener over TLS; needs [tls]."),
     click.option("--admin-listen", metavar="ADDR:PORT", help="Admin listener; empty: none."),
-    click.option("--workers", type=click.IntRange(0, 64), metavar="N", help="Processes; 0: one per core, at most 8."),
+    click.option("--workers", type=int, metavar="N", help="Accepted and ignored until 0.3: the node is one process."),
     click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
     click.option("--max-size", metavar="SIZE", help="Most bytes of the one volume, such as 100GiB."),
     click.option("--allow", multiple=True, metavar="HOST", help="Serve this host too, by RFC rules; may be repeated."),
@@ -76,7 +76,7 @@ def serve(config: str | None, **flags: Any) -> int:
 
     def load() -> Settings:
         settings = load_settings(config, Flags(**flags))
-        warn_of_exposed_token(config, settings)
+        warn_of_settings(config, settings)
         return settings
 
     return run_node(load)
@@ -91,6 +91,8 @@ def check_config(file: str | None, config: str | None, **flags: Any) -> int:
         raise click.UsageError("name the file once")
     path = file if file is not None else config
     settings = load_settings(path, Flags(**flags))
+    for key, reason in settings.ignored():
+        click.echo(f"warning: {key} is ignored: {reason}", err=True)
     capacity = format_size(sum(parse_size(volume.max_size) for volume in settings.store.volumes))
     volumes = ", ".join(printable(volume.path, 200) for volume in settings.store.volumes)
     services = settings.all_services()

@@ -1,4 +1,4 @@
-"""The side of the node that clients see, put together: handler, fast lane, listener, workers.
+"""The side of the node that clients see, put together: handler, fast lane, listener.
 
 Owns: who gets what among the rooms that answer; the other half of the composition root is ``rooms``. Must not start
 anything, and must hold no rule of caching or HTTP.
@@ -6,7 +6,6 @@ anything, and must hold no rule of caching or HTTP.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from cacheserver.account import Account
@@ -30,10 +29,6 @@ from cacheserver.web.fast_lane import LaneShared
 from cacheserver.web.hot_table import HotTable
 from cacheserver.web.passing import Passing
 from cacheserver.web.rebuilt_phf import RebuiltManifests
-from cacheserver.workers.crew import Crew
-from cacheserver.workers.messages import Configure
-
-_LATE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +53,12 @@ class Front:
     answerer: Answerer
     table: HotTable
     listener: Listener
-    crew: Crew
 
     def use(self, settings: Settings) -> None:
         """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
         self.answerer.options = self.listener.options = settings.server
         self.listener.lanes.enabled = settings.server.fast_lane
         self.table.clear()
-        self.crew.configure(_worker_configuration(self.basis, settings))
 
     def drain(self) -> None:
         """Nothing new is fetched, and every connection ends with the answer that it is in."""
@@ -74,9 +67,8 @@ class Front:
         self.table.clear()
 
     async def stop(self, drain_s: float) -> None:
-        """Let running answers end for at most ``drain_s`` seconds, in every process."""
-        await asyncio.gather(self.crew.stop(drain_s), self.listener.shutdown(drain_s))
-        await self.listener.shutdown(_LATE_S)  # what the workers have handed back meanwhile
+        """Let running answers end for at most ``drain_s`` seconds."""
+        await self.listener.shutdown(drain_s)
 
 
 def build_front(
@@ -114,7 +106,7 @@ def build_front(
     table = HotTable()
     basis.store.news.on_gone.append(table.forget)
     listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(basis, account.refusals, answerer, table, listener, _crew(basis, table, listener))
+    return Front(basis, account.refusals, answerer, table, listener)
 
 
 def _listener(
@@ -140,37 +132,4 @@ def _listener(
         on_error=account.malformed,
         on_refused=basis.meter.connection_refused,
         subnet_of=basis.admitted.subnet,
-    )
-
-
-def _crew(basis: Basis, table: HotTable, listener: Listener) -> Crew:
-    store, settings = basis.store, basis.settings
-    crew = Crew(
-        count=settings.server.processes - 1,
-        table=table,
-        configuration=_worker_configuration(basis, settings),
-        own_connections=lambda: listener.connection_count,
-        adopt=listener.adopt,
-        touch=store.touch,
-        absorb=basis.meter.tally.absorb,
-        log_lines=basis.logs.file.put,
-    )
-    if crew.count:
-        store.news.on_gone.append(crew.gone)
-        store.news.on_refreshed.append(crew.gone)
-        store.lender = crew
-        listener.elsewhere = crew
-    return crew
-
-
-def _worker_configuration(basis: Basis, settings: Settings) -> Configure:
-    """What workers need of the settings; the access log stays what it was at the start."""
-    return Configure(
-        fast_lane=settings.server.fast_lane,
-        access_log="" if basis.logs.access is None else basis.logs.options.access_format,
-        services=tuple(service.name for service in basis.admitted.services()),
-        subnets=tuple((group.name, tuple(group.networks)) for group in settings.subnets),
-        turn_bytes=parse_size(settings.server.turn),
-        idle_timeout_s=settings.server.idle_timeout_s,
-        min_send_rate_bps=settings.server.min_send_rate_bps,
     )

@@ -26,7 +26,6 @@ from cacheserver.web.admin_actions import AdminActions
 from cacheserver.web.admin_pins import AdminPins
 from cacheserver.web.request import forgiving
 from cacheserver.web.tcp import serve_on
-from cacheserver.workers.acceptor import Acceptor
 
 _BACKLOG = 1024
 _HANDSHAKE_S = 10.0
@@ -46,7 +45,6 @@ class Listeners:
         self._status = status
         self._inherited = inherited or Inherited()
         self._servers: list[asyncio.Server] = []
-        self._acceptors: list[Acceptor] = []
         self._certificate = certificate
         self._admin: web.AppRunner | None = None
 
@@ -63,9 +61,6 @@ class Listeners:
     async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
         for sock in sockets:
             serve_on(sock)
-            if tls is None and self._rooms.front.crew.count:
-                self._acceptors.append(Acceptor(sock, self._deal))
-                continue
             server = await asyncio.get_running_loop().create_server(
                 self._rooms.front.listener,
                 sock=sock,
@@ -75,17 +70,6 @@ class Listeners:
             )
             self._servers.append(server)
         return [_shown(sock.getsockname()) for sock in sockets]
-
-    def _deal(self, sock: socket.socket) -> None:
-        """Give a new connection to one of the node's processes."""
-        crew, listener = self._rooms.front.crew, self._rooms.front.listener
-        if listener.full_with(crew.connections):
-            listener.on_refused()
-            sock.close()
-        elif crew.deal(sock):
-            sock.close()
-        else:
-            listener.adopt(sock)
 
     async def _listen_admin(self, settings: Settings) -> str:
         sockets = self._inherited.admin
@@ -114,7 +98,6 @@ class Listeners:
             health=self._status.health,
             status=self._status.status,
             overview=self._status.overview,
-            settle=rooms.front.crew.collect,
             add_actions=add_actions,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
@@ -133,8 +116,6 @@ class Listeners:
         """Take no more clients."""
         for server in self._servers:
             server.close()
-        for acceptor in self._acceptors:
-            acceptor.close()
 
     async def close_admin(self) -> None:
         """Take no more administrators."""

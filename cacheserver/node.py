@@ -85,7 +85,6 @@ class Node:
         addresses = await self._listeners.open(self._settings)
         self._listening = True
         event(_log, "listening", **addresses)
-        self._rooms.front.crew.start()
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
         self._start("scrub", self._rooms.scrubber.run())
@@ -162,7 +161,7 @@ class Node:
         sections = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
         addresses = [
             f"server.{name}"
-            for name in ("listen", "listen_tls", "workers")
+            for name in ("listen", "listen_tls")
             if getattr(settings.server, name) != getattr(self._settings.server, name)
         ]
         log = [

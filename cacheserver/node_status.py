@@ -43,7 +43,6 @@ class NodeStatus:
             "uptime_s": round(now_s - self._started_s, 1),
             "draining": rooms.front.answerer.draining,
             "connections": self.connections(),
-            "workers": rooms.front.crew.status(rooms.meter.tally.answers() - rooms.front.crew.absorbed_requests),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
             "banned_sources": [
@@ -75,13 +74,16 @@ class NodeStatus:
         }
 
     def connections(self) -> int:
-        """Client connections of all processes."""
-        return self._rooms.front.listener.connection_count + self._rooms.front.crew.connections
+        """Client connections."""
+        return self._rooms.front.listener.connection_count
 
     def show_in(self, meter: PrometheusMeter) -> None:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""
         rooms = self._rooms
         meter.set_connections_source(self.connections)
+        lanes = rooms.front.listener.lanes
+        meter.set_state_source("lane_answers_total", lambda: lanes.answers)
+        meter.set_state_source("lane_passed_total", lambda: lanes.passed)
         meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)
         meter.set_state_source("sources_banned", lambda: len(rooms.sources.health.bans(rooms.clock.monotonic_s())))
         meter.set_state_source("log_lines_dropped_total", lambda: rooms.logs.dropped)

@@ -38,16 +38,21 @@ def check_libraries() -> None:
         )
 
 
-def warn_of_exposed_token(path: str | None, settings: Settings) -> None:
-    """Log a warning where the settings file holds the admin token and other users may read it."""
+def warn_of_settings(path: str | None, settings: Settings) -> None:
+    """Log a warning for each setting that is ignored, and for an admin token in a file that other users can read."""
+    if not logging.getLogger().handlers:
+        configure(settings.log)  # the first load comes before anything else is logged
+    for key, reason in settings.ignored():
+        event(_log, "setting_ignored", severity=logging.WARNING, setting=key, reason=reason)
+    _warn_of_exposed_token(path, settings)
+
+
+def _warn_of_exposed_token(path: str | None, settings: Settings) -> None:
     if path is None or not settings.admin.token:
         return
     try:
         loose = stat.S_IMODE(os.stat(path).st_mode) & 0o044
     except OSError:
         return
-    if not loose:
-        return
-    if not logging.getLogger().handlers:
-        configure(settings.log)  # the first load comes before anything else is logged
-    event(_log, "token_readable", severity=logging.WARNING, file=path, reason="other users can read it; chmod 600")
+    if loose:
+        event(_log, "token_readable", severity=logging.WARNING, file=path, reason="other users can read it; chmod 600")

@@ -135,6 +135,8 @@ def _default(item: msgspec.structs.FieldInfo) -> Any:
 
 
 def _example_key(item: msgspec.structs.FieldInfo) -> str:
+    if _default(item) is None:  # accepted, and of no effect
+        return ""
     return f"{_comment(_meaning(item))}# {item.name} = {_toml(_default(item))}\n"
 
 

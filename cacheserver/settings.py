@@ -69,6 +69,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = {service.name for service in own}
         return own + tuple(service for service in load_shipped_services() if service.name not in names)
 
+    def ignored(self) -> tuple[tuple[str, str], ...]:
+        """Settings that are accepted and have no effect any more, each with the reason."""
+        if self.server.workers is None:
+            return ()
+        return (("server.workers", "the node is one process; remove it, 0.3 refuses it"),)
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:

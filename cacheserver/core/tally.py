@@ -1,9 +1,8 @@
-"""Everything that is counted, as plain numbers by small tuples: cheap for a warm hit, and addable across processes.
+"""Everything that is counted, as plain numbers by small tuples: cheap for a warm hit.
 
 Owns: the numbers and the closed label sets of answers. A cell per label set costs about a tenth of three calls into a
 metrics client. Written on one thread; another one may read at any time and sees counts that are at most one answer
-apart from one another. A process that only counts hands its numbers on by ``take``, the one that is asked for them
-adds them by ``absorb``; nothing is lost or counted twice.
+apart from one another.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final, TypeAlias
-
-import msgspec
 
 from cacheserver.core.client import LISTENERS, PLAIN, Client
 
@@ -44,11 +41,6 @@ class Durations:
         self.sum_s += duration_s
         self.buckets[bisect_left(self.bounds_s, duration_s)] += 1
 
-    def add_all(self, buckets: Iterable[int], sum_s: float) -> None:
-        """Count what another one has counted with the same bounds."""
-        self.buckets[:] = [mine + theirs for mine, theirs in zip(self.buckets, buckets, strict=True)]
-        self.sum_s += sum_s
-
 
 class Times:
     """Durations of one outcome. ``at_once``: first and last byte went out together, so one number says both."""
@@ -73,17 +65,6 @@ class Cell:
         self.at_once = times.at_once
 
 
-class _Taken(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What ``take`` gives: rows of cells, buckets and sums by outcome, counts by key."""
-
-    cells: list[tuple[str, str, int, str, str, int, int]]
-    times: list[tuple[str, list[tuple[list[int], float]]]]
-    counts: list[tuple[tuple[str, ...], int]]
-
-
-_decoder = msgspec.msgpack.Decoder(_Taken)
-
-
 class Tally:
     """Counts answers and events. ``bounds_s`` are the upper bounds of the duration buckets, ascending."""
 
@@ -98,7 +79,7 @@ class Tally:
 
     @classmethod
     def of_answers(cls) -> Tally:
-        """An empty tally with the bounds that all processes of a node share."""
+        """An empty tally with the bounds of a node."""
         return cls(bounds_s=DURATION_BUCKETS_S, services_limit=SERVICES_LIMIT)
 
     def allow_services(self, names: Iterable[str]) -> None:
@@ -170,38 +151,6 @@ class Tally:
         """Bytes of all answers."""
         return sum(cell.body_bytes for _, cell in self.cells())
 
-    # -- across processes ---------------------------------------------------------------------------------------
-
-    def take(self) -> bytes:
-        """What was counted since the last take, for ``absorb``; this tally is at zero again. On the counting thread."""
-        cells, times, counts = self._cells, self._times, self._counts
-        self._cells, self._times, self._counts = {}, {}, {}
-        taken = _Taken(
-            cells=[(*key, cell.count, cell.body_bytes) for key, cell in cells.items()],
-            times=[(outcome, [(part.buckets, part.sum_s) for part in _parts(of)]) for outcome, of in times.items()],
-            counts=list(counts.items()),
-        )
-        return msgspec.msgpack.encode(taken)
-
-    def absorb(self, data: bytes) -> None:
-        """Add what another tally gave by ``take``. ValueError, with nothing added, for anything else."""
-        try:
-            taken = _decoder.decode(data)
-        except msgspec.MsgspecError as exc:
-            raise ValueError(f"not what a tally gives: {exc}") from exc
-        width = len(self._bounds_s) + 1
-        if any(len(parts) != 3 or any(len(b) != width for b, _ in parts) for _, parts in taken.times):
-            raise ValueError("counted with other bounds")
-        for service, outcome, status_class, listener, subnet, count, body_bytes in taken.cells:
-            cell = self._cell((service, outcome, status_class, listener, subnet))
-            cell.count += count
-            cell.body_bytes += body_bytes
-        for outcome, parts in taken.times:
-            for mine, (buckets, sum_s) in zip(_parts(self._times_of(_word(outcome))), parts, strict=True):
-                mine.add_all(buckets, sum_s)
-        for name, amount in taken.counts:
-            self.count(name, amount)
-
     # -- cells --------------------------------------------------------------------------------------------------
 
     def _cell(self, key: CellKey) -> Cell:
@@ -228,7 +177,3 @@ class Tally:
 
 def _word(outcome: str) -> str:
     return outcome if outcome in OUTCOMES else OTHER
-
-
-def _parts(times: Times) -> tuple[Durations, Durations, Durations]:
-    return times.at_once, times.total, times.first_byte

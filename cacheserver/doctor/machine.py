@@ -23,16 +23,21 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTP
 
 def config_checks(path: str | None, scene: Scene) -> list[Check]:
     """The settings are valid when this is called; what remains is who may read them."""
+    ignored = [Check("config", "warn", key, "is ignored", reason) for key, reason in scene.settings.ignored()]
+    return [*ignored, _file_check(path, scene)]
+
+
+def _file_check(path: str | None, scene: Scene) -> Check:
     if path is None:
-        return [Check("config", "ok", "settings", "built-in settings and flags; no file")]
+        return Check("config", "ok", "settings", "built-in settings and flags; no file")
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as exc:
-        return [Check("config", "warn", path, f"valid, but cannot be looked at again: {exc.strerror}")]
+        return Check("config", "warn", path, f"valid, but cannot be looked at again: {exc.strerror}")
     if scene.settings.admin.token and mode & 0o044:
         advice = f"chmod 640 {path}, with the node's group"
-        return [Check("config", "warn", path, f"valid, but its mode {mode:04o} shows admin.token to others", advice)]
-    return [Check("config", "ok", path, "valid")]
+        return Check("config", "warn", path, f"valid, but its mode {mode:04o} shows admin.token to others", advice)
+    return Check("config", "ok", path, "valid")
 
 
 async def port_checks(scene: Scene) -> list[Check]:

@@ -66,6 +66,8 @@ STATES: Final = (
     _doc("hit_ratio_requests", "gauge", "", "Hits, stale and revalidated ones among all answers but refused ones."),
     _doc("hit_ratio_bytes", "gauge", "", "1 - upstream bytes / response bytes since the start, at least 0."),
     _doc("connections", "gauge", "", "Client connections open on the content listener."),
+    _doc("lane_answers_total", "counter", "", "Warm hits that the fast lane answered."),
+    _doc("lane_passed_total", "counter", "", "Plain warm hits that missed the fast lane."),
     _doc("fills_in_flight", "gauge", "", "Upstream fill requests running now."),
     _doc("fill_readers", "gauge", "", "Answers that are being fed by fills now."),
     _doc("sources_banned", "gauge", "", "Sources that are not asked now, for bad pieces."),

@@ -16,8 +16,6 @@ class News:
     def __init__(self) -> None:
         self.on_created: list[Callable[[StoredObject], None]] = []
         """A new generation can be found."""
-        self.on_refreshed: list[Callable[[StoredObject], None]] = []
-        """Fields and times of an object have changed."""
         self.on_gone: list[Callable[[StoredObject], None]] = []
         """An object stops being findable, or has lost pieces."""
         self.on_removed: list[Callable[[str], None]] = []
@@ -26,11 +24,6 @@ class News:
     def created(self, obj: StoredObject) -> None:
         """Tell of a new generation."""
         for listener in self.on_created:
-            listener(obj)
-
-    def refreshed(self, obj: StoredObject) -> None:
-        """Tell of new fields and times."""
-        for listener in self.on_refreshed:
             listener(obj)
 
     def gone(self, obj: StoredObject) -> None:

@@ -76,11 +76,8 @@ class Reclaimer:
         object_id = split_unit(unit)[0]
         found = self._store.peek_quietly(object_id)
         if isinstance(found, StoredObject):
-            if found.held or found.erasing is not None:
-                return True
-        elif self._store.is_finding(object_id):
-            return True
-        return self._store.lender.keeps(object_id)
+            return found.held or found.erasing is not None
+        return self._store.is_finding(object_id)
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
@@ -99,10 +96,9 @@ class Reclaimer:
                 await self._evict_open(opened, unit, extent)
 
     async def _evict_open(self, obj: StoredObject, unit: bytes, extent: int | None) -> None:
-        free = await self._store.lender.withdraw(obj)
         if obj.obsolete:
             return
-        if not free or obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
+        if obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
             if unit not in obj.volume.policy:
                 obj.volume.policy.admit(unit, max(1, obj.charged_bytes // obj.extent_count))
         elif obj.extent_count > 1 and extent is not None:

@@ -24,7 +24,6 @@ from cacheserver.store.checking import Checker
 from cacheserver.store.finding import Finder
 from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
-from cacheserver.store.lending import NOBODY, Lender
 from cacheserver.store.news import News
 from cacheserver.store.object_file import ObjectFile
 from cacheserver.store.placement import preferred_order
@@ -52,8 +51,6 @@ class Store:
         self.reading = reading_threads(io_threads)
         """Brings cold bytes into memory that are to be sent; writes and checks do not wait behind them."""
         self.news = News()
-        self.lender: Lender = NOBODY
-        """Who may have lent objects to other processes."""
         self._extent_bytes = extent_bytes
         self._open_limit = open_objects
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
@@ -266,7 +263,6 @@ class Store:
                 kept = False
             if not kept:
                 await self.forget(obj.object_id, reason="superseded")
-            self.news.refreshed(obj)
         finally:
             obj.release()
 

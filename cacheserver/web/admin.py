@@ -46,10 +46,6 @@ class Exposition(Protocol):
         ...
 
 
-async def _settled() -> None:
-    """No other process has numbers to tell."""
-
-
 def admin_app(
     *,
     options: AdminOptions,
@@ -57,15 +53,13 @@ def admin_app(
     health: Callable[[], Health],
     status: Callable[[], dict[str, Any]],
     overview: Callable[[], dict[str, Any]],
-    settle: Callable[[], Awaitable[None]] = _settled,
     add_actions: Callable[[web.Application], None] = lambda _app: None,
 ) -> web.Application:
     """The admin application; ``meter.render`` is called in a thread, the other callables on the loop.
 
-    ``settle`` is awaited before numbers are shown: other processes may have some to tell.
     ``add_actions`` adds the routes of what changes the node; they stand behind the same token and Host rules.
     """
-    views = _Views(meter=meter, health=health, status=status, overview=overview, settle=settle)
+    views = _Views(meter=meter, health=health, status=status, overview=overview)
     app = web.Application(middlewares=[_guard(options)], client_max_size=0)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
@@ -87,10 +81,8 @@ class _Views:
         health: Callable[[], Health],
         status: Callable[[], dict[str, Any]],
         overview: Callable[[], dict[str, Any]],
-        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._meter = meter
-        self._settle = settle
         self._health = health
         self._status = status
         self._overview = overview
@@ -107,17 +99,14 @@ class _Views:
 
     async def status(self, _request: web.Request) -> web.Response:
         """The node's own picture of itself."""
-        await self._settle()
         return json_reply(HTTPStatus.OK, self._status())
 
     async def overview(self, _request: web.Request) -> web.Response:
         """What the status page shows."""
-        await self._settle()
         return json_reply(HTTPStatus.OK, self._overview())
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The exposition, rendered off the loop: 1,000 series take about 14 ms."""
-        await self._settle()
         body, content_type = await asyncio.to_thread(self._meter.render, request.headers.get(hdrs.ACCEPT))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 

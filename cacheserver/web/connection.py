@@ -7,11 +7,10 @@ Must not know of caching.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -20,46 +19,24 @@ from cacheserver.core.client import PLAIN, TLS, Client
 from cacheserver.core.http_date import format_http_date
 from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import Head, text_lines
-from cacheserver.web.hot_table import HEAD_END, shape_of
+from cacheserver.web.hot_table import HEAD_END
 from cacheserver.web.lane_senders import PlainLane, SecureLane
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import HeadCutter, SentResponse, request_of
 from cacheserver.web.wire import Wire
 
 
-class Elsewhere(Protocol):
-    """Other processes of the node that may answer warm hits (``workers.crew``)."""
-
-    @property
-    def connections(self) -> int:
-        """Clients that they have."""
-        ...
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one of them has clearly fewer connections than this process."""
-        ...
-
-    def give(self, shape: bytes, fd: int, first: bytes) -> bool:
-        """Give a connection to it, with its unanswered bytes; False: it cannot answer this head shape."""
-        ...
-
-
 class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
     __slots__ = (
-        "_cutter", "_drain_waiter", "_first", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener",
-        "_secure", "client", "lane", "wire",
+        "_cutter", "_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "_secure",
+        "client", "lane", "wire",
     )  # fmt: skip
 
-    def __init__(
-        self, listener: Listener, manager: Any, first: bytes, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
-    ) -> None:
+    def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._listener = listener
-        self._first = first
-        """Bytes that another process has read from this connection, and could not answer."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
@@ -94,9 +71,6 @@ class ClientConnection(RequestHandler):
         self.client = Client(address, TLS if self._secure else PLAIN, self._listener.subnet_of(address))
         kind = SecureLane if self._secure else PlainLane
         self.lane = kind(self._listener.lanes, transport, client=self.client, done=self._lane_done)
-        if self._first:
-            self.data_received(self._first)
-            self._first = b""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -115,9 +89,6 @@ class ClientConnection(RequestHandler):
         lane = self.lane
         if lane is not None and data:
             if lane.busy or self._is_idle():
-                elsewhere = self._listener.elsewhere
-                if elsewhere is not None and not lane.busy and data is not self._first and self._moved(elsewhere, data):
-                    return
                 if lane.take(data):
                     return
             else:
@@ -156,21 +127,6 @@ class ClientConnection(RequestHandler):
             super().data_received(self._heads.popleft())
         if self._heads and not self._buffer_paused:
             self._pause_reading_for_buffer()
-
-    def _moved(self, elsewhere: Elsewhere, data: bytes) -> bool:
-        """Whether another process, which has fewer clients, answers this warm hit and goes on with the connection."""
-        end = data.find(HEAD_END) + len(HEAD_END)
-        if not elsewhere.has_room or end < len(HEAD_END) or self._half_closed or self._secure:
-            return False  # what TLS has agreed on cannot leave this process
-        assert self.transport is not None
-        self.transport.pause_reading()
-        fd = self.transport.get_extra_info("socket").fileno()
-        if elsewhere.give(shape_of(data[:end])[0], fd, data):
-            self._listener.forget(self)
-            self.transport.abort()
-            return True
-        self.transport.resume_reading()
-        return False
 
     def _lane_done(self, pending: bytes) -> None:
         """The lane has sent an answer; ``pending`` came meanwhile."""
@@ -288,23 +244,18 @@ class Listener:
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
-        self.elsewhere: Elsewhere | None = None
-        """Set when the node has more than one process."""
         self.subnet_of = subnet_of
         self.on_refused = on_refused
-        self._adopting: set[asyncio.Task[None]] = set()
-        self._arriving: set[ClientConnection] = set()
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[ClientConnection] = set()
         self._server = web.Server(handler, request_factory=request_of, handler_cancellation=True)
 
-    def __call__(self, first: bytes = b"") -> ClientConnection:
-        """Protocol factory for ``loop.create_server``; ``first`` are bytes that were read already."""
+    def __call__(self) -> ClientConnection:
+        """Protocol factory for ``loop.create_server``."""
         return ClientConnection(
             self,
             self._server,
-            first,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self.options.idle_timeout_s,
             max_line_size=self._max_head_bytes // 2,
@@ -313,35 +264,13 @@ class Listener:
             access_log=None,
         )
 
-    def adopt(self, sock: socket.socket, first: bytes = b"") -> None:
-        """Take in a plain-text connection that was accepted elsewhere, with the bytes that were read from it."""
-        connection = self(first)
-        self._arriving.add(connection)
-        adopting = asyncio.get_running_loop().create_task(self._adopt(sock, connection))
-        self._adopting.add(adopting)
-        adopting.add_done_callback(self._adopting.discard)
-
-    async def _adopt(self, sock: socket.socket, connection: ClientConnection) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
-        except OSError:  # the client is gone already
-            sock.close()
-        finally:
-            self._arriving.discard(connection)
-
     def admit(self, connection: ClientConnection) -> bool:
-        """Take a connection in, unless there are too many; one from elsewhere was counted there."""
-        others = 0 if self.elsewhere is None or connection in self._arriving else self.elsewhere.connections
-        if self.full_with(others):
+        """Take a connection in, unless there are too many."""
+        if len(self._connections) >= self._max_connections:
             self.on_refused()
             return False
         self._connections.add(connection)
-        self._arriving.discard(connection)
         return True
-
-    def full_with(self, others: int) -> bool:
-        """Whether the node has as many clients as it may; other processes have ``others``."""
-        return len(self._connections) + others >= self._max_connections
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection is gone."""
@@ -357,11 +286,10 @@ class Listener:
 
     @property
     def connection_count(self) -> int:
-        """Open client connections, and those that are being taken in."""
-        return len(self._connections) + len(self._arriving)
+        """Open client connections."""
+        return len(self._connections)
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left."""
-        await asyncio.gather(*self._adopting)
         self._server.pre_shutdown()
         await self._server.shutdown(timeout_s)

@@ -83,6 +83,10 @@ class LaneShared:
         self.buffer = memoryview(bytearray(_SMALL_BYTES))
         """For one small answer at a time: it is filled and sent without giving up the loop."""
         self.enabled = True
+        self.answers = 0
+        """Answers that the lane has begun since the start."""
+        self.passed = 0
+        """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
 
 
 class FastLane(ABC):
@@ -181,8 +185,15 @@ class FastLane(ABC):
 
         Not where the settings have changed since it came: they may not admit it any more.
         """
-        if self.last_head and self._shared.enabled and self._era == self._shared.table.era:
-            self._shared.table.learn(self.last_head, entry)
+        shared = self._shared
+        if not shared.enabled or self._era != shared.table.era:
+            return
+        if not self.last_head or not self._teach(self.last_head, entry):
+            shared.passed += 1
+
+    def _teach(self, head: bytes, entry: HotEntry) -> bool:
+        """Whether the head was new to the table, or cannot be learned."""
+        return self._shared.table.learn(head, entry)
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
         """Answer at once, or begin to; False, with nothing done, when the full path has to judge."""
@@ -212,6 +223,7 @@ class FastLane(ABC):
                 entry.head_206, start, stop - 1, length, stop - start,
             )  # fmt: skip
         self._pending = pending
+        shared.answers += 1
         size = len(head) + stop - start
         sent = 0
         if size <= _SMALL_BYTES:

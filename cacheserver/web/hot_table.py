@@ -7,7 +7,6 @@ the full path puts an entry in, and every change to the object, its freshness or
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,7 +50,7 @@ class SentFile(Protocol):
 
 
 class SentObject(Protocol):
-    """What the fast lane needs of an object: the store's own, or one that a worker was lent."""
+    """What the fast lane needs of an object: an open file and its pieces."""
 
     obsolete: bool
 
@@ -175,41 +174,36 @@ class HotTable:
         self.get = self._entries.get
         self.era = 0
         """Another one after each change of the settings."""
-        self.on_learn: Callable[[bytes, HotEntry], None] = _nobody
-        """Told each shape and its entry as they come in."""
-        self.on_clear: Callable[[], None] = _nobody
-        """Told when everything goes."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def learn(self, head: bytes, entry: HotEntry) -> None:
-        """Answer heads of this shape from ``entry`` from now on."""
-        shape, _value = shape_of(head)
-        if _is_learnable(shape):
-            self.put(shape, entry)
-            self.on_learn(shape, entry)
+    def learn(self, head: bytes, entry: HotEntry) -> bool:
+        """Answer heads of this shape from ``entry`` from now on; False where the shape was known for this object."""
+        return self._put(shape_of(head)[0], b"", entry)
 
-    def learn_secure(self, head: bytes, entry: HotEntry) -> None:
-        """Answer heads of this shape that come over TLS; nobody is told, as workers have none of those clients.
+    def learn_secure(self, head: bytes, entry: HotEntry) -> bool:
+        """Answer heads of this shape that come over TLS.
 
         They stand apart from those without TLS: the scheme may be a part of the key.
         """
-        shape, _value = shape_of(head)
-        if _is_learnable(shape):
-            self.put(shape + _SECURE, entry)
+        return self._put(shape_of(head)[0], _SECURE, entry)
 
     def get_secure(self, shape: bytes) -> HotEntry | None:
         """The entry of a shape that came over TLS."""
         return self._entries.get(shape + _SECURE)
 
-    def put(self, shape: bytes, entry: HotEntry) -> None:
-        """The same by shape, and nobody is told."""
+    def _put(self, shape: bytes, suffix: bytes, entry: HotEntry) -> bool:
+        if not _is_learnable(shape):
+            return True
+        shape += suffix
+        before = self._entries.get(shape)
         self._drop(shape)
         if len(self._entries) >= MAX_ENTRIES:
             self._drop(next(iter(self._entries)))
         self._entries[shape] = entry
         self._shapes.setdefault(entry.obj, set()).add(shape)
+        return before is None or before.representation is not entry.representation
 
     def forget(self, obj: SentObject) -> None:
         """The object is gone or has lost pieces."""
@@ -221,7 +215,6 @@ class HotTable:
         self.era += 1
         self._entries.clear()
         self._shapes.clear()
-        self.on_clear()
 
     def _drop(self, shape: bytes) -> None:
         entry = self._entries.pop(shape, None)
@@ -230,7 +223,3 @@ class HotTable:
             shapes.discard(shape)
             if not shapes:
                 del self._shapes[entry.obj]
-
-
-def _nobody(*_told: object) -> None:
-    """Nobody listens."""

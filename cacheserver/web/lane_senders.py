@@ -116,10 +116,9 @@ class SecureLane(FastLane):
         super().__init__(shared, transport, client=client, done=done, look_up=shared.table.get_secure)
         self._waiting = False
 
-    def learn(self, entry: HotEntry) -> None:
+    def _teach(self, head: bytes, entry: HotEntry) -> bool:
         """The same for heads that come over TLS: without TLS they may mean another object."""
-        if self.last_head and self._shared.enabled and self._era == self._shared.table.era:
-            self._shared.table.learn_secure(self.last_head, entry)
+        return self._shared.table.learn_secure(head, entry)
 
     def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
         """As one record."""

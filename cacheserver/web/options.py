@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
-
-_PROCESSES_UNASKED = 8
 
 
 class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,14 +38,9 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         30.0
     )
     workers: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=64,
-            description="Processes that answer warm hits, the one that does everything else included; "
-            "0: one per core, at most 8.",
-        ),
-    ] = 0
+        int | None,
+        Meta(description="Accepted and ignored until 0.3: the node is one process."),
+    ] = None
     fast_lane: Annotated[bool, Meta(description="Answer warm hits of plain form without the web framework.")] = True
     cache_host_errors: Annotated[
         Literal["5xx", "relay"],
@@ -59,11 +51,6 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host_errors: Annotated[
         Literal["5xx", "relay"], Meta(description="The same for a client in Host or absolute form.")
     ] = "relay"
-
-    @property
-    def processes(self) -> int:
-        """Processes in all, at least one."""
-        return self.workers or min(len(os.sched_getaffinity(0)), _PROCESSES_UNASKED)
 
 
 class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""The rows that need a load on a running server: TLS, workers, a crowd. Tiny sizes; no speed is tested here."""
+"""The rows that need a load on a running server: TLS, a crowd. Tiny sizes; no speed is tested here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import crowd, hits, process, tls, workers
+from bench import crowd, hits, process, tls
 from bench.content import MIB, object_path
 from bench.hits import CASES, QUICK, HitsPlan
 from bench.lab import AUTHORITY, Lab
@@ -107,49 +107,6 @@ def test_load_generator_refuses_to_measure_a_server_whose_first_bytes_are_wrong(
         assert measure(replace(job, seconds=0.01, stream=str(lab.stream))).first_answers_checked == 1
         with pytest.raises(RuntimeError, match="wrong bytes in"):
             measure(replace(job, stream=str(other)))
-
-
-def test_workers_row_says_that_a_node_without_workers_is_not_supported(
-    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "node_kind", lambda settings, *, pinned: node_kind({"server": {"no_such": 2}}))
-    found = workers.run_workers(lab, kinds[:1], _worker_plan())
-    assert [row["figure"] for row in found["measures"]] == [None, None]
-    assert "not supported" in found["measures"][0]["note"]
-    assert "no_such" in found["measures"][0]["note"]
-
-
-def test_workers_row_takes_cpu_of_the_tree_and_the_lesser_share_of_requests(
-    lab: Lab, kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The node of this test has one process; its list of workers is made of its own count of requests."""
-    monkeypatch.setattr(workers, "node_kind", lambda _settings, *, pinned: node_kind(pinned=pinned))
-    answered = {"first": 0, "second": 0}
-    listed = [{"pid": 11, "role": "worker", "requests": 0}, {"pid": 12, "role": "worker", "requests": 0}]
-
-    def load(job: LoadJob) -> LoadResult:
-        result = run_load(job)
-        answered["first"] += 3
-        answered["second"] += 1
-        return result
-
-    def workers_now(_server: Running) -> list[dict[str, object]]:
-        return [entry | {"requests": count} for entry, count in zip(listed, answered.values(), strict=True)]
-
-    monkeypatch.setattr(workers, "run_load", load)
-    monkeypatch.setattr(workers, "_listed", workers_now)
-    found = workers.run_workers(lab, kinds, _worker_plan())
-    cpu, share, _rate = found["measures"]
-    assert share["figure"] == 25.0
-    assert share["holds"] is False
-    assert cpu["figure"] is not None
-    assert [(row["server"], row["workers"]) for row in found["rows"]] == [
-        (name, count) for name in ("cacheserver", "nginx-static") for count in (1, 2)
-    ]
-
-
-def _worker_plan() -> workers.WorkersPlan:
-    return workers.WorkersPlan(object_bytes=OBJECT_BYTES, objects=1, connections=4, runs=1, seconds=0.2, warmup_s=0.01)
 
 
 def test_crowd_stays_connected_and_its_weight_and_the_fast_clients_are_measured(lab: Lab) -> None:

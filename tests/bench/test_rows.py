@@ -44,9 +44,9 @@ def test_a_bar_that_held_in_every_run_holds() -> None:
 
 
 def test_a_row_that_no_run_could_measure_says_why_and_is_never_reached() -> None:
-    (row,) = merge([as_facts([at_most("wait", None, 5.0, note="not supported: no workers")])] * 2)
+    (row,) = merge([as_facts([at_most("wait", None, 5.0, note="not supported: no TLS")])] * 2)
     assert (row["runs"], row["held"], row["holds"]) == (0, None, None)
-    assert one_table([row]).lines[0][-1] == "not measured: not supported: no workers"
+    assert one_table([row]).lines[0][-1] == "not measured: not supported: no TLS"
 
 
 def test_the_table_has_a_column_for_the_node_its_peer_bar_and_aim() -> None:

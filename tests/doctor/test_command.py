@@ -72,3 +72,12 @@ def test_settings_file_that_shows_its_token_is_named(mode: int, level: str, tmp_
     scene = Scene(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
     (check,) = config_checks(str(path), scene)
     assert check.level == level
+
+
+def test_ignored_setting_is_a_warning_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "cacheserver.toml"
+    path.write_text("[server]\nworkers = 2\n")
+    scene = Scene(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
+    ignored, file = config_checks(str(path), scene)
+    assert (ignored.level, file.level) == ("warn", "ok")
+    assert (ignored.checked, ignored.found) == ("server.workers", "is ignored")

@@ -1,11 +1,8 @@
-"""What an operator does to a running node: reload it, end it, and take a worker from it, all under load."""
+"""What an operator does to a running node under load: reload it and end it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -13,8 +10,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.figures import Figure, Size, all_of, at_least, in_time, none_of
-from tests.faults.load import GONE, Ground, GroundOptions, Objects, Tally, ask, mixed_client, running_ground
+from tests.faults.figures import Figure, Size, all_of, at_least, none_of
+from tests.faults.load import GONE, GroundOptions, Tally, running_ground
 from tests.support.client import RawClient
 from tests.support.content import Content, blob
 from tests.support.ground import FRESH, HOST, PIECE, THIRD_HOST
@@ -61,14 +58,14 @@ class Traffic:
                 self.requests += 1
 
 
-async def _reloads(directory: Path, workers: int, seconds: int) -> tuple[Traffic, float, int]:
+async def _reloads(directory: Path, seconds: int) -> tuple[Traffic, float, int]:
     folder, traffic = directory / "tls", Traffic()
     folder.mkdir(parents=True)
     install(folder, issue(days_left=20))
     async with Origin() as origin:
         origin.add("/b", Content(BODY, headers=FRESH))
         connect_to, allow = {HOST: origin.address}, (f"http://{HOST}",)
-        async with running_node(directory, allow=allow, connect_to=connect_to, config=CONFIG, workers=workers) as node:
+        async with running_node(directory, allow=allow, connect_to=connect_to, config=CONFIG) as node:
             scene = TlsScene(node, folder)
             context = scene.client()
             began_s = time.monotonic()
@@ -94,25 +91,21 @@ async def _reloads(directory: Path, workers: int, seconds: int) -> tuple[Traffic
 
 
 async def reloads(directory: Path, size: Size) -> list[Figure]:
-    """Settings and certificate each second, with one process and with two."""
-    seconds, figures = size.choose(5, 60), []
-    for workers in (1, 2):
-        traffic, rate, reloaded = await _reloads(directory / str(workers), workers, seconds)
-        fault = f"reload each second for {seconds} s, {workers} process{'es' * (workers > 1)}"
-        print("  ", traffic.failed[:5])
-        figures += [
-            none_of(fault, "failed requests", len(traffic.failed), among=f"{traffic.requests} requests"),
-            at_least(fault, "requests", rate, size.choose(50, 200), unit="/s"),
-            at_least(fault, "reloads taken", reloaded, seconds - 1),
-        ]
-    return figures
+    """Settings and certificate each second."""
+    seconds = size.choose(5, 60)
+    traffic, rate, reloaded = await _reloads(directory, seconds)
+    fault = f"reload each second for {seconds} s"
+    print("  ", traffic.failed[:5])
+    return [
+        none_of(fault, "failed requests", len(traffic.failed), among=f"{traffic.requests} requests"),
+        at_least(fault, "requests", rate, size.choose(50, 200), unit="/s"),
+        at_least(fault, "reloads taken", reloaded, seconds - 1),
+    ]
 
 
-async def _sigterm(directory: Path, workers: int, tally: Tally) -> tuple[int, int, int]:
+async def _sigterm(directory: Path, tally: Tally) -> tuple[int, int, int]:
     """Exit code, answers that were running, those of them that ended."""
-    async with running_ground(directory, GroundOptions(workers=workers)) as ground:
-        if workers > 1:
-            await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
+    async with running_ground(directory, GroundOptions()) as ground:
         warm, cold = ground.add(LARGE), ground.add(LARGE)
         assert (await ground.get(warm)).body == LARGE
         async with AsyncExitStack() as stack:
@@ -135,55 +128,14 @@ async def _sigterm(directory: Path, workers: int, tally: Tally) -> tuple[int, in
 
 async def sigterm(directory: Path, size: Size) -> list[Figure]:
     """SIGTERM while bodies go out."""
-    rounds, tally, codes, running, complete = size.choose(1, 20), Tally(), [], 0, 0
+    rounds, tally, codes, running, complete = size.choose(2, 40), Tally(), [], 0, 0
     for number in range(rounds):
-        for workers in (1, 2):
-            code, begun, ended = await _sigterm(directory / f"{number}-{workers}", workers, tally)
-            codes.append(code)
-            running, complete = running + begun, complete + ended
+        code, begun, ended = await _sigterm(directory / str(number), tally)
+        codes.append(code)
+        running, complete = running + begun, complete + ended
     fault = f"SIGTERM under load, {len(codes)} times"
     return [
         all_of(fault, "of running answers end", complete, running),
         none_of(fault, "wrong answers", tally.wrong, among=f"{running} answers"),
         all_of(fault, "of exit codes are 0", codes.count(0), len(codes)),
-    ]
-
-
-async def _worker_pid(ground: Ground) -> int:
-    workers = (await ground.node.status())["workers"]
-    return int(workers[1]["pid"])
-
-
-async def worker_killed(directory: Path, size: Size) -> list[Figure]:
-    """SIGKILL for the worker of two processes, while both answer."""
-    rounds, tally, rng, replaced_s = size.choose(3, 30), Tally(), random.Random(10), []
-    async with running_ground(directory, GroundOptions(workers=2)) as ground:
-        objects, stop, node = Objects(ground, rng, most_bytes=PIECE), asyncio.Event(), ground.node
-        for _ in range(8):
-            objects.add()
-        await node.wait_log(lambda line: line.get("event") == "worker_ready")
-        clients = [
-            asyncio.create_task(
-                mixed_client(node, lambda: objects.bodies, random.Random(n), tally, stop, piece_bytes=PIECE)
-            )
-            for n in range(6)
-        ]
-        for _ in range(rounds):
-            await asyncio.sleep(rng.uniform(0.1, 0.5))  # the moment is what is drawn
-            pid, mark, began_s = await _worker_pid(ground), len(node.log), time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            await node.wait_log(lambda line: line.get("event") == "worker_ready", since=mark)
-            replaced_s.append(time.monotonic() - began_s)
-            await asyncio.sleep(size.choose(0, 5))  # one that dies at once again is started later on purpose
-        stop.set()
-        await asyncio.gather(*clients)
-        async with RawClient(*node.content) as client:
-            after = Tally()
-            for path, body in objects.bodies.items():
-                await ask(client, path, body, None, after)
-    fault = f"worker killed, {rounds} times"
-    return [
-        none_of(fault, "wrong answers", tally.wrong, among=f"{tally.requests} requests"),
-        all_of(fault, "right afterwards", after.right, len(objects.bodies)),
-        in_time(fault, "replaced", replaced_s, 2.0, size),
     ]

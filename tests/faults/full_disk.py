@@ -68,7 +68,6 @@ async def run(directory: Path, size: Size) -> list[Figure]:
                 connect_to={HOST: origin.address},
                 config=CONFIG,
                 cache_dir=disk / "cache",
-                workers=2,
             ) as node,
         ):
             ground = Ground(origin, node)

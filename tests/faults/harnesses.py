@@ -29,7 +29,6 @@ HARNESSES: dict[str, Harness] = {
     "slow-readers": leaving.slow_readers,
     "reloads": changes.reloads,
     "sigterm": changes.sigterm,
-    "worker-killed": changes.worker_killed,
     "clock": limits.clock_jumps,
     "descriptors": limits.descriptors,
     "simulation": simulation.run,

@@ -87,7 +87,6 @@ def settings_for(directory: Path, origin: Origin, config: str, volumes: Sequence
     flags = Flags(
         listen=("127.0.0.1:0",),
         admin_listen="127.0.0.1:0",
-        workers=1,
         allow=(HOST,),
         connect_to=(f"{HOST}={origin.address}",),
     )

@@ -134,18 +134,18 @@ class Killer:
             self.outcome.refetched += [f"{record.path} piece {piece} by {record.range}" for piece in sorted(again)]
 
 
-async def _one_node(directory: Path, workers: int, kills: int, seed: int, quiet: asyncio.Lock) -> Outcome:
-    options = GroundOptions(config=CONFIG, max_size="8GiB", workers=workers)
+async def _one_node(directory: Path, kills: int, seed: int, quiet: asyncio.Lock) -> Outcome:
+    options = GroundOptions(config=CONFIG, max_size="8GiB")
     async with running_ground(directory, options) as ground:
         return await Killer(ground, seed, quiet).run(kills)
 
 
 async def run(directory: Path, size: Size) -> list[Figure]:
-    """Half of the kills hit a node of one process, half one of two."""
+    """Two nodes share the kills."""
     kills = size.choose(50, 1000)
     quiet = asyncio.Lock()
     outcomes = await asyncio.gather(
-        _one_node(directory / "one", 1, kills // 2, 1, quiet), _one_node(directory / "two", 2, kills // 2, 2, quiet)
+        _one_node(directory / "one", kills // 2, 1, quiet), _one_node(directory / "two", kills // 2, 2, quiet)
     )
     fault = f"kill -9, {kills} times"
     requests = sum(outcome.tally.requests for outcome in outcomes)

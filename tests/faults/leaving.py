@@ -25,7 +25,7 @@ COLD_CONFIG = f'{IDLE}[store]\npiece_size = "256KiB"\n'
 @asynccontextmanager
 async def watched(directory: Path, *, config: str) -> AsyncIterator[Ground]:
     """A watched node that has answered once, so that what it makes on first use is made."""
-    options = GroundOptions(config=config, module=WATCHED, workers=1)
+    options = GroundOptions(config=config, module=WATCHED)
     async with running_ground(directory, options) as ground:
         path = ground.add(BODY)
         for _ in range(2):

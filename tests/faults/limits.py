@@ -24,9 +24,7 @@ async def clock_jumps(directory: Path, size: Size) -> list[Figure]:
     directory.mkdir(exist_ok=True)
     offset = directory / "offset"
     offset.write_text("0")
-    options = GroundOptions(
-        config="[server]\nidle_timeout_s = 1\n", module=WATCHED, env={"FAULTS_CLOCK": str(offset)}, workers=1
-    )
+    options = GroundOptions(config="[server]\nidle_timeout_s = 1\n", module=WATCHED, env={"FAULTS_CLOCK": str(offset)})
     async with running_ground(directory, options) as ground:
         own = [ground.add(BODY) for _ in range(size.choose(5, 50))]
         shipped = [ground.add(BODY, headers=()) for _ in own]
@@ -79,16 +77,14 @@ async def descriptors(directory: Path, size: Size) -> list[Figure]:
     """More clients than descriptors, with the cap that the node sets itself and with one set too high."""
     figures = []
     for name, cap in (("own cap", 0), ("cap above the limit", 60_000)):
-        for workers in (1, 2):
-            fault = f"fd limit reached, {name}, {workers} process{'es' * (workers > 1)}"
-            figures += await _run_out(directory / f"{cap}-{workers}", fault, cap, workers, size)
+        figures += await _run_out(directory / str(cap), f"fd limit reached, {name}", cap, size)
     return figures
 
 
-async def _run_out(directory: Path, fault: str, cap: int, workers: int, size: Size) -> list[Figure]:
+async def _run_out(directory: Path, fault: str, cap: int, size: Size) -> list[Figure]:
     seconds, tally, silent = size.choose(3, 15), Tally(), 0
     config = f"[store]\nopen_objects = 16\n[server]\nmax_connections = {cap}\n[log]\naccess = false\n"
-    options = GroundOptions(config=config, module=WATCHED, env={"FAULTS_NOFILE": "320"}, workers=workers)
+    options = GroundOptions(config=config, module=WATCHED, env={"FAULTS_NOFILE": "320"})
     async with running_ground(directory, options) as ground:
         node = ground.node
         path = ground.add(BODY)

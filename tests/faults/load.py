@@ -156,7 +156,7 @@ class Reading:
 
 
 async def reading(node: Node) -> Reading:
-    """Of the owner process of a watched node."""
+    """Of a watched node."""
     pid, mark = node.process.pid, len(node.log)
     fills = int((await node.metrics()).total("cacheserver_fills_in_flight"))
     node.process.send_signal(signal.SIGUSR1)

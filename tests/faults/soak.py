@@ -1,12 +1,10 @@
-"""A node of two processes at full rate for a long time, with a fault every few seconds."""
+"""A node at full rate for a long time, with a fault every few seconds."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -58,7 +56,7 @@ class Soak:
     rng: random.Random
     tally: Tally = field(default_factory=Tally)
     samples: list[tuple[int, int]] = field(default_factory=list)
-    """Requests so far, and resident bytes of the owner."""
+    """Requests so far, and resident bytes of the node."""
 
     async def bad_answers(self) -> None:
         """New objects whose first answers break in one way or another."""
@@ -83,12 +81,6 @@ class Soak:
         """SIGHUP."""
         self.ground.node.reload()
 
-    async def kill_worker(self) -> None:
-        """SIGKILL for the worker, where there is one right now."""
-        workers = (await self.ground.node.status())["workers"]
-        if len(workers) > 1:
-            os.kill(int(workers[1]["pid"]), signal.SIGKILL)
-
     async def leave(self) -> None:
         """Clients that begin and go."""
         for path in list(self.objects.bodies)[-10:]:
@@ -110,7 +102,7 @@ class Soak:
             del self.objects.bodies[path]
 
     def sample(self) -> None:
-        """Note how much memory the owner has now."""
+        """Note how much memory the node has now."""
         self.samples.append((self.tally.requests, rss_bytes(self.ground.node.process.pid)))
 
 
@@ -127,12 +119,11 @@ async def run(directory: Path, size: Size) -> list[Figure]:
     """30 minutes with a fault every 5 s in full size, 20 s with one every 2 s reduced."""
     seconds, every_s = size.choose(20, 1800), size.choose(2, 5)
     rng = random.Random(14)
-    options = GroundOptions(config=CONFIG, module=WATCHED, workers=2, max_size="24MiB")
+    options = GroundOptions(config=CONFIG, module=WATCHED, max_size="24MiB")
     async with running_ground(directory, options) as ground:
         soak = Soak(ground, Objects(ground, rng, most_bytes=12 * PIECE), rng)
         for _ in range(OBJECTS):
             soak.objects.add()
-        await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
         await _ask_all(soak)
         start = await steady_reading(ground.node)
         stop = asyncio.Event()
@@ -147,7 +138,6 @@ async def run(directory: Path, size: Size) -> list[Figure]:
         faults = await _do_faults(soak, seconds, every_s)
         stop.set()
         await asyncio.gather(*clients)
-        await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
         after = await _ask_all(soak)
         end = await settled_reading(ground.node, start, within_s=10 * size.patience)
         grown = (end.rss_bytes - soak.samples[0][1]) / MIB
@@ -167,7 +157,6 @@ async def run(directory: Path, size: Size) -> list[Figure]:
 async def _do_faults(soak: Soak, seconds: int, every_s: int) -> int:
     kinds: tuple[Callable[[], Awaitable[None]], ...] = (
         soak.bad_answers,
-        soak.kill_worker,
         soak.reload,
         soak.origin_down,
         soak.leave,

@@ -75,19 +75,6 @@ def test_rows_that_alerts_look_at_are_there_from_the_start() -> None:
     assert value(PrometheusMeter(), "verified_pieces_total", level="at_rest", result="bad") == 0
 
 
-def test_what_another_process_counted_is_shown_with_ones_own() -> None:
-    meter, worker = exercised(), exercised()
-    worker.tally.count(("a_metric_of_another_version",))
-    meter.tally.absorb(worker.tally.take())
-    assert value(meter, "requests_total", service="wu", outcome="hit", code="2xx", listener="plain") == 2
-    assert value(meter, "subnet_response_bytes_total", subnet="branch", outcome="hit") == 2000
-    assert value(meter, "request_duration_seconds_count", outcome="hit") == 2
-    assert value(meter, "first_byte_seconds_count", outcome="hit") == 2
-    assert value(meter, "refused_total", reason="host_not_allowed") == 2
-    assert value(meter, "connections_refused_total") == 2
-    assert value(worker, "connections_refused_total") == 0
-
-
 def test_no_created_series() -> None:
     for accept in (None, "application/openmetrics-text"):
         assert b"_created" not in exercised().render(accept)[0]

@@ -15,8 +15,7 @@ from tests.support.ground import DO_HOST, HOST, OTHER_HOST, PIECE, THIRD_HOST, G
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GROUND = GroundOptions(
-    config='[services.near]\nhosts = ["localhost"]\n\n[[subnets]]\nname = "here"\nnetworks = ["127.0.0.0/8"]\n',
-    workers=2,
+    config='[services.near]\nhosts = ["localhost"]\n\n[[subnets]]\nname = "here"\nnetworks = ["127.0.0.0/8"]\n'
 )
 
 
@@ -33,10 +32,9 @@ def row(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return found[0] if found else {"name": name, "requests": 0, "response_bytes": 0, "upstream_bytes": 0}
 
 
-async def test_traffic_is_summed_over_all_processes(ground: Ground) -> None:
+async def test_traffic_is_what_clients_and_origin_have_seen(ground: Ground) -> None:
     body = blob(4001, 2 * PIECE)
     path = ground.add(body)
-    await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
     before = await overview(ground)
     for _ in range(12):
         assert (await ground.get(path, host=OTHER_HOST)).body == body
@@ -51,10 +49,6 @@ async def test_traffic_is_summed_over_all_processes(ground: Ground) -> None:
     hits = [row(told["traffic"]["outcomes"], "hit")["requests"] for told in (before, after)]
     assert hits[1] - hits[0] == 11
     assert row(after["traffic"]["subnets"], "here")["requests"] == after["traffic"]["requests"]
-    owner, worker = after["node"]["workers"]
-    assert (owner["role"], worker["role"]) == ("owner", "worker")
-    assert worker["requests"] > 0
-    assert owner["requests"] + worker["requests"] == after["traffic"]["requests"]
     assert after["clock_s"] > before["clock_s"] > 0
 
 

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(chromium_program() is None, reason="Chromium is not installed"),
 ]
 
-GROUND = GroundOptions(config='[[subnets]]\nname = "branch-north"\nnetworks = ["127.0.0.0/8"]\n', workers=2)
+GROUND = GroundOptions(config='[[subnets]]\nname = "branch-north"\nnetworks = ["127.0.0.0/8"]\n')
 FOCUSED = "(document.activeElement.id || document.activeElement.className || document.activeElement.tagName)"
 
 
@@ -52,7 +52,6 @@ async def rows(tab: Tab, table: str) -> dict[str, list[str]]:
 
 
 async def test_the_numbers_of_known_traffic_are_on_the_page(ground: Ground, tab: Tab) -> None:
-    await ground.node.wait_log(lambda line: line.get("event") == "worker_ready")
     body = blob(5001, 3 * PIECE)
     path = ground.add(body)
     for _ in range(4):
@@ -78,7 +77,6 @@ async def test_the_numbers_of_known_traffic_are_on_the_page(ground: Ground, tab:
     assert await tab.text("#bans-note") == "No source is banned."
     assert await tab.text("#pins") == "Nothing is pinned."
     assert await tab.text("#certificate") == "No listener speaks HTTPS."
-    assert [name.split()[0] for name in await rows(tab, "processes")] == ["owner", "worker"]
     assert await tab.text("#state") == "ready"
 
 

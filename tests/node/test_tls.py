@@ -13,9 +13,10 @@ from shutil import which
 
 import pytest
 
-from tests.support.flow import PATIENCE_S
+from tests.support.client import RawClient
+from tests.support.flow import PATIENCE_S, eventually
 from tests.support.ground import HOST
-from tests.support.node import Address
+from tests.support.node import Address, running_node
 from tests.support.pki import NAME, key_pem, write_pair
 from tests.support.tls_scene import BODY, CONFIG, NAMES, PKI, TlsScene, install, issue, running
 
@@ -48,6 +49,27 @@ async def test_a_client_that_speaks_h2_only_gets_none_and_old_versions_are_refus
     weak.set_ciphers("AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0")
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await scene.connect(weak)
+
+
+async def test_clients_with_and_without_tls_count_against_one_limit(tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    install(folder, issue(days_left=20))
+    config = CONFIG.replace("[server]\n", "[server]\nmax_connections = 2\n")
+    async with running_node(tmp_path, config=config) as node, RawClient(*node.content) as plain:
+        assert (await plain.request("GET", "/x", host="unknown.example.test")).status == 403
+        scene = TlsScene(node, folder)
+        secure = await scene.connect()
+        async with RawClient(*node.content) as third:
+            assert await third.at_end()
+        late = await scene.connect()
+
+        async def refused() -> bool:
+            return (await node.metrics()).total("cacheserver_connections_refused_total") == 2
+
+        await eventually(refused)
+        await late.close()
+        await secure.close()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -11,7 +11,6 @@ import pytest
 
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object_file import ObjectFile
-from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import (
     PIECE,
@@ -154,54 +153,17 @@ async def test_a_file_that_is_being_opened_is_purged_all_the_same(
     assert open_descriptors() < before
 
 
-class OneKeeper:
-    """A process that still sends an object which it was lent, and whose descriptor the store has closed since."""
-
-    def __init__(self, object_id: str) -> None:
-        self._object_id = object_id
-
-    async def withdraw(self, obj: StoredObject) -> bool:
-        return obj.object_id != self._object_id
-
-    def keeps(self, object_id: str, /) -> bool:
-        return object_id == self._object_id
-
-
-class LateKeeper(OneKeeper):
-    """The same, lent in the meantime."""
-
-    def keeps(self, _object_id: str, /) -> bool:
-        return False
-
-
-async def test_an_object_that_is_not_open_loses_nothing_while_another_process_sends_it(tmp_path: Path) -> None:
+async def test_an_extent_held_between_choice_and_eviction_is_spared_and_can_be_evicted_later(tmp_path: Path) -> None:
     large = representation("large", 20 * PIECE)
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        await put(store, large)
-    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        store.lender = OneKeeper(large.object_id)
-        for number in range(8):
-            await put(store, representation(f"n{number}"))
-        obj = await found(store, large)
-        assert obj.pieces.complete
-        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
-
-
-async def test_an_extent_lent_between_choice_and_eviction_is_spared_and_can_be_evicted_later(tmp_path: Path) -> None:
-    large = representation("large", 20 * PIECE)
-    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        await put(store, large)
-    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        volume, store.lender = store.volumes[0], LateKeeper(large.object_id)
-        assert not await asyncio.wait_for(_free_once(store, volume.ledger.free_bytes + PIECE), 10)
-        obj = await found(store, large)
+        obj, volume, reclaimer = await put(store, large), store.volumes[0], store._reclaimer
+        chosen = list(volume.policy.victims(PIECE, skip=reclaimer._in_use))
+        assert chosen
+        obj.hold()
+        for unit in chosen:
+            await reclaimer._evict(volume, unit)
         assert obj.pieces.complete
         assert all(obj.unit(extent) in volume.policy for extent in range(obj.extent_count))
-
-
-async def _free_once(store: Store, wanted: int) -> bool:
-    """One round of choosing and evicting; whether there is room then."""
-    volume, reclaimer = store.volumes[0], store._reclaimer
-    for unit in volume.policy.victims(wanted - volume.ledger.free_bytes, skip=reclaimer._in_use):
-        await reclaimer._evict(volume, unit)
-    return volume.ledger.free_bytes >= wanted
+        obj.release()
+        assert await reclaimer.free(volume, volume.ledger.free_bytes + PIECE)
+        assert not obj.pieces.complete

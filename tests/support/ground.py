@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.client import Response
+from tests.support.client import Lines, Response
 from tests.support.content import DERIVED, Content, FieldLines
 from tests.support.node import Node, running_node
 from tests.support.origin import Origin
+from tests.support.repeats import Repeats
 
 HOST = "cdn.example.test"
 """A host of the operator's own (``--allow``): RFC 9111 to the letter."""
@@ -42,7 +43,6 @@ class GroundOptions:
 
     config: str = ""
     max_size: str = "1GiB"
-    workers: int | None = None
     connect_to: dict[str, str] = field(default_factory=dict)
     """More hosts, besides the ones named here, which all lead to the origin."""
     module: str = "cacheserver"
@@ -56,6 +56,8 @@ class Ground:
     def __init__(self, origin: Origin, node: Node) -> None:
         self.origin = origin
         self.node = node
+        self.repeats: Repeats | None = None
+        """Where it is set, ``get`` and ``get_as_client`` repeat each plain warm hit by it."""
         self._numbers = itertools.count(1)
 
     def add(
@@ -78,12 +80,18 @@ class Ground:
 
     async def get(self, path: str, *headers: tuple[str, str], host: str = HOST, method: str = "GET") -> Response:
         """One request in Host form."""
-        return await self.node.get(path, headers, host=host, method=method)
+        return await self._get(path, headers, host, method)
 
     async def get_as_client(self, path: str, *headers: tuple[str, str], host: str = HOST) -> Response:
         """One request in cache-host form."""
         mark = "&" if "?" in path else "?"
-        return await self.node.get(f"{path}{mark}cacheHostOrigin={host}", headers)
+        return await self._get(f"{path}{mark}cacheHostOrigin={host}", headers, None, "GET")
+
+    async def _get(self, target: str, headers: Lines, host: str | None, method: str) -> Response:
+        response = await self.node.get(target, headers, host=host, method=method)
+        if self.repeats is not None:
+            await self.repeats.after(response, target, headers, host, method)
+        return response
 
 
 @asynccontextmanager
@@ -99,7 +107,6 @@ async def running_ground(directory: Path, options: GroundOptions) -> AsyncIterat
             connect_to=connect_to,
             config=options.config,
             max_size=options.max_size,
-            workers=options.workers,
             module=options.module,
             env=options.env,
         ) as node:

@@ -235,22 +235,18 @@ async def running_node(
     max_size: str = "1GiB",
     cache_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
-    workers: int | None = None,
     module: str = "cacheserver",
     launcher: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Node]:
     """A node that listens on free loopback ports, with its files under ``directory``; stopped and checked at the end.
 
-    It has ``workers`` processes; by default as many as CACHESERVER_TEST_WORKERS says, or one.
     ``connect_to`` maps origin hosts to ``address:port``; ``config`` is TOML text; ``module`` is what Python runs.
     ``launcher`` is a command that runs the node in its own place, with the descriptors ``pass_fds``.
     """
     cache_dir = directory / "cache" if cache_dir is None else cache_dir
     arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     arguments += ["--cache-dir", str(cache_dir), "--max-size", max_size]
-    processes = int(os.environ.get("CACHESERVER_TEST_WORKERS", "1")) if workers is None else workers
-    arguments += ["--workers", str(processes)]
     for host in allow:
         arguments += ["--allow", host]
     for host, address in (connect_to or {}).items():

@@ -57,7 +57,6 @@ def overview(name: str = "plain") -> dict[str, Any]:
         ],
         "node": {
             "version": name, "uptime_s": 90_000.0, "draining": False, "connections": 312, "fills": 8, "tasks": 5,
-            "workers": [{"pid": 7, "role": name, "requests": 20_000, "connections": 312}],
             "banned_sources": [{"source": name, "seconds_left": 600}],
             "pins": {"objects": 3, "complete": 2, "waiting": 1, "bytes": 9 * GIB},
             "services": [name],
@@ -107,7 +106,7 @@ async def test_names_are_shown_as_text_whatever_they_hold(tab: Tab) -> None:
         await tab.until("document.getElementById('rate-out').textContent !== '–'")
         assert await tab.value("window.pwned ?? null") is None
         assert await tab.value("document.scripts.length + document.images.length") == 1
-        for place in ("about", "state", "services", "subnets", "outcomes", "processes", "volumes", "fills", "refusals",
+        for place in ("about", "state", "services", "subnets", "outcomes", "volumes", "fills", "refusals",
                       "bans", "certificate", "certificate-names", "certificate-notes"):  # fmt: skip
             text = await tab.value(f"document.getElementById('{place}').textContent")
             assert EVIL in text, place

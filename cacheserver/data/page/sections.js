@@ -33,7 +33,6 @@ export function tiles({ node, traffic, fills }, rates, history) {
   const lately = saved(grown.sent, grown.fetched);
   setText(byId("ratio-shown"), lately === null ? "since the start" : `${percent(lately)} in ${duration(grown.seconds)}`);
   setText(byId("connections"), count(node.connections));
-  setText(byId("processes-count"), several(node.workers.length, "process", "processes"));
   setText(byId("fill-count"), count(node.fills));
   setText(byId("fill-note"), `${node.fills === 1 ? "request" : "requests"} for ${several(fills.objects, "object", "objects")}`);
 }
@@ -227,10 +226,4 @@ export function certificate({ node: { certificate: served } }) {
   setText(byId("certificate-names"), served ? `for ${served.names.join(", ")}; until ${served.not_after}` : "");
   const notes = served ? [...served.warnings, ...(served.refused ? [`refused: ${served.refused}`] : [])] : [];
   sync(byId("certificate-notes"), notes, (text) => text, () => element("li", "entry bad"), setText);
-}
-
-export function processes({ node: { workers: rows } }) {
-  sync(byId("processes"), rows, (row) => row.pid, tableRow(["n", "n"]), (line, row) =>
-    fillRow(line, [`${row.role} ${row.pid}`, count(row.requests), count(row.connections)]),
-  );
 }

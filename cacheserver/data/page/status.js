@@ -22,7 +22,7 @@ function render(overview) {
   sections.trafficChart(history);
   sections.services(overview, rates);
   sections.subnets(overview, rates);
-  for (const name of ["outcomes", "volumes", "fills", "refusals", "bans", "pins", "certificate", "processes"]) {
+  for (const name of ["outcomes", "volumes", "fills", "refusals", "bans", "pins", "certificate"]) {
     sections[name](overview);
   }
 }

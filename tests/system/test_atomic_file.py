@@ -1,0 +1,74 @@
+"""Replacing a file as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cacheserver.system.atomic_file import sync_folder, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_created_and_replaced_with_its_mode(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "file"
+    for data, mode in ((b"one", 0o600), (b"two", 0o644)):
+        write_atomically(str(path), data, mode=mode, durable=durable)
+        assert path.read_bytes() == data
+        assert path.stat().st_mode & 0o777 == mode
+    assert names(tmp_path) == ["file"]
+
+
+def test_an_existing_file_is_kept_where_it_may_not_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        write_atomically(str(path), b"new", replace=False)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_new_file_needs_no_replacement(tmp_path: Path) -> None:
+    write_atomically(str(tmp_path / "file"), b"new", replace=False)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def refuses(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuses)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(str(path), b"new", durable=True)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_leftover_of_an_earlier_run_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "file.new").write_bytes(b"a longer leftover")
+    write_atomically(str(tmp_path / "file"), b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"safe")
+    (tmp_path / "file.new").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_atomically(str(tmp_path / "file"), b"new")
+    assert victim.read_bytes() == b"safe"
+
+
+def test_a_folder_without_a_name_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sync_folder("")
