@@ -66,7 +66,7 @@ lint: $(VENV)/.installed-test
 
 # Writes the generated pages.
 reference: $(VENV)/.installed-test
-	$(BIN)/python -m cacheserver reference --write
+	$(BIN)/python -m tools.reference --write
 
 # Needs uv; every entry carries the digests of its files.
 LOCK_FLAGS = --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --universal \

@@ -113,7 +113,7 @@ switch_to() {
 }
 
 wants_tls() {
-    "$PREFIX/bin/python3" -c 'import sys; from cacheserver.settings import Flags, load_settings
+    "$PREFIX/bin/python3" -c 'import sys; from cacheserver.settings.load import Flags, load_settings
 sys.exit(not load_settings(sys.argv[1], Flags()).server.listen_tls)' "$CONFIG"
 }
 

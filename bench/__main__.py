@@ -23,7 +23,7 @@ from bench.process import raise_descriptor_limit
 from bench.report import machine_facts, markdown
 from bench.rows import merge, one_table
 from bench.servers import Kind
-from cacheserver.web.tcp import paces
+from cacheserver.web.sending.tcp import paces
 
 LONGEST_BYTES = 100 * MIB
 FAULTS_EXIT, BARS_EXIT = 1, 3

@@ -17,7 +17,7 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
-from cacheserver.store.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
 
 LIMIT_S_PER_MILLION = 4.0
 READS = 20_000

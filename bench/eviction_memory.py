@@ -17,7 +17,7 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
-from cacheserver.core.eviction import S3Fifo
+from cacheserver.core.eviction.s3fifo import S3Fifo
 
 LIMIT_BYTES_PER_UNIT = 160
 

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from itertools import accumulate
 
-from cacheserver.core.eviction import S3Fifo
+from cacheserver.core.eviction.s3fifo import S3Fifo
 
 SEED = 20_240_229
 OBJECTS = 20_000

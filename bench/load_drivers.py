@@ -53,7 +53,7 @@ class Connection:
 
 
 class Driver(ABC):
-    """Asks the same server over and over; ``tally`` may be replaced between two ``run_until``."""
+    """Asks the same server over and over; ``metrics.tally`` may be replaced between two ``run_until``."""
 
     def __init__(
         self,

@@ -17,14 +17,15 @@ from pathlib import Path
 
 from bench.content import MIB, Truth, object_path
 from bench.lab import ALLOWED, AUTHORITY
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
-from cacheserver.core.fields import Fields
-from cacheserver.core.representation import Representation, Validators
-from cacheserver.core.services_table import service_from_allow
-from cacheserver.core.target import Target
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.validators import Validators
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.target import Target
 from cacheserver.metrics import PrometheusMeter
-from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.settings.services_table import service_from_allow
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
 from cacheserver.store.volume import Volume

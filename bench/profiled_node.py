@@ -36,7 +36,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}lane_senders", "PlainLane._send_medium", DELIVER),
     (f"{_WEB}fast_lane", "FastLane._go_on", DELIVER),
     (f"{_WEB}lane_senders", "PlainLane._writable", DELIVER),
-    ("cacheserver.hit_account", "HitAccount.lane", ACCOUNT),
+    ("cacheserver.web.lane.accounting", "HitAccount.lane", ACCOUNT),
     ("aiohttp.web_protocol", "RequestHandler.start", FRAMEWORK),
     (f"{_WEB}content", "ContentHandler.__call__", HANDLER),
     (f"{_WEB}content", "ContentHandler._admit", ADMIT),
@@ -49,7 +49,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}answering", "Answerer._hot_entry", HANDLER),
     (f"{_WEB}delivery", "Delivery.send", DELIVER),
     (f"{_WEB}content", "Exchange.of", ACCOUNT),
-    ("cacheserver.account", "Account.close", ACCOUNT),
+    ("cacheserver.web.accounting", "Account.close", ACCOUNT),
 )  # fmt: skip
 """Module, function in it, and the room that its time belongs to."""
 _ENDS = ("HitAccount.lane", "Account.close")
@@ -106,7 +106,7 @@ def install(watch: Stopwatch) -> Answers:
 
 def main() -> None:
     """Run the node's command line with every step on the watch."""
-    from cacheserver.cli import run
+    from cacheserver.cli.main import run
 
     watch = Stopwatch()
     answers = install(watch)

@@ -1,6 +1,6 @@
 """``python -m cacheserver``: the same as the installed command."""
 
-from cacheserver.cli import main
+from cacheserver.cli.main import main
 
 if __name__ == "__main__":
     main()

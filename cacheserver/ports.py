@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cacheserver.core.client import Client
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
-from cacheserver.core.upstream_request import UpstreamRequest
+from cacheserver.core.cache.upstream_request import UpstreamRequest
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.client import Client
+from cacheserver.core.request.target import Target
 
 
 class Clock(Protocol):
@@ -40,7 +40,7 @@ class AnswerMeter(Protocol):
         client: Client,
         first_byte_s: float | None = None,
     ) -> None:
-        """One finished answer; ``outcome`` is a ``core.decision.Outcome``, ``body_bytes`` reached the socket.
+        """One finished answer; ``outcome`` is a ``core.cache.decision.Outcome``, ``body_bytes`` reached the socket.
 
         ``first_byte_s`` is None where the first and the last byte went out together.
         """
@@ -59,7 +59,7 @@ class Meter(AnswerMeter, Protocol):
         ...
 
     def upstream_request(self, service: str, source_class: str, result: str) -> None:
-        """One upstream answer; ``source_class`` is one of ``core.sources``, ``result`` ok, not_modified or a code."""
+        """One upstream answer; ``source_class`` as in ``core.cache.sources``, ``result`` ok, not_modified or a code."""
         ...
 
     def upstream_bytes(self, service: str, source_class: str, body_bytes: int) -> None:
@@ -120,7 +120,7 @@ class UpstreamAnswer(Protocol):
 
     @property
     def source_class(self) -> str:
-        """Which kind of source was asked; one of ``core.sources.SOURCE_CLASSES``."""
+        """Which kind of source was asked; one of ``core.cache.sources.SOURCE_CLASSES``."""
         ...
 
     @property

@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 ENTRANCE = {"__init__", "__main__"}
 
 
-def rooms() -> set[str]:
+def packages() -> set[str]:
     """Every folder and module directly in the package."""
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     return folders | {path.stem for path in PACKAGE.glob("*.py")} - ENTRANCE
@@ -34,12 +34,9 @@ def checked_layers() -> list[set[str]]:
     return [set(re.findall(r"cacheserver\.(\w+)", line)) - ENTRANCE for line in lines if "cacheserver." in line]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms that a file imports, those for type checkers alone left out."""
+def imported_packages(path: Path) -> set[str]:
+    """Packages that a file imports, those for type checkers included."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("cacheserver"):
@@ -47,7 +44,7 @@ def imported_rooms(path: Path) -> set[str]:
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("cacheserver.")}
-    return found & rooms()
+    return found & packages()
 
 
 def test_the_diagram_shows_the_layers_that_are_checked() -> None:
@@ -55,20 +52,24 @@ def test_the_diagram_shows_the_layers_that_are_checked() -> None:
 
 
 def test_every_import_leads_down_or_sideways_in_the_diagram() -> None:
-    height = {room: -number for number, layer in enumerate(drawn_layers()) for room in layer}
+    height = {package: -number for number, layer in enumerate(drawn_layers()) for package in layer}
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).parts
-        room = parts[0] if len(parts) > 1 else path.stem
-        if room in ENTRANCE or room not in height:
+        package = parts[0] if len(parts) > 1 else path.stem
+        if package in ENTRANCE or package not in height:
             continue
-        wrong += [f"{room} imports {other}" for other in imported_rooms(path) if height.get(other, -99) > height[room]]
+        wrong += [
+            f"{package} imports {other}"
+            for other in imported_packages(path)
+            if height.get(other, -99) > height[package]
+        ]
     assert not wrong
 
 
-def test_every_room_has_a_row_in_the_table_of_folders() -> None:
-    table = PAGE[PAGE.index("## Folders") : PAGE.index("## Invariants")]
+def test_every_package_has_a_row_in_the_table_of_packages() -> None:
+    table = PAGE[PAGE.index("## Packages") : PAGE.index("## Invariants")]
     first_cells = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     named = re.findall(r"`([\w*]+)(?:/|\.py)`", first_cells)
     patterns = [re.compile(name.replace("*", r"\w*") + r"\Z") for name in named]
-    assert sorted(room for room in rooms() if not any(pattern.match(room) for pattern in patterns)) == []
+    assert sorted(package for package in packages() if not any(pattern.match(package) for pattern in patterns)) == []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.inherited import KINDS
-from cacheserver.node import WRITE_DOWN_S
-from cacheserver.settings import Settings
+from cacheserver.node.lifetime import WRITE_DOWN_S
+from cacheserver.settings.schema import Settings
+from cacheserver.system.socket_activation import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = "/opt/cacheserver/bin/cacheserver"

@@ -9,15 +9,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from cacheserver.bundle.header import BundledObject, shown_name
 from cacheserver.bundle.selection import Selection
 from cacheserver.bundle.volumes import open_object, stored_ids
 from cacheserver.bundle.writer import BundleWriter
-from cacheserver.core.bundle_header import BundledObject, shown_name
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.core.units import format_size
-from cacheserver.store.object_file import ObjectFile, disk_errors
-from cacheserver.store.rebuilt_manifest import PIECE_BYTES, manifest_of, recorded_digests
+from cacheserver.store.object.file import ObjectFile, disk_errors
+from cacheserver.store.object.rebuilt_manifest import PIECE_BYTES, manifest_of, recorded_digests
 from cacheserver.store.volume import Volume
 
 Tell = Callable[[str], None]

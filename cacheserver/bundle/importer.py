@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from cacheserver.bundle.header import primary_key, shown_name
 from cacheserver.bundle.reader import BundleReader, Damaged, Found
 from cacheserver.bundle.volumes import open_object
-from cacheserver.core.bundle_header import primary_key, shown_name
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import BundleError, CorruptObject, StoreError, StoreFull
-from cacheserver.core.keys import object_id
-from cacheserver.core.representation import Representation
-from cacheserver.store.catalogue import CatalogueRecord
-from cacheserver.store.layout import GENERATION_BYTES, layout_for
+from cacheserver.core.request.keys import object_id
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.ledger import Reservation
-from cacheserver.store.object_file import ObjectFile, disk_errors
+from cacheserver.store.object.file import ObjectFile, disk_errors
+from cacheserver.store.object.layout import GENERATION_BYTES, layout_for
+from cacheserver.store.object.rebuilt_manifest import recorded_digests
 from cacheserver.store.placement import preferred_order
-from cacheserver.store.rebuilt_manifest import recorded_digests
 from cacheserver.store.store import MARKER_BYTES
 from cacheserver.store.volume import Volume
 

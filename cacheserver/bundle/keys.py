@@ -11,9 +11,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cacheserver.core.bundle_format import KEY_BYTES
-from cacheserver.core.digest_text import from_base64
+from cacheserver.bundle.format import KEY_BYTES
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.integrity.digest_text import from_base64
 
 _MAX_KEY_FILE_BYTES = 1 << 16
 

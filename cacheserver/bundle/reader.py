@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from cacheserver.bundle import format as fmt
+from cacheserver.bundle.header import BundledObject, decode_metadata
 from cacheserver.bundle.keys import raw_public, verifies
-from cacheserver.core import bundle_format as fmt
-from cacheserver.core.bundle_header import BundledObject, decode_metadata
 from cacheserver.core.errors import BundleError
-from cacheserver.core.manifest import HASH_BYTES
-from cacheserver.store.object_file import disk_errors
+from cacheserver.core.integrity.manifest import HASH_BYTES
+from cacheserver.store.object.file import disk_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
-from cacheserver.core.bundle_header import shown_name
-from cacheserver.core.representation import Representation
+from cacheserver.bundle.header import shown_name
+from cacheserver.core.cache.representation import Representation
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from cacheserver.core.errors import CorruptObject
 from cacheserver.core.units import parse_size
-from cacheserver.store.object_file import ObjectFile, disk_errors
+from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.options import StoreOptions
 from cacheserver.store.volume import Volume
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cacheserver.bundle import format as fmt
+from cacheserver.bundle.header import BundledObject, encode_header
 from cacheserver.bundle.keys import raw_public
-from cacheserver.core import bundle_format as fmt
-from cacheserver.core.bundle_header import BundledObject, encode_header
 from cacheserver.core.errors import PieceMismatch
-from cacheserver.store.object_file import disk_errors
+from cacheserver.store.object.file import disk_errors
 
 
 class BundleWriter:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cacheserver.core.errors import ConfigError, MalformedRequest
-from cacheserver.core.hostname import parse_authority
+from cacheserver.core.request.hostname import parse_authority
 
 KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\DeliveryOptimization"
 """Registry key of the policy, below HKEY_LOCAL_MACHINE."""

@@ -28,8 +28,8 @@ import cacheserver
 from cacheserver.core.errors import ConfigError
 from cacheserver.doctor.redact import redact_settings, redact_text, secrets_of
 from cacheserver.doctor.run import Diagnosis
-from cacheserver.log import printable
-from cacheserver.settings import Settings
+from cacheserver.logs.events import printable
+from cacheserver.settings.schema import Settings
 
 _TAIL_BYTES: Final = 1 << 20
 _JOURNAL_S: Final = 5.0

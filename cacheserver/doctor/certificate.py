@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import is_ip
 from cacheserver.doctor.check import Check, named
+from cacheserver.doctor.context import Scene, authority
 from cacheserver.doctor.dialer import dropped
-from cacheserver.doctor.scene import Scene, authority
 from cacheserver.tls import TlsOptions, server_context
 
 _SOON_DAYS: Final = 14

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from cacheserver.log import printable
+from cacheserver.logs.events import printable
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 Group: TypeAlias = Literal["health", "mcc", "p2p"]

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.doctor.check import Check
+from cacheserver.doctor.context import Scene
 from cacheserver.doctor.processes import user_name
-from cacheserver.doctor.scene import Scene
 from cacheserver.doctor.threads import in_thread
 from cacheserver.store.options import VolumeOptions
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
+from cacheserver.doctor.context import Scene
 from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
-from cacheserver.doctor.scene import Scene
 from cacheserver.doctor.threads import in_thread
 
 _OWN_DESCRIPTORS: Final = 256

@@ -14,12 +14,12 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import MalformedRequest
-from cacheserver.core.hostname import decode_cache_host_origin
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.hostname import decode_cache_host_origin
 from cacheserver.doctor.check import Check, named
+from cacheserver.doctor.context import Reply, Scene
 from cacheserver.doctor.known_urls import TEST_URLS
-from cacheserver.doctor.scene import Reply, Scene
 
 _LAST: Final = 9
 _RANGE: Final = {"Range": f"bytes=0-{_LAST}"}

@@ -7,15 +7,15 @@ import os
 import socket
 from typing import Final
 
-from cacheserver.core.addresses import parse_network, vet_address
-from cacheserver.core.hostname import is_ip_literal
-from cacheserver.core.origin_ports import origin_ports
-from cacheserver.core.service import Service
+from cacheserver.client_config.origin_ports import origin_ports
+from cacheserver.core.request.addresses import parse_network, vet_address
+from cacheserver.core.request.hostname import is_ip_literal
+from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.check import Check, Level, named
+from cacheserver.doctor.context import Scene
 from cacheserver.doctor.dialer import Place
 from cacheserver.doctor.origins import first_probes
-from cacheserver.doctor.scene import Scene
 
 _ESSENTIAL: Final = "windows-update"
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from cacheserver.doctor import certificate, disks, machine, origins, reach, surroundings, through_node
 from cacheserver.doctor.check import Check, Group
-from cacheserver.doctor.scene import DoctorOptions, Scene
-from cacheserver.settings import Settings
+from cacheserver.doctor.context import DoctorOptions, Scene
+from cacheserver.settings.schema import Settings
 
 GROUPS: Final[tuple[Group, ...]] = ("health", "mcc", "p2p")
 _DEADLINE_S: Final = 16.0

@@ -8,7 +8,7 @@ from typing import Final
 
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.scene import Scene
+from cacheserver.doctor.context import Scene
 from cacheserver.doctor.threads import in_thread
 
 PEER_PORT: Final = 7680

@@ -9,8 +9,8 @@ from typing import Any
 
 from cacheserver.core.units import is_ip, is_loopback, parse_listen
 from cacheserver.doctor.check import Check
+from cacheserver.doctor.context import Reply, Scene, authority
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
-from cacheserver.doctor.scene import Reply, Scene, authority
 
 _ANSWER_S = 14.0
 """For all rounds together; a client gives a cache host 20 s."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
-from cacheserver.core.answer import Asked, check_answer
+from cacheserver.core.cache.answer import Asked, check_answer
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
-from cacheserver.core.manifest import Manifest
+from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.fetch.http import Client
 from cacheserver.fetch.part_file import PartFile, noted_pieces, pieces_note
 from cacheserver.fetch.request import FetchRequest, Reporter

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from cacheserver.core.answer import Asked, check_answer, resume_condition
+from cacheserver.core.cache.answer import Asked, check_answer, resume_condition
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, OriginStatus, UpstreamError
-from cacheserver.core.representation import Validators
+from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.http import Answer, Client
 from cacheserver.fetch.part_file import PartFile, SimpleNote
 from cacheserver.fetch.request import FetchRequest, Reporter

@@ -19,7 +19,7 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from cacheserver.core.errors import BadAnswer, ConnectFailed, OriginStatus, TruncatedBody, UpstreamTimeout
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from cacheserver.fetch.sources import parse_url, redirected
 
 CONNECT_TIMEOUT_S = 5.0

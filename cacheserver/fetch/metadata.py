@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from cacheserver.core.errors import BadAnswer, FetchFailed, ManifestError, OriginStatus, UpstreamError
-from cacheserver.core.manifest import MAX_MANIFEST_BYTES, Manifest
+from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest
 from cacheserver.fetch.http import Client
 from cacheserver.fetch.request import FetchRequest, Reporter, checked_manifest
 from cacheserver.fetch.sources import Source, parse_url, sources_of

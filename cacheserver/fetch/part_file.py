@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from cacheserver.core.errors import DiskError, FetchFailed
-from cacheserver.core.manifest import Manifest
+from cacheserver.core.integrity.manifest import Manifest
 
 DEFAULT_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20

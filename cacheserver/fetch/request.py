@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cacheserver.core.manifest import Manifest, parse_manifest
-from cacheserver.core.trust import Claim, Trust, judge_manifest
+from cacheserver.core.integrity.manifest import Manifest, parse_manifest
+from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
 from cacheserver.fetch.sources import ContentUrl, Source
 from cacheserver.fetch.workflow import SourceHealth
 

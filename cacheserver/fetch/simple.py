@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cacheserver.core.answer import AcceptedAnswer, ExpectedGeneration
-from cacheserver.core.representation import Validators
+from cacheserver.core.cache.answer import AcceptedAnswer, ExpectedGeneration
+from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.sources import Source
 from cacheserver.fetch.workflow import FAULTS_TO_BAN, Hopeless, SourceHealth
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import HostNotAllowed, MalformedRequest
-from cacheserver.core.hostname import parse_authority
-from cacheserver.core.keys import DEFAULT_PORTS, canonical_target, manifest_url
-from cacheserver.core.service import Service
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.request.keys import DEFAULT_PORTS, canonical_target, manifest_url
+from cacheserver.core.request.service import Service
 
 _URL = re.compile(r"(https?)://([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from cacheserver.core.errors import FetchFailed
-from cacheserver.core.manifest import Manifest
+from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.fetch.by_pieces import PieceFetch
 from cacheserver.fetch.by_stream import StreamFetch
 from cacheserver.fetch.http import Client

@@ -6,21 +6,24 @@ Owns: which fields go up, If-Range, the generation check (I5). Must not read bod
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cacheserver.core.answer import Asked, ExpectedGeneration, check_answer, resume_condition
-from cacheserver.core.codings import accepted_codings
+from cacheserver.core.cache.answer import AcceptedAnswer, Asked, ExpectedGeneration, check_answer, resume_condition
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.cache.source_health import SourceHealth
+from cacheserver.core.cache.sources import candidates
+from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
 from cacheserver.core.errors import NoSource, UpstreamError
-from cacheserver.core.fields import Fields
-from cacheserver.core.representation import Representation
-from cacheserver.core.response_fields import request_fields_upstream
-from cacheserver.core.source_health import SourceHealth
-from cacheserver.core.sources import candidates
-from cacheserver.core.target import Target
-from cacheserver.core.upstream_request import UpstreamRequest
-from cacheserver.core.via import upstream_via
-from cacheserver.fill.flight import Opened
+from cacheserver.core.http.codings import accepted_codings
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.via import upstream_via
+from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
+
+if TYPE_CHECKING:
+    pass
 
 _log = logging.getLogger(__name__)
 
@@ -132,3 +135,22 @@ class Asker:
             answer.close()
             raise
         return Opened(answer, accepted, ranged=not asked.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer whose head was checked."""
+
+    answer: UpstreamAnswer
+    accepted: AcceptedAnswer
+    ranged: bool
+    """Whether a Range was asked for."""
+
+    @property
+    def range_ignored(self) -> bool:
+        """Whether the source answers Range with the whole body."""
+        return self.ranged and self.answer.status == 200
+
+
+Ask = Callable[[int, int, frozenset[str]], Awaitable[Opened]]
+"""Ask the sources of an object for bytes ``[start, stop)``, some only if there is no other."""

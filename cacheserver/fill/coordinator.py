@@ -12,24 +12,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from cacheserver.core.answer import Asked
+from cacheserver.core.cache.answer import Asked
+from cacheserver.core.cache.freshness import received_age_s
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import CacheserverError, GenerationChanged, OriginStatus, StoreError
-from cacheserver.core.fields import Fields
-from cacheserver.core.freshness import received_age_s
-from cacheserver.core.keys import object_id
-from cacheserver.core.representation import Representation
-from cacheserver.core.response_fields import merge_304, storable_fields
-from cacheserver.core.vary import variant_key
-from cacheserver.fill.asking import Asker, Want
-from cacheserver.fill.behind import Completion
-from cacheserver.fill.flight import Opened
-from cacheserver.fill.object_fill import ObjectFill
+from cacheserver.core.http.field_rules import merge_304, storable_fields
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.vary import variant_key
+from cacheserver.core.request.keys import object_id
+from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.metadata import NOTHING, Metadata, MetadataFetcher
+from cacheserver.fill.object.completion import Completion
+from cacheserver.fill.object.fill import ObjectFill
+from cacheserver.fill.object.reader import Reader
+from cacheserver.fill.object.verification import Verification
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.pictures import FillPicture, pictures
-from cacheserver.fill.reader import Reader
 from cacheserver.fill.slots import Priority, Slots
-from cacheserver.fill.verification import NOTHING, Metadata, MetadataFetcher, Verification
+from cacheserver.fill.snapshots import FillPicture, pictures
 from cacheserver.ports import Clock, Meter, UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -150,7 +150,7 @@ class Coordinator:
         return fill.reader(start, stop, whole=whole)
 
     async def complete(self, obj: StoredObject, want: Want, wanted: Callable[[], bool]) -> None:
-        """Fetch what is missing of an object behind all clients, as long as it is ``wanted``; see ``behind``."""
+        """Fetch what is missing of an object behind all clients, as long as it is ``wanted``."""
         if not obj.pieces.complete:
             fill = self._fill(obj, want, obj.representation.fields, None)
             await Completion(fill, slots=self._slots, span_pieces=self._options.span_pieces).run(wanted)

@@ -11,22 +11,21 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cacheserver.core.answer import AcceptedAnswer, Asked, combinable
+from cacheserver.core.cache.answer import AcceptedAnswer, Asked, combinable
+from cacheserver.core.cache.freshness import received_age_s
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError
-from cacheserver.core.fields import Fields
-from cacheserver.core.freshness import received_age_s
-from cacheserver.core.http_date import format_http_date
-from cacheserver.core.keys import object_id
-from cacheserver.core.ranges import ContentRange, UnsatisfiedRange, parse_content_range
-from cacheserver.core.representation import Representation
-from cacheserver.core.response_fields import storable_fields
-from cacheserver.core.storable import NotStorable, Storable, storability
-from cacheserver.core.vary import variant_key, vary_names
-from cacheserver.fill.asking import Asker, Want
-from cacheserver.fill.flight import Opened
+from cacheserver.core.http.field_rules import storable_fields
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.http_date import format_http_date
+from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
+from cacheserver.core.http.vary import variant_key, vary_names
+from cacheserver.core.request.keys import object_id
+from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.spool import Collected, Spool
-from cacheserver.fill.verification import Metadata, MetadataFetcher
+from cacheserver.fill.relay.body_buffer import Collected, Spool
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject

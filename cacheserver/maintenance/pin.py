@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from cacheserver.core.target import Target
+from cacheserver.core.request.target import Target
 from cacheserver.store.stored_object import StoredObject
 
 

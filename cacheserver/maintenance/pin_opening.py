@@ -15,8 +15,8 @@ from cacheserver.core.errors import (
     StoreError,
     TooManyRedirects,
 )
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.opening import Answered, Opening, Relayed

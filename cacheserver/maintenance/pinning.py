@@ -2,7 +2,7 @@
 
 Owns: the pins of the node, when each is looked at, how much room they may take. Woken by what happens to objects, never
 by polling; a failure is tried again after 1 s, 2 s, 4 s … 5 min. Must not fetch by itself (``fill`` does, behind every
-client) and must not choose victims (``core.eviction`` knows what is pinned).
+client) and must not choose victims (``core.eviction.s3fifo`` knows what is pinned).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cacheserver.core.errors import CacheserverError, DiskError, PinRefused, StoreError, UpstreamError
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.target import Target
 from cacheserver.core.units import format_size
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.log import event, get_logger
+from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.pin import Pin, PinState
 from cacheserver.maintenance.pin_opening import opened
 from cacheserver.maintenance.pins_file import MOST_PINS, SavedPin, SavedPins, load_pins, save_pins

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from cacheserver.core.errors import StoreError
-from cacheserver.core.keys import object_id as id_of
+from cacheserver.core.request.keys import object_id as id_of
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from cacheserver.log import event, get_logger
+from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.idle_io import idle_threads
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions

@@ -18,7 +18,7 @@ import msgspec
 from cacheserver.core.errors import StoreError, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.units import parse_size
-from cacheserver.log import event, get_logger
+from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.pace import Debt, paced_rate_bps

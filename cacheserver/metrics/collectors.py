@@ -16,8 +16,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cacheserver.core.tally import OTHER, Durations, Tally
 from cacheserver.metrics.table import ANSWERS, EVENTS, LEVELS, PREFIX, RESULTS, STATES, STORE, MetricDoc
+from cacheserver.metrics.tally import OTHER, Durations, Tally
 
 _ZEROS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "verified_pieces_total": tuple(product(LEVELS, RESULTS)),

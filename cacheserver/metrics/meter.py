@@ -16,10 +16,9 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 import cacheserver
-from cacheserver.core.client import Client
+from cacheserver.core.cache.sources import SOURCE_CLASSES
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.sources import SOURCE_CLASSES
-from cacheserver.core.tally import OTHER, Tally
+from cacheserver.core.request.client import Client
 from cacheserver.metrics.collectors import StateCollector, StoreCollector, TallyCollector, VolumeGauges
 from cacheserver.metrics.table import (
     ANCHOR_RESULTS,
@@ -29,6 +28,7 @@ from cacheserver.metrics.table import (
     MANIFESTS,
     RESULTS,
 )
+from cacheserver.metrics.tally import OTHER, Tally
 
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

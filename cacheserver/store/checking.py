@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
-from cacheserver.log import event, get_logger
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Meter
-from cacheserver.store.object_file import ObjectFile
-from cacheserver.store.quarantine import Quarantine
+from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.quarantine import Quarantine
 from cacheserver.store.stored_object import StoredObject
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.core.piece_map import STORED
-from cacheserver.store.catalogue import CatalogueRecord
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
 from cacheserver.store.stored_object import StoredObject, VaryMarker

@@ -1,7 +1,7 @@
 """Giving space back: whole objects, extents of large ones, single files.
 
-Owns: the steps by which bytes leave the store and the ledger. What to evict is ``core.eviction``'s choice; objects and
-extents in use, and pinned objects, are never chosen.
+Owns: the steps by which bytes leave the store and the ledger. What to evict is ``core.eviction.s3fifo``'s choice;
+objects and extents in use, and pinned objects, are never chosen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cacheserver.core.errors import DiskError, StoreError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.ports import Meter
-from cacheserver.store.object_file import disk_errors
+from cacheserver.store.object.file import disk_errors
 from cacheserver.store.stored_object import StoredObject, VaryMarker, split_unit, unit_key
 from cacheserver.store.volume import Volume
 

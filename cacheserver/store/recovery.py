@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cacheserver.core.errors import CorruptObject, DiskError
-from cacheserver.log import event, get_logger
-from cacheserver.store.catalogue import CatalogueRecord
-from cacheserver.store.object_file import disk_errors
+from cacheserver.logs.events import event, get_logger
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.object.file import disk_errors
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
 from cacheserver.store.threads import to_the_end

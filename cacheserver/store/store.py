@@ -15,20 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError, StoreError, StoreFull, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.representation import Representation
 from cacheserver.ports import Meter
-from cacheserver.store.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.finding import Finder
-from cacheserver.store.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.ledger import Reservation
-from cacheserver.store.news import News
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.notifications import News
+from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.layout import GENERATION_BYTES, layout_for
+from cacheserver.store.object.residency import reading_threads
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
-from cacheserver.store.residency import reading_threads
 from cacheserver.store.rows import Rows
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.threads import to_the_end, write_and_hash

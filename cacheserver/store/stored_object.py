@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.piece_map import PieceMap
-from cacheserver.core.representation import Representation
-from cacheserver.store.catalogue_record import CatalogueRecord
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.catalogue.record import CatalogueRecord
+from cacheserver.store.object.file import ObjectFile
 
 if TYPE_CHECKING:
     from cacheserver.store.volume import Volume

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.object.file import ObjectFile
 
 T = TypeVar("T")
 

@@ -18,12 +18,12 @@ from typing import Any
 import aiofiles
 
 from cacheserver.core.errors import ConfigError, DiskError, StoreError, VolumeOffline
-from cacheserver.core.eviction import S3Fifo
+from cacheserver.core.eviction.s3fifo import S3Fifo
 from cacheserver.ports import Clock
-from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.leftovers import Leftovers
-from cacheserver.store.quarantine import Quarantine
+from cacheserver.store.object.quarantine import Quarantine
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (*_FULL, errno.EIO, errno.EROFS)

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cacheserver.core.certificate_names import missing_names
 from cacheserver.tls.facts import CertificateFacts, key_type, utc_text
+from cacheserver.tls.names import missing_names
 
 MIN_RSA_BITS: Final = 2048
 _MIN_EC_BITS: Final = 256

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cacheserver.core.certificate_names import certificate_name
 from cacheserver.core.errors import ConfigError
-from cacheserver.log import event, get_logger
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
 from cacheserver.tls.checks import Fault, faults
 from cacheserver.tls.context import hand_over
+from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
 from cacheserver.tls.pair import Pair, Signature, policy_context, read_pair, signature_of
 

@@ -37,7 +37,7 @@ def key_pem(key: PrivateKeyTypes) -> bytes:
 
 
 def request_pem(key: ServerKey, names: Sequence[str]) -> bytes:
-    """A certificate request in PEM for ``names`` (as of ``core.certificate_names``), the first one as common name."""
+    """A certificate request in PEM for ``names`` (as of ``tls.names``), the first one as common name."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(names))
     for extension, critical in _extensions(key, names):
         builder = builder.add_extension(extension, critical=critical)

@@ -1,7 +1,7 @@
 """All anchors of a node as one: asked in order, each within its deadline, each fault counted and kept from the caller.
 
 Owns: the order, the merging of claims, and building the anchors that the settings name. Must not weigh claims: that is
-``core.trust``.
+``core.integrity.trust``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final, Protocol, runtime_checkable
 from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import AnchorPaused, CacheserverError
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
-from cacheserver.log import event, get_logger
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
 from cacheserver.trust.catalogue_anchor import CatalogueAnchor
 from cacheserver.trust.content_policy import ContentPolicyAnchor

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cacheserver.core.content_catalogue import (
+from cacheserver.core.errors import CatalogueError, ConfigError
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import (
     MAX_CATALOGUE_BYTES,
     CatalogueDocument,
     ContentCatalogue,
     parse_catalogue,
 )
-from cacheserver.core.errors import CatalogueError, ConfigError
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
 from cacheserver.trust.signing import parse_public_key, verify
 
 _KEY = "trust.catalogues"

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 from functools import partial
 from urllib.parse import quote
 
-from cacheserver.core.content_catalogue import MAX_CONTENT_BYTES
-from cacheserver.core.digest_text import from_base64
 from cacheserver.core.errors import BadAnswer
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import content_name
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import MAX_CONTENT_BYTES
+from cacheserver.core.integrity.digest_text import from_base64
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.keys import content_name
+from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock
 from cacheserver.trust.https_json import HttpsJson
 from cacheserver.trust.memory import AnswerMemory

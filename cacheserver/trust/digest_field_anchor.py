@@ -1,11 +1,11 @@
-"""Digest fields of the origin's answer as an anchor; the grammar is ``core.digest_fields``."""
+"""Digest fields of the origin's answer as an anchor; the grammar is ``core.integrity.digest_fields``."""
 
 from __future__ import annotations
 
-from cacheserver.core.digest_fields import claim_from_fields
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.digest_fields import claim_from_fields
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
 
 
 class DigestFieldAnchor:

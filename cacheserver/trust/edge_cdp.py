@@ -13,13 +13,13 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from cacheserver.core.content_catalogue import MAX_CONTENT_BYTES
-from cacheserver.core.digest_text import from_base64
 from cacheserver.core.errors import BadAnswer, MalformedRequest
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import canonical_target, content_name
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import MAX_CONTENT_BYTES
+from cacheserver.core.integrity.digest_text import from_base64
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.keys import canonical_target, content_name
+from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock
 from cacheserver.trust.https_json import HttpsJson
 from cacheserver.trust.memory import AnswerMemory

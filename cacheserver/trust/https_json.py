@@ -24,7 +24,7 @@ from cacheserver.core.errors import (
     OriginStatus,
     UpstreamTimeout,
 )
-from cacheserver.core.hostname import parse_authority
+from cacheserver.core.request.hostname import parse_authority
 from cacheserver.core.strict_json import strict_json
 
 MAX_BODY_BYTES: Final = 1 << 20

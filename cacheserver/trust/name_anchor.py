@@ -1,11 +1,11 @@
-"""Digests in file names as an anchor; the rule itself is ``core.name_digest``."""
+"""Digests in file names as an anchor; the rule itself is ``core.integrity.name_digest``."""
 
 from __future__ import annotations
 
-from cacheserver.core.fields import Fields
-from cacheserver.core.name_digest import claim_from_name
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.name_digest import claim_from_name
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
 
 
 class NameAnchor:

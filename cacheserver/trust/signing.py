@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from msgspec.structs import replace
 
-from cacheserver.core.content_catalogue import CatalogueDocument, Signature, sign_bytes
-from cacheserver.core.digest_text import from_base64, to_base64
 from cacheserver.core.errors import CatalogueError
+from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Signature, sign_bytes
+from cacheserver.core.integrity.digest_text import from_base64, to_base64
 
 KEY_BYTES = 32
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import aiohttp
 from yarl import URL
 
+from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
@@ -25,8 +26,7 @@ from cacheserver.core.errors import (
     UntrustedSource,
     UpstreamTimeout,
 )
-from cacheserver.core.fields import Fields
-from cacheserver.core.upstream_request import UpstreamRequest
+from cacheserver.core.http.fields import Fields
 from cacheserver.ports import Clock, Meter
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.upstream.resolver import VettedResolver

@@ -21,9 +21,9 @@ from typing import Final, TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from cacheserver.core.addresses import Network, vet_address
 from cacheserver.core.errors import AddressRefused, ConfigError, MalformedRequest, ResolveFailed
-from cacheserver.core.hostname import is_ip_literal, literal_address, parse_authority
+from cacheserver.core.request.addresses import Network, vet_address
+from cacheserver.core.request.hostname import is_ip_literal, literal_address, parse_authority
 
 MAX_CACHED: Final = 1024
 """Hosts whose addresses are remembered; the oldest answer goes first."""

@@ -15,15 +15,15 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from cacheserver.core.client import PLAIN, TLS, Client
-from cacheserver.core.http_date import format_http_date
-from cacheserver.web.fast_lane import FastLane, LaneShared
+from cacheserver.core.http.http_date import format_http_date
+from cacheserver.core.request.client import PLAIN, TLS, Client
 from cacheserver.web.heads import Head, text_lines
-from cacheserver.web.hot_table import HEAD_END
-from cacheserver.web.lane_senders import PlainLane, SecureLane
+from cacheserver.web.lane.hot_table import HEAD_END
+from cacheserver.web.lane.lane import FastLane, LaneShared
+from cacheserver.web.lane.senders import PlainLane, SecureLane
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import HeadCutter, SentResponse, request_of
-from cacheserver.web.wire import Wire
+from cacheserver.web.sending.wire import Wire
 
 
 class ClientConnection(RequestHandler):

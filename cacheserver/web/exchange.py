@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from cacheserver.core.client import Client
-from cacheserver.core.target import Target
-from cacheserver.web.hot_table import HotEntry
+from cacheserver.core.request.client import Client
+from cacheserver.core.request.target import Target
+from cacheserver.web.lane.hot_table import HotEntry
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Exchange:
     user_agent: str | None = None
     target: Target | None = None
     outcome: str = "error"
-    """A word of ``core.decision.Outcome``."""
+    """A word of ``core.cache.decision.Outcome``."""
     cache_status: str = ""
     status: int = 0
     body_bytes: int = 0

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from cacheserver.core.cache_status import cache_status
-from cacheserver.core.decision import Outcome
-from cacheserver.core.fields import Fields
-from cacheserver.core.freshness import Freshness, current_age_s
-from cacheserver.core.representation import Representation
-from cacheserver.core.response_fields import end_to_end
-from cacheserver.core.trust import Trust
-from cacheserver.core.via import append_via
+from cacheserver.core.cache.decision import Outcome
+from cacheserver.core.cache.freshness import Freshness, current_age_s
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.http.cache_status import cache_status
+from cacheserver.core.http.field_rules import end_to_end
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.via import append_via
+from cacheserver.core.integrity.trust import Trust
 
 Lines = tuple[tuple[str, str], ...]
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

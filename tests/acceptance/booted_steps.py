@@ -166,7 +166,8 @@ def put_back_what_ran_before(scene: Scene) -> str:
     """A version that does not start is taken back: here one whose main module ends at once."""
     before = scene.container.run("readlink /opt/cacheserver")
     scene.container.run(
-        f"cp -R {scene.source} /tmp/broken; printf 'raise SystemExit(1)\\n' > /tmp/broken/cacheserver/node.py; "
+        f"cp -R {scene.source} /tmp/broken; "
+        "printf 'raise SystemExit(1)\\n' > /tmp/broken/cacheserver/node/lifetime.py; "
         "sed -i 's/^RestartSec=.*/&\\nTimeoutStartSec=10\\nStartLimitBurst=2/' /tmp/broken/systemd/cacheserver.service"
     )
     scene.container.run(scene.install.replace(scene.source, "/tmp/broken"), fails=True)

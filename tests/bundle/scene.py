@@ -15,15 +15,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cacheserver import cli
+from cacheserver.bundle import format as fmt
 from cacheserver.bundle.volumes import open_object, opened_volumes, stored_ids
-from cacheserver.core import bundle_format as fmt
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import object_id
-from cacheserver.core.representation import Representation, Validators
-from cacheserver.core.trust import Trust
-from cacheserver.store.catalogue import CatalogueRecord
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.cli import main as cli
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.validators import Validators
+from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.request.keys import object_id
+from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.store.volume import Volume
 from tests.support.content import blob

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import DiskError
-from cacheserver.core.trust import Trust
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.core.integrity.trust import Trust
+from cacheserver.store.object.file import ObjectFile
 from tests.bundle.scene import BODIES, PIECE, Scene, contents, filled, new_keys, opened, put, representation
 from tests.support.content import blob
 
@@ -252,7 +252,7 @@ def test_wrong_usage_is_exit_2_and_one_line(scene: Scene, arguments: list[str]) 
 
 def test_keys_of_other_kinds_are_refused_and_base64_is_taken(signed: Scene) -> None:
     from cacheserver.bundle.keys import load_trusted_key, raw_public
-    from cacheserver.core.digest_text import to_base64
+    from cacheserver.core.integrity.digest_text import to_base64
 
     raw = raw_public(load_trusted_key(str(signed.keys.public)))
     ran = signed.run("import", signed.bundle, "--cache-dir", signed.directory / "t", "--trusted", to_base64(raw))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.bundle import format as fmt
 from cacheserver.bundle.importer import Importer
 from cacheserver.bundle.keys import load_trusted_key
 from cacheserver.bundle.reader import BundleReader
 from cacheserver.bundle.volumes import open_object, opened_volumes, stored_ids
-from cacheserver.core import bundle_format as fmt
 from cacheserver.core.errors import BundleError
 from cacheserver.store.volume import Volume
 from tests.bundle.scene import BODIES, Scene, contents, filled, sections, store_options

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cacheserver.bundle import format as fmt
+from cacheserver.bundle.header import BundledObject, encode_header
 from cacheserver.bundle.keys import load_signing_key
 from cacheserver.bundle.reader import BundleReader
 from cacheserver.bundle.writer import BundleWriter
-from cacheserver.core import bundle_format as fmt
-from cacheserver.core.bundle_header import BundledObject, encode_header
 from cacheserver.core.errors import PieceMismatch
-from cacheserver.core.keys import object_id
+from cacheserver.core.request.keys import object_id
 from tests.bundle.scene import BODIES, Scene, contents, filled, opened, put, representation, sections
 from tests.support.content import blob
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver import cli
+from cacheserver.cli import main as cli
+from cacheserver.cli.client_config import _FORMATS
 from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
 from cacheserver.client_config.policy import ClientPolicy, cache_hosts
-from cacheserver.client_config_cli import _FORMATS
 from cacheserver.core.errors import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cacheserver import cli
-from cacheserver.core.origin_ports import OriginPorts, origin_ports
-from cacheserver.core.service import Service
-from cacheserver.shipped import load_shipped_services
+from cacheserver.cli import main as cli
+from cacheserver.client_config.origin_ports import OriginPorts, origin_ports
+from cacheserver.core.request.service import Service
+from cacheserver.settings.shipped import load_shipped_services
 
 CONFIG = """
 allow = ["plain.example"]

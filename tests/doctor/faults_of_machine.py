@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from cacheserver.doctor.known_urls import TEST_URLS
-from cacheserver.settings import Settings
+from cacheserver.settings.schema import Settings
 from cacheserver.store.options import VolumeOptions
 from tests.doctor.lab import Lab, content_of
 from tests.support.content import http_date

@@ -16,11 +16,12 @@ from typing import Any
 from aiohttp import web
 
 from cacheserver.doctor.check import Check, Group
+from cacheserver.doctor.context import DoctorOptions
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
 from cacheserver.doctor.run import GROUPS, diagnose
-from cacheserver.doctor.scene import DoctorOptions
-from cacheserver.settings import Flags, Settings, load_settings
-from cacheserver.shipped import load_shipped_services
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.schema import Settings
+from cacheserver.settings.shipped import load_shipped_services
 from tests.support.certificates import Authority
 from tests.support.content import Content, FieldLines
 from tests.support.node import Node

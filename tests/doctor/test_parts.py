@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.request.allowlist import AllowList
 from cacheserver.doctor import dialer as dialer_module
 from cacheserver.doctor import disks, processes, surroundings
 from cacheserver.doctor.certificate import read_leaf
 from cacheserver.doctor.check import Check, named
+from cacheserver.doctor.context import DoctorOptions, Reply, Scene
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.disks import volume_checks
 from cacheserver.doctor.origins import clock_offset_s, is_portal
 from cacheserver.doctor.processes import Listening, Process, covers, listening
 from cacheserver.doctor.reach import is_local
-from cacheserver.doctor.scene import DoctorOptions, Reply, Scene
 from cacheserver.doctor.threads import in_thread
-from cacheserver.settings import Flags, load_settings
-from cacheserver.shipped import load_shipped_services
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
 from cacheserver.tls import TlsOptions
 from tests.doctor.lab import leaf_files

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import diskcache
 import pytest
 
-from cacheserver.store import object_file
-from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.object import file as object_file
 
 
 class Call(NamedTuple):

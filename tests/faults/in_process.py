@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from cacheserver.line_writer import LineWriter
-from cacheserver.node import Node
-from cacheserver.settings import Flags, Settings, load_settings
+from cacheserver.logs.writer import LineWriter
+from cacheserver.node.lifetime import Node
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from tests.support.client import Lines, RawClient, Response

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.core.keys import object_id
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.core.request.keys import object_id
+from cacheserver.store.object.file import ObjectFile
 from tests.faults.figures import Figure, Size, at_least, in_time, none_of
 from tests.faults.load import Ground, GroundOptions, Objects, Tally, mixed_client, running_ground
 from tests.support.node import NodeFailed

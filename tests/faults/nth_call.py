@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cacheserver.settings import Settings
+from cacheserver.settings.schema import Settings
 from tests.faults.disk_layer import DiskLayer, NthCall, works
 from tests.faults.figures import Figure, Size, all_of, none_of
 from tests.faults.in_process import InProcess, running, settings_for

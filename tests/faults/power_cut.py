@@ -16,9 +16,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import StoreFull
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
-from cacheserver.core.representation import Representation
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.faults.figures import Figure, Size, at_least, none_of

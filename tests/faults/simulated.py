@@ -15,11 +15,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
+from cacheserver.core.cache.sources import ORIGIN
+from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import ConnectFailed, DiskError, TruncatedBody, UpstreamTimeout
-from cacheserver.core.fields import Fields
-from cacheserver.core.sources import ORIGIN
-from cacheserver.core.upstream_request import UpstreamRequest
-from cacheserver.web.wire import ClientGone
+from cacheserver.core.http.fields import Fields
+from cacheserver.web.sending.wire import ClientGone
 from tests.support.content import blob
 from tests.support.stored import NOW_S
 
@@ -220,14 +220,14 @@ class SimulatedWire:
         self._patience_bytes = patience_bytes
 
     async def write(self, data: bytes) -> None:
-        """See ``web.wire.Wire``."""
+        """See ``web.sending.wire.Wire``."""
         await asyncio.sleep(self._rng.random() * 0.05)
         self._check()
         self.got += data
         self.sent_bytes += len(data)
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
-        """See ``web.wire.Wire``."""
+        """See ``web.sending.wire.Wire``."""
         while start < stop:
             self._check()
             try:

@@ -21,19 +21,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import object_id
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import ABSENT, PRESENT
-from cacheserver.core.service import Service
-from cacheserver.core.target import Form, Target
+from cacheserver.core.request.keys import object_id
+from cacheserver.core.request.service import Service
+from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Want
-from cacheserver.fill.reader import Reader
+from cacheserver.fill.object.reader import Reader
 from cacheserver.store.stored_object import StoredObject
-from cacheserver.web.channel import Channel
-from cacheserver.web.delivery import Delivery
+from cacheserver.web.answer.delivery import Delivery
+from cacheserver.web.answer.object_reply import BodyPart, ObjectReply
 from cacheserver.web.heads import Head
-from cacheserver.web.object_reply import BodyPart, ObjectReply
-from cacheserver.web.wire import ClientGone
+from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.wire import ClientGone
 from tests.faults.disk_layer import Call, DiskLayer, works
 from tests.faults.figures import Figure, Size, at_least, none_of
 from tests.faults.simulated import InlineExecutor, SimulatedLoop, SimulatedUpstream, SimulatedWire

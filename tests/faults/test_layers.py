@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core import answer
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.core.cache import answer
+from cacheserver.store.object.file import ObjectFile
 from tests.faults import power_cut, simulation
 from tests.faults.disk_layer import Call, DiskLayer, NthCall
 from tests.faults.figures import Size, in_time, table

@@ -43,8 +43,8 @@ class WallClock:
 
 
 def _watch(clock: WallClock | None) -> None:
-    from cacheserver.log import event, get_logger
-    from cacheserver.node import Node
+    from cacheserver.logs.events import event, get_logger
+    from cacheserver.node.lifetime import Node
 
     log = get_logger("cacheserver.watched")
     start = Node.start
@@ -94,7 +94,7 @@ def main() -> None:
         time.time = clock.now_s
     _watch(clock)
     _spoil_dns()
-    from cacheserver.cli import main as run
+    from cacheserver.cli.main import main as run
 
     run()
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from cacheserver import cli
-from cacheserver.core.manifest import Manifest
+from cacheserver.cli import main as cli
+from cacheserver.core.integrity.manifest import Manifest
 from tests.support.content import Content, blob
 from tests.support.origin import Origin
 

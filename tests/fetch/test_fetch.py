@@ -267,7 +267,7 @@ async def test_output_line_and_quiet(scene: Scene, capsys: pytest.CaptureFixture
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from cacheserver import cli
+    from cacheserver.cli import main as cli
 
     assert cli.run(["fetch", *arguments]) == 2
     captured = capsys.readouterr()

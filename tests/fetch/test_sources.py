@@ -6,7 +6,7 @@ import pytest
 
 from cacheserver.core.errors import MalformedRequest
 from cacheserver.fetch.sources import manifest_url_of, parse_url, redirected, sources_of, through
-from cacheserver.shipped import load_shipped_services
+from cacheserver.settings.shipped import load_shipped_services
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacheserver.core.answer import AcceptedAnswer
-from cacheserver.core.representation import Validators
+from cacheserver.core.cache.answer import AcceptedAnswer
+from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.simple import AskRest, Generation, SimpleWorkflow
 from cacheserver.fetch.sources import Source
 from cacheserver.fetch.workflow import Ask, Complete, Hopeless, PieceWorkflow, Wait

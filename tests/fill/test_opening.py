@@ -9,8 +9,8 @@ import pytest
 
 from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody
 from cacheserver.fill.opening import Answered, Relayed, Stored
-from cacheserver.fill.spool import Spool
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.store.object.file import ObjectFile
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, Rig, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn

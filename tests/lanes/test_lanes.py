@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.client import PLAIN, TLS
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.web import fast_lane as room
-from cacheserver.web.fast_lane import FastLane
-from cacheserver.web.hot_table import shape_of
-from cacheserver.web.lane_senders import PlainLane, SecureLane
-from cacheserver.web.turns import Turns
+from cacheserver.core.request.client import PLAIN, TLS
+from cacheserver.web.lane import lane as room
+from cacheserver.web.lane.hot_table import shape_of
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.senders import PlainLane, SecureLane
+from cacheserver.web.sending.turns import Turns
 from tests.support.client import ConnectionEnded, RawClient
 from tests.support.flow import eventually
 from tests.support.lanes import BODY, PIECE, SPANS, TURN, LaneScene, body_of, lane_scene, stuck

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.web.tcp import paces
+from cacheserver.web.sending.tcp import paces
 from tests.support.lanes import SPANS, TURN, LaneScene, body_of, lane_scene, stuck
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from cacheserver.core.representation import Representation
+from cacheserver.core.cache.representation import Representation
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.scrubber import Scrubber

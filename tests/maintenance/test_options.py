@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.settings import Flags, load_settings
+from cacheserver.settings.load import Flags, load_settings
 
 
 @pytest.mark.parametrize(

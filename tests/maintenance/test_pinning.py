@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
 from cacheserver.core.errors import ConnectFailed, PinRefused, RequestError, StoreError
-from cacheserver.core.service import Service
-from cacheserver.core.target import Target
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.service import Service
+from cacheserver.core.request.target import Target
 from cacheserver.maintenance import pinning as pinning_module
 from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.pins_file import load_pins

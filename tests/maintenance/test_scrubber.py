@@ -12,13 +12,13 @@ from threading import Event
 
 import pytest
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import ABSENT, PRESENT
-from cacheserver.core.representation import Representation
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.scrub_position import FILE_NAME, Position, load_position, save_position
 from cacheserver.store.checking import Verdict
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.store import Store
 from tests.maintenance.scene import flip, representations, scrubbing, stored
 from tests.support.meter import CountingMeter

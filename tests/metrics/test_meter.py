@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from cacheserver.core.client import Client
-from cacheserver.core.tally import OUTCOMES, SERVICES_LIMIT
+from cacheserver.core.request.client import Client
 from cacheserver.metrics import METRICS, PrometheusMeter, VolumeGauges
+from cacheserver.metrics.tally import OUTCOMES, SERVICES_LIMIT
 from cacheserver.ports import Meter
 
 CLIENT = Client()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cacheserver.access_lines import AccessLogLines
 from cacheserver.core.errors import ConfigError
-from cacheserver.line_writer import LineWriter
+from cacheserver.logs.access_json import AccessLogLines
+from cacheserver.logs.writer import LineWriter
 from tests.support.access import WrittenLog
 
 NASTY = "a\nb\r\x00\x1b[31m\x7f\x85\u2028\u202e\u200b\udcff\U0001f600é"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.manifest import parse_manifest
+from cacheserver.core.integrity.manifest import parse_manifest
 from tests.bundle.scene import Scene, new_keys
 from tests.support.content import Content, blob
 from tests.support.ground import DO_HOST, was_hit

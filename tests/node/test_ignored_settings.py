@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver import cli
-from cacheserver.settings import Flags, load_settings
+from cacheserver.cli import main as cli
+from cacheserver.settings.load import Flags, load_settings
 from tests.support.ground import GroundOptions, running_ground
 
 REASON = "the node is one process"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from tests.support.byteranges import content_range
 from tests.support.client import RawClient, Response
 from tests.support.content import Content, Fault, blob

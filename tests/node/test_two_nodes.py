@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cacheserver.core.keys import object_id
+from cacheserver.core.request.keys import object_id
 from tests.node.verified_scene import BODY, OWN, PIECE, QUICK, TAG
 from tests.support.client import Response
 from tests.support.content import Content

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import ClientSession, TCPConnector, web
 
 from cacheserver.metrics import PrometheusMeter
-from cacheserver.web.admin import Health, admin_app
-from cacheserver.web.admin_actions import AdminActions
-from cacheserver.web.admin_guesses import BURST, MAX_ADDRESSES, PER_S, Guesses
+from cacheserver.web.admin.actions import AdminActions
+from cacheserver.web.admin.app import Health, admin_app
+from cacheserver.web.admin.status_page import PATHS
+from cacheserver.web.admin.token_guesses import BURST, MAX_ADDRESSES, PER_S, Guesses
 from cacheserver.web.options import AdminOptions
-from cacheserver.web.status_page import PATHS
 from tests.security.figures import Figure, Row, Scene
 from tests.support.client import RawClient
 from tests.support.node import Node, running_node

@@ -9,15 +9,15 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pytest
 from yarl import URL
 
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
+from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import HostNotAllowed, MalformedRequest
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import canonical_target
-from cacheserver.core.services_table import service_from_allow
-from cacheserver.core.target import Target
-from cacheserver.core.upstream_request import UpstreamRequest
-from cacheserver.shipped import load_shipped_services
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.keys import canonical_target
+from cacheserver.core.request.target import Target
+from cacheserver.settings.services_table import service_from_allow
+from cacheserver.settings.shipped import load_shipped_services
 from tests.security.figures import Figure, Row, Scene
 from tests.support.client import RawClient
 from tests.support.content import Content

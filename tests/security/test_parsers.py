@@ -12,26 +12,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cacheserver.core.addresses import vet_address
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
-from cacheserver.core.answer import Asked, check_answer
-from cacheserver.core.cache_control import parse_cache_control
-from cacheserver.core.conditional import evaluate
-from cacheserver.core.content_catalogue import parse_catalogue
+from cacheserver.core.cache.answer import Asked, check_answer
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.eviction import S3Fifo
-from cacheserver.core.fields import Fields
-from cacheserver.core.http_date import parse_http_date
-from cacheserver.core.manifest import parse_manifest
-from cacheserver.core.ranges import first_demand, parse_content_range, parse_range, select
-from cacheserver.core.representation import Validators
-from cacheserver.core.response_fields import list_members
-from cacheserver.settings import Flags, load_settings
-from cacheserver.shipped import load_shipped_services
-from cacheserver.store import layout
-from cacheserver.store.catalogue_record import CatalogueRecord
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.core.eviction.s3fifo import S3Fifo
+from cacheserver.core.http.cache_control import parse_cache_control
+from cacheserver.core.http.conditional import evaluate
+from cacheserver.core.http.field_rules import list_members
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.http_date import parse_http_date
+from cacheserver.core.http.ranges import first_demand, parse_content_range, parse_range, select
+from cacheserver.core.http.validators import Validators
+from cacheserver.core.integrity.content_catalogue import parse_catalogue
+from cacheserver.core.integrity.manifest import parse_manifest
+from cacheserver.core.request.addresses import vet_address
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.shipped import load_shipped_services
+from cacheserver.store.catalogue.record import CatalogueRecord
+from cacheserver.store.object import layout
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.upstream.resolver import VettedResolver
 from tests.security.figures import Figure, Row, Scene
 from tests.support.stored import representation

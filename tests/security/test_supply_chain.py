@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.preflight import AIOHTTP_FLOOR
+from cacheserver.node.preflight import AIOHTTP_FLOOR
 from tests.security.figures import Figure, Row, Scene
 from tools.sbom import LOCK, ROOT, Locked, read_lock, render
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.keys import object_id
+from cacheserver.core.request.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cacheserver.core.errors import DiskError
-from cacheserver.core.keys import object_id
+from cacheserver.core.request.keys import object_id
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.volume import Volume
 from tests.support.stored import HandClock, put, representation, running_store, volume_at

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import (
     PIECE,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import StoreFull
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.representation import Representation
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 
 from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume

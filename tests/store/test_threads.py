@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cacheserver.core.piece_map import PRESENT
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.threads import to_the_end
 from tests.support.stored import PIECE, body_of, bytes_on_disk, found, representation, running_store, settled
 

@@ -13,7 +13,7 @@ import pytest
 
 from cacheserver.core.errors import ConfigError, DiskError, VolumeOffline
 from cacheserver.store import volume as room
-from cacheserver.store.catalogue import Catalogue
+from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.volume import Volume
 from tests.support.stored import (
     HandClock,

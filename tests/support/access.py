@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cacheserver.access_lines import AccessLogLines
-from cacheserver.combined_lines import CombinedLines
-from cacheserver.line_writer import LineWriter
+from cacheserver.logs.access_combined import CombinedLines
+from cacheserver.logs.access_json import AccessLogLines
+from cacheserver.logs.writer import LineWriter
 
 
 class WrittenLog(AccessLogLines):

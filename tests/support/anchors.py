@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
 
 
 class SayingAnchor:

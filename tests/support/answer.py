@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from tests.support.content import Content, Fault, FieldLines, Spelling, http_date
 
 _SINGLE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")

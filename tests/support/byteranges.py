@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from tests.support.client import ProtocolError, Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.store.batch_writer import Row
-from cacheserver.store.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.batch_writer import Row
+from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
 
 
 def oid(number: int) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 
 Ending = Literal["complete", "eof", "reset", "broken"]
 Framing = Literal["none", "length", "chunked", "close"]

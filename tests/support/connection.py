@@ -13,7 +13,7 @@ import struct
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from tests.support.answer import Answer, head_bytes, right_answer, with_fault
 from tests.support.content import Content, Fault
 from tests.support.flow import Gate, TokenBucket

@@ -13,20 +13,20 @@ from typing import Any
 
 import msgspec
 
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import object_id
-from cacheserver.core.service import Service
-from cacheserver.core.source_health import SourceHealth
-from cacheserver.core.target import Form, Target
+from cacheserver.core.cache.source_health import SourceHealth
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.keys import object_id
+from cacheserver.core.request.service import Service
+from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.gated_body import GatedBodies
-from cacheserver.fill.object_fill import ObjectFill
+from cacheserver.fill.metadata import MetadataFetcher
+from cacheserver.fill.object.fill import ObjectFill
+from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.reader import Reader
-from cacheserver.fill.spool import Spool
-from cacheserver.fill.verification import MetadataFetcher
+from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.ports import Anchor
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject

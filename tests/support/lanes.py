@@ -19,12 +19,12 @@ from typing import cast
 
 from aiohttp import web
 
-from cacheserver.core.client import Client
 from cacheserver.core.piece_map import PRESENT, PieceMap
+from cacheserver.core.request.client import Client
 from cacheserver.web.connection import ClientConnection, Listener
-from cacheserver.web.fast_lane import FastLane, LaneShared
 from cacheserver.web.heads import HitLines
-from cacheserver.web.hot_table import HotEntry, HotTable, Label
+from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
+from cacheserver.web.lane.lane import FastLane, LaneShared
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import SentResponse
 from tests.support.client import RawClient

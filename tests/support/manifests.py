@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cacheserver.core.content_catalogue import CatalogueDocument, Entry, render_catalogue
-from cacheserver.core.manifest import Manifest
+from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Entry, render_catalogue
+from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.trust.signing import new_private_key, public_key, sign
 
 MIB = 1 << 20

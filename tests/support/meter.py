@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cacheserver.core.client import Client
+from cacheserver.core.request.client import Client
 
 
 class CountingMeter:

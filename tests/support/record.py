@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from tests.support.content import Content, Fault
 from tests.support.flow import Gate
 

@@ -7,10 +7,10 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from cacheserver.core.cache.sources import ORIGIN
+from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import UpstreamError
-from cacheserver.core.fields import Fields
-from cacheserver.core.sources import ORIGIN
-from cacheserver.core.upstream_request import UpstreamRequest
+from cacheserver.core.http.fields import Fields
 from tests.support.stored import NOW_S
 
 CHUNK = 1500

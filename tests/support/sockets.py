@@ -7,9 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cacheserver.clock import SystemClock
-from cacheserver.web.turns import Turns
-from cacheserver.web.wire import Wire
+from cacheserver.system.clock import SystemClock
+from cacheserver.web.sending.turns import Turns
+from cacheserver.web.sending.wire import Wire
 
 
 class Peer(asyncio.Protocol):

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError
-from cacheserver.core.fields import Fields
-from cacheserver.core.keys import object_id
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.http.validators import Validators
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.representation import Representation, Validators
-from cacheserver.store.object_file import ObjectFile
+from cacheserver.core.request.keys import object_id
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from cacheserver.core.admission import parse_target
-from cacheserver.core.allowlist import AllowList
-from cacheserver.core.services_table import services_from_tables
-from cacheserver.core.target import Target
-from cacheserver.shipped import load_shipped_services
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.target import Target
+from cacheserver.settings.services_table import services_from_tables
+from cacheserver.settings.shipped import load_shipped_services
 
 
 def admitted(url: str, **own: dict[str, Any]) -> Target:

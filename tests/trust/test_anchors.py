@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.content_catalogue import CatalogueDocument, Entry, render_catalogue
-from cacheserver.core.digest_text import to_base64
 from cacheserver.core.errors import BadAnswer, ConfigError
-from cacheserver.core.fields import Fields
-from cacheserver.core.target import Target
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Entry, render_catalogue
+from cacheserver.core.integrity.digest_text import to_base64
+from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.request.target import Target
 from cacheserver.trust import anchors as anchors_module
 from cacheserver.trust.anchors import Anchors, build_anchors
 from cacheserver.trust.digest_field_anchor import DigestFieldAnchor

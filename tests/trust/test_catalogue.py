@@ -15,10 +15,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from msgspec.structs import replace
 
-from cacheserver.core.content_catalogue import CatalogueDocument, Entry, Signature, parse_catalogue, render_catalogue
-from cacheserver.core.digest_text import to_base64
 from cacheserver.core.errors import CatalogueError, ConfigError
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import (
+    CatalogueDocument,
+    Entry,
+    Signature,
+    parse_catalogue,
+    render_catalogue,
+)
+from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.trust.catalogue_anchor import CatalogueAnchor
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
 from tests.support.targets import admitted

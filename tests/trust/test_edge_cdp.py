@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cacheserver.core.digest_text import to_base64
-from cacheserver.core.fields import Fields
-from cacheserver.core.trust import Claim
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.digest_text import to_base64
+from cacheserver.core.integrity.trust import Claim
 from cacheserver.trust.options import TrustOptions
 from tests.support.certificates import Authority
 from tests.support.targets import admitted

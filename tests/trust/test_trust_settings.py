@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.digest_text import to_base64
 from cacheserver.core.errors import ConfigError
-from cacheserver.settings import Flags, load_settings
+from cacheserver.core.integrity.digest_text import to_base64
+from cacheserver.settings.load import Flags, load_settings
 from cacheserver.trust.https_json import check_base_url
 from cacheserver.trust.options import TrustOptions
 

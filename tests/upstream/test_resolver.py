@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from cacheserver.core.addresses import Network, parse_network
 from cacheserver.core.errors import AddressRefused, ConfigError, ResolveFailed
+from cacheserver.core.request.addresses import Network, parse_network
 from cacheserver.upstream import resolver as room
 from cacheserver.upstream.resolver import VettedResolver, system_lookup, vet_literal
 

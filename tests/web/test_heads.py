@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cacheserver.core.fields import Fields
+from cacheserver.core.http.fields import Fields
 from cacheserver.web.heads import Head, Lines, object_lines, relayed_lines, text_lines, without_representation
 from tests.support.stored import representation
 

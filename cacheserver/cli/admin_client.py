@@ -1,0 +1,85 @@
+"""A running node's admin API, asked from the command line.
+
+Owns: the options that say which node, one request at a time, its deadline, and turning every failure into one line.
+Blocking. Connects to the address that it is given and nowhere else: proxies of the environment are not for this.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Final
+
+import click
+
+from cacheserver.core.errors import AdminFailed, ConfigError
+from cacheserver.core.strict_json import strict_json
+from cacheserver.core.units import parse_listen
+from cacheserver.logs.events import printable
+
+_TIMEOUT_S: Final = 60.0
+_MOST_BYTES: Final = 8 << 20
+
+
+ADMIN_OPTION: Final = click.option(
+    "--admin", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Admin listener of the node."
+)
+TOKEN_OPTION: Final = click.option(
+    "--token",
+    default="",
+    envvar="CACHESERVER_ADMIN_TOKEN",
+    metavar="TOKEN",
+    help="Its bearer token; better in the environment, as CACHESERVER_ADMIN_TOKEN.",
+)
+
+
+class AdminClient:
+    """The admin listener at ``(host, port)``; ``token`` empty: none is sent."""
+
+    def __init__(self, address: tuple[str, int], token: str = "") -> None:
+        self._address = address
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object at ``path``. Raises AdminFailed."""
+        return self._ask("GET", path, None, {})
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the node answers to a JSON body. Raises as ``get``."""
+        return self._ask("POST", path, json.dumps(body).encode("ascii"), {"Content-Type": "application/json"})
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
+        try:
+            connection.request(method, path, body, self._headers | headers)
+            answer = connection.getresponse()
+            data = answer.read(_MOST_BYTES)
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
+            raise AdminFailed(f"no node answers on {self._name()}: {reason}") from exc
+        finally:
+            connection.close()
+        return self._value(answer.status, data)
+
+    def _value(self, status: int, data: bytes) -> dict[str, Any]:
+        try:
+            value = strict_json(data)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise AdminFailed(f"{self._name()} is no admin listener of a node")
+        if status >= 400:
+            raise AdminFailed(f"the node refuses ({status}): {printable(str(value.get('error', '')), 200)}")
+        return value
+
+    def _name(self) -> str:
+        host, port = self._address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def admin_client(address: str, token: str) -> AdminClient:
+    """The client for what the two options say. Raises ConfigError for an address that is none."""
+    try:
+        return AdminClient(parse_listen(address), token)
+    except ValueError as exc:
+        raise ConfigError(str(exc), where="--admin") from exc

@@ -1,0 +1,213 @@
+"""``cacheserver catalogue``: make, sign and look into content catalogues.
+
+Owns: these commands and the files they touch. Errors go up as ConfigError, CatalogueError and OSError, which
+``cli.main`` turns into one line and an exit code. A catalogue is written beside its old self and then put in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+from msgspec.structs import replace
+
+from cacheserver.core.errors import CatalogueError, ConfigError, MalformedRequest
+from cacheserver.core.integrity.content_catalogue import (
+    CatalogueDocument,
+    Entry,
+    check_document,
+    parse_catalogue,
+    render_catalogue,
+)
+from cacheserver.core.integrity.digest_text import to_base64
+from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.request.keys import canonical_target
+from cacheserver.logs.events import printable
+from cacheserver.trust.catalogue_anchor import read_document
+from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
+
+PIECE_BYTES: Final = 1 << 20
+"""The piece size of Delivery Optimization; the hash of hashes depends on it."""
+_KEY_FILE_LIMIT_BYTES: Final = 64 << 10
+
+
+@click.group("catalogue")
+def catalogue_group() -> None:
+    """Signed catalogues: what contents must be, stated by the operator."""
+
+
+@catalogue_group.command("keygen")
+@click.argument("key")
+def keygen(key: str) -> None:
+    """Write a new private key to KEY (mode 0600) and its public key to KEY.pub; neither file may exist."""
+    pem = new_private_key()
+    public_text = to_base64(public_key(pem))
+    for path in (key, f"{key}.pub"):
+        if os.path.lexists(path):
+            raise ConfigError("is there already", where=printable(path, 300))
+    _write_new(key, pem, 0o600)
+    _write_new(f"{key}.pub", f"{public_text}\n".encode("ascii"), 0o644)
+    click.echo(public_text)
+
+
+@catalogue_group.command("sign")
+@click.argument("file")
+@click.option("--key", required=True, metavar="KEY", help="File of the private key.")
+def sign_command(file: str, key: str) -> None:
+    """Sign FILE in place, with the present time as its time of issue."""
+    document = replace(_read(file), issued=_now())
+    signed = sign(document, _read_key(key))
+    _replace_file(file, render_catalogue(signed))
+    click.echo(f"signed: {printable(file, 300)}: {_entries(signed)}, issued {signed.issued}")
+
+
+@catalogue_group.command("verify")
+@click.argument("file")
+@click.option(
+    "--trusted", required=True, multiple=True, metavar="KEY", help="Public key in base64 or its file; may be repeated."
+)
+def verify_command(file: str, trusted: tuple[str, ...]) -> None:
+    """Check that a trusted key signed FILE and that nothing in it was changed since; exit 1 where not."""
+    document = _read(file)
+    keys = {_trusted_key(text) for text in trusted}
+    try:
+        verify(document, keys)
+    except CatalogueError as exc:
+        raise CatalogueError(f"{printable(file, 300)}: {exc}") from exc
+    signer = document.signature.key if document.signature is not None else ""
+    click.echo(f"ok: {printable(file, 300)}: {_entries(document)}, issued {document.issued}, signed by {signer}")
+
+
+@catalogue_group.command("add")
+@click.argument("file")
+@click.option("--path", metavar="PATH", help="Path of the content, with the query where it tells contents apart.")
+@click.option("--id", "guid", metavar="GUID", help="GUID at the end of the content's path.")
+@click.option("--host", metavar="HOST", help="With --path: on this host alone, after the service's rewrites.")
+@click.option("--from-file", "content", required=True, metavar="CONTENT", help="File with the content itself.")
+def add_command(file: str, path: str | None, guid: str | None, host: str | None, content: str) -> None:
+    """Add an entry for CONTENT to FILE, or replace the one it has; FILE is made if need be, and must then be signed."""
+    if (path is None) == (guid is None):
+        raise ConfigError("give either --path or --id")
+    if host is not None and path is None:
+        raise ConfigError("--host needs --path")
+    document = _read(file) if os.path.lexists(file) else CatalogueDocument(version=1, issued=_now(), entries=())
+    entry = replace(
+        _measured(content),
+        path=None if path is None else _canonical(path),
+        id=None if guid is None else guid.lower(),
+        host=None if host is None else host.lower(),
+    )
+    others = tuple(known for known in document.entries if known.subject != entry.subject)
+    changed = replace(document, entries=(*others, entry), issued=_now(), signature=None)
+    check_document(changed)
+    _replace_file(file, render_catalogue(changed))
+    click.echo(f"added: {_line(entry)}; {printable(file, 300)} must be signed now")
+
+
+@catalogue_group.command("list")
+@click.argument("file")
+def list_command(file: str) -> None:
+    """List the entries of FILE, one a line; its signature is not checked."""
+    for entry in _read(file).entries:
+        click.echo(_line(entry))
+
+
+# -- contents ---------------------------------------------------------------------------------------------------
+
+
+def _measured(path: str) -> Entry:
+    """Length and all digests of the file at ``path``, in pieces of 1 MiB; an empty content has no manifest."""
+    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
+    hashes: list[bytes] = []
+    length = 0
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            length += len(piece)
+            sha256.update(piece)
+            sha1.update(piece)
+            hashes.append(hashlib.sha256(piece).digest())
+    manifest = Manifest(length, PIECE_BYTES, b"".join(hashes)) if length else None
+    return Entry(
+        length=length,
+        hash_of_hashes=None if manifest is None else to_base64(manifest.hash_of_hashes),
+        pieces_hash_digest=None if manifest is None else to_base64(manifest.digest),
+        sha256=sha256.hexdigest(),
+        sha1=sha1.hexdigest(),
+    )
+
+
+def _canonical(path: str) -> str:
+    try:
+        canonical = canonical_target(path)
+    except MalformedRequest as exc:
+        raise ConfigError(f"--path: {exc}") from exc
+    return canonical.path if canonical.query is None else f"{canonical.path}?{canonical.query}"
+
+
+def _line(entry: Entry) -> str:
+    names = ("hash_of_hashes", "pieces_hash_digest", "sha256", "sha1")
+    stated = " ".join(f"{name}={getattr(entry, name)}" for name in names if getattr(entry, name) is not None)
+    return f"{entry.id or (entry.host or '') + (entry.path or '')} {entry.length} {stated}"
+
+
+def _entries(document: CatalogueDocument) -> str:
+    count = len(document.entries)
+    return f"{count} entr{'y' if count == 1 else 'ies'}"
+
+
+# -- files ------------------------------------------------------------------------------------------------------
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(path: str) -> CatalogueDocument:
+    try:
+        return read_document(path)
+    except CatalogueError as exc:
+        raise CatalogueError(f"{printable(path, 300)}: {exc}") from exc
+
+
+def _read_key(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_KEY_FILE_LIMIT_BYTES)
+
+
+def _trusted_key(text: str) -> bytes:
+    """A public key out of its base64, or out of the file of that name."""
+    try:
+        return parse_public_key(text)
+    except CatalogueError:
+        pass
+    try:
+        return parse_public_key(_read_key(text).decode("ascii"))
+    except OSError as exc:
+        raise ConfigError(f"neither a key nor a readable file: {exc.strerror}", where="--trusted") from exc
+    except (CatalogueError, UnicodeDecodeError) as exc:
+        raise ConfigError("not an Ed25519 public key in base64", where=f"--trusted {printable(text, 300)}") from exc
+
+
+def _write_new(path: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _replace_file(path: str, data: bytes) -> None:
+    """Put ``data`` in the place of the file at ``path``: readers see the old file or the new one, never a part."""
+    parse_catalogue(data)  # what cannot be read again is never written
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+    place = os.path.realpath(path)
+    beside = f"{place}.{os.getpid()}.new"
+    try:
+        _write_new(beside, data, mode)
+        os.replace(beside, place)
+    finally:
+        if os.path.lexists(beside):
+            os.unlink(beside)

@@ -1,0 +1,136 @@
+"""``cacheserver pin``, ``unpin``, ``pins`` and ``purge``: what a running node keeps or forgets, from a shell.
+
+Owns: the command line of the four. The node does the work, over its admin API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from cacheserver.cli.admin_client import ADMIN_OPTION, TOKEN_OPTION, admin_client
+from cacheserver.core.errors import AdminFailed
+from cacheserver.core.units import format_size
+from cacheserver.logs.events import printable
+
+EXIT_FAILED: Final = 1
+_URLS: Final = click.argument("urls", metavar="URL...", nargs=-1, required=True)
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@click.command("pin")
+@_URLS
+@ADMIN_OPTION
+@TOKEN_OPTION
+def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """Have a running node fetch content whole and keep it: eviction leaves it alone, what is lost is fetched again.
+
+    The node goes on by itself; see cacheserver pins. An origin that cannot be reached is tried again and again.
+
+    Exit codes: 0 all are pinned, 1 no node answers or one was refused, 2 wrong usage.
+    """
+    client = admin_client(admin, token)
+
+    def pin(url: str) -> str:
+        facts = client.post("/api/v1/pin", {"url": url})
+        return f"pinned: {_line(facts)}"
+
+    return _each(urls, pin)
+
+
+@click.command("unpin")
+@_URLS
+@ADMIN_OPTION
+@TOKEN_OPTION
+def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """End pins, each named by a URL or by its object id; what is stored stays until its space is needed.
+
+    Exit codes: 0 all are ended, 1 no node answers or one was not pinned, 2 wrong usage.
+    """
+    client = admin_client(admin, token)
+
+    def unpin(url: str) -> str:
+        client.post("/api/v1/unpin", _named(url))
+        return f"unpinned: {_shown(url)}"
+
+    return _each(urls, unpin)
+
+
+@click.command("purge")
+@_URLS
+@ADMIN_OPTION
+@TOKEN_OPTION
+def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+    """Have a running node forget content at once, each named by a URL (all its variants go) or by its object id.
+
+    A URL is meant with its query, where the host's content differs by query. Who reads it now gets the rest; the next
+    request fetches it again, and so does a pin.
+
+    Exit codes: 0 all are gone, 1 no node answers, it refuses, nothing was stored, a volume is away or a disk does not
+    let the file go, 2 wrong usage.
+    """
+    client = admin_client(admin, token)
+
+    def purge(url: str) -> str:
+        done = client.post("/api/v1/purge", _named(url))
+        if done["away"]:
+            raise AdminFailed(f"purged, but {', '.join(done['away'])} is away: purge again when it is back")
+        if done["left_on"]:
+            raise AdminFailed(f"not served any more, but {', '.join(done['left_on'])} does not let the file go")
+        count = done["purged"]
+        return f"purged: {_shown(url)} ({count} {'object' if count == 1 else 'objects'})"
+
+    return _each(urls, purge)
+
+
+@click.command("pins")
+@ADMIN_OPTION
+@TOKEN_OPTION
+def pins_command(admin: str, token: str) -> int:
+    """List what a running node has pinned: URL, bytes, complete or percent, trust, and why one waits.
+
+    Exit codes: 0 listed, 1 no node answers, 2 wrong usage.
+    """
+    pins: list[dict[str, Any]] = admin_client(admin, token).get("/api/v1/pins").get("pins", [])
+    for pin in pins:
+        click.echo(_line(pin))
+    complete = sum(bool(pin["complete"]) for pin in pins)
+    click.echo(f"{len(pins)} pinned, {complete} complete")
+    return 0
+
+
+def _named(url: str) -> dict[str, Any]:
+    """Body of a request that takes either name."""
+    return {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url}
+
+
+def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
+    """One line for each URL; a failure of one does not stop the others."""
+    code = 0
+    for url in urls:
+        try:
+            click.echo(act(url))
+        except AdminFailed as exc:
+            click.echo(f"cacheserver: error: {_shown(url)}: {printable(str(exc), 400)}", err=True)
+            code = EXIT_FAILED
+    return code
+
+
+def _line(pin: dict[str, Any]) -> str:
+    length = pin["length_bytes"]
+    size = "size unknown" if length is None else format_size(length)
+    state = "complete" if pin["complete"] else f"{pin['percent']}% {pin['state']}"
+    reason = "" if pin["complete"] or not pin["reason"] else f" ({pin['reason']})"
+    return printable(f"{pin['url']} {size} {state} {pin['trust'] or '-'}{reason}")
+
+
+def _shown(url: str) -> str:
+    """A URL as it may be shown: a query may be a token."""
+    path, query, _ = url.partition("?")
+    return printable(path + (query and "?..."), 300)
+
+
+__all__ = ["pin_command", "pins_command", "purge_command", "unpin_command"]

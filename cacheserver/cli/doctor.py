@@ -1,0 +1,144 @@
+"""``cacheserver doctor``: flags to checks, checks to lines, failures to an exit code.
+
+Owns: the command line. The checks are ``doctor``'s, imported only when they are to be run. ``cli.main`` adds the flags
+of settings, which are the same as those of ``serve``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import click
+
+import cacheserver
+from cacheserver.core.errors import ConfigError, MalformedRequest
+from cacheserver.core.request.hostname import parse_authority
+from cacheserver.logs.events import printable
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from cacheserver.doctor.check import Group
+    from cacheserver.doctor.context import DoctorOptions
+    from cacheserver.doctor.run import Diagnosis
+
+EXIT_FAILED: Final = 3
+
+
+@click.command("doctor")
+@click.option("--health", is_flag=True, help="Machine, disks, clock, network and origins only.")
+@click.option("--mcc", is_flag=True, help="What clients need of the node only: certificate, names, test URLs.")
+@click.option("--p2p", is_flag=True, help="Ports and services of clients among themselves only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.option("--bundle", metavar="FILE.tar.gz", help="Write results, settings without secrets, logs and metrics too.")
+@click.option("--log", "logs", multiple=True, metavar="FILE", help="A log for the bundle; may be repeated.")
+@click.option("--peer", "peers", multiple=True, metavar="HOST", help="Try TCP 7680 of this client; may be repeated.")
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="[https://]HOST[:PORT]",
+    help="Ask this node for the test URLs, as a client would, and leave this machine's node out; may be repeated.",
+)
+@click.option("--name", "names", multiple=True, metavar="NAME", help="A name that clients use over https.")
+@click.option("--ca-file", default="", metavar="FILE", help="What clients trust (PEM) instead of this machine's store.")
+@click.option("--user", default="", metavar="USER", help="The node's user, where no node runs.")
+@click.option("--service", "services", multiple=True, metavar="NAME", help="Look at the origins of this service only.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="HOST", help="A further host that must answer https.")
+@click.option("--range-url", "range_urls", multiple=True, metavar="URL", help="A further URL to ask for a byte range.")
+def doctor_command(
+    health: bool, mcc: bool, p2p: bool, as_json: bool, bundle: str | None, logs: tuple[str, ...], **flags: Any
+) -> int:
+    """Look at the node and its surroundings: what was checked, what was found, what to do.
+
+    Run it on the node's machine, as its user or as root, with the settings of the node. Changes nothing. All groups of
+    checks are run unless one is named. Ends within 20 seconds. upstream.connect_to is respected.
+
+    Exit codes: 0 nothing failed (warnings may stand there), 2 wrong usage, 3 a check failed.
+    """
+    from cacheserver.doctor.bundle import BundleParts, write_bundle
+
+    wanted: dict[Group, bool] = {"health": health, "mcc": mcc, "p2p": p2p}
+    groups = [name for name, on in wanted.items() if on] or list(wanted)
+    options = _options(flags)
+    config = flags.pop("config")
+    settings, diagnosis = _run(config, Flags(**flags), options, groups, collect=bundle is not None)
+    if as_json:
+        click.echo(json.dumps(_as_json(diagnosis)))
+    else:
+        for check in diagnosis.checks:
+            click.echo(check.line())
+        click.echo(_summary(diagnosis))
+    if bundle is not None:
+        names = write_bundle(bundle, BundleParts(settings, config, logs, diagnosis))
+        click.echo(f"wrote {bundle}: {', '.join(names)}", err=True)
+    return EXIT_FAILED if diagnosis.failed else 0
+
+
+def _options(flags: dict[str, Any]) -> DoctorOptions:
+    """The doctor's own flags, taken out of ``flags``."""
+    from cacheserver.doctor.context import DoctorOptions
+
+    names = ("peers", "nodes", "names", "ca_file", "user", "services", "endpoints", "range_urls")
+    options = DoctorOptions(**{name: flags.pop(name) for name in names}, environment=dict(os.environ))
+    if options.ca_file and not os.path.isfile(options.ca_file):
+        raise ConfigError(f"no such file: {options.ca_file}", where="--ca-file")
+    for url in options.range_urls:
+        _check_url(url)
+    try:
+        for host in options.endpoints:
+            parse_authority(host)
+    except MalformedRequest as exc:
+        raise ConfigError(str(exc), where="--endpoint") from exc
+    return options
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    except ValueError:
+        pass
+    raise ConfigError(f"{printable(url, 80)} is not http://HOST/PATH", where="--range-url")
+
+
+def _run(
+    config: str | None, flags: Flags, options: DoctorOptions, groups: list[Group], *, collect: bool
+) -> tuple[Settings | None, Diagnosis]:
+    """Settings and results; wrong settings are a result, after which nothing else can be checked."""
+    from cacheserver.doctor.check import Check
+    from cacheserver.doctor.run import Diagnosis, diagnose
+
+    try:
+        settings = load_settings(config, flags)
+    except ConfigError as exc:
+        advice = "correct it; the node refuses to start with it. Nothing else was checked"
+        return None, Diagnosis((Check("config", "fail", config or "settings", str(exc), advice),))
+    unknown = set(options.services) - {service.name for service in settings.all_services()}
+    if unknown:
+        raise ConfigError(f"there is no service {', '.join(sorted(unknown))}", where="--service")
+    return settings, asyncio.run(diagnose(settings, options, groups, path=config, collect=collect))
+
+
+def _counts(diagnosis: Diagnosis) -> dict[str, int]:
+    levels = [check.level for check in diagnosis.checks]
+    return {level: levels.count(level) for level in ("ok", "warn", "fail")}
+
+
+def _as_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "version": cacheserver.__version__,
+        "failed": diagnosis.failed,
+        "counts": _counts(diagnosis),
+        "checks": [check.as_json() for check in diagnosis.checks],
+    }
+
+
+def _summary(diagnosis: Diagnosis) -> str:
+    counts = _counts(diagnosis)
+    return f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures"

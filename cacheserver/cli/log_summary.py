@@ -1,0 +1,157 @@
+"""``cacheserver log summary``: what an access log says, as tables.
+
+Owns: the command line, opening of log files (plain or gzip), and the tables. Counting is ``logs.summary``'s.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import click
+
+from cacheserver.core.errors import ConfigError
+from cacheserver.core.units import format_size
+from cacheserver.logs.events import printable
+
+if TYPE_CHECKING:
+    from cacheserver.logs.summary import Subnets, Summary, Sums
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_LINE_LIMIT_BYTES: Final = 1 << 16
+_ROWS: Final = 20
+
+
+@click.group("log")
+def log_group() -> None:
+    """The access log, read after the fact."""
+
+
+@log_group.command("summary")
+@click.argument("files", nargs=-1, metavar="[FILE...|-]")
+@click.option(
+    "--subnet",
+    "subnets",
+    multiple=True,
+    metavar="NAME=CIDR",
+    help="Name a block of client addresses; may be repeated, for one name too. Without it /24 and /64 are shown.",
+)
+@click.option(
+    "--top", type=click.IntRange(0, 1000), default=10, show_default=True, metavar="NUMBER", help="Objects to list."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, as_json: bool) -> int:
+    """Sum up access logs in JSON form: by service, client subnet, outcome and hour, and the top objects.
+
+    FILE may be rotated and compressed with gzip; - or nothing is standard input. Lines that are no answers, such as
+    events in the same stream and a torn last line, are counted and passed over.
+    """
+    from cacheserver.logs.summary import Summary
+
+    summary = Summary(_subnets(subnets))
+    for name in files or ("-",):
+        _read(name, summary)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(top)))
+    else:
+        _print(summary, top)
+    return 0
+
+
+def _subnets(texts: tuple[str, ...]) -> Subnets:
+    from cacheserver.core.request.addresses import parse_network
+    from cacheserver.logs.summary import Subnets
+
+    named = []
+    for text in texts:
+        name, equals, block = text.partition("=")
+        try:
+            if not equals or not name:
+                raise ValueError("is not NAME=CIDR")
+            named.append((printable(name, 80), parse_network(block)))
+        except ValueError as exc:
+            raise ConfigError(f"{printable(text, 80)}: {exc}", where="--subnet") from exc
+    return Subnets(tuple(named))
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def _read(name: str, summary: Summary) -> None:
+    if name == "-":
+        _read_stream(sys.stdin.buffer, summary, "standard input")
+        return
+    with open(name, "rb") as file:
+        _read_stream(file, summary, name)
+
+
+def _read_stream(stream: BinaryIO, summary: Summary, name: str) -> None:
+    buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
+    start = buffered.peek(2)[:2] if isinstance(buffered, io.BufferedReader) else b""
+    if start != _GZIP_MAGIC:
+        summary.add_lines(_lines(buffered))
+        return
+    try:
+        with gzip.GzipFile(fileobj=buffered, mode="rb") as unpacked:
+            summary.add_lines(_lines(unpacked))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        click.echo(f"cacheserver: {printable(name, 300)}: damaged or cut off; what came before it is counted", err=True)
+        summary.other_lines += 1
+
+
+def _lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    """Lines of bounded length: of a longer one only its first part, which is no JSON."""
+    inside = False
+    while part := stream.readline(_LINE_LIMIT_BYTES):
+        ended = part.endswith(b"\n")
+        if not inside:
+            yield part
+        inside = not ended
+
+
+# -- printing -------------------------------------------------------------------------------------------------------
+
+
+def _print(summary: Summary, top: int) -> None:
+    total = summary.total
+    click.echo(
+        f"{total.requests} answers, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
+        + (f"; {summary.first} to {summary.last}" if summary.first else "")
+    )
+    if summary.other_lines:
+        click.echo(f"{summary.other_lines} lines are no answers of the access log")
+    for title, table in (
+        ("service", summary.services),
+        ("subnet", summary.subnets),
+        ("outcome", summary.outcomes),
+    ):
+        by_bytes = sorted(table.rows.items(), key=lambda item: (-item[1].body_bytes, -item[1].requests, item[0]))
+        _print_table(title, by_bytes[:_ROWS], len(by_bytes) - _ROWS)
+    by_time = sorted(summary.hours.rows.items())
+    _print_table("hour", by_time[-48:], len(by_time) - 48)
+    objects = summary.objects.largest(top)
+    if objects:
+        click.echo(f"\n{'bytes':>10} {'requests':>10}  object" + ("" if summary.objects.exact else " (approximate)"))
+    for name, size, requests in objects:
+        click.echo(f"{format_size(size):>10} {requests:>10}  {printable(name, 300)}")
+
+
+def _print_table(title: str, rows: Iterable[tuple[str, Sums]], left_out: int) -> None:
+    shown = [(printable(name, 60), sums) for name, sums in rows]
+    if not shown:
+        return
+    width = max(len(title), *(len(name) for name, _ in shown))
+    click.echo(f"\n{title:<{width}} {'requests':>10} {'bytes':>10} {'hits':>7}")
+    for name, sums in shown:
+        click.echo(f"{name:<{width}} {sums.requests:>10} {format_size(sums.body_bytes):>10} {_ratio(sums):>7}")
+    if left_out > 0:
+        click.echo(f"and {left_out} more")
+
+
+def _ratio(sums: Sums) -> str:
+    return "-" if sums.hit_ratio is None else f"{sums.hit_ratio * 100:.1f}%"

@@ -1,0 +1,180 @@
+"""The command line: flags to settings, errors to one line and an exit code.
+
+Owns: the commands, their flags, and the one place where errors become exit codes: 2 for configuration and usage, 1
+for run-time trouble, 0 for a clean stop. Imports the node only when it is to be run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+
+import cacheserver
+from cacheserver.cli.bundle import export_command, import_command
+from cacheserver.cli.catalogue import catalogue_group
+from cacheserver.cli.client_config import client_config_command, firewall_list_command
+from cacheserver.cli.content import pin_command, pins_command, purge_command, unpin_command
+from cacheserver.cli.doctor import doctor_command
+from cacheserver.cli.fetch import fetch_command
+from cacheserver.cli.health import health_command
+from cacheserver.cli.log_summary import log_group
+from cacheserver.cli.scrub import scrub_command, verify_command
+from cacheserver.cli.tls import tls_group
+from cacheserver.core.errors import CacheserverError, ConfigError
+from cacheserver.core.units import format_size, parse_size
+from cacheserver.logs.events import printable
+from cacheserver.node.preflight import warn_of_settings
+from cacheserver.settings.load import Flags, load_settings
+from cacheserver.settings.schema import Settings
+
+_STDERR: Final = 2
+EXIT_RUNTIME: Final = 1
+EXIT_CONFIG: Final = 2
+_Command = Callable[..., Any]
+
+_SETTING_FLAGS: Final = (
+    click.option("--config", "config", metavar="FILE", help="Settings file (TOML). Flags win over it."),
+    click.option("--listen", multiple=True, metavar="ADDR:PORT", help="Content listener; may be repeated."),
+    click.option("--listen-tls", multiple=True, metavar="ADDR:PORT", help="Content listener over TLS; needs [tls]."),
+    click.option("--admin-listen", metavar="ADDR:PORT", help="Admin listener; empty: none."),
+    click.option("--workers", type=int, metavar="N", help="Accepted and ignored until 0.3: the node is one process."),
+    click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
+    click.option("--max-size", metavar="SIZE", help="Most bytes of the one volume, such as 100GiB."),
+    click.option("--allow", multiple=True, metavar="HOST", help="Serve this host too, by RFC rules; may be repeated."),
+    click.option(
+        "--connect-to",
+        multiple=True,
+        metavar="HOST=ADDR:PORT",
+        help="Connect to this address for HOST instead of asking DNS; may be repeated.",
+    ),
+    click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+)
+
+
+def _with_setting_flags(command: _Command) -> _Command:
+    for option in reversed(_SETTING_FLAGS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(cacheserver.__version__, prog_name="cacheserver", message="%(prog)s %(version)s")
+def cli() -> None:
+    """An open, verifying Connected Cache node for Delivery Optimization clients."""
+
+
+@cli.command()
+@_with_setting_flags
+def serve(config: str | None, **flags: Any) -> int:
+    """Run the node until SIGTERM or SIGINT; SIGHUP reads the settings again."""
+    from cacheserver.node.lifetime import run as run_node
+
+    def load() -> Settings:
+        settings = load_settings(config, Flags(**flags))
+        warn_of_settings(config, settings)
+        return settings
+
+    return run_node(load)
+
+
+@cli.command("check-config")
+@click.argument("file", required=False)
+@_with_setting_flags
+def check_config(file: str | None, config: str | None, **flags: Any) -> int:
+    """Check settings as serve would read them; exit 2 with file, line and key where one is wrong."""
+    if file is not None and config is not None:
+        raise click.UsageError("name the file once")
+    path = file if file is not None else config
+    settings = load_settings(path, Flags(**flags))
+    for key, reason in settings.ignored():
+        click.echo(f"warning: {key} is ignored: {reason}", err=True)
+    capacity = format_size(sum(parse_size(volume.max_size) for volume in settings.store.volumes))
+    volumes = ", ".join(printable(volume.path, 200) for volume in settings.store.volumes)
+    services = settings.all_services()
+    own = sum(service.own for service in services)
+    click.echo(
+        f"ok: {printable(path, 200) if path else 'built-in settings'}: listen on {', '.join(settings.server.listen)}; "
+        f"admin on {settings.admin.listen or 'none'}; {capacity} in {volumes}; "
+        f"{len(services)} services, {own} of them own"
+    )
+    return 0
+
+
+_with_setting_flags(doctor_command)  # adds the options to the command itself
+cli.add_command(catalogue_group)
+cli.add_command(client_config_command)
+cli.add_command(doctor_command)
+cli.add_command(fetch_command)
+cli.add_command(firewall_list_command)
+cli.add_command(export_command)
+cli.add_command(import_command)
+cli.add_command(health_command)
+cli.add_command(log_group)
+cli.add_command(pin_command)
+cli.add_command(pins_command)
+cli.add_command(purge_command)
+cli.add_command(scrub_command)
+cli.add_command(unpin_command)
+cli.add_command(verify_command)
+cli.add_command(tls_group)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; expected errors become one line on stderr."""
+    try:
+        result = cli.main(args=arguments, prog_name="cacheserver", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message(), err=True)
+        return EXIT_CONFIG
+    except click.ClickException as exc:
+        return _report(exc.format_message(), EXIT_CONFIG)
+    except click.Abort:
+        return _report("interrupted", EXIT_RUNTIME)
+    except ConfigError as exc:
+        return _report(str(exc), EXIT_CONFIG)
+    except CacheserverError as exc:
+        return _report(str(exc), EXIT_RUNTIME)
+    except BrokenPipeError:
+        _drop_stdout()
+        return EXIT_RUNTIME
+    except OSError as exc:
+        return _report(_os_error(exc), EXIT_RUNTIME)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    _fill_standard_descriptors()
+    sys.exit(run())
+
+
+def _fill_standard_descriptors() -> None:
+    """Give a command that was started without stdin, stdout or stderr none, lest a socket takes their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _report(message: str, code: int) -> int:
+    click.echo(f"cacheserver: error: {printable(' '.join(message.split()))}", err=True)
+    return code
+
+
+def _os_error(exc: OSError) -> str:
+    """One line for the errors that starting a node meets: a port taken, a directory that cannot be used."""
+    what = exc.strerror or str(exc)
+    if exc.errno == errno.EADDRINUSE and "address" not in what.lower():
+        what = f"address already in use: {what}"
+    return f"{exc.filename}: {what}" if exc.filename is not None else what
+
+
+def _drop_stdout() -> None:
+    """Keep the interpreter from complaining about the closed pipe once more at its exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,1 @@
+"""Hashes and what they prove: manifests, digests, trust. Pure."""

@@ -1,0 +1,1 @@
+"""Who asks for what: target, service, cache key, addresses. Pure."""

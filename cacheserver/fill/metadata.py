@@ -1,0 +1,169 @@
+"""What is known of one object's content, and when: manifest and claims arrive while the first bytes do.
+
+Owns: the state of one object's verification and the fetching of its metadata. Must not store pieces or touch
+sources' bans; it says what a piece must be, and ``fill.object.fill`` acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from cacheserver.core.cache.sources import candidates
+from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
+from cacheserver.core.request.keys import manifest_url
+from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
+
+_log = logging.getLogger(__name__)
+_MEMORY_ENTRIES = 4096
+_DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What was found for one content: a manifest that fits it, or none, and what anchors say."""
+
+    manifest: Manifest | None
+    trust: Trust
+    claims: tuple[Claim, ...] = ()
+    blocked: str = ""
+    """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the content is bound to something authentic, by pieces or as a whole."""
+        return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
+
+    def refuse_blocked(self) -> None:
+        """Raise NoSource where no byte may be taken on trust."""
+        if self.blocked:
+            raise NoSource(self.blocked)
+
+
+NOTHING = Metadata(None, Trust.SIMPLE)
+_NOBODY_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
+
+
+class MetadataFetcher:
+    """Fetches manifests by the services' rules and asks the anchors; remembers for seconds where there was none."""
+
+    def __init__(
+        self,
+        *,
+        asker: Asker,
+        anchor: Anchor,
+        admit: Callable[[str], Target | None],
+        meter: Meter,
+        clock: Clock,
+        negative_s: float,
+    ) -> None:
+        self._asker = asker
+        self._anchor = anchor
+        self._admit = admit
+        self._meter = meter
+        self._clock = clock
+        self._negative_s = negative_s
+        self._absent: OrderedDict[str, float] = OrderedDict()
+
+    def expects_manifest(self, target: Target) -> bool:
+        """Whether the service says that there is a manifest for this target."""
+        return manifest_url(target) is not None
+
+    async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
+        """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
+
+        ``length_bytes``: the content's, None where nobody has told it yet.
+        """
+        asking = asyncio.create_task(self._anchor.claims(want.target, response))
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                found = await self._manifest(want.target, asking, length_bytes, piece_size_bytes)
+                claims = await asking
+        except TimeoutError:
+            self._meter.manifest("timeout")
+            found, claims = NOTHING, asking.result() if asking.done() and not asking.cancelled() else ()
+        finally:
+            asking.cancel()
+        known = {None, length_bytes} if length_bytes is not None else {claim.length_bytes for claim in claims}
+        if any(claim.authentic and claim.length_bytes not in known for claim in claims):
+            self._meter.manifest("contradicts")
+            return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
+        return replace(found, claims=claims)
+
+    async def _manifest(
+        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int | None, piece_size_bytes: int
+    ) -> Metadata:
+        """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
+        url = manifest_url(content)
+        target = self._admit(url) if url is not None else None
+        if target is None or self._absent.get(target.key, 0.0) > self._clock.monotonic_s():
+            return NOTHING
+        names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
+        while tried < names:
+            try:
+                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
+            except NoSource:  # before the ban there may have been one: bytes on their way must not pass without it
+                self._meter.manifest("absent")
+                return _NOBODY_LEFT
+            except UpstreamError as exc:
+                if exc.source in tried or exc.source not in names:
+                    break
+                tried.add(exc.source)
+                continue
+            with closing(answer):
+                if answer.asked in tried:
+                    break
+                tried.add(answer.asked)
+                try:
+                    manifest = await _parsed(answer, length_bytes, piece_size_bytes)
+                except (ManifestError, UpstreamError) as exc:
+                    word = _refused("refused", answer.asked, exc) if isinstance(exc, ManifestError) else word
+                    continue
+            try:
+                trust = judge_manifest(manifest, await claims)
+            except ManifestError as exc:
+                word = _refused("contradicts", answer.asked, exc)
+                continue
+            self._meter.manifest(trust.word)
+            return Metadata(manifest, trust)
+        self._meter.manifest(word)
+        self._remember_absent(target.key)
+        return NOTHING
+
+    def _remember_absent(self, key: str) -> None:
+        self._absent[key] = self._clock.monotonic_s() + self._negative_s
+        self._absent.move_to_end(key)
+        if len(self._absent) > _MEMORY_ENTRIES:
+            self._absent.popitem(last=False)
+
+
+def _refused(word: str, source: str, error: ManifestError) -> str:
+    """Say in the log why a manifest is not used; ``word`` is the label in metrics, given back."""
+    facts = {"source": source, "result": word, "reason": str(error)}
+    _log.warning("manifest_refused", extra={"event": "manifest_refused", "facts": facts})
+    return word
+
+
+async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_bytes: int) -> Manifest:
+    """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
+    if answer.status != 200:
+        raise OriginStatus(answer.status, source=answer.source)
+    chunks, size = [], 0
+    while data := await answer.read():
+        chunks.append(data)
+        size += len(data)
+        if size > MAX_MANIFEST_BYTES:
+            raise ManifestError("manifest is too large")
+    manifest = parse_manifest(b"".join(chunks), length_bytes=length_bytes)
+    if manifest.piece_size_bytes != piece_size_bytes:
+        raise ManifestError("piece size is not the node's")
+    return manifest

@@ -1,0 +1,1 @@
+"""One object under way: its upstream requests, readers, pieces and checks."""

@@ -1,0 +1,216 @@
+"""Holding the pieces of one object against its metadata: piece by piece with a manifest, as a whole with a digest.
+
+Owns: what happens when metadata comes, what a bad piece and a wrong whole lead to, the label of trust, and that the
+last missing piece of an object which is judged as a whole is neither shown nor stored before the whole is right (I1).
+Must not fetch; ``fill.metadata`` holds what the content must be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from cacheserver.core.errors import CacheserverError, GenerationChanged, WrongContent
+from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.request.service import Service
+from cacheserver.fill.asking import Asker
+from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.progress import Progress
+from cacheserver.fill.object.verification import Verification
+from cacheserver.fill.object.whole_digest import WholeDigest
+from cacheserver.ports import Meter
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+
+
+class Verifying:
+    """The checks of one object; ``abandon`` makes the object obsolete and tells who waits for it."""
+
+    def __init__(
+        self,
+        obj: StoredObject,
+        service: Service,
+        *,
+        store: Store,
+        asker: Asker,
+        meter: Meter,
+        verification: Verification,
+        progress: Progress,
+        abandon: Callable[[CacheserverError], Awaitable[None]],
+        on_idle: Callable[[], None],
+    ) -> None:
+        self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
+        """Sources of all pieces; an empty name stands for those of pieces that were here before."""
+        self._obj = obj
+        self._service = service
+        self._store = store
+        self._asker = asker
+        self._meter = meter
+        self._verification = verification
+        self._progress = progress
+        self._abandon = abandon
+        self._whole = WholeDigest(obj, store, on_idle=on_idle)
+        self._whole_checked = False
+        self._earned = Trust.SIMPLE
+        self._commits = asyncio.Lock()
+        """Of two flights that finish the last two pieces one is the last: check and commit are one step."""
+        self._settled = asyncio.Event()
+        progress.holding = verification.holds
+        progress.guarding = True
+        if not verification.pending:
+            self._guard()
+
+    @property
+    def trust(self) -> Trust:
+        """The level at which pieces are being checked."""
+        metadata = self._verification.metadata
+        return Trust.SIMPLE if metadata is None else metadata.trust
+
+    @property
+    def busy(self) -> bool:
+        """Whether pieces are being hashed behind the fill."""
+        return self._whole.busy
+
+    async def close(self) -> None:
+        """End what goes on behind the fill."""
+        await self._whole.close()
+
+    # -- a piece that is complete ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def finishing(self, piece: int) -> AsyncIterator[None]:
+        """Around the checks and the commit of a complete piece; the last one waits until all metadata was weighed."""
+        while True:
+            await self._commits.acquire()
+            if self._settled.is_set() or not self._obj.pieces.only_missing(piece):
+                break
+            self._commits.release()
+            await self._settled.wait()
+        try:
+            yield
+        finally:
+            self._commits.release()
+
+    async def check_last(self, piece: int) -> None:
+        """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
+
+        WrongContent, with the object abandoned and a sole source struck; StoreError when it cannot be read.
+        """
+        if not self._progress.guards(piece):
+            return
+        claims = self._claims
+        found = await self._whole.finish(piece)
+        if found is not None:
+            self._earned = await self._judge(claims, found)
+            self._whole_checked = True
+
+    async def committed(self, piece: int) -> None:
+        """A piece was stored."""
+        if self._progress.guarding:
+            self._whole.note(piece)
+        if self._earned > self._obj.representation.trust:
+            await self._note_trust(self._earned, self._obj.representation.hash_of_hashes)
+
+    def bad_piece(self, piece: int, source: str | None) -> None:
+        """A complete piece did not match the manifest; ``source`` is to blame where it is known."""
+        self._progress.reject(piece)
+        if source is not None:
+            self._asker.strike(source)
+
+    # -- metadata -------------------------------------------------------------------------------------------------
+
+    async def settle(self, metadata: Metadata) -> None:
+        """Metadata has come, or none will: check what is stored already, release what was held."""
+        self._verification.settle(metadata)
+        self._progress.holding = self._progress.holding or self._verification.holds
+        try:
+            async with self._commits:
+                pass  # pieces that were found good without this metadata are stored by now, and seen below
+            if metadata.manifest is not None:
+                await self._recheck(metadata, metadata.manifest)
+            elif not metadata.blocked:
+                if not self._obj.pieces.complete:
+                    await self._lose_trust(metadata)
+                self._progress.stop_holding()
+        finally:
+            self._guard()
+        await self.check_whole()
+
+    def _guard(self) -> None:
+        """All that can be learnt is known: go on holding the last piece back where it is judged with the whole."""
+        self._settled.set()
+        claims = self._claims
+        if claims and self.trust is not Trust.ANCHORED:
+            self._whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
+        else:
+            self._progress.stop_guarding()
+
+    async def _lose_trust(self, metadata: Metadata) -> None:
+        """What comes now is checked against nothing: no label, and no place here if the service demands one."""
+        if self._service.require == "anchored" and not metadata.anchored:
+            await self._abandon(GenerationChanged("the content is anchored no more"))
+        await self._note_trust(Trust.SIMPLE, None)
+
+    async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
+        """Hold the digests of pieces that were stored before the manifest came against it."""
+        for piece in range(len(self._obj.pieces)):
+            if self._obj.pieces.state(piece) == ABSENT:
+                continue
+            recorded = await self._store.digest_of(self._obj, piece)
+            good = recorded == manifest.piece_hash(piece)
+            self._meter.verified(metadata.trust.word, "ok" if good else "bad")
+            if not good:
+                self._progress.claim(piece, piece + 1, self)  # nobody fetches it before its record is gone
+                self._store.drop_piece(self._obj, piece)
+                await self._store.run(self._obj.volume, self._obj.file.erase, piece, piece + 1)
+                self._progress.release(self, None)
+                self._progress.reject(piece, seen=True)
+        await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
+
+    async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
+        known = self._obj.representation
+        if not self._obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
+            await self._store.refresh(self._obj, replace(known, trust=trust, hash_of_hashes=hash_of_hashes))
+
+    # -- the whole ------------------------------------------------------------------------------------------------
+
+    @property
+    def _claims(self) -> list[Claim]:
+        """What names, catalogues and digest fields say of the whole content."""
+        metadata = self._verification.metadata
+        return [claim for claim in (metadata.claims if metadata is not None else ()) if claim.whole_digests]
+
+    async def check_whole(self) -> None:
+        """Judge an object that is complete and was not judged with its last piece; a wrong one is abandoned."""
+        claims = self._claims
+        if not claims or self._whole_checked or not self._obj.pieces.complete or self._obj.obsolete:
+            return
+        self._whole_checked = True
+        names = sorted({name for claim in claims for name in claim.whole_digests})
+        try:
+            level = await self._judge(claims, await self._store.whole_digests(self._obj, names))
+        except WrongContent:
+            return
+        if level > self._obj.representation.trust:
+            await self._note_trust(level, self._obj.representation.hash_of_hashes)
+
+    async def _judge(self, claims: list[Claim], found: dict[str, bytes]) -> Trust:
+        """The level that the whole has earned. WrongContent, with nothing kept and nothing more to read."""
+        levels = [Trust.SIMPLE]
+        for claim in claims:
+            good = all(found[name] == digest for name, digest in claim.whole_digests.items())
+            levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
+            self._meter.verified(levels[-1].word, "ok" if good else "bad")
+            if not good:
+                if len(self.givers) == 1 and "" not in self.givers:
+                    self._asker.strike(*self.givers)
+                error = WrongContent(claim.anchor)
+                for piece in range(len(self._obj.pieces)):
+                    self._obj.pieces.mark(piece, ABSENT)  # whoever reads it is cut where he is
+                await self._abandon(error)
+                raise error
+        return max(levels)

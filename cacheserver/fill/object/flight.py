@@ -1,0 +1,181 @@
+"""One upstream request for contiguous pieces of one object, from claim to last piece.
+
+Owns: resuming from the last good byte, hashing and writing each piece, when to stop. A flight belongs to the fill, not
+to the client that caused it (I7). Must not choose what to fetch (``core.plan``) or judge a head
+(``core.cache.answer``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+from cacheserver.core.errors import BadAnswer, BadPiece, GenerationChanged, TruncatedBody, UpstreamError
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.fill.asking import Ask, Opened
+from cacheserver.fill.options import FillOptions
+from cacheserver.ports import Meter
+from cacheserver.store.ledger import Reservation
+from cacheserver.store.store import Store
+
+if TYPE_CHECKING:
+    from cacheserver.fill.object.fill import ObjectFill
+
+
+class Flight:
+    """Fetches pieces ``[first, stop)``; ``opened`` is an answer that is already there."""
+
+    def __init__(
+        self,
+        fill: ObjectFill,
+        *,
+        first: int,
+        stop: int,
+        ask: Ask,
+        store: Store,
+        options: FillOptions,
+        meter: Meter,
+        opened: Opened | None = None,
+        cause: object = None,
+    ) -> None:
+        self.cause = cause
+        """The want whose own request ``opened`` is the answer to."""
+        self.first = first
+        self.stop = stop
+        self._fill = fill
+        self._obj = fill.obj
+        self._ask = ask
+        self._store = store
+        self._options = options
+        self._meter = meter
+        self._opened = opened
+        self._piece = first
+        self._offset = self._obj.pieces.bounds(first)[0]
+        self._digest = hashlib.sha256()
+        self.began_s = asyncio.get_running_loop().time()
+        self._committed = 0
+        self._source = ""
+        self._contributors: set[str] = set()
+        """Sources of the piece in hand; only a single one can be blamed for a bad one."""
+        self._avoid: frozenset[str] = frozenset()
+        self._reservation: Reservation | None = None
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether its answer is open already, so that it must not queue."""
+        return self._opened is not None
+
+    async def run(self) -> None:
+        """Fetch until done, given up or unwanted; raises what ended it early."""
+        try:
+            await self._try_until_done()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give back what it holds: an answer that was not begun, room that was not used."""
+        if self._opened is not None:
+            self._opened.answer.close()
+        if self._reservation is not None:
+            self._reservation.release()
+
+    async def _try_until_done(self) -> None:
+        tries = 0
+        while True:
+            committed = self._committed
+            try:
+                await self._fetch()
+                return
+            except UpstreamError as exc:
+                tries = 1 if self._committed > committed else tries + 1
+                if not exc.retryable or tries >= self._options.tries or not self._obj.representation.combinable:
+                    raise
+                await asyncio.sleep(self._options.backoff_s * 2 ** (tries - 1))
+
+    async def _fetch(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is None:
+            await self._reserve()
+            opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1], self._avoid)
+        self._source = opened.answer.asked
+        try:
+            await self._take(opened)
+        finally:
+            opened.answer.close()
+
+    async def _take(self, opened: Opened) -> None:
+        answer, position = opened.answer, opened.accepted.start
+        while self._piece < self.stop:
+            data = await answer.read()
+            if not data:
+                raise TruncatedBody("source ended the body early", source=answer.source)
+            self._meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
+            skip = min(len(data), max(0, self._offset - position))
+            position += len(data)
+            if position > (opened.accepted.stop or position):
+                raise BadAnswer("source sent more than it announced", source=answer.source)
+            if not await self._keep(data[skip:] if skip else data):
+                return
+
+    async def _keep(self, data: bytes) -> bool:
+        """Write bytes and finish the pieces that they complete; False when nobody wants the rest."""
+        while data and self._piece < self.stop:
+            if self._obj.obsolete:
+                raise GenerationChanged("the object was replaced while it was filled")
+            reservation = await self._reserve()
+            piece_stop = self._obj.pieces.bounds(self._piece)[1]
+            part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
+            self._contributors.add(self._source)
+            await self._store.write(self._obj, self._offset, part, self._digest)
+            self._offset += len(part)
+            if self._offset < piece_stop:
+                self._fill.progress.advance(self._piece, self._offset)
+                continue
+            await self._finish_piece(reservation)
+            if self._piece < self.stop and not self._fill.wanted(self._piece, self.stop):
+                return False
+        return True
+
+    async def _reserve(self) -> Reservation:
+        """Room for the piece in hand, before its bytes are asked for."""
+        if self._reservation is None:
+            self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
+        return self._reservation
+
+    def _verify_piece(self, piece: int) -> None:
+        """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
+        expected = self._fill.verification.expected(piece)
+        if expected is None:
+            return
+        level = self._fill.verifying.trust.word
+        if expected == self._digest.digest():
+            self._meter.verified(level, "ok")
+            return
+        self._meter.verified(level, "bad")
+        self._offset = self._obj.pieces.bounds(piece)[0]
+        self._digest = hashlib.sha256()
+        culprit = self._source if self._contributors == {self._source} else None
+        self._contributors.clear()
+        self._fill.verifying.bad_piece(piece, culprit)
+        if culprit is not None:
+            self._avoid |= {culprit}
+        raise BadPiece(piece, source=self._source)
+
+    async def _finish_piece(self, reservation: Reservation) -> None:
+        piece, verifying = self._piece, self._fill.verifying
+        if self._fill.verification.pending:
+            await self._fill.verification.wait(self._options.hold_timeout_s)
+        async with verifying.finishing(piece):
+            self._verify_piece(piece)
+            verifying.givers |= self._contributors
+            await verifying.check_last(piece)
+            assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
+            await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
+            self._reservation = None
+            self._committed += 1
+            self._piece += 1
+            self._contributors.clear()
+            self._digest = hashlib.sha256()
+            self._fill.progress.done(piece)
+        await verifying.committed(piece)

@@ -1,0 +1,116 @@
+"""One delivery's view of an object that is still being filled.
+
+Owns: how far its bytes may go, how long it waits, and that it is never given bytes of two copies of one piece (I1).
+Must not fetch or send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cacheserver.core.errors import BadPiece, UpstreamError
+from cacheserver.core.piece_map import ABSENT, STORED
+from cacheserver.core.plan import Window
+from cacheserver.fill.metadata import Metadata
+
+if TYPE_CHECKING:
+    from cacheserver.fill.object.fill import ObjectFill
+
+
+class Reader:
+    """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
+
+    def __init__(self, fill: ObjectFill, start: int, stop: int, *, until_piece: int) -> None:
+        self._fill = fill
+        self._offset = start
+        self._stop = stop
+        self._until_piece = until_piece
+        self._waiting = False
+        self._want = fill.want
+        self._came_s = asyncio.get_running_loop().time()
+        self._collapsed = False
+        self._forgiving = False
+        """Set once a request that began before this reader came has failed: the source may have healed since.
+
+        Not for the one that its own client has caused: three tries are all that it gets.
+        """
+        self._planned_piece = -1
+        self._tasted: dict[int, int] = {}
+        """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
+
+    def window(self) -> Window:
+        """The pieces that it wants now, read-ahead included."""
+        pieces = self._fill.obj.pieces
+        first = (
+            -(-self._offset // pieces.piece_size_bytes) if self._offset >= self._stop else pieces.piece_at(self._offset)
+        )
+        return Window(first, min(self._until_piece, first + self._fill.read_ahead_pieces), self._waiting)
+
+    async def readable(self, offset: int) -> int:
+        """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
+        fill = self._fill
+        self._offset = offset
+        since_s = asyncio.get_running_loop().time()
+        failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
+        while True:
+            self._refuse_mixture()
+            reached = fill.progress.readable_until(offset, self._stop)
+            if reached > offset:
+                self._taste(offset, reached)
+                self._plan_ahead(reached)
+                return reached
+            piece = fill.obj.pieces.piece_at(offset)
+            if fill.obj.pieces.state(piece) == STORED:
+                await fill.check(piece)
+                continue
+            fill.progress.raise_failure(piece, since=failures)
+            self._note_collapse(piece)
+            older = fill.began_before(piece, self._came_s, self._want)
+            self._waiting = True
+            try:
+                await fill.wait(piece, since_s)
+            except UpstreamError as exc:
+                if not exc.retryable or not older or self._forgiving:
+                    raise
+                self._forgiving = True
+                failures = fill.progress.failures(piece)
+            finally:
+                self._waiting = False
+
+    async def metadata(self) -> Metadata:
+        """What the object's content must be, once all has come that will."""
+        return await self._fill.verification.settled()
+
+    def has_tasted(self, offset: int) -> bool:
+        """Whether unchecked bytes of the piece at ``offset`` were given out."""
+        return self._fill.obj.pieces.piece_at(offset) in self._tasted
+
+    def _plan_ahead(self, reached: int) -> None:
+        """Plan once per piece: planning looks at every reader of the object."""
+        piece = self._fill.obj.pieces.piece_at(reached - 1)
+        if piece != self._planned_piece:
+            self._planned_piece = piece
+            self._fill.plan_ahead()
+
+    def _note_collapse(self, piece: int) -> None:
+        if not self._collapsed and piece in self._fill.progress.claims:
+            self._collapsed = True
+            self._fill.note_collapse()
+
+    def _taste(self, offset: int, reached: int) -> None:
+        first, stop = self._fill.obj.pieces.covering(offset, reached)
+        for piece in range(first, stop):
+            if self._fill.verification.pending or self._fill.obj.pieces.state(piece) == ABSENT:
+                self._tasted[piece] = self._fill.progress.epoch(piece)
+
+    def _refuse_mixture(self) -> None:
+        """A reader that was given bytes of a piece which proved bad must not get the rest of a good one (I1)."""
+        for piece, epoch in self._tasted.items():
+            if self._fill.progress.epoch(piece) != epoch:
+                raise BadPiece(piece)
+
+    def close(self, *, reached: int) -> None:
+        """The delivery ended at byte ``reached``."""
+        self._offset = reached
+        self._fill.leave(self, served=reached >= self._stop)

@@ -1,0 +1,56 @@
+"""The state of one object's metadata: pending until it settles, then what it was given.
+
+Owns: that state and the waiting for it. Must not fetch metadata or judge bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from cacheserver.fill.metadata import Metadata
+
+
+class Verification:
+    """The state for one object: pending until ``settle`` is called, then what it was given."""
+
+    def __init__(self, metadata: Metadata | None = None) -> None:
+        self.metadata = metadata
+        self._settled = asyncio.Event()
+        if metadata is not None:
+            self._settled.set()
+
+    @property
+    def pending(self) -> bool:
+        """Whether metadata may still come."""
+        return self.metadata is None
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes are held back until their piece is complete and right."""
+        return self.metadata is None or bool(self.metadata.blocked) or self.metadata.manifest is not None
+
+    def settle(self, metadata: Metadata) -> None:
+        """Metadata has come, or it is known that there is none."""
+        self.metadata = metadata
+        self._settled.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until settled, at most ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+        except TimeoutError:
+            pass
+
+    async def settled(self) -> Metadata:
+        """What it was given; metadata always comes to an end, within 15 s."""
+        await self._settled.wait()
+        assert self.metadata is not None
+        return self.metadata
+
+    def expected(self, piece: int) -> bytes | None:
+        """The digest that a piece must have, or None where nobody says. NoSource where none may be taken."""
+        if self.metadata is not None:
+            self.metadata.refuse_blocked()
+        manifest = self.metadata.manifest if self.metadata is not None else None
+        return None if manifest is None else manifest.piece_hash(piece)

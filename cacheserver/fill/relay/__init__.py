@@ -1,0 +1,1 @@
+"""Bytes that go to one client and are not stored."""

@@ -1,0 +1,81 @@
+"""Metadata of contents that pass: fetched as for a fill, kept a while, since a client comes back for range after range.
+
+Owns: that memory and its bounds. Must not judge bytes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from cacheserver.core.cache.answer import validators_of
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Want
+from cacheserver.fill.metadata import Metadata, MetadataFetcher
+from cacheserver.ports import Clock
+
+_ENTRIES = 256
+_BYTES = 16 << 20
+_Key = tuple[str, int, str | None, str | None]
+
+
+class PassMetadata:
+    """Manifests of generations that passed within ``keep_s`` seconds: at most 256, with 16 MiB of hashes."""
+
+    def __init__(self, *, fetcher: MetadataFetcher, clock: Clock, piece_size_bytes: int, keep_s: float) -> None:
+        self.piece_size_bytes = piece_size_bytes
+        self._fetcher = fetcher
+        self._clock = clock
+        self._keep_s = keep_s
+        self._kept: OrderedDict[_Key, tuple[float, Metadata]] = OrderedDict()
+        self._kept_bytes = 0
+
+    def expects_manifest(self, target: Target) -> bool:
+        """Whether the service says that there is a manifest for this target."""
+        return self._fetcher.expects_manifest(target)
+
+    async def get(self, want: Want, response: Fields, length_bytes: int | None) -> Metadata:
+        """What the content of an answer with the fields ``response`` must be; never raises, takes at most 15 s."""
+        key = _key(want, response, length_bytes)
+        if key is not None and key in self._kept:
+            kept_until_s, known = self._kept[key]
+            if kept_until_s > self._clock.monotonic_s():
+                return known
+            self._forget(key)
+        metadata = await self._fetcher.fetch(
+            want, response, length_bytes=length_bytes, piece_size_bytes=self.piece_size_bytes
+        )
+        if key is not None and metadata.manifest is not None and not metadata.blocked:
+            self._keep(key, metadata)
+        return metadata
+
+    def forget(self, want: Want, response: Fields, length_bytes: int | None) -> None:
+        """What was kept did not fit the bytes: the next one is to be fetched."""
+        key = _key(want, response, length_bytes)
+        if key is not None:
+            self._forget(key)
+
+    def _keep(self, key: _Key, metadata: Metadata) -> None:
+        self._forget(key)
+        self._kept[key] = (self._clock.monotonic_s() + self._keep_s, metadata)
+        self._kept_bytes += _size(metadata)
+        while len(self._kept) > _ENTRIES or self._kept_bytes > _BYTES:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: _Key) -> None:
+        entry = self._kept.pop(key, None)
+        if entry is not None:
+            self._kept_bytes -= _size(entry[1])
+
+
+def _key(want: Want, response: Fields, length_bytes: int | None) -> _Key | None:
+    """What tells one generation from the next; None where nothing does."""
+    validators = validators_of(response)
+    known = validators.etag is not None or validators.last_modified is not None
+    if length_bytes is None or not (known or want.target.service.lifetime == "immutable"):
+        return None
+    return want.target.object_id, length_bytes, validators.etag, validators.last_modified
+
+
+def _size(metadata: Metadata) -> int:
+    return len(metadata.manifest.piece_hashes) if metadata.manifest is not None else 0

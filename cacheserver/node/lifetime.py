@@ -1,0 +1,273 @@
+"""One running node: starts and stops the rooms in order, and reloads what may change while running.
+
+Owns: lifetimes, signals, the node's identity. ``node.wiring`` builds; this must hold no rule of caching or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import re
+import secrets
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import uvloop
+
+from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
+from cacheserver.core.units import parse_size
+from cacheserver.logs.events import configure, event, get_logger
+from cacheserver.logs.writer import LineWriter
+from cacheserver.node.admitted import Admitted
+from cacheserver.node.listeners import Listeners
+from cacheserver.node.preflight import check_libraries
+from cacheserver.node.status import NodeStatus
+from cacheserver.node.wiring import build_rooms, build_volumes
+from cacheserver.settings.schema import Settings
+from cacheserver.store.recovery import recover
+from cacheserver.store.threads import to_the_end
+from cacheserver.store.volume import Volume
+from cacheserver.system import descriptors
+from cacheserver.system.clock import SystemClock
+from cacheserver.system.socket_activation import Inherited, take_inherited
+from cacheserver.system.systemd import Supervisor, take_supervisor
+from cacheserver.tls.current import CurrentCertificate
+from cacheserver.web.sending.wire import RATE_WINDOW_S
+
+_log = get_logger(__name__)
+_RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
+_RECENCY_EVERY_S = 300.0
+WRITE_DOWN_S = 15.0
+"""After the drain: how long ending the fills and writing everything down may take."""
+
+
+class Node:
+    """One node on its volumes. Raises ConfigError for settings that cannot be carried out."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        *,
+        stderr: LineWriter,
+        supervisor: Supervisor | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._stderr = stderr
+        self._supervisor = supervisor or Supervisor()
+        self._listening = False
+        self._tasks: list[asyncio.Task[None]] = []
+        clock = SystemClock()
+        self._volumes = build_volumes(settings, clock)
+        for volume in self._volumes:
+            _try_open(volume)
+        self._rooms = build_rooms(
+            settings,
+            volumes=self._volumes,
+            clock=clock,
+            node_id=_node_id(self._volumes[0].path),
+            max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
+            stderr=stderr,
+        )
+        self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
+        status = NodeStatus(self._rooms, self._certificate)
+        self._listeners = Listeners(self._rooms, status, self._certificate, inherited)
+        status.show_in(self._rooms.meter)
+
+    async def start(self) -> None:
+        """Listen, then recover behind the first requests. Raises ConfigError or OSError."""
+        addresses = await self._listeners.open(self._settings)
+        self._listening = True
+        event(_log, "listening", **addresses)
+        for volume in self._volumes:
+            self._start("recover", self._recover(volume))
+        self._start("scrub", self._rooms.scrubber.run())
+        self._start("pins", self._rooms.pinning.run())
+        self._start("recency", self._keep_recency())
+        self._start("certificate", self._certificate.watch())
+        self._start("sweep", self._sweep_slow_readers())
+        self._start("watchdog", self._supervisor.keep_alive())
+        self._supervisor.ready(_listening_line(addresses))
+
+    async def _end(self, name: str) -> None:
+        tasks = [task for task in self._tasks if task.get_name() == name]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, name: str, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _recover(self, volume: Volume) -> None:
+        loop, threads = asyncio.get_running_loop(), self._rooms.store.executor
+        while not volume.opened:
+            await asyncio.sleep(self._settings.store.retry_offline_s)
+            await to_the_end(loop.run_in_executor(threads, _try_open, volume, (VolumeOffline, ConfigError)))
+        self._rooms.pinning.load(volume)
+        await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
+
+    async def _keep_recency(self) -> None:
+        while True:
+            await asyncio.sleep(_RECENCY_EVERY_S)
+            for volume in self._volumes:
+                if volume.loaded.is_set():
+                    await to_the_end(volume.save_recency(self._rooms.store.executor))
+
+    async def _sweep_slow_readers(self) -> None:
+        while True:
+            await asyncio.sleep(RATE_WINDOW_S)
+            self._rooms.front.listener.sweep(RATE_WINDOW_S)
+
+    def reload(self) -> None:
+        """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
+        if not self._listening:
+            return
+        self._supervisor.reloading()
+        self._supervisor.ready(self._reload())
+
+    def _reload(self) -> str:
+        """A line that says how it went."""
+        try:
+            settings = self._load()
+            admitted = Admitted(settings)
+            pair = self._certificate.prepare(settings.tls)
+            self._rooms.sources.anchors.reload(settings.trust)
+        except CacheserverError as exc:
+            event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
+            return f"reload refused: {exc}"
+        later = self._needs_restart(settings)
+        self._settings = settings
+        rooms = self._rooms
+        rooms.admitted.take_over(admitted)
+        self._certificate.take(settings.tls, pair)
+        rooms.front.use(settings)
+        rooms.scrubber.use(settings.scrub)
+        rooms.pinning.readmit()
+        rooms.meter.allow_services(service.name for service in admitted.services())
+        rooms.meter.allow_subnets(admitted.subnets.names)
+        configure(settings.log, self._stderr.put)
+        self._flush_access_log()
+        rooms.logs.file.reopen()
+        event(_log, "reloaded", services=len(admitted.services()), needs_restart=later)
+        return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
+
+    def _needs_restart(self, settings: Settings) -> list[str]:
+        sections = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
+        addresses = [
+            f"server.{name}"
+            for name in ("listen", "listen_tls")
+            if getattr(settings.server, name) != getattr(self._settings.server, name)
+        ]
+        log = [
+            f"log.{name}"
+            for name in ("access", "access_file", "access_format")
+            if getattr(settings.log, name) != getattr(self._settings.log, name)
+        ]
+        return sections + addresses + log
+
+    def _flush_access_log(self) -> None:
+        if self._rooms.logs.access is not None:
+            self._rooms.logs.access.flush()
+
+    async def stop(self) -> None:
+        """Take no more connections, let running answers end, write everything down."""
+        rooms = self._rooms
+        self._listening = False
+        self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
+        rooms.front.drain()
+        self._listeners.close_content()
+        await rooms.front.stop(self._settings.server.drain_s)
+        await self._end("pins")
+        await rooms.coordinator.stop()
+        recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await rooms.sources.anchors.close()
+        await rooms.sources.client.close()
+        await rooms.sources.resolver.close()
+        await rooms.store.stop(clean=recovered)
+        await self._listeners.close_admin()
+        self._flush_access_log()
+        if rooms.logs.file is not self._stderr:
+            rooms.logs.file.close()
+        event(_log, "stopped")
+        self._supervisor.close()
+
+
+def run(load: Callable[[], Settings]) -> int:
+    """Run a node until SIGTERM or SIGINT; SIGHUP reloads. Exit code 0 for a clean stop."""
+    check_libraries()
+    settings = load()
+    stderr = LineWriter()
+    configure(settings.log, stderr.put)
+    supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)
+    if supervisor.watchdog_s:
+        faulthandler.enable()  # the watchdog's SIGABRT then shows what the loop hung in
+    try:
+        uvloop.run(_run(settings, load, supervisor, inherited, stderr))
+    finally:
+        stderr.close()
+        configure(settings.log)
+    return 0
+
+
+async def _run(
+    settings: Settings, load: Callable[[], Settings], supervisor: Supervisor, inherited: Inherited, stderr: LineWriter
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_error)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    descriptors.raise_limit()
+    node = Node(settings, load, supervisor=supervisor, inherited=inherited, stderr=stderr)
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    await node.start()
+    await stopping.wait()
+    await node.stop()
+
+
+def _listening_line(addresses: dict[str, Any]) -> str:
+    shown = [f"{kind} {', '.join(found) if isinstance(found, list) else found}" for kind, found in addresses.items()]
+    return "listening: " + "; ".join(line for line in shown if not line.endswith(" "))
+
+
+def _try_open(volume: Volume, passing: tuple[type[CacheserverError], ...] = (VolumeOffline,)) -> None:
+    """Open a volume; one that is full or fails now is tried again later. Raises ConfigError where it is not passing."""
+    try:
+        volume.open()
+    except passing as exc:
+        event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
+
+
+def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    exc = context.get("exception")
+    event(_log, "loop_error", severity=logging.ERROR, reason=str(context.get("message")), kind=type(exc).__name__)
+    if exc is not None:
+        _log.debug("loop error", exc_info=exc)
+
+
+def _node_id(directory: str) -> str:
+    """16 hex digits that stay with the cache directory; they tell this node in Via."""
+    path = os.path.join(directory, "node-id")
+    try:
+        with open(path, encoding="ascii") as file:
+            known = file.read(32).strip()
+    except (OSError, UnicodeDecodeError):
+        known = ""
+    if re.fullmatch(r"[0-9a-f]{16}", known):
+        return known
+    made = secrets.token_hex(8)
+    try:
+        with open(path, "w", encoding="ascii", opener=partial(os.open, mode=0o600)) as file:
+            file.write(made)
+    except OSError as exc:
+        event(_log, "node_id_not_kept", severity=logging.WARNING, reason=ConfigError(str(exc.strerror)))
+    return made

@@ -1,0 +1,160 @@
+"""The node's sockets: content, content over TLS, admin.
+
+Owns: opening and closing them, or taking those that were opened for the node. What is answered on them is ``web``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from cacheserver.core.errors import ConfigError
+from cacheserver.core.units import parse_listen
+from cacheserver.node.status import NodeStatus
+from cacheserver.node.wiring import Rooms
+from cacheserver.settings.schema import Settings
+from cacheserver.system.socket_activation import Inherited
+from cacheserver.tls.current import CurrentCertificate
+from cacheserver.web.admin.actions import AdminActions
+from cacheserver.web.admin.app import admin_app
+from cacheserver.web.admin.pins import AdminPins
+from cacheserver.web.request import forgiving
+from cacheserver.web.sending.tcp import serve_on
+
+_BACKLOG = 1024
+_HANDSHAKE_S = 10.0
+
+
+class Listeners:
+    """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files.
+
+
+    A kind of which ``system.socket_activation`` has sockets is served on those, and not on the addresses of the
+    settings.
+    """
+
+    def __init__(
+        self, rooms: Rooms, status: NodeStatus, certificate: CurrentCertificate, inherited: Inherited | None = None
+    ) -> None:
+        self._rooms = rooms
+        self._status = status
+        self._inherited = inherited or Inherited()
+        self._servers: list[asyncio.Server] = []
+        self._certificate = certificate
+        self._admin: web.AppRunner | None = None
+
+    async def open(self, settings: Settings) -> dict[str, Any]:
+        """Listen on everything; the addresses by kind, for the log."""
+        server, inherited = settings.server, self._inherited
+        tls = self._certificate.open(settings.tls) if server.listen_tls or inherited.tls else None
+        return {
+            "content": await self._listen_all(inherited.content or await _bound(server.listen), None),
+            "tls": await self._listen_all(inherited.tls or await _bound(server.listen_tls), tls),
+            "admin": await self._listen_admin(settings),
+        }
+
+    async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
+        for sock in sockets:
+            serve_on(sock)
+            server = await asyncio.get_running_loop().create_server(
+                self._rooms.front.listener,
+                sock=sock,
+                backlog=_BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
+            )
+            self._servers.append(server)
+        return [_shown(sock.getsockname()) for sock in sockets]
+
+    async def _listen_admin(self, settings: Settings) -> str:
+        sockets = self._inherited.admin
+        if not settings.admin.listen and not sockets:
+            return ""
+        if self._inherited.reaches_admin_from_outside() and not settings.admin.token:
+            raise ConfigError("the admin socket is not on loopback: a token is needed", key="admin.token")
+        rooms = self._rooms
+        actions = AdminActions(
+            store=rooms.store,
+            scrubber=rooms.scrubber,
+            sources=rooms.sources.health,
+            admit=rooms.admitted.target,
+            clock=rooms.clock,
+            is_pinned=rooms.pinning.is_pinned,
+        )
+        pins = AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target)
+
+        def add_actions(app: web.Application) -> None:
+            actions.add_to(app)
+            pins.add_to(app)
+
+        app = admin_app(
+            options=settings.admin,
+            meter=rooms.meter,
+            health=self._status.health,
+            status=self._status.status,
+            overview=self._status.overview,
+            add_actions=add_actions,
+        )
+        self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
+        await self._admin.setup()
+        assert self._admin.server is not None
+        self._admin.server.request_factory = forgiving(self._admin.server.request_factory)
+        if sockets:
+            for sock in sockets:
+                await web.SockSite(self._admin, sock).start()
+        else:
+            host, port = parse_listen(settings.admin.listen)
+            await web.TCPSite(self._admin, host, port).start()
+        return _shown(self._admin.addresses[0])
+
+    def close_content(self) -> None:
+        """Take no more clients."""
+        for server in self._servers:
+            server.close()
+
+    async def close_admin(self) -> None:
+        """Take no more administrators."""
+        if self._admin is not None:
+            await self._admin.cleanup()
+
+
+async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
+    """Listening sockets for every ``ADDR:PORT``, several where a name has several addresses. OSError."""
+    sockets: list[socket.socket] = []
+    try:
+        for text in addresses:
+            host, port = parse_listen(text)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, kind, protocol, _name, address in dict.fromkeys(found):
+                sockets.append(socket.socket(family, kind, protocol))
+                _bind(sockets[-1], address, text)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(sock: socket.socket, address: tuple[Any, ...], text: str) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        raise OSError(exc.errno, f"cannot listen on {text}: {os.strerror(exc.errno or 0)}") from exc
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

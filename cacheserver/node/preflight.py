@@ -1,0 +1,58 @@
+"""What must hold of the libraries and files of this machine before a node takes a byte from anyone.
+
+Owns: the refusals at the start that no setting can describe. Must not change anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from typing import Final
+
+from cacheserver.core.errors import ConfigError
+from cacheserver.logs.events import configure, event, get_logger
+from cacheserver.settings.schema import Settings
+
+AIOHTTP_FLOOR: Final = (3, 14, 5)
+"""The oldest release whose request parser and client were checked; ``docs/security.md`` names what was before."""
+_C_PARSER: Final = "aiohttp._http_parser"
+_log = get_logger(__name__)
+
+
+def check_libraries() -> None:
+    """ConfigError for an aiohttp that is too old, or that reads requests and answers with its parser in Python."""
+    import aiohttp  # here, so that commands which run no node do not wait for it
+    from aiohttp import http_parser
+
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", aiohttp.__version__)
+    if found is None or tuple(map(int, found.groups())) < AIOHTTP_FLOOR:
+        floor = ".".join(map(str, AIOHTTP_FLOOR))
+        raise ConfigError(f"aiohttp {aiohttp.__version__} is older than {floor}, whose parser this node relies on")
+    parsers = (http_parser.HttpRequestParser, http_parser.HttpResponseParser)
+    if any(parser.__module__ != _C_PARSER for parser in parsers):
+        raise ConfigError(
+            "aiohttp runs without its C parser, and the one in Python reads malformed requests differently: "
+            "unset AIOHTTP_NO_EXTENSIONS, or install a build of aiohttp with extensions"
+        )
+
+
+def warn_of_settings(path: str | None, settings: Settings) -> None:
+    """Log a warning for each setting that is ignored, and for an admin token in a file that other users can read."""
+    if not logging.getLogger().handlers:
+        configure(settings.log)  # the first load comes before anything else is logged
+    for key, reason in settings.ignored():
+        event(_log, "setting_ignored", severity=logging.WARNING, setting=key, reason=reason)
+    _warn_of_exposed_token(path, settings)
+
+
+def _warn_of_exposed_token(path: str | None, settings: Settings) -> None:
+    if path is None or not settings.admin.token:
+        return
+    try:
+        loose = stat.S_IMODE(os.stat(path).st_mode) & 0o044
+    except OSError:
+        return
+    if loose:
+        event(_log, "token_readable", severity=logging.WARNING, file=path, reason="other users can read it; chmod 600")

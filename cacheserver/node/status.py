@@ -1,0 +1,130 @@
+"""What the admin listener shows of a running node: health, status, overview, the store's gauges."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+import cacheserver
+from cacheserver.core.request.recent_refusals import remedy
+from cacheserver.metrics import PrometheusMeter, VolumeGauges
+from cacheserver.metrics.traffic import traffic
+from cacheserver.node.wiring import Rooms
+from cacheserver.store.volume import Volume
+from cacheserver.tls.current import CurrentCertificate
+from cacheserver.web.admin.app import Health
+
+_FILLS_SHOWN = 50
+
+
+class NodeStatus:
+    """Reads the rooms; changes nothing."""
+
+    def __init__(self, rooms: Rooms, certificate: CurrentCertificate) -> None:
+        self._rooms = rooms
+        self._certificate = certificate
+        self._started_s = rooms.clock.monotonic_s()
+
+    def health(self) -> Health:
+        """Whether the node can do its work."""
+        reasons = []
+        if self._rooms.front.answerer.draining:
+            reasons.append("draining")
+        if not any(volume.online for volume in self._rooms.store.volumes):
+            reasons.append("no volume is online; requests pass through")
+        return Health(ready=not reasons, reasons=tuple(reasons))
+
+    def status(self) -> dict[str, Any]:
+        """The body of ``/api/v1/status``."""
+        rooms, now_s = self._rooms, self._rooms.clock.monotonic_s()
+        return {
+            "version": cacheserver.__version__,
+            "uptime_s": round(now_s - self._started_s, 1),
+            "draining": rooms.front.answerer.draining,
+            "connections": self.connections(),
+            "fills": rooms.coordinator.fills_in_flight,
+            "tasks": len(asyncio.all_tasks()),
+            "banned_sources": [
+                {"source": ban.source, "seconds_left": round(ban.seconds_left)}
+                for ban in rooms.sources.health.bans(now_s)
+            ],
+            "pins": rooms.pinning.summary(),
+            "services": sorted(service.name for service in rooms.admitted.services()),
+            "certificate": self._certificate.status(),
+            "volumes": [_volume(volume) for volume in rooms.store.volumes],
+        }
+
+    def overview(self) -> dict[str, Any]:
+        """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
+        rooms, health = self._rooms, self.health()
+        fills, objects = rooms.coordinator.pictures(_FILLS_SHOWN)
+        return {
+            "time_s": round(rooms.clock.wall_s(), 3),
+            "clock_s": round(rooms.clock.monotonic_s() - self._started_s, 3),
+            "ready": health.ready,
+            "reasons": list(health.reasons),
+            "node": self.status(),
+            "traffic": traffic(rooms.meter.tally),
+            "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
+            "refusals": [
+                asdict(refused) | {"remedy": asdict(remedy(refused.reason, refused.host))}
+                for refused in rooms.front.refusals.recent()
+            ],
+        }
+
+    def connections(self) -> int:
+        """Client connections."""
+        return self._rooms.front.listener.connection_count
+
+    def show_in(self, meter: PrometheusMeter) -> None:
+        """Give ``/metrics`` what it asks for at each exposition, in its thread."""
+        rooms = self._rooms
+        meter.set_connections_source(self.connections)
+        lanes = rooms.front.listener.lanes
+        meter.set_state_source("lane_answers_total", lambda: lanes.answers)
+        meter.set_state_source("lane_passed_total", lambda: lanes.passed)
+        meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)
+        meter.set_state_source("sources_banned", lambda: len(rooms.sources.health.bans(rooms.clock.monotonic_s())))
+        meter.set_state_source("log_lines_dropped_total", lambda: rooms.logs.dropped)
+        meter.set_state_source("scrub_period_seconds", lambda: rooms.scrubber.period_s)
+        meter.set_store_source(self.gauges)
+
+    def gauges(self) -> list[VolumeGauges]:
+        """The store gauges of ``/metrics``."""
+        return [self._gauges(volume) for volume in self._rooms.store.volumes]
+
+    def _gauges(self, volume: Volume) -> VolumeGauges:
+        pinned_objects, pinned_bytes = self._rooms.pinning.on_volume(volume)
+        return VolumeGauges(
+            volume=volume.path,
+            stored_bytes=volume.ledger.stored_bytes,
+            capacity_bytes=volume.ledger.capacity_bytes,
+            objects=volume.object_count,
+            online=volume.online,
+            quarantined=volume.quarantine.count,
+            scrubbed_s=self._rooms.scrubber.completed_s(volume),
+            reserved_bytes=volume.ledger.reserved_bytes,
+            writable=volume.writable,
+            errors=volume.error_count,
+            eviction_age_s=volume.eviction_age_s,
+            ghost_hits=volume.policy.ghost_hits,
+            ghost_hit_bytes=volume.policy.ghost_hit_bytes,
+            pinned_objects=pinned_objects,
+            pinned_bytes=pinned_bytes,
+        )
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    return {
+        "path": volume.path,
+        "stored_bytes": volume.ledger.stored_bytes,
+        "reserved_bytes": volume.ledger.reserved_bytes,
+        "capacity_bytes": volume.ledger.capacity_bytes,
+        "objects": volume.object_count,
+        "online": volume.online,
+        "writable": volume.writable,
+        "errors": volume.error_count,
+        "loaded": volume.loaded.is_set(),
+        "reconciled": volume.reconciled,
+    }

@@ -1,0 +1,1 @@
+"""TOML and flags into frozen options; the table of services."""

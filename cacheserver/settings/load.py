@@ -1,0 +1,213 @@
+"""All settings of a node: the options classes of the rooms, put together from a TOML file and the command line.
+
+Owns: what wins over what, and naming the place of every fault in one ConfigError line. Reading the file is
+``cacheserver.settings.file``, the rules that a type cannot say are ``cacheserver.settings.rules``. Must not build
+anything: that is ``node``'s work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import msgspec
+
+from cacheserver.core.errors import ConfigError
+from cacheserver.core.request.service import Service
+from cacheserver.logs.events import LogOptions, printable
+from cacheserver.settings.file import Problem, read_toml, schema_problem
+from cacheserver.settings.rules import DEFAULT_MAX_SIZE, problems
+from cacheserver.settings.schema import Settings
+from cacheserver.settings.services_table import service_from_allow
+from cacheserver.settings.toml_lines import Path, dotted, line_of
+from cacheserver.store.options import StoreOptions, VolumeOptions
+from cacheserver.upstream.options import UpstreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line says; it wins over the file. Empty and None: not given."""
+
+    listen: tuple[str, ...] = ()
+    listen_tls: tuple[str, ...] = ()
+    admin_listen: str | None = None
+    workers: int | None = None
+    cache_dir: str | None = None
+    max_size: str | None = None
+    allow: tuple[str, ...] = ()
+    connect_to: tuple[str, ...] = ()
+    log_level: str | None = None
+
+
+@dataclass(slots=True)
+class _Source:
+    """Where each setting came from, to name it in errors."""
+
+    path: str = ""
+    lines: dict[Path, int] = field(default_factory=dict)
+    flags: dict[str, str] = field(default_factory=dict)
+    """Dotted key → flag that set it."""
+
+    def where(self, path: Path) -> str:
+        flag = self.flags.get(dotted(path)) or self.flags.get(dotted(path[:2]))
+        if flag is not None:
+            return flag
+        line = line_of(self.lines, path)
+        name = printable(self.path, 300)
+        return f"{name}:{line}" if line is not None else name
+
+
+def load_settings(path: str | None, flags: Flags) -> Settings:
+    """Settings of the file at ``path`` (None: all defaults) with ``flags`` over them, all rules checked.
+
+    The result has at least one volume. Relative paths of volumes, catalogues and certificates in the file are taken
+    from the file's directory, those of a flag from the working directory. Raises ConfigError with ``where`` and
+    ``key``.
+    """
+    source = _Source(path=path or "")
+    settings = Settings() if path is None else _from_file(path, source)
+    settings = _with_flags(settings, flags, source)
+    if (problem := next(problems(settings), None)) is not None:
+        _fail(source, problem)
+    _check_services(settings, source)
+    return settings
+
+
+def _from_file(path: str, source: _Source) -> Settings:
+    data, source.lines = read_toml(path)
+    try:
+        settings = msgspec.convert(data, Settings)
+    except msgspec.ValidationError as exc:
+        _fail(source, schema_problem(str(exc), data, Settings))
+    base = os.path.dirname(os.path.abspath(path))
+    replace = msgspec.structs.replace
+
+    def placed(name: str) -> str:
+        return os.path.join(base, os.path.expanduser(name)) if name else ""
+
+    volumes = tuple(replace(volume, path=placed(volume.path)) for volume in settings.store.volumes)
+    catalogues = tuple(placed(name) for name in settings.trust.catalogues)
+    certificate, key = placed(settings.tls.certificate), placed(settings.tls.key)
+    return replace(
+        settings,
+        store=replace(settings.store, volumes=volumes),
+        trust=replace(settings.trust, catalogues=catalogues),
+        tls=replace(settings.tls, certificate=certificate, key=key),
+    )
+
+
+# -- the command line -------------------------------------------------------------------------------------------
+
+
+def _with_flags(settings: Settings, flags: Flags, source: _Source) -> Settings:
+    replace = msgspec.structs.replace
+    server, admin, log = settings.server, settings.admin, settings.log
+    if flags.listen:
+        server = replace(server, listen=flags.listen)
+        source.flags["server.listen"] = "--listen"
+    if flags.listen_tls:
+        server = replace(server, listen_tls=flags.listen_tls)
+        source.flags["server.listen_tls"] = "--listen-tls"
+    if flags.admin_listen is not None:
+        admin = replace(admin, listen=flags.admin_listen)
+        source.flags["admin.listen"] = "--admin-listen"
+    if flags.workers is not None:
+        server = replace(server, workers=flags.workers)
+        source.flags["server.workers"] = "--workers"
+    if flags.log_level is not None:
+        try:
+            log = msgspec.convert({**msgspec.structs.asdict(log), "level": flags.log_level}, LogOptions)
+        except msgspec.ValidationError as exc:
+            raise ConfigError("must be debug, info, warning or error", where="--log-level", key="log.level") from exc
+    for position in range(len(flags.allow)):
+        source.flags[f"allow[{len(settings.allow) + position}]"] = "--allow"
+    return replace(
+        settings,
+        allow=settings.allow + flags.allow,
+        server=server,
+        admin=admin,
+        log=log,
+        store=_store_with_flags(settings.store, flags, source),
+        upstream=_upstream_with_flags(settings.upstream, flags, source),
+    )
+
+
+def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> StoreOptions:
+    volumes = store.volumes
+    if flags.max_size is not None and flags.cache_dir is None and len(volumes) > 1:
+        raise ConfigError("the file has several volumes; set each one's max_size there", where="--max-size")
+    if flags.cache_dir is not None:
+        max_size = volumes[0].max_size if len(volumes) == 1 else DEFAULT_MAX_SIZE
+        volumes = (VolumeOptions(path=os.path.abspath(os.path.expanduser(flags.cache_dir)), max_size=max_size),)
+        source.flags["store.volumes[0].path"] = "--cache-dir"
+        if not flags.cache_dir:
+            raise ConfigError("is empty", where="--cache-dir", key="store.volumes[0].path")
+    if not volumes:
+        volumes = (VolumeOptions(path=default_cache_dir()),)
+    if flags.max_size is not None:
+        volumes = (msgspec.structs.replace(volumes[0], max_size=flags.max_size),)
+        source.flags["store.volumes[0].max_size"] = "--max-size"
+    return msgspec.structs.replace(store, volumes=volumes)
+
+
+def default_cache_dir() -> str:
+    """``$XDG_CACHE_HOME/cacheserver``, or ``~/.cache/cacheserver``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: relative values are to be ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "cacheserver")
+
+
+def _upstream_with_flags(upstream: UpstreamOptions, flags: Flags, source: _Source) -> UpstreamOptions:
+    connect_to = dict(upstream.connect_to)
+    for value in flags.connect_to:
+        host, equals, address = value.partition("=")
+        if not equals or not host or not address:
+            raise ConfigError(f"{printable(value, 80)} is not HOST=ADDR:PORT", where="--connect-to")
+        connect_to[host] = address
+        source.flags[dotted(("upstream", "connect_to", host))] = "--connect-to"
+    return msgspec.structs.replace(upstream, connect_to=connect_to)
+
+
+# -- services ---------------------------------------------------------------------------------------------------
+
+
+def _check_services(settings: Settings, source: _Source) -> None:
+    seen: dict[str, Service] = {}
+    for position, host in enumerate(settings.allow):
+        try:
+            service = service_from_allow(host)
+        except ConfigError as exc:
+            _fail(source, Problem(("allow", position), _bare(exc)))
+        if seen.setdefault(service.name, service) != service:
+            _fail(source, Problem(("allow", position), f"{service.name} is allowed twice with different rules"))
+    try:
+        settings.own_services()
+    except ConfigError as exc:
+        _fail(source, Problem(_service_path(exc.key, settings.services), _bare(exc)))
+
+
+def _bare(exc: ConfigError) -> str:
+    """The message without the place that the error's text begins with."""
+    prefix = ": ".join(part for part in (exc.where, exc.key) if part)
+    return str(exc).removeprefix(f"{prefix}: ")
+
+
+def _service_path(key: str, services: dict[str, dict[str, Any]]) -> Path:
+    """``services.<name>.<field>`` as a path; names may hold dots."""
+    rest = key.removeprefix("services.")
+    for name in sorted(services, key=len, reverse=True):
+        if rest == name or rest.startswith((f"{name}.", f"{name}[")):
+            tail: list[str | int] = [
+                int(part[1:-1]) if part.startswith("[") else part
+                for part in re.findall(r"[^.\[\]]+|\[\d+\]", rest[len(name) :])
+            ]
+            return ("services", name, *tail)
+    return ("services", rest) if rest else ("services",)
+
+
+def _fail(source: _Source, problem: Problem) -> NoReturn:
+    message = printable(problem.message, 300)
+    raise ConfigError(message, where=source.where(problem.path), key=dotted(problem.path))

@@ -1,0 +1,1 @@
+"""The index of a volume: object id to record, durable."""

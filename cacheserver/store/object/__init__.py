@@ -1,0 +1,1 @@
+"""One object's file: layout, pieces, residency, quarantine."""

@@ -1,0 +1,277 @@
+"""One object file: blocking calls on one descriptor, to be run in the store's own threads.
+
+Owns: the order of writes (data, then record: I3), the digest check at rest, punching out evicted pieces. Must not
+know of space, catalogue or other objects. Disk faults come out as DiskError, a file that contradicts itself as
+CorruptObject.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.errors import CorruptObject, DiskError, PieceMismatch
+from cacheserver.core.piece_map import ABSENT, PRESENT, STORED, PieceMap
+from cacheserver.store.object import layout as fmt
+from cacheserver.store.object.layout import Layout
+
+_READ_BYTES = 1 << 18
+_OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Translate OSError into DiskError with its errno."""
+    try:
+        yield
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        raise DiskError(f"{what}: {reason}", errno=exc.errno) from exc
+
+
+class ObjectFile:
+    """An open object file; ``pieces`` and ``representation`` mirror what is on disk."""
+
+    __slots__ = ("_read_only", "_sequence", "fd", "layout", "path", "pieces", "representation")
+
+    def __init__(
+        self, *, fd: int, path: str, layout: Layout, representation: Representation, pieces: PieceMap, sequence: int
+    ) -> None:
+        self.fd = fd
+        self.path = path
+        self.layout = layout
+        self.representation = representation
+        self.pieces = pieces
+        self._sequence = sequence
+        self._read_only = False
+        """Opened while its file system was read-only."""
+
+    @classmethod
+    def create(cls, path: str, representation: Representation) -> ObjectFile:
+        """Make a new file in place of any older generation; readers of the old one keep their descriptor."""
+        layout = fmt.layout_for(representation, os.urandom(fmt.GENERATION_BYTES))
+        temporary = f"{path}.new"
+        with disk_errors("create"):
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(fd, layout.file_bytes)
+                pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes)
+                created = cls(fd=fd, path=path, layout=layout, representation=representation, pieces=pieces, sequence=0)
+                created._write(layout.footer_offset, fmt.encode_prologue(layout))
+                created._write_slot(representation)
+                created._write(layout.file_bytes - fmt.TAIL_BYTES, fmt.encode_tail(layout))
+                os.rename(temporary, path)
+            except BaseException:
+                os.close(fd)
+                with disk_errors("remove"):
+                    os.unlink(temporary)
+                raise
+        return created
+
+    @classmethod
+    def open(cls, path: str) -> ObjectFile | None:
+        """Open an existing file, following no link; None when there is none, CorruptObject when it is no object."""
+        with disk_errors("open"):
+            try:
+                fd, read_only = _opened(path)
+            except FileNotFoundError:
+                return None
+            except OSError as exc:
+                if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                    raise CorruptObject("not a regular file") from exc
+                raise
+        try:
+            file = cls._read_footer(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        file._read_only = read_only
+        return file
+
+    @classmethod
+    def _read_footer(cls, fd: int, path: str) -> ObjectFile:
+        with disk_errors("read footer"):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CorruptObject("not a regular file")
+            tail = os.pread(fd, fmt.TAIL_BYTES, max(0, status.st_size - fmt.TAIL_BYTES))
+            offset = fmt.decode_tail(tail)
+            if offset >= status.st_size:
+                raise CorruptObject("footer lies outside the file")
+            prologue = os.pread(fd, fmt.PROLOGUE_BYTES, offset)
+            layout = fmt.decode_prologue(prologue, footer_offset=offset, file_bytes=status.st_size)
+            table = os.pread(fd, layout.piece_count * fmt.RECORD_BYTES, layout.records_offset)
+            slots = [os.pread(fd, layout.slot_bytes, layout.slot_offset(slot)) for slot in (0, 1)]
+        headers = [header for data in slots if (header := fmt.decode_slot(layout, data)) is not None]
+        if not headers:
+            raise CorruptObject("no valid header")
+        sequence, representation = max(headers, key=lambda header: header[0])
+        states = bytes(
+            STORED if fmt.decode_record(layout, piece, record) is not None else ABSENT
+            for piece, record in enumerate(_records(table))
+        )
+        if len(states) != layout.piece_count:
+            raise CorruptObject("piece records are cut off")
+        pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes, states)
+        return cls(fd=fd, path=path, layout=layout, representation=representation, pieces=pieces, sequence=sequence)
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write body bytes; they count only once their piece is recorded."""
+        with disk_errors("write"):
+            self._write(offset, data)
+
+    def record_piece(self, piece: int, digest: bytes) -> None:
+        """Mark a piece whose data is written: on disk first, then in ``pieces`` (I3)."""
+        with disk_errors("write record"):
+            self._write(self.layout.record_offset(piece), fmt.encode_record(self.layout, piece, digest))
+        self.pieces.mark(piece, PRESENT)
+
+    def digest_of(self, piece: int) -> bytes | None:
+        """The recorded SHA-256 of a piece, or None."""
+        with disk_errors("read record"):
+            record = os.pread(self.fd, fmt.RECORD_BYTES, self.layout.record_offset(piece))
+        return fmt.decode_record(self.layout, piece, record)
+
+    def hash_piece(self, piece: int) -> bytes:
+        """SHA-256 of the bytes on disk; DiskError when they cannot be read."""
+        start, stop = self.pieces.bounds(piece)
+        digest = hashlib.sha256()
+        with disk_errors("read"):
+            while start < stop:
+                data = os.pread(self.fd, min(_READ_BYTES, stop - start), start)
+                if not data:
+                    break
+                digest.update(data)
+                start += len(data)
+        return digest.digest()
+
+    def read_piece(self, piece: int) -> bytes:
+        """The bytes on disk, fewer where the file is cut; DiskError when they cannot be read."""
+        start, stop = self.pieces.bounds(piece)
+        parts = []
+        with disk_errors("read"):
+            while start < stop and (data := os.pread(self.fd, stop - start, start)):
+                parts.append(data)
+                start += len(data)
+        return b"".join(parts)
+
+    def whole_digests(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Digests over all body bytes, by hashlib name: SHA-256, or what older metadata still carries."""
+        digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self.feed(tuple(digests.values()), 0, self.layout.length_bytes)
+        return {name: digest.digest() for name, digest in digests.items()}
+
+    def feed(self, digests: Sequence[hashlib._Hash], start: int, stop: int) -> None:
+        """Feed body bytes ``[start, stop)``, written but perhaps not recorded yet, to running digests."""
+        while start < stop:
+            with disk_errors("read"):
+                data = os.pread(self.fd, min(_READ_BYTES, stop - start), start)
+            if not data:
+                raise DiskError("object file is shorter than it should be")
+            for digest in digests:
+                digest.update(data)
+            start += len(data)
+
+    def check_piece(self, piece: int) -> None:
+        """Hash a stored piece against its record; PieceMismatch when it is not what was stored."""
+        expected = self.digest_of(piece)
+        got = self.hash_piece(piece)
+        if expected is None or expected != got:
+            raise PieceMismatch(piece, expected=expected or b"", got=got, against="stored")
+
+    def erase(self, first: int, stop: int) -> int:
+        """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.
+
+        The caller marks them ABSENT first, so that nobody reads a hole. Whole pages go, up to the footer: a part of one
+        would be cleared in place, under bytes that the kernel has yet to send from it.
+        """
+        blank = b"".join(fmt.encode_record(self.layout, piece, None) for piece in range(first, stop))
+        start, end = self.pieces.bounds(first)[0], self.pieces.bounds(stop - 1)[1]
+        hole_end = self.layout.footer_offset if stop == len(self.pieces) else end
+        with disk_errors("erase"):
+            self._write(self.layout.record_offset(first), blank)
+            if _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, hole_end - start) != 0:
+                code = ctypes.get_errno()
+                if code != errno.EOPNOTSUPP:
+                    raise OSError(code, os.strerror(code))
+        return end - start
+
+    def rewrite_header(self, representation: Representation) -> bool:
+        """Replace the header; False when the new one does not fit and the object has to be stored anew."""
+        if fmt.encode_slot(self.layout, representation, self._sequence + 1) is None:
+            return False
+        with disk_errors("write header"):
+            self._write_slot(representation)
+        self.representation = representation
+        return True
+
+    def sync(self) -> None:
+        """Make data and records durable; an error here is final for the object, never retried."""
+        with disk_errors("sync"):
+            os.fdatasync(self.fd)
+
+    def unlink_if_current(self) -> None:
+        """Remove the file unless a newer generation has taken its name."""
+        with disk_errors("remove"):
+            try:
+                named = os.stat(self.path, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            if os.path.samestat(named, os.fstat(self.fd)):
+                os.unlink(self.path)
+
+    def close(self) -> None:
+        """Give the descriptor back; idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _write(self, offset: int, data: bytes | memoryview) -> None:
+        if self._read_only:
+            self._open_for_writing()
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self.fd, view, offset)
+            view = view[written:]
+            offset += written
+
+    def _open_for_writing(self) -> None:
+        """Exchange the descriptor of a file whose file system was read-only; OSError (EROFS) while it still is."""
+        fd = os.open(self.path, os.O_RDWR | _OPEN_FLAGS)
+        try:
+            if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            os.dup2(fd, self.fd, inheritable=False)
+            self._read_only = False
+        finally:
+            os.close(fd)
+
+    def _write_slot(self, representation: Representation) -> None:
+        sequence = self._sequence + 1
+        data = fmt.encode_slot(self.layout, representation, sequence)
+        assert data is not None, "layout_for and rewrite_header leave room"
+        self._write(self.layout.slot_offset(sequence % 2), data)
+        self._sequence = sequence
+
+
+def _opened(path: str) -> tuple[int, bool]:
+    """A descriptor, and whether it can only be read, as a drive is after its file system was remounted."""
+    try:
+        return os.open(path, os.O_RDWR | _OPEN_FLAGS), False
+    except OSError as exc:
+        if exc.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | _OPEN_FLAGS), True
+
+
+def _records(table: bytes) -> Iterator[bytes]:
+    return (table[at : at + fmt.RECORD_BYTES] for at in range(0, len(table), fmt.RECORD_BYTES))

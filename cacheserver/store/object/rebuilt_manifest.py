@@ -1,0 +1,49 @@
+"""The piece-hash file of an object that is here: rebuilt from the digests of its pieces, byte for byte as services do.
+
+Owns: when that may be done. Must not check pieces itself; the caller has, and the piece map says so.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cacheserver.core.errors import ManifestError
+from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.piece_map import PRESENT
+from cacheserver.store.object import layout as fmt
+from cacheserver.store.object.file import ObjectFile, disk_errors
+
+PIECE_BYTES = 1 << 20
+"""The piece size of every published piece-hash file."""
+
+
+def recorded_digests(file: ObjectFile) -> bytes | None:
+    """SHA-256 of every piece as recorded, one after the other; None when one is missing. Blocking; DiskError."""
+    layout = file.layout
+    with disk_errors("read records"):
+        table = os.pread(file.fd, layout.piece_count * fmt.RECORD_BYTES, layout.records_offset)
+    digests = []
+    for piece in range(layout.piece_count):
+        record = table[piece * fmt.RECORD_BYTES : (piece + 1) * fmt.RECORD_BYTES]
+        digest = fmt.decode_record(layout, piece, record)
+        if digest is None:
+            return None
+        digests.append(digest)
+    return b"".join(digests)
+
+
+def manifest_of(file: ObjectFile) -> Manifest:
+    """The manifest of a complete object, all of whose pieces were checked since they were opened. Blocking.
+
+    Raises ManifestError where a piece is missing or unchecked, the object is empty, or its pieces are not of 1 MiB;
+    DiskError.
+    """
+    if file.layout.piece_size_bytes != PIECE_BYTES:
+        raise ManifestError("the object is not stored in pieces of 1 MiB")
+    count = len(file.pieces)
+    if not count or len(file.pieces.pieces_in_state(0, count, PRESENT)) != count:
+        raise ManifestError("the object is empty, or not all of its pieces are there and checked")
+    digests = recorded_digests(file)
+    if digests is None:
+        raise ManifestError("the record of a piece is missing")
+    return Manifest(file.layout.length_bytes, PIECE_BYTES, digests)

@@ -1,0 +1,1 @@
+"""The admin listener: routes, actions, status page, token."""

@@ -1,0 +1,77 @@
+"""Pins over the admin API: pin, unpin, list.
+
+Owns: these routes, their bodies, one log event for each act. The work is ``maintenance.pinning``'s. Never logs a query
+string: tokens live there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from cacheserver.core.errors import PinRefused, StoreError
+from cacheserver.core.request.target import Target
+from cacheserver.logs.events import event, get_logger
+from cacheserver.maintenance.pinning import Pinning
+from cacheserver.web.admin.actions import admitted, json_body, text_member
+from cacheserver.web.admin.app import json_reply
+
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_log = get_logger(__name__)
+
+
+class AdminPins:
+    """The routes of pinned content."""
+
+    def __init__(self, *, pinning: Pinning, admit: Callable[[str], Target | None]) -> None:
+        """``admit`` gives the target of a URL on an allowed host, None for others."""
+        self._pinning = pinning
+        self._admit = admit
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes to the admin application, behind its token and Host rules."""
+        app.router.add_get("/api/v1/pins", self.pins)
+        app.router.add_post("/api/v1/pin", self.pin)
+        app.router.add_post("/api/v1/unpin", self.unpin)
+
+    async def pins(self, _request: web.Request) -> web.Response:
+        """Every pin and how far it is."""
+        return json_reply(200, {"pins": self._pinning.pins()})
+
+    async def pin(self, request: web.Request) -> web.Response:
+        """Pin a URL; 409 with the reason where that cannot be, 503 where it cannot be written down."""
+        url = text_member(await json_body(request, allowed=("url",)), "url")
+        target = admitted(self._admit, url)
+        try:
+            pin = await self._pinning.pin(url, target)
+        except (PinRefused, StoreError) as exc:
+            who, why = request.remote, str(exc)
+            event(_log, "pin_refused", severity=logging.WARNING, client=who, object_id=target.object_id, reason=why)
+            return json_reply(409 if isinstance(exc, PinRefused) else 503, {"error": str(exc)})
+        path = target.path_and_query.partition("?")[0]
+        facts = {"object_id": target.object_id, "origin": target.origin, "path": path, "state": pin["state"]}
+        event(_log, "pinned", client=request.remote, **facts)
+        return json_reply(200, pin)
+
+    async def unpin(self, request: web.Request) -> web.Response:
+        """End the pin of a URL or an object's id; 404 where there is none, 503 where it cannot be written down."""
+        body = await json_body(request, allowed=("url", "object_id"))
+        if len(body) != 1:
+            raise web.HTTPBadRequest(reason="name either url or object_id")
+        (name,) = body
+        text = text_member(body, name)
+        object_id = admitted(self._admit, text).object_id if name == "url" else text
+        if not _OBJECT_ID.fullmatch(object_id):
+            raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
+        try:
+            ended = await self._pinning.unpin(object_id)
+        except StoreError as exc:
+            return json_reply(503, {"error": str(exc)})
+        if not ended:
+            return json_reply(404, {"error": "this is not pinned"})
+        event(_log, "unpinned", client=request.remote, object_id=object_id)
+        return json_reply(200, {"object_id": object_id, "unpinned": True})

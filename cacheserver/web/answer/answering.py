@@ -1,0 +1,261 @@
+"""One admitted request to its answer: look up, decide, act.
+
+Owns: the order of those steps, and what is looked up again when an object changed in between. Rules live in ``core``;
+fetching in ``fill``; sending in ``delivery`` and ``passing``. Must not know of methods, targets and fields that are
+refused before.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
+from cacheserver.core.cache.freshness import Freshness, assess, current_age_s
+from cacheserver.core.errors import Draining, GenerationChanged, OriginStatus, UpstreamError, UpstreamTimeout
+from cacheserver.core.http.cache_control import request_cache_control
+from cacheserver.core.http.cache_status import cache_status
+from cacheserver.fill.asking import Want
+from cacheserver.fill.coordinator import Coordinator, speaks_for_all
+from cacheserver.fill.opening import CODING, Answered, Relayed
+from cacheserver.ports import Clock
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+from cacheserver.web.answer.delivery import Delivery
+from cacheserver.web.answer.object_reply import asked_range, opening_demand, plan_object_reply
+from cacheserver.web.answer.passing import Passing
+from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
+from cacheserver.web.exchange import Exchange
+from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
+from cacheserver.web.lane.hot_table import HotEntry, Label, is_plain
+from cacheserver.web.options import ServerOptions
+from cacheserver.web.sending.response import Channel
+
+_LOOKUPS = 4
+
+
+class Answerer:
+    """Answers from the store and from origins."""
+
+    def __init__(
+        self,
+        *,
+        options: ServerOptions,
+        coordinator: Coordinator,
+        store: Store,
+        delivery: Delivery,
+        passing: Passing,
+        rebuilt: RebuiltManifests,
+        clock: Clock,
+        via: str,
+    ) -> None:
+        self.options = options
+        """Replaced by a reload."""
+        self.draining = False
+        """Whether the node is going down: nothing new is fetched, connections end with their answers."""
+        self._coordinator = coordinator
+        self._store = store
+        self._delivery = delivery
+        self._passing = passing
+        self._rebuilt = rebuilt
+        self._clock = clock
+        self._via = via
+
+    # -- look up, decide ----------------------------------------------------------------------------------------
+
+    async def answer(self, want: Want, exchange: Exchange, channel: Channel) -> None:
+        """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
+        for _lookup in range(_LOOKUPS):
+            obj = self._coordinator.peek(want) or await self._coordinator.find(want)
+            freshness = None if obj is None else self._assess(want, obj)
+            facts = Facts(
+                method=exchange.method,
+                service=want.target.service,
+                freshness=freshness,
+                passes=self._coordinator.passes(want),
+                request=request_cache_control(want.fields),
+            )
+            try:
+                if await self._act(decide(facts), want, obj, freshness, exchange, channel):
+                    return
+            except GenerationChanged:
+                if channel.head_sent:
+                    raise
+        await self._pass(want, exchange, channel, detail="contended")
+
+    def _assess(self, want: Want, obj: StoredObject) -> Freshness:
+        path = want.target.path_and_query.partition("?")[0]
+        now_s = self._clock.wall_s()
+        return assess(obj.representation, want.target.service, path, request_cache_control(want.fields), now_s)
+
+    # -- act ----------------------------------------------------------------------------------------------------
+
+    async def _act(
+        self,
+        step: Step,
+        want: Want,
+        obj: StoredObject | None,
+        freshness: Freshness | None,
+        exchange: Exchange,
+        channel: Channel,
+    ) -> bool:
+        """Do one step; False when the object has to be looked up again."""
+        if step is Step.ONLY_IF_CACHED:
+            raise UpstreamTimeout("nothing usable is stored, and the client asked for nothing else")
+        if step is Step.PASS:
+            await self._pass(want, exchange, channel)
+            return True
+        if step is Step.OPEN:
+            return await self._open(want, exchange, channel)
+        assert obj is not None
+        assert freshness is not None
+        if step is Step.REVALIDATE:
+            return await self._revalidate(want, obj, freshness, exchange, channel)
+        if step is Step.SERVE_STALE:
+            self._coordinator.revalidate_behind(obj, want)
+        outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
+        await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
+        return True
+
+    async def _open(self, want: Want, exchange: Exchange, channel: Channel) -> bool:
+        if self.draining:
+            raise Draining("the node is going down")
+        exchange.outcome = Outcome.MISS.value
+        field = asked_range(want.fields, None, method=exchange.method)
+        outcome, first = await self._coordinator.open(want, opening_demand(field))
+        if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
+            await self._pass(want, exchange, channel)
+        elif isinstance(outcome, Answered):
+            await self._answered(want, outcome, exchange, channel, collapsed=not first)
+        elif isinstance(outcome, Relayed):
+            await self._relayed(want, outcome, first, exchange, channel)
+        elif first:
+            await self._serve(want, outcome.obj, exchange, channel, Outcome.MISS)
+        else:
+            obj = await self._coordinator.find(want)
+            if obj is None:
+                return False
+            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=True)
+        return True
+
+    async def _revalidate(
+        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: Channel
+    ) -> bool:
+        exchange.outcome = Outcome.REVALIDATED.value
+        try:
+            outcome = await self._coordinator.revalidate(obj, want)
+        except UpstreamError:
+            if not freshness.stale_if_error:
+                raise
+            await self._serve(want, obj, exchange, channel, Outcome.STALE)
+            return True
+        if isinstance(outcome, Answered):
+            await self._answered(want, outcome, exchange, channel, collapsed=False)
+        elif isinstance(outcome, Relayed):
+            await self._relayed(want, outcome, True, exchange, channel)
+        else:
+            word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
+            await self._serve(want, outcome.obj, exchange, channel, word)
+        return True
+
+    async def _serve(
+        self,
+        want: Want,
+        obj: StoredObject,
+        exchange: Exchange,
+        channel: Channel,
+        outcome: Outcome,
+        *,
+        freshness: Freshness | None = None,
+        collapsed: bool = False,
+    ) -> None:
+        """Send what is stored; ``freshness`` where it has just been assessed."""
+        if not obj.usable:
+            raise GenerationChanged("the object was replaced")
+        obj.hold()
+        try:
+            rep, now_s = obj.representation, self._clock.wall_s()
+            boundary = secrets.token_hex(16)
+            reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=boundary)
+            spans = [(part.start, part.stop) for part in reply.parts]
+            there = all(obj.pieces.stored_until(start, stop) == stop for start, stop in spans)
+            if outcome is Outcome.HIT and not there:
+                outcome = Outcome.PARTIAL
+            exchange.outcome = outcome.value
+            freshness = freshness or self._assess(want, obj)
+            exchange.cache_status = object_cache_status(freshness, rep.trust, outcome, collapsed=collapsed)
+            lines = object_lines(
+                rep, age_s=current_age_s(rep, now_s), via=self._via, cache_status=exchange.cache_status
+            )
+            reply = reply.with_lines(lines)
+            for start, stop in spans:
+                self._store.touch(obj, *obj.pieces.covering(start, stop))
+            await self._delivery.send(channel, want, obj, reply)
+            if outcome is Outcome.HIT and len(spans) == 1 and not channel.http_10:
+                exchange.hot = self._hot_entry(want, obj, exchange)
+        finally:
+            obj.release()
+
+    def _hot_entry(self, want: Want, obj: StoredObject, exchange: Exchange) -> HotEntry | None:
+        """What the fast lane needs to answer the same head again; None where the answer could differ."""
+        rep = obj.representation
+        freshness = self._assess(want, obj)
+        if not freshness.fresh or rep.vary or not is_plain(want.fields):
+            return None
+        return HotEntry(
+            obj=obj,
+            representation=rep,
+            length_bytes=rep.length_bytes,
+            label=Label(
+                service=want.target.service.name,
+                form=want.target.form.value,
+                host=want.target.host,
+                path=want.target.path_and_query,
+                user_agent=exchange.user_agent,
+            ),
+            fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
+            lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
+        )
+
+    async def _answered(
+        self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
+    ) -> None:
+        if await self._rebuilt.serve(want, exchange, channel, OriginStatus(answered.status)):
+            return
+        exchange.outcome = Outcome.PASS.value
+        exchange.cache_status = cache_status(
+            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None
+        )
+        await self._passing.answered(channel, want, answered, options=self.options, cache_status=exchange.cache_status)
+
+    async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
+        plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
+        complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
+        if not first or not plain or not complete:
+            if first:
+                relayed.answer.close()
+            await self._pass(want, exchange, channel, detail=relayed.reason)
+            return
+        exchange.outcome = Outcome.PASS.value
+        exchange.cache_status = cache_status(
+            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=relayed.answer.status, stored=False, detail=relayed.reason
+        )
+        await self._passing.relay(
+            channel,
+            want,
+            relayed.answer,
+            method=exchange.method,
+            options=self.options,
+            cache_status=exchange.cache_status,
+            prefix=relayed.prefix,
+        )
+
+    async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
+        exchange.outcome = Outcome.PASS.value
+        exchange.cache_status = cache_status(NODE_NAME, hit=False, fwd="bypass", stored=False, detail=detail)
+        await self._passing.through(
+            channel,
+            want,
+            method=exchange.method,
+            options=self.options,
+            cache_status=exchange.cache_status,
+        )

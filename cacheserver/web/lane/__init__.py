@@ -1,0 +1,1 @@
+"""The fast lane: warm hits without the framework."""

@@ -1,0 +1,1 @@
+"""Bytes to sockets: turns, rates, cuts."""

@@ -1,0 +1,87 @@
+"""One response on one connection: head once, then exactly the announced number of body bytes, or a cut.
+
+Owns: framing (Content-Length, chunked, HEAD) and the rule that an incomplete body is never made to look complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cacheserver.web.heads import Head
+from cacheserver.web.sending.wire import Wire
+
+
+class Channel:
+    """Writes one response; ``keep_alive`` tells afterwards whether the connection may take another request."""
+
+    def __init__(self, wire: Wire, *, method: str, http_10: bool, keep_alive: bool) -> None:
+        self.http_10 = http_10
+        self.keep_alive = keep_alive
+        self.status = 0
+        self.body_bytes = 0
+        self.on_start: Callable[[], None] | None = None
+        """Called when the head goes out."""
+        self._wire = wire
+        self._bodiless = method == "HEAD"
+        self._remaining: int | None = 0
+        self._chunked = False
+
+    @property
+    def head_sent(self) -> bool:
+        """Whether the answer has begun, so that no other can be given."""
+        return self.status != 0
+
+    async def start(self, head: Head, *, close: bool = False) -> None:
+        """Send the head; a second one, which would be taken for another request's answer, is refused under -O too."""
+        if self.head_sent:
+            raise AssertionError("one response per channel")
+        delimited_by_close = head.length_bytes is None and self.http_10
+        self.keep_alive = self.keep_alive and not close and not delimited_by_close
+        self.status = head.status
+        if self.on_start is not None:
+            self.on_start()
+        self._remaining = head.length_bytes
+        self._chunked = head.length_bytes is None and not delimited_by_close and not self._bodiless
+        self._bodiless = self._bodiless or head.status in (204, 304)
+        await self._wire.write(head.encode(close=not self.keep_alive, http_10=self.http_10))
+
+    async def write(self, data: bytes) -> None:
+        """Send body bytes; ValueError when more than announced."""
+        if self._bodiless or not data:
+            return
+        self._take(len(data))
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        await self._wire.write(data)
+
+    async def send_file(self, fd: int, start: int, stop: int) -> None:
+        """Send bytes ``[start, stop)`` of an open file; ``body_bytes`` tells how far it came when this raises."""
+        if self._chunked:
+            raise AssertionError("object bodies have a length")
+        before = self._wire.sent_bytes
+        try:
+            await self._wire.send_file(fd, start, stop)
+        finally:
+            self._take(self._wire.sent_bytes - before)
+
+    async def finish(self) -> None:
+        """End the response; one that lacks bytes is cut instead."""
+        if self._bodiless:
+            return
+        if self._chunked:
+            await self._wire.write(b"0\r\n\r\n")
+        elif self._remaining:
+            self.cut()
+
+    def cut(self) -> None:
+        """Give up on the connection; the client sees that the body is incomplete."""
+        self.keep_alive = False
+        self._wire.abort()
+
+    def _take(self, size: int) -> None:
+        self.body_bytes += size
+        if self._remaining is not None:
+            self._remaining -= size
+            if self._remaining < 0:
+                self.cut()
+                raise ValueError("more body bytes than announced")

@@ -1,0 +1,196 @@
+"""Bytes to one client: small writes through the transport, object bytes by ``sendfile`` beside it.
+
+Owns: back-pressure, fairness between clients (a bounded number of bytes per turn) and the lowest rate that a client may
+read at. Must not know what it sends. A client that is gone or too slow is ``ClientGone``; a disk that fails is
+DiskError, so that the caller can go on from another source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+from cacheserver.core.errors import DiskError
+from cacheserver.store.object.residency import read_through, resident
+from cacheserver.web.sending import tcp
+from cacheserver.web.sending.turns import Turns
+
+RATE_WINDOW_S = 30.0
+TLS_CHUNK_BYTES = 1 << 16
+"""Read and encrypted at once: more is not faster, and twice this is what a client that reads slowly ties up."""
+_SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
+
+
+class ClientGone(Exception):
+    """The client closed, reset, or read too slowly."""
+
+
+class Connection(Protocol):
+    """What the wire needs of its connection."""
+
+    transport: asyncio.Transport | None
+
+    async def drained(self) -> None:
+        """Until nothing is buffered in the transport; returns at once when the client is gone."""
+        ...
+
+
+class Wire:
+    """The sending side of one connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        turns: Turns,
+        turn_bytes: int,
+        min_rate_bps: int,
+        executor: Executor | None = None,
+    ) -> None:
+        self._connection = connection
+        self._turns = turns
+        self._turn_bytes = turn_bytes
+        self._min_rate_bps = min_rate_bps
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._dup: socket.socket | None = None
+        self._writable_waiter: asyncio.Future[None] | None = None
+        self._waited_s = 0.0
+        self._window_from_bytes = 0
+        self.sent_bytes = 0
+        """Bytes handed to the socket since the connection began."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; returns when the transport has let go of them."""
+        transport = self._transport()
+        transport.write(data)
+        self.sent_bytes += len(data)
+        if transport.get_write_buffer_size():
+            await self._within_rate(self._connection.drained)
+            self._transport()
+
+    async def send_file(self, fd: int, start: int, stop: int) -> None:
+        """Send bytes ``[start, stop)`` of an open file."""
+        transport = self._transport()
+        if transport.get_extra_info("sslcontext") is not None:
+            await self._send_read(fd, start, stop)
+            return
+        out = transport.get_extra_info("socket").fileno()
+        warm_until = 0
+        while start < stop:
+            until = min(start + self._turn_bytes, stop)
+            if until > warm_until and not resident(fd, start, until):
+                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                warm_until = until
+                await self._turn()  # else ``out`` may be another client's by now
+            try:
+                sent = os.sendfile(out, fd, start, until - start)
+            except BlockingIOError:
+                await self._within_rate(self._writable)
+                await self._turn()
+                continue
+            except OSError as exc:
+                raise self._translated(exc) from exc
+            if not sent:
+                raise DiskError("object file is shorter than it should be")
+            start += sent
+            self.sent_bytes += sent
+            if start < stop:
+                await self._turn()
+
+    async def _send_read(self, fd: int, start: int, stop: int) -> None:
+        """The same through TLS: large reads, since the transport encrypts them anyway."""
+        while start < stop:
+            until = min(start + self._turn_bytes, stop)
+            if not resident(fd, start, until):
+                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                await self._turn()
+            while start < until:
+                try:
+                    data = os.pread(fd, min(until - start, TLS_CHUNK_BYTES), start)
+                except OSError as exc:
+                    raise DiskError("read failed", errno=exc.errno) from exc
+                if not data:
+                    raise DiskError("object file is shorter than it should be")
+                await self.write(data)
+                start += len(data)
+            if start < stop:
+                await self._turn()
+                if not tcp.is_established(self._transport().get_extra_info("socket")):
+                    raise ClientGone("client closed the connection")
+
+    async def _turn(self) -> None:
+        """Until it is this connection's turn to send a large part."""
+        await self._turns.mine()
+        self._transport()
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone("client closed the connection")
+        return transport
+
+    def _translated(self, exc: OSError) -> Exception:
+        if exc.errno in _SOCKET_ERRORS:
+            return ClientGone("client closed the connection")
+        return DiskError(f"sendfile: {os.strerror(exc.errno or errno.EIO)}", errno=exc.errno)
+
+    async def _writable(self) -> None:
+        """Until the socket takes bytes; on a descriptor of our own, to leave the transport's registration alone."""
+        if self._dup is None:
+            self._dup = self._transport().get_extra_info("socket").dup()
+        writable = self._writable_waiter = self._loop.create_future()
+        self._loop.add_writer(self._dup, _resolve, writable)
+        try:
+            await writable
+        finally:
+            if self._dup is not None:
+                self._loop.remove_writer(self._dup)
+
+    async def _within_rate(self, waiting: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the client, judging it by that time alone: a slow source or a pause is not its fault."""
+        while True:
+            began_s, taken_bytes = self._loop.time(), self._taken_bytes()
+            try:
+                async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
+                    await waiting()
+            except TimeoutError:
+                self._judge(self._taken_bytes() - taken_bytes, RATE_WINDOW_S)
+                continue
+            self._waited_s += self._loop.time() - began_s
+            if self._waited_s >= RATE_WINDOW_S:
+                self._judge(self._taken_bytes() - self._window_from_bytes, self._waited_s)
+                self._waited_s, self._window_from_bytes = 0.0, self._taken_bytes()
+            return
+
+    def _judge(self, taken_bytes: int, waited_s: float) -> None:
+        if taken_bytes < self._min_rate_bps * waited_s:
+            tcp.reset_on_close(self._transport().get_extra_info("socket"))
+            raise ClientGone("client reads too slowly")
+
+    def _taken_bytes(self) -> int:
+        return tcp.taken_bytes(self._transport().get_extra_info("socket"), self.sent_bytes)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        if self._connection.transport is not None:
+            self._connection.transport.abort()
+
+    def close(self) -> None:
+        """Give the duplicate descriptor back."""
+        if self._dup is not None:
+            self._loop.remove_writer(self._dup)
+            self._dup.close()
+            self._dup = None
+        if self._writable_waiter is not None:
+            _resolve(self._writable_waiter)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

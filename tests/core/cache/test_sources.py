@@ -1,0 +1,25 @@
+"""Which sources a target has, and of which class each of them is."""
+
+from __future__ import annotations
+
+from cacheserver.core.cache.sources import ALIAS, FURTHER, NODE, ORIGIN, candidates
+from cacheserver.core.request.admission import parse_target
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.service import Service
+
+SERVICE = Service(
+    "wsus",
+    ("one.test", "two.test"),
+    canonical_host="one.test",
+    sources=("https://mirror.test/base", "cachehost+http://node.test:8080", "http://two.test"),
+)
+
+
+def test_each_source_knows_its_class_and_none_is_asked_twice() -> None:
+    target = parse_target("/file?a=1", ("one.test",), tls=False, allowlist=AllowList((SERVICE,)))
+    assert [(source.name, source.path_and_query, source.kind) for source in candidates(target)] == [
+        ("http://one.test:80", "/file?a=1", ORIGIN),
+        ("http://two.test:80", "/file?a=1", ALIAS),
+        ("https://mirror.test:443", "/base/file?a=1", FURTHER),
+        ("http://node.test:8080", "/file?a=1&cacheHostOrigin=one.test", NODE),
+    ]

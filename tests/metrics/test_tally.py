@@ -1,0 +1,88 @@
+"""A tally loses nothing, counts nothing twice, and keeps every label in its closed set."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cacheserver.core.request.client import LISTENERS, Client
+from cacheserver.metrics.tally import OTHER, OUTCOMES, Tally
+
+BOUNDS_S = (0.25, 1.0, 4.0)
+SERVICES = ("wu", "do")
+SUBNETS = ("north", "south")
+CLIENTS = st.builds(
+    Client,
+    address=st.just("192.0.2.1"),
+    listener=st.sampled_from(("plain", "tls", "strange")),
+    subnet=st.sampled_from((*SUBNETS, "other", "strange")),
+)
+DURATIONS = st.integers(0, 80).map(lambda eighths: eighths / 8)  # sums of these are exact
+ANSWERS = st.tuples(
+    st.sampled_from((*SERVICES, "strange")),
+    st.sampled_from(("hit", "miss", "refused", "strange")),
+    st.integers(0, 700),
+    st.integers(0, 2**40),
+    DURATIONS,
+    CLIENTS,
+    st.none() | DURATIONS,
+)
+EVENTS = st.tuples(st.sampled_from((("a",), ("a", "x"), ("b",))), st.integers(0, 9))
+
+
+def tally() -> Tally:
+    made = Tally(bounds_s=BOUNDS_S, services_limit=8)
+    made.allow_services(SERVICES)
+    made.allow_subnets(SUBNETS)
+    return made
+
+
+@given(st.lists(ANSWERS, max_size=40))
+def test_every_answer_is_in_one_cell_and_in_one_bucket_of_each_time(
+    answers: list[tuple[str, str, int, int, float, Client, float | None]],
+) -> None:
+    one = tally()
+    for answer in answers:
+        one.add(*answer)
+    cells = one.cells()
+    assert sum(cell.count for _, cell in cells) == one.answers() == len(answers)
+    assert sum(cell.body_bytes for _, cell in cells) == one.body_bytes() == sum(answer[3] for answer in answers)
+    for (service, outcome, status_class, listener, subnet), _ in cells:
+        assert service in (*SERVICES, OTHER)
+        assert outcome in (*OUTCOMES, OTHER)
+        assert 0 <= status_class <= 5
+        assert listener in LISTENERS
+        assert subnet in (*SUBNETS, OTHER)
+    times = [each for _, each in one.times()]
+    at_once, later = ([each for each in answers if (each[6] is None) == whole] for whole in (True, False))
+    assert sum(sum(each.at_once.buckets) for each in times) == len(at_once)
+    assert sum(sum(each.total.buckets) for each in times) == len(later)
+    assert sum(sum(each.first_byte.buckets) for each in times) == len(later)
+    assert sum(each.at_once.sum_s for each in times) == sum(answer[4] for answer in at_once)
+    assert sum(each.total.sum_s for each in times) == sum(answer[4] for answer in later)
+
+
+@given(st.lists(EVENTS, max_size=40))
+def test_every_event_is_added_to_its_own_number(events: list[tuple[tuple[str, ...], int]]) -> None:
+    one = tally()
+    for key, amount in events:
+        one.count(key, amount)
+    assert dict(one.counts()) == {key: sum(amount for name, amount in events if name == key) for key, _ in events}
+
+
+def test_the_hit_ratio_leaves_refused_requests_out() -> None:
+    one = tally()
+    assert one.hit_ratio_requests() == 0
+    for outcome in ("hit", "revalidated", "miss", "miss", "refused"):
+        one.add("wu", outcome, 200, 5, 0.1, Client())
+    assert one.hit_ratio_requests() == 0.5
+
+
+def test_an_answer_of_several_turns_has_two_times_and_one_of_one_turn_one() -> None:
+    one = tally()
+    one.add("wu", "hit", 206, 5, 0.1, Client())
+    one.add("wu", "hit", 206, 5, 3.0, Client(), 0.5)
+    ((outcome, times),) = one.times()
+    assert outcome == "hit"
+    assert (times.at_once.buckets, times.total.buckets) == ([1, 0, 0, 0], [0, 0, 1, 0])
+    assert times.first_byte.buckets == [0, 1, 0, 0]

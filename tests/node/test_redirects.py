@@ -1,0 +1,90 @@
+"""Where a redirect may lead (I9)."""
+
+from __future__ import annotations
+
+import pytest
+
+from cacheserver.core.cache.upstream_request import UpstreamRequest
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.service import Service
+from cacheserver.node.admitted import follow
+
+SERVICE = Service(name="own", hosts=("a.test", "b.test", "*.zone.test"), own=True)
+PORTED = Service(name="ported", hosts=("p.test",), own=True, port=8080)
+ALLOWED = AllowList((SERVICE, PORTED))
+SECRET = (("Authorization", "Basic x"), ("Cookie", "a=b"), ("Range", "bytes=0-1"), ("X-Own", "1"))
+REQUEST = UpstreamRequest("GET", "http", "a.test", 80, "/dir/file?q=1", Fields(SECRET), SERVICE)
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("/other", "http://a.test/other"),
+        ("other?x=%2f", "http://a.test/dir/other?x=%2f"),
+        ("?x", "http://a.test/dir/file?x"),
+        ("//b.test/p", "http://b.test/p"),
+        ("http://b.test/p%2Fq?A=%2b", "http://b.test/p%2Fq?A=%2b"),
+        ("https://b.test/", "https://b.test/"),
+        ("https://b.test", "https://b.test/"),
+        ("http://x.zone.test:80/p", "http://x.zone.test/p"),
+        ("http://B.TEST/p", "http://b.test/p"),
+        ("http://b.test/p#part", "http://b.test/p"),
+        ("http://p.test/p", "http://p.test:8080/p"),
+    ],
+)
+def test_allowed_hosts_are_followed(location: str, expected: str) -> None:
+    target = follow(REQUEST, location, ALLOWED)
+    assert target is not None
+    assert target.url == expected
+    assert target.method == "GET"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://evil.test/",
+        "http://zone.test/",
+        "http://a.test.evil.test/",
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "http://b.test:22/",
+        "http://p.test:22/",
+        "http://user@b.test/",
+        "http://a.test@evil.test/",
+        "http://b.test\\@evil.test/",
+        "ftp://b.test/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "http://[bad/",
+        "http://b.test:99999/",
+        "http://b.test:x/",
+        "http://b_test/",
+        "//evil.test/p",
+        "/p?cacheHostOrigin=evil.test",
+    ],
+)
+def test_everything_else_is_refused(location: str) -> None:
+    assert follow(REQUEST, location, ALLOWED) is None
+
+
+@pytest.mark.parametrize("location", ["", "#part", "http://", "http:///p", "http:p"])
+def test_a_location_without_a_host_stays_where_it_is(location: str) -> None:
+    target = follow(REQUEST, location, ALLOWED)
+    assert target is None or (target.host, target.port) == ("a.test", 80)
+
+
+def test_credentials_stay_with_their_host() -> None:
+    same = follow(REQUEST, "/other", ALLOWED)
+    other = follow(REQUEST, "http://b.test/other", ALLOWED)
+    assert same is not None
+    assert other is not None
+    assert tuple(same.fields) == SECRET
+    assert tuple(other.fields) == (("Range", "bytes=0-1"),)
+
+
+def test_credentials_do_not_follow_a_downgrade_to_plain_http() -> None:
+    secure = UpstreamRequest("GET", "https", "a.test", 443, "/file", Fields(SECRET), SERVICE)
+    plain = follow(secure, "http://a.test/file", ALLOWED)
+    assert plain is not None
+    assert "Authorization" not in plain.fields

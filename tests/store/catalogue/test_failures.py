@@ -1,0 +1,177 @@
+"""Failures of the catalogue's writer stay contained: kept, reported, tried again, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import DiskError, StoreError
+from cacheserver.store.catalogue import batch_writer
+from cacheserver.store.catalogue import catalogue as catalogue_module
+from cacheserver.store.catalogue.batch_writer import Row
+from cacheserver.store.catalogue.catalogue import Catalogue
+from tests.support.catalogue import Gate, oid, record
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "catalogue"
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.open.set()
+
+
+def full_disk() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    error.sqlite_errorname = "SQLITE_FULL"
+    return error
+
+
+async def test_failed_batch_is_kept_reported_and_tried_again(directory: Path, gate: Gate) -> None:
+    heard: list[StoreError] = []
+    threads: list[int] = []
+
+    def on_error(error: StoreError) -> None:
+        heard.append(error)
+        threads.append(threading.get_ident())
+
+    catalogue = Catalogue(str(directory), on_error=on_error, retry_s=0.01)
+    gate.failures.append(full_disk())
+    catalogue.put(oid(1), record(1))
+    with pytest.raises(DiskError) as caught:
+        await catalogue.flush()
+    assert caught.value.errno == errno.ENOSPC
+    assert catalogue.get(oid(1)) == record(1)
+    await catalogue.flush()
+    assert (catalogue.write_errors, len(heard), heard[0]) == (1, 1, caught.value)
+    assert threads == [threading.get_ident()]
+    assert gate.batches == [{oid(1): Row(record(1).encode(), 1)}]
+    catalogue.close()
+
+
+async def test_failed_batch_does_not_overwrite_what_was_queued_meanwhile(
+    directory: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_writer, "LINGER_S", 60)  # nothing is written before the flush
+    catalogue = Catalogue(str(directory), retry_s=60)
+    gate.open.clear()
+    gate.failures.append(full_disk())
+    catalogue.put(oid(1), record(1))
+    catalogue.put(oid(2), record(2))
+    flushing = asyncio.ensure_future(catalogue.flush())
+    await asyncio.to_thread(gate.waiting.wait, 30)
+    catalogue.put(oid(1), record(10))
+    catalogue.delete(oid(2))
+    gate.open.set()
+    with pytest.raises(DiskError):
+        await flushing
+    assert (catalogue.get(oid(1)), catalogue.get(oid(2))) == (record(10), None)
+    await catalogue.flush()
+    assert (catalogue.get(oid(1)), catalogue.get(oid(2)), len(catalogue)) == (record(10), None, 1)
+    catalogue.close()
+
+
+async def test_writer_tries_again_by_itself(directory: Path, gate: Gate) -> None:
+    failed = asyncio.Event()
+    catalogue = Catalogue(str(directory), on_error=lambda _error: failed.set(), retry_s=0.01)
+    gate.failures.append(full_disk())
+    catalogue.put(oid(1), record(1))
+    await failed.wait()
+    gate.waiting.clear()
+    assert await asyncio.to_thread(gate.waiting.wait, 30)
+    catalogue.close()
+    assert [list(batch) for batch in gate.batches] == [[oid(1)]]
+
+
+async def test_backlog_is_bounded_while_the_disk_fails(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), retry_s=60, max_backlog=3)
+    gate.failures.append(full_disk())
+    for number in range(3):
+        catalogue.put(oid(number), record(number))
+    with pytest.raises(DiskError):
+        await catalogue.flush()
+    with pytest.raises(DiskError, match="backlog") as caught:
+        catalogue.put(oid(3), record(3))
+    assert caught.value.errno == errno.ENOSPC
+    catalogue.put(oid(0), record(7))
+    catalogue.delete(oid(9))
+    await catalogue.flush()
+    catalogue.put(oid(3), record(3))
+    catalogue.close()
+    again = Catalogue(str(directory))
+    assert {name: row for batch in again.iterate() for name, row in batch} == {
+        oid(0): record(7),
+        oid(1): record(1),
+        oid(2): record(2),
+        oid(3): record(3),
+    }
+    again.close()
+
+
+def test_error_without_a_loop_is_heard_in_the_writer_and_cannot_end_it(directory: Path, gate: Gate) -> None:
+    heard = threading.Event()
+
+    def broken(_error: StoreError) -> None:
+        heard.set()
+        raise RuntimeError("listener")
+
+    catalogue = Catalogue(str(directory), on_error=broken, retry_s=0.01)
+    gate.failures.append(full_disk())
+    catalogue.put(oid(1), record(1))
+    assert heard.wait(30)
+    catalogue.close()
+    assert [list(batch) for batch in gate.batches] == [[oid(1)]]
+
+
+def test_close_gives_up_after_one_last_try(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), retry_s=60)
+    gate.failures.extend([full_disk(), full_disk(), full_disk()])
+    catalogue.put(oid(1), record(1))
+    catalogue.close()
+    assert catalogue.write_errors >= 1
+    assert gate.batches == []
+
+
+async def test_failed_sync_is_never_believed_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_directory: str) -> None:
+        raise OSError(errno.EIO, "sync")
+
+    catalogue = Catalogue(str(directory))
+    monkeypatch.setattr(catalogue_module, "sync_wal", failing)
+    catalogue.put(oid(1), record(1))
+    with pytest.raises(DiskError) as caught:
+        await catalogue.flush()
+    assert caught.value.errno == errno.EIO
+    monkeypatch.undo()
+    with pytest.raises(DiskError):
+        await catalogue.flush()
+    assert catalogue.get(oid(1)) == record(1)
+    assert catalogue.write_errors == 1
+    catalogue.close()
+
+
+async def test_transaction_that_the_database_refuses_is_rolled_back_and_retried(directory: Path) -> None:
+    heard: list[StoreError] = []
+    catalogue = Catalogue(str(directory), on_error=heard.append, retry_s=60)
+    with closing(sqlite3.connect(directory / "cache.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        catalogue.put(oid(1), record(1))
+        with pytest.raises(DiskError) as caught:
+            await catalogue.flush()
+        assert caught.value.errno == errno.EBUSY
+        other.execute("ROLLBACK")
+    await catalogue.flush()
+    assert len(catalogue) == 1
+    catalogue.close()

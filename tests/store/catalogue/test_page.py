@@ -1,0 +1,72 @@
+"""Pages of the catalogue in the order of ids: the scrubber's way through a volume."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cacheserver.store.catalogue.catalogue import Catalogue
+from tests.support.catalogue import oid, record, sql
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
+    opened = Catalogue(str(tmp_path / "catalogue"))
+    yield opened
+    opened.close()
+
+
+def walked(catalogue: Catalogue, limit: int, start: str | None = "") -> list[str]:
+    """Ids of all pages."""
+    ids: list[str] = []
+    while start is not None:
+        rows, start = catalogue.page(start, limit)
+        assert len(rows) <= limit
+        ids.extend(object_id for object_id, _ in rows)
+    return ids
+
+
+@pytest.mark.parametrize("limit", [1, 7, 99, 100, 101])
+async def test_pages_hold_every_row_once_in_order(catalogue: Catalogue, limit: int) -> None:
+    numbers = random.Random(1).sample(range(1 << 60), 100)
+    for number in numbers:
+        catalogue.put(oid(number), record(number % 1000))
+    await catalogue.flush()
+    assert walked(catalogue, limit) == [oid(number) for number in sorted(numbers)]
+
+
+async def test_a_walk_goes_on_at_any_id_whether_it_is_still_there_or_not(catalogue: Catalogue) -> None:
+    for number in range(0, 40, 2):
+        catalogue.put(oid(number), record(1))
+    await catalogue.flush()
+    assert walked(catalogue, 3, oid(20))[0] == oid(20)
+    assert walked(catalogue, 3, oid(21)) == [oid(number) for number in range(22, 40, 2)]
+    assert walked(catalogue, 3, oid(39)) == []
+
+
+async def test_rows_that_are_no_rows_are_left_out_and_end_no_walk(tmp_path: Path, catalogue: Catalogue) -> None:
+    for number in range(20):
+        catalogue.put(oid(number), record(number))
+    await catalogue.flush()
+    directory = tmp_path / "catalogue"
+    for number, change in enumerate(
+        ("raw = 0", "mode = 4", "key = x'ff00'", "key = 'ü' || key", "value = x'00'", "tag = -1", "filename = '../x'")
+    ):
+        sql(directory, f"UPDATE Cache SET {change} WHERE key = ?", oid(2 * number + 1))
+    spoilt = {oid(2 * number + 1) for number in range(7)}
+    for limit in (1, 4, 100):
+        assert walked(catalogue, limit) == [oid(number) for number in range(20) if oid(number) not in spoilt]
+
+
+async def test_a_page_is_found_by_the_index(tmp_path: Path, catalogue: Catalogue) -> None:
+    from cacheserver.store.catalogue.catalogue import _PAGE_BY_ID
+
+    with closing(sqlite3.connect(tmp_path / "catalogue" / "cache.db")) as connection:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_PAGE_BY_ID}", ("", 1)))
+    assert "SEARCH" in plan
+    assert "TEMP B-TREE" not in plan
