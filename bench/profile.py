@@ -164,7 +164,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     ]
     rest = (f"{row['cpu_us'] - sum(row['rooms_us'].values()):.1f}" for row in rows)
     lines += [(REST, *rest), ("**all, CPU µs of one hit**", *(f"**{row['cpu_us']:.1f}**" for row in rows))]
-    return Table("Where the microseconds of a warm hit go", _heads(rows, "room"), tuple(lines))
+    return Table("Where the microseconds of a warm hit go", _heads(rows, "component"), tuple(lines))
 
 
 def _calls_table(rows: Sequence[dict[str, Any]]) -> Table:

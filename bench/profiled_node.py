@@ -22,7 +22,7 @@ WARM_ANSWERS = 200
 
 CONNECTION, ADMIT, LOOK_UP, DECIDE = "connection, parsing", "admission", "lookup", "decision"
 REPLY, DELIVER, ACCOUNT = "reply (head)", "delivery", "account"
-FRAMEWORK, HANDLER = "framework (aiohttp)", "handler, between the rooms"
+FRAMEWORK, HANDLER = "framework (aiohttp)", "handler, between the components"
 ROOMS = (CONNECTION, FRAMEWORK, HANDLER, ADMIT, LOOK_UP, DECIDE, REPLY, DELIVER, ACCOUNT)
 """In the order in which a hit passes them."""
 

@@ -9,13 +9,17 @@ from tests.acceptance.lab import Case, Run
 _INTRODUCTION = """\
 # Real clients
 
-Written by `make acceptance`, which runs `python -m tests.acceptance.real_clients`. An nginx on the loopback interface
-is the origin and counts what it sends; the node lies in front of it with an empty cache; unchanged programs download
-real files through the node, first cold, then warm, and every file's SHA-256 is compared with the origin's. A run fails
-when a digest is wrong, when a cold run costs the origin anything but each byte once, or when a warm run reaches it.
-(After a cut, a cold run may cost more: what the origin had sent already when the client was killed.)
+`make acceptance` writes this page; it runs `python -m tests.acceptance.real_clients`. An nginx on the loopback
+interface is the origin and counts the bytes that it sends. The node is in front of it with an empty cache. Unchanged
+programs download real files through the node, first cold, then warm. The run compares the SHA-256 of each file with the
+origin's. It fails in these cases:
 
-`NODE` is the node's `address:port`, `ORIGIN` the origin's. Outcomes are the node's own words (`docs/reference.md`).
+* A digest is wrong.
+* A cold run does not cost the origin each byte exactly once. After a cut, a cold run may cost more: the bytes that the
+  origin had already sent when the client was killed.
+* A warm run reaches the origin.
+
+`NODE` is the node's `address:port`, and `ORIGIN` is the origin's. The [glossary](glossary.md) explains the outcomes.
 """
 
 

@@ -127,8 +127,8 @@ async def panels_say_what_was_played(reading: Reading) -> None:
     near, sent_bytes = pytest.approx, reading.sent_bytes
     assert await reading.value("Delivered") == near(stretch * sent_bytes)
     assert await reading.value("Cache efficiency") == near(1 - ROUND_FETCHED_BYTES / sent_bytes)
-    assert await reading.value("Egress, mean") == near(rate * sent_bytes)
-    assert await reading.value("Ingress, mean") == near(rate * ROUND_FETCHED_BYTES)
+    assert await reading.value("Mean egress") == near(rate * sent_bytes)
+    assert await reading.value("Mean ingress") == near(rate * ROUND_FETCHED_BYTES)
     assert await reading.value("Egress and ingress", 1) == near(rate * ROUND_FETCHED_BYTES)
     services = await reading.by_label("Delivered by service", "service")
     assert services[HOST] == near(rate * (len(OWN) + HITS * HIT_BYTES))
@@ -144,11 +144,11 @@ async def panels_say_what_was_played(reading: Reading) -> None:
     assert await reading.by_label("Received by class of source", "source") == near(
         {"origin": rate * ROUND_FETCHED_BYTES}
     )
-    assert (await reading.by_label("Refused", "reason"))["host_not_allowed"] == near(stretch)
-    assert (await reading.by_label("Given back", "reason"))["purged"] > 0
+    assert (await reading.by_label("Refused requests", "reason"))["host_not_allowed"] == near(stretch)
+    assert (await reading.by_label("Evicted", "reason"))["purged"] > 0
     assert await reading.value("Byte hit ratio with twice the disk", 1) == near(await reading.value("Cache efficiency"))
-    assert await reading.value("Nodes healthy") == 1
-    assert await reading.value("Nodes not healthy") == await reading.value("Volumes offline") == 0
+    assert await reading.value("Healthy nodes") == 1
+    assert await reading.value("Unhealthy nodes") == await reading.value("Offline volumes") == 0
     assert 0 < (await reading.by_label("First byte", "outcome"))["hit"] < 5
 
 
