@@ -14,11 +14,11 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.processes import Listening, Process, listening
-from cacheserver.doctor.threads import in_thread
 from cacheserver.settings.schema import Settings
 
 _Value = TypeVar("_Value")

@@ -15,8 +15,8 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import is_ip, parse_listen
-from cacheserver.doctor.threads import in_thread
 
 _LOOKUP_S: Final = 6.0
 _CONNECT_S: Final = 4.0

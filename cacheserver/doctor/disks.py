@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Scene
 from cacheserver.doctor.processes import user_name
-from cacheserver.doctor.threads import in_thread
 from cacheserver.store.options import VolumeOptions
 
 _SAMPLE_BYTES: Final = 8 << 20

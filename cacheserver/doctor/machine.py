@@ -9,11 +9,11 @@ import stat
 from typing import Final
 from urllib.parse import urlsplit
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Scene
 from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
-from cacheserver.doctor.threads import in_thread
 
 _OWN_DESCRIPTORS: Final = 256
 _FEW_CLIENTS: Final = 1000

@@ -6,10 +6,10 @@ import asyncio
 import os
 from typing import Final
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Scene
-from cacheserver.doctor.threads import in_thread
 
 PEER_PORT: Final = 7680
 _TEREDO_PORT: Final = 3544

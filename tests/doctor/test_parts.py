@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import threading
@@ -24,7 +23,6 @@ from cacheserver.doctor.disks import volume_checks
 from cacheserver.doctor.origins import clock_offset_s, is_portal
 from cacheserver.doctor.processes import Listening, Process, covers, listening
 from cacheserver.doctor.reach import is_local
-from cacheserver.doctor.threads import in_thread
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
@@ -168,21 +166,6 @@ def test_sample_leaves_nothing_behind(tmp_path: Path) -> None:
     checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size="1MiB"), os.geteuid(), None)
     assert "/s written" in next(check.found for check in checks if check.name == "disk-speed")
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_blocking_call_that_never_ends_holds_nobody() -> None:
-    release = threading.Event()
-    began = time.monotonic()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await in_thread(release.wait, 30)
-    assert time.monotonic() - began < 5
-    release.set()
-
-
-async def test_errors_of_a_thread_come_back() -> None:
-    with pytest.raises(FileNotFoundError):
-        await in_thread(os.stat, "/nonexistent")
 
 
 async def test_dialer_follows_connect_to_by_host_and_port() -> None:
