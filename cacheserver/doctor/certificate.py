@@ -18,6 +18,7 @@ from cacheserver.core.units import is_ip
 from cacheserver.doctor.check import Check, named
 from cacheserver.doctor.context import Scene, authority
 from cacheserver.doctor.dialer import dropped
+from cacheserver.outgoing.session import client_context, unverified_context
 from cacheserver.tls import TlsOptions, server_context
 
 _SOON_DAYS: Final = 14
@@ -111,16 +112,13 @@ def _names(what: str, leaf: Leaf, asked: tuple[str, ...]) -> Check:
 async def _presented(scene: Scene, leaf: Leaf, address: tuple[str, int]) -> Check:
     what = f"TLS handshake with {authority(*address)}"
     options = scene.options
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    der, error = await _handshake(address, unverified, None)
+    der, error = await _handshake(address, unverified_context(), None)
     if der is None:
         return Check("handshake", "fail", what, error, "see the lines port and certificate")
     if der != leaf.certificate.public_bytes(Encoding.DER):
         found = "the running node presents another certificate than the file holds"
         return Check("handshake", "warn", what, found, "send it SIGHUP (systemctl reload cacheserver)")
-    strict = ssl.create_default_context(cafile=options.ca_file or None)
+    strict = client_context(options.ca_file)
     name = next((name for name in (*options.names, *leaf.names) if not name.startswith("*")), address[0])
     _, error = await _handshake(address, strict, name)
     if error and options.ca_file:

@@ -15,10 +15,12 @@ from typing import Any, Final, TypeVar
 import aiohttp
 
 from cacheserver.concurrency.daemon_thread import in_thread
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.processes import Listening, Process, listening
+from cacheserver.outgoing.session import open_session
 from cacheserver.settings.schema import Settings
 
 _Value = TypeVar("_Value")
@@ -73,37 +75,29 @@ class Scene:
         self.options = options
         self.wall_s = wall_s
         self.dialer = Dialer(settings.upstream.connect_to)
-        self._shared: dict[str, asyncio.Task[Any]] = {}
+        self._making: SingleFlight[str, None] = SingleFlight("doctor")
+        self._made: dict[str, Any] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Scene:
-        connector = aiohttp.TCPConnector(resolver=self.dialer, use_dns_cache=False, limit=0, force_close=True)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
+        self._session = open_session(resolver=self.dialer, idle_s=None)
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        for task in self._shared.values():
-            task.cancel()
-        await asyncio.gather(*self._shared.values(), return_exceptions=True)
+        await self._making.stop()
         if self._session is not None:
             await self._session.close()
         await self.dialer.close()
 
     async def once(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
-        """What ``make`` gives, made by the first who asks; nobody's deadline ends it for the others."""
+        """What ``make`` gives, made for the first caller and kept; the deadline of one ends it for no other."""
 
-        async def work() -> _Value:
-            return await make()
+        async def work() -> None:
+            self._made[key] = await make()
 
-        if key not in self._shared:
-            self._shared[key] = asyncio.create_task(work())
-        value: _Value = await asyncio.shield(self._shared[key])
+        if key not in self._made:
+            await self._making.run(key, work)
+        value: _Value = self._made[key]
         return value
 
     async def get(

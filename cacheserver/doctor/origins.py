@@ -6,7 +6,6 @@ Owns: one small direct request per test URL, whose answer several checks look at
 from __future__ import annotations
 
 import asyncio
-import ssl
 import statistics
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from cacheserver.core.request.hostname import decode_cache_host_origin
 from cacheserver.doctor.check import Check, named
 from cacheserver.doctor.context import Reply, Scene
 from cacheserver.doctor.known_urls import TEST_URLS
+from cacheserver.outgoing.session import client_context
 
 _LAST: Final = 9
 _RANGE: Final = {"Range": f"bytes=0-{_LAST}"}
@@ -135,7 +135,7 @@ def _endpoints(scene: Scene) -> list[tuple[str, int]]:
 
 
 async def _answers(scene: Scene) -> dict[str, Reply]:
-    context = ssl.create_default_context(cafile=scene.settings.trust.ca_file or scene.settings.upstream.ca_file or None)
+    context = client_context(scene.settings.trust.ca_file or scene.settings.upstream.ca_file)
     places = _endpoints(scene)
     urls = [f"https://{host}/" if port == 443 else f"https://{host}:{port}/" for host, port in places]
     replies = await asyncio.gather(*(scene.get(url, tls=context) for url in urls))

@@ -11,6 +11,7 @@ from cacheserver.core.units import is_ip, is_loopback, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Reply, Scene, authority
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
+from cacheserver.outgoing.session import client_context, unverified_context
 
 _ANSWER_S = 14.0
 """For all rounds together; a client gives a cache host 20 s."""
@@ -100,11 +101,7 @@ async def _test_url(scene: Scene, base: tuple[str, tuple[str, int]], url: KnownU
 
 def _context(scene: Scene) -> ssl.SSLContext:
     """As clients check it for nodes by name; of this node's listeners the line handshake tells about trust."""
-    context = ssl.create_default_context(cafile=scene.options.ca_file or None)
-    if not scene.options.nodes:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(scene.options.ca_file) if scene.options.nodes else unverified_context()
 
 
 def _shown(url: KnownUrl) -> str:

@@ -1,13 +1,11 @@
 """Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted, every fault translated.
 
-Owns: connections to sources. Must not interpret a body or a cache rule. aiohttp's defaults that do harm here are off:
-redirects, decompression, proxies from the environment, its total timeout.
+Owns: connections to sources. Must not interpret a body or a cache rule.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +16,6 @@ from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
-    ConfigError,
     ConnectFailed,
     OriginStatus,
     TooManyRedirects,
@@ -27,6 +24,7 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
+from cacheserver.outgoing.session import client_context, open_session
 from cacheserver.ports import Clock, Meter
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.upstream.resolver import VettedResolver
@@ -35,7 +33,6 @@ Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
 """The request for a redirect's target, or None when the node may not go there."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_READ_BUFFER_BYTES = 1 << 19
 _RATE_WINDOW_S = 10.0
 _CROSSING = frozenset(
     {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding", "accept", "via", "user-agent"}
@@ -122,7 +119,7 @@ class UpstreamClient:
         self._clock = clock
         self._meter = meter
         self._user_agent = user_agent
-        self._tls = tls_context(options.ca_file)
+        self._tls = client_context(options.ca_file, key="upstream.ca_file")
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self, request: UpstreamRequest) -> Answer:
@@ -184,23 +181,12 @@ class UpstreamClient:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
+            self._session = open_session(
                 resolver=self._resolver,
-                use_dns_cache=False,
-                limit=0,
+                tls=self._tls,
                 limit_per_host=self._options.connections_per_host,
-                keepalive_timeout=self._options.idle_s,
-                ssl=self._tls,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                auto_decompress=False,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
-                read_bufsize=_READ_BUFFER_BYTES,
-                max_line_size=16_384,
-                max_field_size=16_384,
+                idle_s=self._options.idle_s,
+                connect_timeout_s=self._options.connect_timeout_s,
             )
             self._session._retry_connection = False  # the fill counts tries, and pauses between them
         return self._session
@@ -218,17 +204,6 @@ def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, p
     if (host, port) != (request.host, request.port):
         fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
     return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
-
-
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """What checks chain, time and name of every https source. ConfigError where ``ca_file`` holds no certificates."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ValueError) as exc:
-        raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key="upstream.ca_file") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:
