@@ -43,7 +43,7 @@ async def test_bodies_come_as_sent_cookies_stay_and_connections_last_as_asked(
     server = Server()
     async with server.started() as running, open_session(resolver=None, idle_s=idle_s) as session:
         for _ in range(2):
-            async with session.get(running.make_url("/")) as answer:
+            async with session.get(f"http://localhost:{running.port}/") as answer:
                 assert await answer.read() == PACKED
     assert server.cookies == ["", ""]
     assert len(server.connections) == connections
