@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from cacheserver.core.cache.redirects import REDIRECTS
 from cacheserver.core.errors import MalformedRequest
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.hostname import decode_cache_host_origin
@@ -107,7 +108,7 @@ def is_portal(reply: Reply, allowlist: AllowList) -> bool:
     """Whether an answer to a test URL, which is never HTML, comes from somebody who wants a login or a click."""
     if reply.status == 511:  # RFC 6585 §6
         return True
-    if reply.status in (301, 302, 303, 307, 308):
+    if reply.status in REDIRECTS:
         try:
             host = urlsplit(reply.fields.get("location", "")).hostname
         except ValueError:

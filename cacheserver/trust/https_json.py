@@ -23,6 +23,7 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.request.target import origin_text
 from cacheserver.core.strict_json import strict_json
 from cacheserver.outgoing.session import client_context, open_session
 
@@ -39,7 +40,7 @@ def check_base_url(text: str) -> str:
         raise ValueError(f"{text[:80]!a}: {exc}") from exc
     if authority is None:
         raise ValueError(f"{text[:80]!a} is not https://HOST or https://HOST:PORT")
-    return f"https://{authority.host}" + ("" if authority.port in (None, 443) else f":{authority.port}")
+    return origin_text("https", authority.host, authority.port or 443)
 
 
 class HttpsJson:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import aiohttp
 from yarl import URL
 
+from cacheserver.core.cache.redirects import REDIRECTS
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
@@ -32,11 +32,7 @@ from cacheserver.upstream.resolver import VettedResolver
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
 """The request for a redirect's target, or None when the node may not go there."""
 
-_REDIRECTS = (301, 302, 303, 307, 308)
 _RATE_WINDOW_S = 10.0
-_CROSSING = frozenset(
-    {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding", "accept", "via", "user-agent"}
-)
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -131,7 +127,7 @@ class UpstreamClient:
             except CacheserverError as exc:
                 self._count(request, exc.code)
                 raise
-            if answer.status not in _REDIRECTS:
+            if answer.status not in REDIRECTS:
                 self._count(request, _result(answer.status))
                 return answer
             location = answer.fields.first("Location")
@@ -196,14 +192,6 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, path_and_query: str) -> UpstreamRequest:
-    """The same request at another place; to another host only fields go along that shape the answer."""
-    fields = request.fields
-    if (host, port) != (request.host, request.port):
-        fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
-    return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
 
 
 def _certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:
