@@ -10,10 +10,12 @@ import asyncio
 from cacheserver.core.cache.answer import Asked, check_answer
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
 from cacheserver.core.integrity.manifest import Manifest
-from cacheserver.fetch.http import Client
+from cacheserver.fetch.http import get
 from cacheserver.fetch.part_file import PartFile, noted_pieces, pieces_note
 from cacheserver.fetch.request import FetchRequest, Reporter
-from cacheserver.fetch.workflow import Ask, Complete, Hopeless, PieceWorkflow
+from cacheserver.fetch.standing import Hopeless
+from cacheserver.fetch.workflow import Ask, Complete, PieceWorkflow
+from cacheserver.upstream.client import UpstreamClient
 
 _NOTE_EVERY_S = 0.5
 
@@ -22,7 +24,7 @@ class PieceFetch:
     """One fetch by pieces."""
 
     def __init__(
-        self, *, client: Client, request: FetchRequest, manifest: Manifest, part: PartFile, reporter: Reporter
+        self, *, client: UpstreamClient, request: FetchRequest, manifest: Manifest, part: PartFile, reporter: Reporter
     ) -> None:
         self._client = client
         self._request = request
@@ -95,8 +97,10 @@ class PieceFetch:
         try:
             data = await self._piece(ask, start, stop)
         except UpstreamError as exc:
-            failed = self.workflow.faulty(ask, str(exc), self._now_s()) if exc.retryable else None
-            self._reporter.notice(failed or self.workflow.refused(ask, str(exc)))
+            if exc.retryable:
+                self._reporter.notice(self.workflow.faulty(ask, str(exc), self._now_s()))
+            else:
+                self._reporter.notice(self.workflow.refused(ask, str(exc)))
             return
         if await asyncio.to_thread(self._part.write_checked, start, data, self._manifest.piece_hash(ask.piece)):
             self.workflow.good(ask, len(data))
@@ -107,7 +111,7 @@ class PieceFetch:
     async def _piece(self, ask: Ask, start: int, stop: int) -> bytes:
         """The bytes of one piece as a source sends them: exactly the asked range of a content of this length."""
         fields = {"Range": f"bytes={start}-{stop - 1}"}
-        async with self._client.get(ask.source.url, source=ask.source.name, fields=fields) as answer:
+        async with get(self._client, ask.source, fields) as answer:
             accepted = check_answer(
                 asked=Asked(start, stop),
                 status=answer.status,

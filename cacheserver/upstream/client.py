@@ -24,13 +24,15 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
+from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
-from cacheserver.ports import Clock, Meter
+from cacheserver.ports import Clock
 from cacheserver.upstream.options import UpstreamOptions
-from cacheserver.upstream.resolver import VettedResolver
 
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
-"""The request for a redirect's target, or None when the node may not go there."""
+"""The request for a redirect's target, or None when the client may not go there."""
+Count = Callable[[str, str, str], object]
+"""Called after each request with the service's name, the source's class and the result."""
 
 _RATE_WINDOW_S = 10.0
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -74,6 +76,15 @@ class Answer:
         self._check_rate(len(data))
         return data
 
+    async def read_all(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises BadAnswer when it is longer than ``limit_bytes``, and what ``read`` raises."""
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > limit_bytes:
+                raise BadAnswer("the body is longer than it may be", source=self.source)
+        return bytes(body)
+
     def _left_over(self) -> bytes:
         """Bytes that came before the body broke off: aiohttp's reader raises without giving them out."""
         content = self._response.content
@@ -103,17 +114,17 @@ class UpstreamClient:
         self,
         *,
         options: UpstreamOptions,
-        resolver: VettedResolver,
+        resolver: Resolver,
         redirect: Redirect,
         clock: Clock,
-        meter: Meter,
+        count: Count,
         user_agent: str,
     ) -> None:
         self._options = options
         self._resolver = resolver
         self._redirect = redirect
+        self._report = count
         self._clock = clock
-        self._meter = meter
         self._user_agent = user_agent
         self._tls = client_context(options.ca_file, key="upstream.ca_file")
         self._session: aiohttp.ClientSession | None = None
@@ -141,7 +152,7 @@ class UpstreamClient:
         raise TooManyRedirects("source redirects too often", source=request.source)
 
     def _count(self, request: UpstreamRequest, result: str) -> None:
-        self._meter.upstream_request(request.service.name, request.source_class, result)
+        self._report(request.service.name, request.source_class, result)
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
         self._resolver.vet_literal(request.host, request.port)
