@@ -73,7 +73,7 @@ class PieceFetch:
         have = await asyncio.to_thread(part.sound_pieces, manifest, noted)
         await asyncio.to_thread(part.begin, manifest.length_bytes)
         self.workflow = PieceWorkflow(self._request.sources, manifest.piece_count, have)
-        self.resumed_bytes = sum(self._span(piece)[1] - self._span(piece)[0] for piece in have)
+        self.resumed_bytes = sum(stop - start for start, stop in map(manifest.piece_span, have))
         if noted:
             self._reporter.notice(f"resumed with {len(have)} of {manifest.piece_count} pieces, hashed again")
         self._reporter.begin(manifest.length_bytes, self.resumed_bytes)
@@ -93,7 +93,7 @@ class PieceFetch:
             await asyncio.to_thread(self._part.save_note, pieces_note(self._manifest, self.workflow.done))
 
     async def _perform(self, ask: Ask) -> None:
-        start, stop = self._span(ask.piece)
+        start, stop = self._manifest.piece_span(ask.piece)
         try:
             data = await self._piece(ask, start, stop)
         except UpstreamError as exc:
@@ -128,10 +128,6 @@ class PieceFetch:
         if len(data) != stop - start:
             raise BadAnswer("the body is short", expected=stop - start, got=len(data))
         return data
-
-    def _span(self, piece: int) -> tuple[int, int]:
-        start = piece * self._manifest.piece_size_bytes
-        return start, min(start + self._manifest.piece_size_bytes, self._manifest.length_bytes)
 
     @staticmethod
     def _now_s() -> float:

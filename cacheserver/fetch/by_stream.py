@@ -58,7 +58,7 @@ class StreamFetch:
         note = await asyncio.to_thread(self._part.note)
         if not isinstance(note, SimpleNote) or note.url != self._request.url.shown:
             return
-        digest = await asyncio.to_thread(self._part.prefix_digest, note.have_bytes)
+        digest = await asyncio.to_thread(self._part.digest, 0, note.have_bytes)
         if digest.hexdigest() != note.sha256 or not 0 < note.have_bytes < note.length_bytes:
             self._reporter.notice("what an earlier run left is not what it wrote: beginning anew")
             return
