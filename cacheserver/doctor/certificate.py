@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import is_ip
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import Scene, authority
+from cacheserver.doctor.context import Context, authority
 from cacheserver.doctor.dialer import dropped
 from cacheserver.outgoing.session import client_context, unverified_context
 from cacheserver.tls import TlsOptions, server_context
@@ -40,10 +40,10 @@ class Leaf:
         return name in self.names or (not is_ip(name) and bool(zone) and f"*.{zone}" in self.names)
 
 
-async def certificate_checks(scene: Scene) -> list[Check]:
+async def certificate_checks(context: Context) -> list[Check]:
     """Files, names, and the handshake of every TLS listener."""
-    options = scene.settings.tls
-    if not scene.settings.server.listen_tls:
+    options = context.settings.tls
+    if not context.settings.server.listen_tls:
         hint = "Teams and Intune content over https goes past the node; set server.listen_tls and [tls] to serve it"
         return [Check("certificate", "ok", "TLS", "no TLS listener is set", hint)]
     what = f"certificate {options.certificate or '(none)'}"
@@ -52,9 +52,9 @@ async def certificate_checks(scene: Scene) -> list[Check]:
         leaf = read_leaf(options)
     except ConfigError as exc:
         return [Check("certificate", "fail", what, str(exc), "correct [tls]; the node refuses to start with it")]
-    checks = [_validity(what, leaf, scene.wall_s()), _names(what, leaf, scene.options.names)]
-    for address in scene.content_addresses(tls=True):
-        checks.append(await _presented(scene, leaf, address))
+    checks = [_validity(what, leaf, context.wall_s()), _names(what, leaf, context.options.names)]
+    for address in context.content_addresses(tls=True):
+        checks.append(await _presented(context, leaf, address))
     return checks
 
 
@@ -109,9 +109,9 @@ def _names(what: str, leaf: Leaf, asked: tuple[str, ...]) -> Check:
     return Check("names", "ok", what, named(list(leaf.names)), hint)
 
 
-async def _presented(scene: Scene, leaf: Leaf, address: tuple[str, int]) -> Check:
+async def _presented(context: Context, leaf: Leaf, address: tuple[str, int]) -> Check:
     what = f"TLS handshake with {authority(*address)}"
-    options = scene.options
+    options = context.options
     der, error = await _handshake(address, unverified_context(), None)
     if der is None:
         return Check("handshake", "fail", what, error, "see the lines port and certificate")
@@ -129,12 +129,12 @@ async def _presented(scene: Scene, leaf: Leaf, address: tuple[str, int]) -> Chec
     return Check("handshake", "ok", what, f"trusted as {name}")
 
 
-async def _handshake(address: tuple[str, int], context: ssl.SSLContext, name: str | None) -> tuple[bytes | None, str]:
+async def _handshake(address: tuple[str, int], tls: ssl.SSLContext, name: str | None) -> tuple[bytes | None, str]:
     """The certificate that was presented, or why there was none."""
     try:
         async with asyncio.timeout(_HANDSHAKE_S):
             _reader, writer = await asyncio.open_connection(
-                *address, ssl=context, server_hostname=name if name is not None else address[0]
+                *address, ssl=tls, server_hostname=name if name is not None else address[0]
             )
     except TimeoutError:
         return None, f"no handshake within {_HANDSHAKE_S:g} s"

@@ -67,7 +67,7 @@ class Reply:
     took_s: float = 0.0
 
 
-class Scene:
+class Context:
     """One run of the doctor; ``async with`` closes the session."""
 
     def __init__(self, settings: Settings, options: DoctorOptions, wall_s: Callable[[], float]) -> None:
@@ -79,7 +79,7 @@ class Scene:
         self._made: dict[str, Any] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Scene:
+    async def __aenter__(self) -> Context:
         self._session = open_session(resolver=self.dialer, idle_s=None)
         return self
 

@@ -17,7 +17,7 @@ from cacheserver.doctor import dialer as dialer_module
 from cacheserver.doctor import disks, processes, surroundings
 from cacheserver.doctor.certificate import read_leaf
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import DoctorOptions, Reply, Scene
+from cacheserver.doctor.context import Context, DoctorOptions, Reply
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.disks import volume_checks
 from cacheserver.doctor.origins import clock_offset_s, is_portal
@@ -205,7 +205,7 @@ async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(disks, "volume_checks", hang)
     monkeypatch.setattr(disks, "_VOLUME_S", 0.05)
     settings = load_settings(None, Flags(cache_dir=str(tmp_path), admin_listen=""))
-    (check,) = await disks.disk_checks(Scene(settings, DoctorOptions(), time.time))
+    (check,) = await disks.disk_checks(Context(settings, DoctorOptions(), time.time))
     release.set()
     assert (check.level, check.found) == ("fail", "hangs: no result within 0.05 s")
 
@@ -213,6 +213,6 @@ async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(("active", "part"), [("ufw", "ufw allow 8080/tcp"), ("firewalld", "--add-port=8080/tcp")])
 async def test_firewall_hints_fit_the_firewall(active: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings, "_active_firewall", lambda: active)
-    scene = Scene(load_settings(None, Flags()), DoctorOptions(), time.time)
-    (check,) = await surroundings.firewall_checks(scene)
+    context = Context(load_settings(None, Flags()), DoctorOptions(), time.time)
+    (check,) = await surroundings.firewall_checks(context)
     assert part in check.advice
