@@ -7,41 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 from urllib.parse import urljoin
 
+from cacheserver.core.cache.sources import Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import RequestError
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.target import Target
 
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 _CROSSING: Final = frozenset(
     {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding", "accept", "via", "user-agent"}
 )
 
-
-class Place(Protocol):
-    """Where a request can go: a ``Target`` or a ``Source``."""
-
-    @property
-    def scheme(self) -> str:
-        """``http`` or ``https``."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """Canonical host."""
-        ...
-
-    @property
-    def port(self) -> int:
-        """Port, the scheme's own too."""
-        ...
-
-    @property
-    def path_and_query(self) -> str:
-        """What is sent in the request line."""
-        ...
+Place: TypeAlias = Target | Source
+"""Where a request can go."""
 
 
 def follow(request: UpstreamRequest, location: str, admit: Callable[[str], Place | None]) -> UpstreamRequest | None:
