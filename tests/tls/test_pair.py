@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cacheserver.core.errors import ConfigError
 from cacheserver.tls import TlsOptions, formats, load_into, server_context
 from cacheserver.tls.pair import policy_context, read_pair, signature_of
-from tests.support.pki import Pki, cert_pem, key_pem, new_key, replace, write_pair
+from tests.support.certificates import Pki, cert_pem, key_pem, new_key, replace, write_pair
 
 PKI = Pki()
 
