@@ -15,7 +15,7 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.doctor import dialer as dialer_module
 from cacheserver.doctor import disks, processes, surroundings
-from cacheserver.doctor.certificate import read_leaf
+from cacheserver.doctor.certificate import uncovered
 from cacheserver.doctor.check import Check, named
 from cacheserver.doctor.context import Context, DoctorOptions, Reply
 from cacheserver.doctor.dialer import Dialer
@@ -27,6 +27,7 @@ from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
 from cacheserver.tls import TlsOptions
+from cacheserver.tls.pair import read_pair
 from tests.doctor.lab import leaf_files
 from tests.support.certificates import Authority
 
@@ -127,12 +128,11 @@ def test_portals_are_told_from_origins(status: int, fields: dict[str, str], port
 
 def test_wildcard_names_stand_for_one_label(tmp_path: Path) -> None:
     path = leaf_files(Authority(tmp_path), tmp_path, name="*.example.com")
-    leaf = read_leaf(TlsOptions(certificate=path, key=path))
-    assert leaf.covers("Cache.example.com.")
-    assert not leaf.covers("a.cache.example.com")
-    assert not leaf.covers("example.com")
+    held = read_pair(TlsOptions(certificate=path, key=path)).facts.names
+    assert uncovered(("Cache.example.com.",), held) == []
+    assert uncovered(("a.cache.example.com", "example.com"), held) == ["a.cache.example.com", "example.com"]
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_leaf(TlsOptions(certificate=str(tmp_path / "none"), key=path))
+        read_pair(TlsOptions(certificate=str(tmp_path / "none"), key=path))
 
 
 def test_own_addresses_are_known() -> None:
