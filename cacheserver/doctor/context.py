@@ -1,6 +1,6 @@
 """What every check may look at: settings, options, the dialer, and what several checks ask for once.
 
-Owns: the HTTP session and the answers that are shared. Holds no judgement.
+Owns: HTTP requests and the answers that are shared. Holds no judgement.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.processes import Listening, Process, listening
+from cacheserver.outgoing.faults import certificate_fault
 from cacheserver.outgoing.session import open_session
 from cacheserver.settings.schema import Settings
 
@@ -68,7 +69,7 @@ class Reply:
 
 
 class Context:
-    """One run of the doctor; ``async with`` closes the session."""
+    """One run of the doctor; ``async with`` ends what it has under way."""
 
     def __init__(self, settings: Settings, options: DoctorOptions, wall_s: Callable[[], float]) -> None:
         self.settings = settings
@@ -77,16 +78,12 @@ class Context:
         self.dialer = Dialer(settings.upstream.connect_to)
         self._making: SingleFlight[str, None] = SingleFlight("doctor")
         self._made: dict[str, Any] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Context:
-        self._session = open_session(resolver=self.dialer, idle_s=None)
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
         await self._making.stop()
-        if self._session is not None:
-            await self._session.close()
         await self.dialer.close()
 
     async def once(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
@@ -109,18 +106,20 @@ class Context:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = _REQUEST_S,
     ) -> Reply:
-        """One GET without redirects, its body read to the end (at most 64 MiB); never raises on trouble."""
-        assert self._session is not None
+        """One GET without redirects, its body read to the end (at most 64 MiB); never raises on trouble.
+
+        Each has a connection of its own, which is closed at the end.
+        """
         loop = asyncio.get_running_loop()
         sent_s, began_s = self.wall_s(), loop.time()
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.get(
-                    url, headers={"User-Agent": "cacheserver-doctor", **(headers or {})}, allow_redirects=False,
-                    ssl=tls if tls is not None else True,
+                open_session(resolver=self.dialer, tls=tls) as session,
+                session.get(
+                    url, headers={"User-Agent": "cacheserver-doctor", **(headers or {})}, allow_redirects=False
                 ) as response,
-            ):  # fmt: skip
+            ):
                 first_s = loop.time()
                 kept, length_bytes = bytearray(), 0
                 async for chunk in response.content.iter_any():
@@ -133,8 +132,7 @@ class Context:
         except TimeoutError:
             return Reply(error=f"no complete answer within {timeout_s:g} s", sent_s=sent_s)
         except aiohttp.ClientConnectorCertificateError as exc:
-            reason = getattr(exc.certificate_error, "verify_message", "") or str(exc.certificate_error)
-            return Reply(error=f"certificate refused: {reason}", sent_s=sent_s)
+            return Reply(error=f"certificate refused: {certificate_fault(exc)}", sent_s=sent_s)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             return Reply(error=_reason(exc), sent_s=sent_s)
 

@@ -45,20 +45,19 @@ def open_session(
     tls: ssl.SSLContext | None = None,
     limit: int = 0,
     limit_per_host: int = 0,
-    idle_s: float | None = 15.0,
+    idle_s: float = 15.0,
     connect_timeout_s: float | None = None,
 ) -> aiohttp.ClientSession:
     """Return a session; call in a running loop. The caller closes it, and ``resolver``, which it does not own.
 
     ``resolver``: None for the system's. ``limit``, ``limit_per_host``: connections, 0 for no limit. ``idle_s``: how
-    long an idle connection is kept; None closes each one after its answer.
+    long an idle connection is kept.
     """
     connector = aiohttp.TCPConnector(
         resolver=resolver,
         use_dns_cache=False,
         limit=limit,
         limit_per_host=limit_per_host,
-        force_close=idle_s is None,
         keepalive_timeout=idle_s,
         ssl=True if tls is None else tls,
     )

@@ -6,7 +6,6 @@ from the environment, no body larger than 1 MiB is read. Every fault is an Upstr
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Final
 
@@ -17,14 +16,13 @@ from yarl import URL
 from cacheserver.core.errors import (
     BadAnswer,
     CertificateRefused,
-    ConnectFailed,
     MalformedRequest,
     OriginStatus,
-    UpstreamTimeout,
 )
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.core.request.target import origin_text
 from cacheserver.core.strict_json import strict_json
+from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.session import client_context, open_session
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -67,19 +65,10 @@ class HttpsJson:
         """
         if not path_and_query.startswith("/"):
             raise BadAnswer("path of a trust service does not start with /", source=self.source)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._ask(method, path_and_query, body)
-        except TimeoutError as exc:
-            raise UpstreamTimeout("trust service did not answer in time", source=self.source) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            raise CertificateRefused("trust service's certificate is not valid", source=self.source) from exc
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as exc:
-            raise BadAnswer("trust service's answer is not HTTP", source=self.source) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise ConnectFailed(
-                f"no connection to the trust service ({type(exc).__name__})", source=self.source
-            ) from exc
+        async with translated(
+            self.source, within_s=self._timeout_s, what="trust service", untrusted=CertificateRefused
+        ):
+            return await self._ask(method, path_and_query, body)
 
     async def _ask(self, method: str, path_and_query: str, body: bytes | None) -> object:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": self._user_agent}

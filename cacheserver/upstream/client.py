@@ -1,4 +1,4 @@
-"""Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted, every fault translated.
+"""Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted.
 
 Owns: connections to sources. Must not interpret a body or a cache rule.
 """
@@ -16,14 +16,13 @@ from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
-    ConnectFailed,
     OriginStatus,
     TooManyRedirects,
     TruncatedBody,
-    UntrustedSource,
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
+from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
 from cacheserver.ports import Clock
@@ -160,23 +159,14 @@ class UpstreamClient:
         headers.extend(request.fields)
         sent_s = self._clock.wall_s()
         budget_s = self._options.connect_timeout_s + self._options.head_timeout_s
-        try:
-            async with asyncio.timeout(budget_s):
-                response = await self._open_session().request(
-                    request.method,
-                    URL(request.url, encoded=True),
-                    headers=headers,
-                    skip_auto_headers=_SKIPPED,
-                    allow_redirects=False,
-                )
-        except TimeoutError as exc:
-            raise UpstreamTimeout("source did not answer in time", source=request.source) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            raise UntrustedSource(_certificate_fault(exc), source=request.source) from exc
-        except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError) as exc:
-            raise BadAnswer("source's answer is not HTTP", source=request.source) from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise ConnectFailed(f"no connection to the source ({type(exc).__name__})", source=request.source) from exc
+        async with translated(request.source, within_s=budget_s):
+            response = await self._open_session().request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                skip_auto_headers=_SKIPPED,
+                allow_redirects=False,
+            )
         return Answer(
             response,
             source=request.source,
@@ -203,12 +193,6 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def _certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:
-    """Which check failed, in OpenSSL's words."""
-    reason = getattr(exc.certificate_error, "verify_message", "") or "it cannot be verified"
-    return f"source's certificate is refused: {reason.rstrip('.')}"
 
 
 def _result(status: int) -> str:

@@ -35,18 +35,15 @@ class Server:
         return TestServer(app, host="127.0.0.1")
 
 
-@pytest.mark.parametrize(("idle_s", "connections"), [(15.0, 1), (None, 2)])
-async def test_bodies_come_as_sent_cookies_stay_and_connections_last_as_asked(
-    idle_s: float | None, connections: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_bodies_come_as_sent_cookies_stay_and_no_proxy_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     server = Server()
-    async with server.started() as running, open_session(resolver=None, idle_s=idle_s) as session:
+    async with server.started() as running, open_session(resolver=None) as session:
         for _ in range(2):
             async with session.get(f"http://localhost:{running.port}/") as answer:
                 assert await answer.read() == PACKED
     assert server.cookies == ["", ""]
-    assert len(server.connections) == connections
+    assert len(server.connections) == 1
 
 
 async def test_certificates_are_verified_unless_only_looked_at(tmp_path: Path) -> None:
