@@ -13,8 +13,6 @@ import aiohttp
 
 from cacheserver.core.errors import BadAnswer, ConnectFailed, UntrustedSource, UpstreamError, UpstreamTimeout
 
-_NOT_HTTP = (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError)
-
 
 @asynccontextmanager
 async def translated(
