@@ -18,12 +18,13 @@ import click
 from click._termui_impl import ProgressBar
 
 import cacheserver
+from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.units import format_size, parse_listen
 from cacheserver.fetch.request import FetchRequest, FetchResult
 from cacheserver.fetch.sources import manifest_url_of, parse_url, sources_of
-from cacheserver.fetch.workflow import SourceHealth
+from cacheserver.fetch.standing import Standing
 from cacheserver.logs.events import printable
 from cacheserver.settings.shipped import load_shipped_services
 
@@ -151,14 +152,14 @@ def _address(text: str) -> tuple[str, tuple[str, int]]:
         raise ConfigError(str(exc), where="--connect-to") from exc
 
 
-def _facts(request: FetchRequest, sources: tuple[SourceHealth, ...]) -> dict[str, Any]:
+def _facts(request: FetchRequest, sources: tuple[Standing, ...]) -> dict[str, Any]:
     return {
         "url": request.url.shown,
         "output": request.output,
         "sources": [
             {
-                "source": health.source.name,
-                "kind": "cache_host" if health.source.cache_host else "origin",
+                "source": health.source.origin,
+                "kind": "cache_host" if health.source.kind == NODE else "origin",
                 "pieces": health.pieces,
                 "bytes": health.body_bytes,
                 "strikes": health.strikes,

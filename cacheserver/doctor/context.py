@@ -1,6 +1,6 @@
 """What every check may look at: settings, options, the dialer, and what several checks ask for once.
 
-Owns: the HTTP session and the answers that are shared. Holds no judgement.
+Owns: HTTP requests and the answers that are shared. Holds no judgement.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from cacheserver.concurrency.daemon_thread import in_thread
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.processes import Listening, Process, listening
-from cacheserver.doctor.threads import in_thread
+from cacheserver.outgoing.faults import certificate_fault
+from cacheserver.outgoing.session import open_session
 from cacheserver.settings.schema import Settings
 
 _Value = TypeVar("_Value")
@@ -65,45 +68,33 @@ class Reply:
     took_s: float = 0.0
 
 
-class Scene:
-    """One run of the doctor; ``async with`` closes the session."""
+class Context:
+    """One run of the doctor; ``async with`` ends what it has under way."""
 
     def __init__(self, settings: Settings, options: DoctorOptions, wall_s: Callable[[], float]) -> None:
         self.settings = settings
         self.options = options
         self.wall_s = wall_s
         self.dialer = Dialer(settings.upstream.connect_to)
-        self._shared: dict[str, asyncio.Task[Any]] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._making: SingleFlight[str, None] = SingleFlight("doctor")
+        self._made: dict[str, Any] = {}
 
-    async def __aenter__(self) -> Scene:
-        connector = aiohttp.TCPConnector(resolver=self.dialer, use_dns_cache=False, limit=0, force_close=True)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
+    async def __aenter__(self) -> Context:
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        for task in self._shared.values():
-            task.cancel()
-        await asyncio.gather(*self._shared.values(), return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        await self._making.stop()
         await self.dialer.close()
 
     async def once(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
-        """What ``make`` gives, made by the first who asks; nobody's deadline ends it for the others."""
+        """What ``make`` gives, made for the first caller and kept; the deadline of one ends it for no other."""
 
-        async def work() -> _Value:
-            return await make()
+        async def work() -> None:
+            self._made[key] = await make()
 
-        if key not in self._shared:
-            self._shared[key] = asyncio.create_task(work())
-        value: _Value = await asyncio.shield(self._shared[key])
+        if key not in self._made:
+            await self._making.run(key, work)
+        value: _Value = self._made[key]
         return value
 
     async def get(
@@ -115,18 +106,20 @@ class Scene:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = _REQUEST_S,
     ) -> Reply:
-        """One GET without redirects, its body read to the end (at most 64 MiB); never raises on trouble."""
-        assert self._session is not None
+        """One GET without redirects, its body read to the end (at most 64 MiB); never raises on trouble.
+
+        Each has a connection of its own, which is closed at the end.
+        """
         loop = asyncio.get_running_loop()
         sent_s, began_s = self.wall_s(), loop.time()
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.get(
-                    url, headers={"User-Agent": "cacheserver-doctor", **(headers or {})}, allow_redirects=False,
-                    ssl=tls if tls is not None else True,
+                open_session(resolver=self.dialer, tls=tls) as session,
+                session.get(
+                    url, headers={"User-Agent": "cacheserver-doctor", **(headers or {})}, allow_redirects=False
                 ) as response,
-            ):  # fmt: skip
+            ):
                 first_s = loop.time()
                 kept, length_bytes = bytearray(), 0
                 async for chunk in response.content.iter_any():
@@ -139,8 +132,7 @@ class Scene:
         except TimeoutError:
             return Reply(error=f"no complete answer within {timeout_s:g} s", sent_s=sent_s)
         except aiohttp.ClientConnectorCertificateError as exc:
-            reason = getattr(exc.certificate_error, "verify_message", "") or str(exc.certificate_error)
-            return Reply(error=f"certificate refused: {reason}", sent_s=sent_s)
+            return Reply(error=f"certificate refused: {certificate_fault(exc)}", sent_s=sent_s)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             return Reply(error=_reason(exc), sent_s=sent_s)
 

@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import format_size, parse_size
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Scene
+from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import user_name
-from cacheserver.doctor.threads import in_thread
 from cacheserver.store.options import VolumeOptions
 
 _SAMPLE_BYTES: Final = 8 << 20
@@ -36,10 +36,10 @@ class _Expected:
     """What the running node says of each of its volumes."""
 
 
-async def disk_checks(scene: Scene) -> list[Check]:
+async def disk_checks(context: Context) -> list[Check]:
     """Every volume, all at once: one that hangs is a line of its own."""
-    expected = await _expected(scene)
-    parts = await asyncio.gather(*(_volume(volume, expected) for volume in scene.settings.store.volumes))
+    expected = await _expected(context)
+    parts = await asyncio.gather(*(_volume(volume, expected) for volume in context.settings.store.volumes))
     return [check for part in parts for check in part]
 
 
@@ -55,18 +55,18 @@ async def _volume(volume: VolumeOptions, expected: _Expected) -> list[Check]:
         return [Check("disk", "fail", f"volume {volume.path}", found, "run the doctor as the node's user or as root")]
 
 
-async def _expected(scene: Scene) -> _Expected:
+async def _expected(context: Context) -> _Expected:
     stored: dict[str, dict[str, Any]] = {}
-    if scene.settings.admin.listen:
-        reply = await scene.admin("/api/v1/status")
+    if context.settings.admin.listen:
+        reply = await context.admin("/api/v1/status")
         try:
             volumes = json.loads(reply.body)["volumes"] if reply.status == 200 else []
             stored = {str(volume["path"]): volume for volume in volumes}
         except (ValueError, KeyError, TypeError):
             stored = {}
-    if scene.options.user:
-        return _Expected(_uid(scene.options.user), stored)
-    process = await scene.node_process()
+    if context.options.user:
+        return _Expected(_uid(context.options.user), stored)
+    process = await context.node_process()
     if process is not None:
         return _Expected(process.uid, stored)
     return _Expected(os.geteuid() if os.geteuid() else None, stored)

@@ -9,11 +9,11 @@ import stat
 from typing import Final
 from urllib.parse import urlsplit
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Scene
+from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
-from cacheserver.doctor.threads import in_thread
 
 _OWN_DESCRIPTORS: Final = 256
 _FEW_CLIENTS: Final = 1000
@@ -21,39 +21,39 @@ _TOO_FEW_CLIENTS: Final = 64
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-def config_checks(path: str | None, scene: Scene) -> list[Check]:
+def config_checks(path: str | None, context: Context) -> list[Check]:
     """The settings are valid when this is called; what remains is who may read them."""
-    ignored = [Check("config", "warn", key, "is ignored", reason) for key, reason in scene.settings.ignored()]
-    return [*ignored, _file_check(path, scene)]
+    ignored = [Check("config", "warn", key, "is ignored", reason) for key, reason in context.settings.ignored()]
+    return [*ignored, _file_check(path, context)]
 
 
-def _file_check(path: str | None, scene: Scene) -> Check:
+def _file_check(path: str | None, context: Context) -> Check:
     if path is None:
         return Check("config", "ok", "settings", "built-in settings and flags; no file")
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as exc:
         return Check("config", "warn", path, f"valid, but cannot be looked at again: {exc.strerror}")
-    if scene.settings.admin.token and mode & 0o044:
+    if context.settings.admin.token and mode & 0o044:
         advice = f"chmod 640 {path}, with the node's group"
         return Check("config", "warn", path, f"valid, but its mode {mode:04o} shows admin.token to others", advice)
     return Check("config", "ok", path, "valid")
 
 
-async def port_checks(scene: Scene) -> list[Check]:
+async def port_checks(context: Context) -> list[Check]:
     """Every address of the node is held by a node."""
-    server, admin = scene.settings.server, scene.settings.admin
+    server, admin = context.settings.server, context.settings.admin
     texts = [*server.listen, *server.listen_tls, *([admin.listen] if admin.listen else [])]
-    return [await _port(scene, text) for text in texts]
+    return [await _port(context, text) for text in texts]
 
 
-async def _port(scene: Scene, text: str) -> Check:
+async def _port(context: Context, text: str) -> Check:
     host, port = parse_listen(text)
     what = f"listener {text}"
     if port == 0:
         return Check("port", "ok", what, "any free port; name the one in use with --listen to have it checked")
     host = await _address(host)
-    sockets = [one for one in await scene.listeners() if covers(one, host, port)]
+    sockets = [one for one in await context.listeners() if covers(one, host, port)]
     if not sockets:
         return await _free(what, host, port)
     owners = [owner for one in sockets for owner in one.owners]
@@ -100,29 +100,29 @@ def _try_bind(host: str, port: int) -> None:
         probe.bind((host, port))
 
 
-async def descriptor_checks(scene: Scene) -> list[Check]:
+async def descriptor_checks(context: Context) -> list[Check]:
     """How many clients the descriptor limit leaves room for."""
-    process = await scene.node_process()
+    process = await context.node_process()
     limits = None if process is None else descriptor_limit(process.pid)
     whose = "the running node's" if limits is not None else "this shell's"
     soft, hard = limits or resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 0:
         hard = 1 << 62
     limit = soft if limits is not None and soft > 0 else hard  # a node takes its hard limit when it starts
-    clients = max(0, (limit - scene.settings.store.open_objects - _OWN_DESCRIPTORS) // 2)
+    clients = max(0, (limit - context.settings.store.open_objects - _OWN_DESCRIPTORS) // 2)
     what = f"file descriptors, {whose} limit"
     found = f"{limit if limit < 1 << 60 else 'unlimited'}, enough for {min(clients, 1_000_000)} clients"
     advice = "raise it (LimitNOFILE=1048576, ulimit -Hn), or lower store.open_objects"
     if clients < _TOO_FEW_CLIENTS:
         return [Check("descriptors", "fail", what, found, advice)]
-    if clients < max(_FEW_CLIENTS, scene.settings.server.max_connections):
+    if clients < max(_FEW_CLIENTS, context.settings.server.max_connections):
         return [Check("descriptors", "warn", what, found, advice)]
     return [Check("descriptors", "ok", what, found)]
 
 
-async def proxy_checks(scene: Scene) -> list[Check]:
+async def proxy_checks(context: Context) -> list[Check]:
     """Proxies that the environment names, which the node does not use."""
-    found = {name: value for name in _PROXIES if (value := scene.options.environment.get(name))}
+    found = {name: value for name in _PROXIES if (value := context.options.environment.get(name))}
     what = "proxy variables of this shell"
     if not found:
         return [Check("proxy", "ok", what, "none")]

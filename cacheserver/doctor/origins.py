@@ -6,7 +6,6 @@ Owns: one small direct request per test URL, whose answer several checks look at
 from __future__ import annotations
 
 import asyncio
-import ssl
 import statistics
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,14 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from cacheserver.core.cache.redirects import REDIRECTS
 from cacheserver.core.errors import MalformedRequest
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.hostname import decode_cache_host_origin
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import Reply, Scene
+from cacheserver.doctor.context import Context, Reply
 from cacheserver.doctor.known_urls import TEST_URLS
+from cacheserver.outgoing.session import client_context
 
 _LAST: Final = 9
 _RANGE: Final = {"Range": f"bytes=0-{_LAST}"}
@@ -39,30 +40,30 @@ class Probe:
     """Length of the content, where it is known."""
 
 
-async def first_probes(scene: Scene) -> list[Probe]:
+async def first_probes(context: Context) -> list[Probe]:
     """One probe of each test URL and of each URL of the operator's; made once."""
-    return await scene.once("probes", lambda: _probe_all(scene))
+    return await context.once("probes", lambda: _probe_all(context))
 
 
-async def _probe_all(scene: Scene) -> list[Probe]:
+async def _probe_all(context: Context) -> list[Probe]:
     wanted: list[tuple[str, str, str, int | None]] = [
         (one.origin, f"test URL {one.name}", f"http://{one.origin}{one.path}", one.length_bytes) for one in TEST_URLS
     ]
-    names = {service.name for service in scene.services()}
+    names = {service.name for service in context.services()}
     if "windows-update" not in names:
         wanted = []
-    wanted += [(urlsplit(url).hostname or "", "own URL", url, None) for url in scene.options.range_urls]
-    replies = await asyncio.gather(*(scene.get(url, headers=_RANGE) for _, _, url, _ in wanted))
+    wanted += [(urlsplit(url).hostname or "", "own URL", url, None) for url in context.options.range_urls]
+    replies = await asyncio.gather(*(context.get(url, headers=_RANGE) for _, _, url, _ in wanted))
     return [Probe(host, name, reply, total) for (host, name, _, total), reply in zip(wanted, replies, strict=True)]
 
 
 # -- byte ranges and portals ----------------------------------------------------------------------------------------
 
 
-async def range_checks(scene: Scene) -> list[Check]:
+async def range_checks(context: Context) -> list[Check]:
     """Origins serve the bytes that are asked for."""
-    allowlist = AllowList(scene.settings.all_services())
-    return [_range(probe, allowlist) for probe in await first_probes(scene)]
+    allowlist = AllowList(context.settings.all_services())
+    return [_range(probe, allowlist) for probe in await first_probes(context)]
 
 
 def _range(probe: Probe, allowlist: AllowList) -> Check:
@@ -86,10 +87,10 @@ def _range(probe: Probe, allowlist: AllowList) -> Check:
     return Check("range", "ok", what, f"206, {got}, in {reply.took_s * 1000:.0f} ms")
 
 
-async def portal_checks(scene: Scene) -> list[Check]:
+async def portal_checks(context: Context) -> list[Check]:
     """Nothing stands between this machine and the origins and answers for them."""
-    allowlist = AllowList(scene.settings.all_services())
-    probes = await first_probes(scene)
+    allowlist = AllowList(context.settings.all_services())
+    probes = await first_probes(context)
     answered = [probe for probe in probes if not probe.reply.error]
     what = "captive portal: answers in the place of origins"
     portals = [probe for probe in answered if is_portal(probe.reply, allowlist)]
@@ -107,7 +108,7 @@ def is_portal(reply: Reply, allowlist: AllowList) -> bool:
     """Whether an answer to a test URL, which is never HTML, comes from somebody who wants a login or a click."""
     if reply.status == 511:  # RFC 6585 §6
         return True
-    if reply.status in (301, 302, 303, 307, 308):
+    if reply.status in REDIRECTS:
         try:
             host = urlsplit(reply.fields.get("location", "")).hostname
         except ValueError:
@@ -126,26 +127,26 @@ def _is_allowed(host: str, allowlist: AllowList) -> bool:
 # -- HTTPS services -------------------------------------------------------------------------------------------------
 
 
-def _endpoints(scene: Scene) -> list[tuple[str, int]]:
-    trust = scene.settings.trust
+def _endpoints(context: Context) -> list[tuple[str, int]]:
+    trust = context.settings.trust
     urls = [trust.content_policy_url, *([trust.edge_cdp_url] if trust.edge_cdp else [])]
-    urls += [f"https://{host}" for host in scene.options.endpoints]
+    urls += [f"https://{host}" for host in context.options.endpoints]
     parts = [urlsplit(url) for url in urls]
     return list(dict.fromkeys((part.hostname, part.port or 443) for part in parts if part.hostname))
 
 
-async def _answers(scene: Scene) -> dict[str, Reply]:
-    context = ssl.create_default_context(cafile=scene.settings.trust.ca_file or scene.settings.upstream.ca_file or None)
-    places = _endpoints(scene)
+async def _answers(context: Context) -> dict[str, Reply]:
+    tls = client_context(context.settings.trust.ca_file or context.settings.upstream.ca_file)
+    places = _endpoints(context)
     urls = [f"https://{host}/" if port == 443 else f"https://{host}:{port}/" for host, port in places]
-    replies = await asyncio.gather(*(scene.get(url, tls=context) for url in urls))
+    replies = await asyncio.gather(*(context.get(url, tls=tls) for url in urls))
     return {host: reply for (host, _), reply in zip(places, replies, strict=True)}
 
 
-async def endpoint_checks(scene: Scene) -> list[Check]:
+async def endpoint_checks(context: Context) -> list[Check]:
     """The Delivery Optimization service answers over HTTPS with a certificate that this machine trusts."""
     checks = []
-    for host, reply in (await scene.once("endpoints", lambda: _answers(scene))).items():
+    for host, reply in (await context.once("endpoints", lambda: _answers(context))).items():
         what = f"https to {host}"
         if reply.error:
             inspected = reply.error.startswith("certificate")
@@ -163,12 +164,12 @@ async def endpoint_checks(scene: Scene) -> list[Check]:
 # -- the clock ------------------------------------------------------------------------------------------------------
 
 
-async def clock_checks(scene: Scene) -> list[Check]:
+async def clock_checks(context: Context) -> list[Check]:
     """This machine's clock against the Date of origins and services."""
-    replies = [probe.reply for probe in await first_probes(scene)]
-    replies += (await scene.once("endpoints", lambda: _answers(scene))).values()
+    replies = [probe.reply for probe in await first_probes(context)]
+    replies += (await context.once("endpoints", lambda: _answers(context))).values()
     offsets = [offset for reply in replies if (offset := clock_offset_s(reply)) is not None]
-    now_s = scene.wall_s()
+    now_s = context.wall_s()
     shown = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
     what = f"clock, now {shown}"
     advice = "set it (timedatectl set-ntp true, or chronyd): certificates and freshness depend on it"

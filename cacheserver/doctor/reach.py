@@ -13,38 +13,38 @@ from cacheserver.core.request.hostname import is_ip_literal
 from cacheserver.core.request.service import Service
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.check import Check, Level, named
-from cacheserver.doctor.context import Scene
+from cacheserver.doctor.context import Context
 from cacheserver.doctor.dialer import Place
 from cacheserver.doctor.origins import first_probes
 
 _ESSENTIAL: Final = "windows-update"
 
 
-async def reach_checks(scene: Scene) -> list[Check]:
+async def reach_checks(context: Context) -> list[Check]:
     """DNS and TCP, a line or two for each service."""
-    services = [service for service in scene.services() if service.cacheable]
-    parts = await asyncio.gather(*(_service(scene, service) for service in services))
+    services = [service for service in context.services() if service.cacheable]
+    parts = await asyncio.gather(*(_service(context, service) for service in services))
     return [check for part in parts for check in part]
 
 
-async def _service(scene: Scene, service: Service) -> list[Check]:
+async def _service(context: Context, service: Service) -> list[Check]:
     hosts = [host for host in service.hosts if not host.startswith("*.")]
     if not hosts:
         found = f"no fixed name to try in {named(list(service.hosts))}"
         return [Check("dns", "ok", f"{service.name} hosts", found)]
     ports = origin_ports(service)
-    places = await _places(scene, dict.fromkeys(hosts, ports.required[0]))
+    places = await _places(context, dict.fromkeys(hosts, ports.required[0]))
     checks = [_dns(service, places)]
     known = [host for host in hosts if places[host].addresses]
     for port in (*ports.required, *ports.optional):
         if known:
-            checks.append(await _tcp(scene, service, known, port, required=port in ports.required))
+            checks.append(await _tcp(context, service, known, port, required=port in ports.required))
     return checks
 
 
-async def _places(scene: Scene, ports: dict[str, int]) -> dict[str, Place]:
+async def _places(context: Context, ports: dict[str, int]) -> dict[str, Place]:
     """Where each host is, asked on its port."""
-    found = await asyncio.gather(*(scene.dialer.place(host, port) for host, port in ports.items()))
+    found = await asyncio.gather(*(context.dialer.place(host, port) for host, port in ports.items()))
     return dict(zip(ports, found, strict=True))
 
 
@@ -74,8 +74,8 @@ def _admitted(service: Service, host: str, place: Place) -> bool:
     return any(vet_address(address, allowed) for address, _ in place.addresses)
 
 
-async def _tcp(scene: Scene, service: Service, hosts: list[str], port: int, *, required: bool) -> Check:
-    reasons = await asyncio.gather(*(scene.dialer.connect(host, port) for host in hosts))
+async def _tcp(context: Context, service: Service, hosts: list[str], port: int, *, required: bool) -> Check:
+    reasons = await asyncio.gather(*(context.dialer.connect(host, port) for host in hosts))
     failed = [host for host, reason in zip(hosts, reasons, strict=True) if reason]
     what = f"{service.name}: TCP {port} to {len(hosts)} hosts"
     if not failed:
@@ -95,17 +95,17 @@ def _level(service: Service, failed: int, of: int) -> Level:
 # -- loops ----------------------------------------------------------------------------------------------------------
 
 
-async def loop_checks(scene: Scene) -> list[Check]:
+async def loop_checks(context: Context) -> list[Check]:
     """No origin's name leads to this node: by address, and by what answers there."""
-    own = [parse_listen(text) for text in (*scene.settings.server.listen, *scene.settings.server.listen_tls)]
+    own = [parse_listen(text) for text in (*context.settings.server.listen, *context.settings.server.listen_tls)]
     hosts, looping = 0, []
-    for service in scene.services():
+    for service in context.services():
         names = [host for host in service.hosts if not host.startswith("*.")]
-        places = await _places(scene, dict.fromkeys(names, origin_ports(service).required[0]))
+        places = await _places(context, dict.fromkeys(names, origin_ports(service).required[0]))
         hosts += len(names)
         looping += [host for host, place in places.items() if _leads_here(service, place, own)]
-    token = _own_token(scene)
-    for probe in await first_probes(scene):
+    token = _own_token(context)
+    for probe in await first_probes(context):
         if token and token in probe.reply.fields.get("via", "") and probe.host not in looping:
             looping.append(probe.host)
     what = f"loop: {hosts} origin names against this node's addresses"
@@ -136,9 +136,9 @@ def is_local(address: str) -> bool:
     return True
 
 
-def _own_token(scene: Scene) -> str:
+def _own_token(context: Context) -> str:
     """What this node writes into Via; empty where its directory may not be read."""
-    path = os.path.join(scene.settings.store.volumes[0].path, "node-id")
+    path = os.path.join(context.settings.store.volumes[0].path, "node-id")
     try:
         with open(path, encoding="ascii") as file:
             node_id = file.read(32).strip()

@@ -13,7 +13,7 @@ from typing import Final
 
 from cacheserver.doctor import certificate, disks, machine, origins, reach, surroundings, through_node
 from cacheserver.doctor.check import Check, Group
-from cacheserver.doctor.context import DoctorOptions, Scene
+from cacheserver.doctor.context import Context, DoctorOptions
 from cacheserver.settings.schema import Settings
 
 GROUPS: Final[tuple[Group, ...]] = ("health", "mcc", "p2p")
@@ -27,12 +27,12 @@ class _Job:
 
     name: str
     groups: frozenset[Group]
-    run: Callable[[Scene], Awaitable[list[Check]]]
+    run: Callable[[Context], Awaitable[list[Check]]]
     own: bool
     """About this machine's node: left out where another node is asked for."""
 
 
-def _job(name: str, groups: str, run: Callable[[Scene], Awaitable[list[Check]]], *, own: bool = False) -> _Job:
+def _job(name: str, groups: str, run: Callable[[Context], Awaitable[list[Check]]], *, own: bool = False) -> _Job:
     return _Job(name, frozenset(group for group in GROUPS if group in groups.split()), run, own)
 
 
@@ -85,24 +85,24 @@ async def diagnose(
     ``collect`` fetches status and metrics too.
     """
     jobs = [job for job in _JOBS if job.groups.intersection(groups) and not (job.own and options.nodes)]
-    async with Scene(settings, options, wall_s) as scene:
-        results = await asyncio.gather(*(_finished(job, scene, deadline_s) for job in jobs))
-        checks = tuple(machine.config_checks(path, scene)) if "health" in groups else ()
+    async with Context(settings, options, wall_s) as context:
+        results = await asyncio.gather(*(_finished(job, context, deadline_s) for job in jobs))
+        checks = tuple(machine.config_checks(path, context)) if "health" in groups else ()
         checks += tuple(check for result in results for check in result)
         if not collect or not settings.admin.listen:
             return Diagnosis(checks)
         try:
             async with asyncio.timeout(_CLOSING_S):
-                status, metrics = await asyncio.gather(scene.admin("/api/v1/status"), scene.admin("/metrics"))
+                status, metrics = await asyncio.gather(context.admin("/api/v1/status"), context.admin("/metrics"))
         except TimeoutError:
             return Diagnosis(checks)
         return Diagnosis(checks, status.body, metrics.body)
 
 
-async def _finished(job: _Job, scene: Scene, deadline_s: float) -> list[Check]:
+async def _finished(job: _Job, context: Context, deadline_s: float) -> list[Check]:
     try:
         async with asyncio.timeout(deadline_s):
-            return await job.run(scene)
+            return await job.run(context)
     except TimeoutError:
         found = f"no result within {deadline_s:g} s"
         return [Check(job.name, "fail", "this check", found, "something hangs: look at disks, DNS and the network")]

@@ -6,18 +6,18 @@ import asyncio
 import os
 from typing import Final
 
+from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Scene
-from cacheserver.doctor.threads import in_thread
+from cacheserver.doctor.context import Context
 
 PEER_PORT: Final = 7680
 _TEREDO_PORT: Final = 3544
 
 
-async def firewall_checks(scene: Scene) -> list[Check]:
+async def firewall_checks(context: Context) -> list[Check]:
     """Hints for the ports of clients; no program of a firewall is run."""
-    server = scene.settings.server
+    server = context.settings.server
     ports = sorted({parse_listen(text)[1] for text in (*server.listen, *server.listen_tls)} - {0})
     active = await in_thread(_active_firewall)
     shown = ", ".join(map(str, ports)) or "80"
@@ -41,9 +41,9 @@ def _active_firewall() -> str:
     return "firewalld" if os.path.exists("/run/firewalld.pid") or os.path.isdir("/run/firewalld") else ""
 
 
-async def peer_checks(scene: Scene) -> list[Check]:
+async def peer_checks(context: Context) -> list[Check]:
     """Peers answer on TCP 7680; what cannot be tried from here is said as a hint."""
-    checks = list(await asyncio.gather(*(_peer(scene, peer) for peer in scene.options.peers)))
+    checks = list(await asyncio.gather(*(_peer(context, peer) for peer in context.options.peers)))
     if not checks:
         hint = "name a client with --peer to have it tried; open TCP 7680 between clients"
         checks.append(Check("peer", "ok", f"TCP {PEER_PORT} between clients", "not tried from here", hint))
@@ -52,12 +52,12 @@ async def peer_checks(scene: Scene) -> list[Check]:
     return checks
 
 
-async def _peer(scene: Scene, text: str) -> Check:
+async def _peer(context: Context, text: str) -> Check:
     try:
         host, port = parse_listen(text)
     except ValueError:
         host, port = text, PEER_PORT
-    reason = await scene.dialer.connect(host, port)
+    reason = await context.dialer.connect(host, port)
     what = f"TCP {port} of peer {host}"
     if reason:
         advice = "open TCP 7680 between clients; Delivery Optimization must run there, with a download mode above 0"

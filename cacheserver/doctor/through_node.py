@@ -9,20 +9,21 @@ from typing import Any
 
 from cacheserver.core.units import is_ip, is_loopback, parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Reply, Scene, authority
+from cacheserver.doctor.context import Context, Reply, authority
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
+from cacheserver.outgoing.session import client_context, unverified_context
 
 _ANSWER_S = 14.0
 """For all rounds together; a client gives a cache host 20 s."""
 
 
-async def node_checks(scene: Scene) -> list[Check]:
+async def node_checks(context: Context) -> list[Check]:
     """What the admin listener says of the node."""
-    listen = scene.settings.admin.listen
+    listen = context.settings.admin.listen
     what = f"node, asked on its admin listener {listen or '(none)'}"
     if not listen or parse_listen(listen)[1] == 0:
         return [Check("node", "ok", what, "not asked", "set admin.listen to have its state checked")]
-    ready, status = await asyncio.gather(scene.admin("/readyz"), scene.admin("/api/v1/status"))
+    ready, status = await asyncio.gather(context.admin("/readyz"), context.admin("/api/v1/status"))
     if ready.error:
         advice = "start it: cacheserver serve, or systemctl start cacheserver"
         return [Check("node", "fail", what, f"the node is down: {ready.error}", advice)]
@@ -48,31 +49,31 @@ def _object(reply: Reply) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def known_url_checks(scene: Scene) -> list[Check]:
+async def known_url_checks(context: Context) -> list[Check]:
     """Each test URL through each address of the node, over http, and then over https.
 
     In that order, since origins are asked by the client's scheme and not all of them speak https: the second round
     shows that what the node holds is served over TLS too.
     """
-    bases = _bases(scene)
+    bases = _bases(context)
     rounds = [[base for base in bases if base[0] == scheme] for scheme in ("http", "https")]
     timeout_s = _ANSWER_S / max(1, sum(map(bool, rounds)))
     checks: list[Check] = []
     for places in rounds:
-        asked = [_test_url(scene, base, url, timeout_s) for base in places for url in TEST_URLS]
+        asked = [_test_url(context, base, url, timeout_s) for base in places for url in TEST_URLS]
         checks += await asyncio.gather(*asked)
     return checks
 
 
-def _bases(scene: Scene) -> list[tuple[str, tuple[str, int]]]:
-    if scene.options.nodes:
-        return [place for text in scene.options.nodes for place in _named_node(scene, text)]
-    found = [("http", place) for place in scene.content_addresses(tls=False)]
-    found += [("https", place) for place in scene.content_addresses(tls=True)]
+def _bases(context: Context) -> list[tuple[str, tuple[str, int]]]:
+    if context.options.nodes:
+        return [place for text in context.options.nodes for place in _named_node(context, text)]
+    found = [("http", place) for place in context.content_addresses(tls=False)]
+    found += [("https", place) for place in context.content_addresses(tls=True)]
     return [(scheme, place) for scheme, place in found if place[1]]
 
 
-def _named_node(scene: Scene, text: str) -> list[tuple[str, tuple[str, int]]]:
+def _named_node(context: Context, text: str) -> list[tuple[str, tuple[str, int]]]:
     """A node by its name is asked as clients do: on 80, and on 443 where TLS is expected of it."""
     scheme, _, rest = text.rpartition("://")
     try:
@@ -82,12 +83,12 @@ def _named_node(scene: Scene, text: str) -> list[tuple[str, tuple[str, int]]]:
     return [(scheme or "http", place)]
 
 
-async def _test_url(scene: Scene, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
+async def _test_url(context: Context, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
     scheme, place = base
     what = f"test URL {url.name} over {scheme} from {authority(*place)}"
     headers = {} if url.whole else {"Range": "bytes=0-9"}
     address = f"{scheme}://{authority(*place)}{url.cache_host_target}"
-    reply = await scene.get(address, headers=headers, tls=_context(scene), timeout_s=timeout_s)
+    reply = await context.get(address, headers=headers, tls=_client_tls(context), timeout_s=timeout_s)
     if reply.error:
         return Check("test-url", "fail", what, reply.error, "see the lines port, node and certificate")
     wrong = _what_is_wrong(reply, url)
@@ -98,13 +99,9 @@ async def _test_url(scene: Scene, base: tuple[str, tuple[str, int]], url: KnownU
     )
 
 
-def _context(scene: Scene) -> ssl.SSLContext:
+def _client_tls(context: Context) -> ssl.SSLContext:
     """As clients check it for nodes by name; of this node's listeners the line handshake tells about trust."""
-    context = ssl.create_default_context(cafile=scene.options.ca_file or None)
-    if not scene.options.nodes:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(context.options.ca_file) if context.options.nodes else unverified_context()
 
 
 def _shown(url: KnownUrl) -> str:
@@ -129,9 +126,9 @@ def _what_is_wrong(reply: Reply, url: KnownUrl) -> str:
     return ""
 
 
-async def address_checks(scene: Scene) -> list[Check]:
+async def address_checks(context: Context) -> list[Check]:
     """Whether clients elsewhere can reach the content listeners at all."""
-    server = scene.settings.server
+    server = context.settings.server
     places = [parse_listen(text) for text in (*server.listen, *server.listen_tls)]
     shown = ", ".join(authority(*place) for place in places)
     if all(is_loopback(host) for host, _ in places):

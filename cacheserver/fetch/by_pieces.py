@@ -10,10 +10,12 @@ import asyncio
 from cacheserver.core.cache.answer import Asked, check_answer
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
 from cacheserver.core.integrity.manifest import Manifest
-from cacheserver.fetch.http import Client
+from cacheserver.fetch.http import get
 from cacheserver.fetch.part_file import PartFile, noted_pieces, pieces_note
 from cacheserver.fetch.request import FetchRequest, Reporter
-from cacheserver.fetch.workflow import Ask, Complete, Hopeless, PieceWorkflow
+from cacheserver.fetch.standing import Hopeless
+from cacheserver.fetch.workflow import Ask, Complete, PieceWorkflow
+from cacheserver.upstream.client import UpstreamClient
 
 _NOTE_EVERY_S = 0.5
 
@@ -22,7 +24,7 @@ class PieceFetch:
     """One fetch by pieces."""
 
     def __init__(
-        self, *, client: Client, request: FetchRequest, manifest: Manifest, part: PartFile, reporter: Reporter
+        self, *, client: UpstreamClient, request: FetchRequest, manifest: Manifest, part: PartFile, reporter: Reporter
     ) -> None:
         self._client = client
         self._request = request
@@ -71,7 +73,7 @@ class PieceFetch:
         have = await asyncio.to_thread(part.sound_pieces, manifest, noted)
         await asyncio.to_thread(part.begin, manifest.length_bytes)
         self.workflow = PieceWorkflow(self._request.sources, manifest.piece_count, have)
-        self.resumed_bytes = sum(self._span(piece)[1] - self._span(piece)[0] for piece in have)
+        self.resumed_bytes = sum(stop - start for start, stop in map(manifest.piece_span, have))
         if noted:
             self._reporter.notice(f"resumed with {len(have)} of {manifest.piece_count} pieces, hashed again")
         self._reporter.begin(manifest.length_bytes, self.resumed_bytes)
@@ -91,12 +93,14 @@ class PieceFetch:
             await asyncio.to_thread(self._part.save_note, pieces_note(self._manifest, self.workflow.done))
 
     async def _perform(self, ask: Ask) -> None:
-        start, stop = self._span(ask.piece)
+        start, stop = self._manifest.piece_span(ask.piece)
         try:
             data = await self._piece(ask, start, stop)
         except UpstreamError as exc:
-            failed = self.workflow.faulty(ask, str(exc), self._now_s()) if exc.retryable else None
-            self._reporter.notice(failed or self.workflow.refused(ask, str(exc)))
+            if exc.retryable:
+                self._reporter.notice(self.workflow.faulty(ask, str(exc), self._now_s()))
+            else:
+                self._reporter.notice(self.workflow.refused(ask, str(exc)))
             return
         if await asyncio.to_thread(self._part.write_checked, start, data, self._manifest.piece_hash(ask.piece)):
             self.workflow.good(ask, len(data))
@@ -107,7 +111,7 @@ class PieceFetch:
     async def _piece(self, ask: Ask, start: int, stop: int) -> bytes:
         """The bytes of one piece as a source sends them: exactly the asked range of a content of this length."""
         fields = {"Range": f"bytes={start}-{stop - 1}"}
-        async with self._client.get(ask.source.url, source=ask.source.name, fields=fields) as answer:
+        async with get(self._client, ask.source, fields) as answer:
             accepted = check_answer(
                 asked=Asked(start, stop),
                 status=answer.status,
@@ -124,10 +128,6 @@ class PieceFetch:
         if len(data) != stop - start:
             raise BadAnswer("the body is short", expected=stop - start, got=len(data))
         return data
-
-    def _span(self, piece: int) -> tuple[int, int]:
-        start = piece * self._manifest.piece_size_bytes
-        return start, min(start + self._manifest.piece_size_bytes, self._manifest.length_bytes)
 
     @staticmethod
     def _now_s() -> float:

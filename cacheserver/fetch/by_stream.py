@@ -9,13 +9,14 @@ import asyncio
 import hashlib
 
 from cacheserver.core.cache.answer import Asked, check_answer, resume_condition
-from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, OriginStatus, UpstreamError
+from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
 from cacheserver.core.http.validators import Validators
-from cacheserver.fetch.http import Answer, Client
+from cacheserver.fetch.http import get
 from cacheserver.fetch.part_file import PartFile, SimpleNote
 from cacheserver.fetch.request import FetchRequest, Reporter
 from cacheserver.fetch.simple import AskRest, Generation, SimpleWorkflow
-from cacheserver.fetch.workflow import Hopeless
+from cacheserver.fetch.standing import Hopeless
+from cacheserver.upstream.client import Answer, UpstreamClient
 
 _NOTE_EVERY_S = 0.5
 
@@ -23,7 +24,7 @@ _NOTE_EVERY_S = 0.5
 class StreamFetch:
     """One fetch in simple mode."""
 
-    def __init__(self, *, client: Client, request: FetchRequest, part: PartFile, reporter: Reporter) -> None:
+    def __init__(self, *, client: UpstreamClient, request: FetchRequest, part: PartFile, reporter: Reporter) -> None:
         self._client = client
         self._request = request
         self._part = part
@@ -57,7 +58,7 @@ class StreamFetch:
         note = await asyncio.to_thread(self._part.note)
         if not isinstance(note, SimpleNote) or note.url != self._request.url.shown:
             return
-        digest = await asyncio.to_thread(self._part.prefix_digest, note.have_bytes)
+        digest = await asyncio.to_thread(self._part.digest, 0, note.have_bytes)
         if digest.hexdigest() != note.sha256 or not 0 < note.have_bytes < note.length_bytes:
             self._reporter.notice("what an earlier run left is not what it wrote: beginning anew")
             return
@@ -75,20 +76,19 @@ class StreamFetch:
         if ask.start and ask.generation is not None and ask.generation.condition is not None:
             fields = {"Range": f"bytes={ask.start}-", "If-Range": ask.generation.condition}
         try:
-            async with self._client.get(ask.source.url, source=ask.source.name, fields=fields) as answer:
+            async with get(self._client, ask.source, fields) as answer:
                 await self._take(ask, answer, ranged=bool(fields))
-        except OriginStatus as exc:
-            times = {"started_s": started_s, "now_s": self._now_s()}
-            failed = self.workflow.faulty(ask, str(exc), **times) if exc.retryable else None
-            self._reporter.notice(failed or self.workflow.refused(ask, str(exc)))
-            return False
-        except GenerationChanged as exc:
-            self._reporter.notice(self.workflow.changed(ask, str(exc), started_s=started_s, now_s=self._now_s()))
-            return False
         except UpstreamError as exc:
-            self._reporter.notice(self.workflow.faulty(ask, str(exc), started_s=started_s, now_s=self._now_s()))
+            self._reporter.notice(self._failed(ask, exc, started_s))
             return False
         return True
+
+    def _failed(self, ask: AskRest, error: UpstreamError, started_s: float) -> str:
+        if isinstance(error, GenerationChanged):
+            return self.workflow.changed(ask, str(error), started_s=started_s, now_s=self._now_s())
+        if error.retryable:
+            return self.workflow.faulty(ask, str(error), started_s=started_s, now_s=self._now_s())
+        return self.workflow.refused(ask, str(error))
 
     async def _take(self, ask: AskRest, answer: Answer, *, ranged: bool) -> None:
         accepted = check_answer(

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 
+from cacheserver.core.cache.sources import NODE, Source
 from cacheserver.core.errors import BadAnswer, FetchFailed, ManifestError, OriginStatus, UpstreamError
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest
-from cacheserver.fetch.http import Client
+from cacheserver.fetch.http import get
 from cacheserver.fetch.request import FetchRequest, Reporter, checked_manifest
-from cacheserver.fetch.sources import Source, parse_url, sources_of
+from cacheserver.fetch.sources import parse_url, sources_of
+from cacheserver.upstream.client import UpstreamClient
 
 _ROUNDS = 2
 _PAUSE_S = 0.5
 
 
-async def get_manifest(client: Client, request: FetchRequest, reporter: Reporter) -> Manifest | None:
+async def get_manifest(client: UpstreamClient, request: FetchRequest, reporter: Reporter) -> Manifest | None:
     """The manifest to verify by, or None for simple mode. Raises FetchFailed when the operator's own is unusable."""
     if request.manifest is None:
         return await _by_rule(client, request, reporter)
     try:
         if "://" in request.manifest:
-            url = parse_url(request.manifest)
-            data = await _ask(client, Source(url.origin, url.text, cache_host=False))
+            data = await _ask(client, parse_url(request.manifest))
         else:
             data = await asyncio.to_thread(_read, request.manifest)
         return checked_manifest(data, request)
@@ -33,19 +34,19 @@ async def get_manifest(client: Client, request: FetchRequest, reporter: Reporter
         raise FetchFailed(f"the manifest cannot be used: {exc}") from exc
 
 
-async def _by_rule(client: Client, request: FetchRequest, reporter: Reporter) -> Manifest | None:
+async def _by_rule(client: UpstreamClient, request: FetchRequest, reporter: Reporter) -> Manifest | None:
     if request.manifest_rule is None:
         reporter.notice("no manifest: no service has a rule for this URL")
         return None
     sources = sources_of(request.manifest_rule, request.cache_hosts, origin=request.ask_origin)
-    waiting = sorted(sources, key=lambda source: source.cache_host)
+    waiting = sorted(sources, key=lambda source: source.kind == NODE)
     for round_number in range(_ROUNDS):
         again: list[Source] = []
         for source in waiting:
             try:
                 return checked_manifest(await _ask(client, source), request)
             except (UpstreamError, ManifestError) as exc:
-                reporter.notice(f"no manifest from {source.name}: {exc}")
+                reporter.notice(f"no manifest from {source.origin}: {exc}")
                 if isinstance(exc, UpstreamError) and exc.retryable:
                     again.append(source)
         if not again or round_number == _ROUNDS - 1:
@@ -55,12 +56,12 @@ async def _by_rule(client: Client, request: FetchRequest, reporter: Reporter) ->
     return None
 
 
-async def _ask(client: Client, source: Source) -> bytes:
-    async with client.get(source.url, source=source.name) as answer:
+async def _ask(client: UpstreamClient, source: Source) -> bytes:
+    async with get(client, source) as answer:
         if answer.status != 200:
-            raise OriginStatus(answer.status, source=source.name)
+            raise OriginStatus(answer.status, source=source.origin)
         if (answer.fields.value("Content-Encoding") or "identity").lower() != "identity":
-            raise BadAnswer("content coding was not asked for", source=source.name)
+            raise BadAnswer("content coding was not asked for", source=source.origin)
         return await answer.read_all(MAX_MANIFEST_BYTES)
 
 

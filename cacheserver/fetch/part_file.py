@@ -17,6 +17,7 @@ import msgspec
 
 from cacheserver.core.errors import DiskError, FetchFailed
 from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.system.atomic_file import write_atomically
 
 DEFAULT_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
@@ -80,18 +81,12 @@ class PartFile:
 
     def save_note(self, note: Note | None) -> None:
         """Write the note, or remove it. The bytes that it names are written, not synced: they are hashed on resume."""
-        temporary = f"{self._note_path}.new"
         with _disk_errors("write the note"):
-            if note is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._note_path)
+            if note is not None:
+                write_atomically(self._note_path, msgspec.json.encode(note))
                 return
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(msgspec.json.encode(note))
-            os.replace(temporary, self._note_path)
+                os.unlink(self._note_path)
 
     def begin(self, length_bytes: int) -> None:
         """Make the file exactly this long; what was there stays as far as it goes."""
@@ -115,20 +110,14 @@ class PartFile:
 
     def sound_pieces(self, manifest: Manifest, noted: Iterable[int]) -> set[int]:
         """Of the noted pieces, those whose bytes on disk have the manifest's digest."""
-        return {piece for piece in noted if self._piece_hash(manifest, piece) == manifest.piece_hash(piece)}
+        return {
+            piece for piece in noted if self.digest(*manifest.piece_span(piece)).digest() == manifest.piece_hash(piece)
+        }
 
-    def _piece_hash(self, manifest: Manifest, piece: int) -> bytes:
-        start = piece * manifest.piece_size_bytes
-        stop = min(start + manifest.piece_size_bytes, manifest.length_bytes)
+    def digest(self, start: int, stop: int) -> hashlib._Hash:
+        """A running SHA-256 over ``[start, stop)``; over less where the file is shorter."""
         digest = hashlib.sha256()
         for chunk in self._chunks(start, stop):
-            digest.update(chunk)
-        return digest.digest()
-
-    def prefix_digest(self, size_bytes: int) -> hashlib._Hash:
-        """A running SHA-256 over the first bytes; over fewer where the file is shorter."""
-        digest = hashlib.sha256()
-        for chunk in self._chunks(0, size_bytes):
             digest.update(chunk)
         return digest
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cacheserver.core.cache.sources import Source
 from cacheserver.core.integrity.manifest import Manifest, parse_manifest
 from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
-from cacheserver.fetch.sources import ContentUrl, Source
-from cacheserver.fetch.workflow import SourceHealth
+from cacheserver.fetch.standing import Standing
 
 ASSERTED = "the operator"
 
@@ -21,13 +21,13 @@ ASSERTED = "the operator"
 class FetchRequest:
     """One fetch. ``manifest`` is a URL or a file name; None: by ``manifest_rule``, where there is one."""
 
-    url: ContentUrl
+    url: Source
     output: str
     sources: tuple[Source, ...]
     cache_hosts: tuple[str, ...] = ()
     ask_origin: bool = True
     manifest: str | None = None
-    manifest_rule: ContentUrl | None = None
+    manifest_rule: Source | None = None
     hash_of_hashes: bytes | None = None
     sha256: bytes | None = None
     connections: int = 4
@@ -62,7 +62,7 @@ class FetchResult:
     resumed_bytes: int
     sha256: bytes
     hash_of_hashes: bytes
-    sources: tuple[SourceHealth, ...]
+    sources: tuple[Standing, ...]
 
 
 def checked_manifest(data: bytes, request: FetchRequest) -> Manifest:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cacheserver.core.cache.answer import AcceptedAnswer, ExpectedGeneration
+from cacheserver.core.cache.sources import Source
 from cacheserver.core.http.validators import Validators
-from cacheserver.fetch.sources import Source
-from cacheserver.fetch.workflow import FAULTS_TO_BAN, Hopeless, SourceHealth
+from cacheserver.fetch.standing import Hopeless, Standing, hopeless, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,19 @@ class SimpleWorkflow:
     sources: Sequence[Source]
     have_bytes: int = 0
     generation: Generation | None = None
-    health: dict[Source, SourceHealth] = field(init=False)
+    health: dict[Source, Standing] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.health = {source: SourceHealth(source) for source in self.sources}
+        self.health = {source: Standing(source) for source in self.sources}
 
     def next(self, now_s: float) -> AskRest | Hopeless:
         """What to ask next."""
-        usable = [health for health in self.health.values() if health.banned is None]
-        if not usable:
-            return Hopeless("; ".join(f"{each.source.name}: {each.banned}" for each in self.health.values()))
+        askable = usable(self.health)
+        if not askable:
+            return hopeless(self.health)
         held = self.generation
-        known = [health for health in usable if held is not None and health.source.name == held.source]
-        chosen = known[0] if known else usable[0]
+        known = [health for health in askable if held is not None and health.source.origin == held.source]
+        chosen = known[0] if known else askable[0]
         if not known or held is None or held.condition is None or held.length_bytes is None:
             self.restart()
         return AskRest(chosen.source, self.have_bytes, self.generation, max(0.0, chosen.rest_until_s - now_s))
@@ -75,20 +75,18 @@ class SimpleWorkflow:
         """An answer was accepted whose body begins at ``accepted.start``: 0 means that the file begins anew."""
         if accepted.start == 0:
             self.have_bytes = 0
-            self.generation = Generation(ask.source.name, accepted.total, condition, accepted.validators)
+            self.generation = Generation(ask.source.origin, accepted.total, condition, accepted.validators)
 
     def received(self, ask: AskRest, size_bytes: int) -> None:
         """Body bytes were written."""
         self.have_bytes += size_bytes
-        health = self.health[ask.source]
-        health.body_bytes += size_bytes
-        health.faults = 0
+        self.health[ask.source].good(size_bytes)
 
     def faulty(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
         """The request failed in a way that may pass."""
         health = self.health[ask.source]
         health.fault(reason, started_s=started_s, now_s=now_s)
-        return f"{ask.source.name}: {reason}" + (": not asked again" if health.banned else "")
+        return f"{ask.source.origin}: {reason}" + (": not asked again" if health.banned else "")
 
     def changed(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
         """The source holds another generation now: begin anew."""
@@ -97,8 +95,4 @@ class SimpleWorkflow:
 
     def refused(self, ask: AskRest, reason: str) -> str:
         """The source does not serve this content."""
-        self.health[ask.source].banned = reason
-        return f"{ask.source.name}: {reason}: not asked again"
-
-
-__all__ = ["FAULTS_TO_BAN", "AskRest", "Generation", "SimpleWorkflow"]
+        return self.health[ask.source].refuse(reason)

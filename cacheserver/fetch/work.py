@@ -11,11 +11,12 @@ from cacheserver.core.errors import FetchFailed
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.fetch.by_pieces import PieceFetch
 from cacheserver.fetch.by_stream import StreamFetch
-from cacheserver.fetch.http import Client
+from cacheserver.fetch.http import open_client
 from cacheserver.fetch.metadata import get_manifest
 from cacheserver.fetch.part_file import DEFAULT_PIECE_BYTES, PartFile
 from cacheserver.fetch.request import FetchRequest, FetchResult, Reporter, contradiction, trust_of
-from cacheserver.fetch.workflow import SourceHealth
+from cacheserver.fetch.standing import Standing
+from cacheserver.upstream.client import UpstreamClient
 
 
 class Work:
@@ -27,7 +28,7 @@ class Work:
         self._fetch: PieceFetch | StreamFetch | None = None
 
     @property
-    def sources(self) -> tuple[SourceHealth, ...]:
+    def sources(self) -> tuple[Standing, ...]:
         """Every source that could be asked."""
         return () if self._fetch is None else tuple(self._fetch.workflow.health.values())
 
@@ -36,7 +37,7 @@ class Work:
         request = self._request
         part = await asyncio.to_thread(PartFile, request.output)
         try:
-            async with Client(
+            async with open_client(
                 connect_to=request.connect_to, connections=request.connections, user_agent=request.user_agent
             ) as client:
                 manifest = await get_manifest(client, request, self._reporter)
@@ -47,7 +48,7 @@ class Work:
         finally:
             part.close()
 
-    async def _bytes(self, client: Client, manifest: Manifest | None, part: PartFile) -> None:
+    async def _bytes(self, client: UpstreamClient, manifest: Manifest | None, part: PartFile) -> None:
         if manifest is None:
             self._fetch = StreamFetch(client=client, request=self._request, part=part, reporter=self._reporter)
         else:

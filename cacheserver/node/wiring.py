@@ -141,7 +141,7 @@ def _sources(
         resolver=resolver,
         redirect=admitted.redirect,
         clock=clock,
-        meter=meter,
+        count=meter.upstream_request,
         user_agent=USER_AGENT,
     )
     health = SourceHealth()

@@ -19,10 +19,9 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
 from cacheserver.tls.checks import Fault, faults
-from cacheserver.tls.context import hand_over
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
-from cacheserver.tls.pair import Pair, Signature, policy_context, read_pair, signature_of
+from cacheserver.tls.pair import Pair, Signature, hand_over, policy_context, read_pair, signature_of
 
 _log = get_logger(__name__)
 

@@ -1,7 +1,8 @@
 """A certificate and its key, read from the two files of the options, checked, and ready for handshakes.
 
-Owns: reading the pair, what makes it unusable, and the signature of the files by which a replacement is noticed. Holds
-no state; every function may run in any thread. A usable pair can still have faults (``checks.faults``).
+Owns: reading the pair, what makes it unusable, the signature of the files by which a replacement is noticed, and
+putting a pair into a running context. Holds no state; every function may run in any thread. A usable pair can still
+have faults (``checks.faults``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class Pair:
 
 
 def policy_context() -> ssl.SSLContext:
-    """A server's context without a certificate: TLS 1.2 and 1.3, forward secrecy, HTTP/1.1 only, no renegotiation."""
+    """A server's context without a certificate: TLS 1.2 and 1.3, forward secrecy, HTTP/1.1 only, no renegotiation.
+
+    Clients of Delivery Optimization look header fields up by case, and over HTTP/2 names are lower case: h2 is never
+    offered.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
@@ -53,6 +58,19 @@ def policy_context() -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all of the list are good: the client knows what it is fast at
     return context
+
+
+def hand_over(context: ssl.SSLContext, pair: Pair) -> None:
+    """From now on every handshake on ``context`` gets the certificate of ``pair``; may be called in any thread.
+
+    ``context`` holds no certificate itself: one that is loaded a second time would keep the certificate of another key
+    type beside the new one. Its ticket keys stay, so that sessions can be resumed across a change.
+    """
+
+    def choose(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = pair.context
+
+    context.sni_callback = choose  # called for clients that name no server, too
 
 
 def signature_of(options: TlsOptions) -> Signature:

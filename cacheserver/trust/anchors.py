@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 from aiohttp.abc import AbstractResolver
 
@@ -47,25 +47,28 @@ class ClaimSource(Protocol):
         ...
 
 
-@runtime_checkable
-class _Closable(Protocol):
-    async def close(self) -> None: ...
-
-
 class Anchors:
     """See ``ports.Anchor``. ``local`` ones are asked first, one after the other, then the ``remote`` ones at once.
 
     Remote ones are left alone when a local, authentic claim binds the manifest already. The claims come in the order
     of the anchors, the same one only once. ``deadline_s`` bounds a remote one's own wait; a second more bounds each.
+    ``services`` are closed with the anchors.
     """
 
     def __init__(
-        self, *, local: Sequence[ClaimSource], remote: Sequence[ClaimSource], deadline_s: float, count: Count
+        self,
+        *,
+        local: Sequence[ClaimSource],
+        remote: Sequence[ClaimSource],
+        deadline_s: float,
+        count: Count,
+        services: Sequence[HttpsJson] = (),
     ) -> None:
         self._local = tuple(local)
         self._remote = tuple(remote)
         self._limit_s = deadline_s + _SLACK_S
         self._count = count
+        self._services = services
 
     async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
         """Everything that is said of the content of ``target``; never raises."""
@@ -113,9 +116,8 @@ class Anchors:
 
     async def close(self) -> None:
         """Close every connection to trust services."""
-        for source in self._remote:
-            if isinstance(source, _Closable):
-                await source.close()
+        for service in self._services:
+            await service.close()
 
 
 def build_anchors(
@@ -126,14 +128,19 @@ def build_anchors(
     Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``. Raises ConfigError.
     """
 
+    services: list[HttpsJson] = []
+
     def https(base_url: str) -> HttpsJson:
-        return HttpsJson(
-            base_url=base_url,
-            ca_file=options.ca_file,
-            timeout_s=options.deadline_s,
-            user_agent=user_agent,
-            resolver=resolver,
+        services.append(
+            HttpsJson(
+                base_url=base_url,
+                ca_file=options.ca_file,
+                timeout_s=options.deadline_s,
+                user_agent=user_agent,
+                resolver=resolver,
+            )
         )
+        return services[-1]
 
     local: list[ClaimSource] = [
         CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys),
@@ -147,7 +154,7 @@ def build_anchors(
         remote.append(ContentPolicyAnchor(options=options, https=https(options.content_policy_url), clock=clock))
     if options.edge_cdp:
         remote.append(EdgeCdpAnchor(options=options, https=https(options.edge_cdp_url), clock=clock))
-    return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count)
+    return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count, services=services)
 
 
 def _binds_manifest(claim: Claim) -> bool:

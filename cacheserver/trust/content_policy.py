@@ -58,31 +58,22 @@ class ContentPolicyAnchor:
         return (self._claim(await self._https.ask("GET", request)),)
 
     def _claim(self, answer: object) -> Claim:
-        options = self._options
+        options, source = self._options, self._https.source
         try:
             hash_of_hashes = from_base64(_member(answer, options.content_policy_hash_field), 32)
         except ValueError as exc:
-            raise BadAnswer(f"content policy's {options.content_policy_hash_field} {exc}", source=self.source) from exc
+            raise BadAnswer(f"content policy's {options.content_policy_hash_field} {exc}", source=source) from exc
         length_bytes: object = None
         if options.content_policy_length_field:
             length_bytes = _member(answer, options.content_policy_length_field)
             if type(length_bytes) is not int or not 0 <= length_bytes <= MAX_CONTENT_BYTES:
-                raise BadAnswer("content policy's length is not a length", source=self.source)
+                raise BadAnswer("content policy's length is not a length", source=source)
         return Claim(
             anchor=self.name,
             authentic=True,
             hash_of_hashes=hash_of_hashes,
             length_bytes=length_bytes if isinstance(length_bytes, int) else None,
         )
-
-    @property
-    def source(self) -> str:
-        """The service's base."""
-        return self._https.source
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._https.close()
 
 
 def _member(value: object, path: str) -> object:

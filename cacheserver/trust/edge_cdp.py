@@ -78,17 +78,8 @@ class EdgeCdpAnchor:
                     raise ValueError("names one path twice with different digests")
         except (msgspec.ValidationError, ValueError, MalformedRequest) as exc:
             reason = "is not of the expected form" if isinstance(exc, msgspec.ValidationError) else str(exc)
-            raise BadAnswer(f"Edge update API's answer {reason}", source=self.source) from exc
+            raise BadAnswer(f"Edge update API's answer {reason}", source=self._https.source) from exc
         return claims
-
-    @property
-    def source(self) -> str:
-        """The service's base."""
-        return self._https.source
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._https.close()
 
 
 def _claim(file: _File) -> Claim:

@@ -6,9 +6,7 @@ from the environment, no body larger than 1 MiB is read. Every fault is an Upstr
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
 from typing import Final
 
 import aiohttp
@@ -18,14 +16,14 @@ from yarl import URL
 from cacheserver.core.errors import (
     BadAnswer,
     CertificateRefused,
-    ConfigError,
-    ConnectFailed,
     MalformedRequest,
     OriginStatus,
-    UpstreamTimeout,
 )
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.request.target import origin_text
 from cacheserver.core.strict_json import strict_json
+from cacheserver.outgoing.faults import translated
+from cacheserver.outgoing.session import client_context, open_session
 
 MAX_BODY_BYTES: Final = 1 << 20
 _BASE: Final = re.compile(r"https://([^/?#@]+)/?")
@@ -40,13 +38,13 @@ def check_base_url(text: str) -> str:
         raise ValueError(f"{text[:80]!a}: {exc}") from exc
     if authority is None:
         raise ValueError(f"{text[:80]!a} is not https://HOST or https://HOST:PORT")
-    return f"https://{authority.host}" + ("" if authority.port in (None, 443) else f":{authority.port}")
+    return origin_text("https", authority.host, authority.port or 443)
 
 
 class HttpsJson:
     """Asks one service. ``ca_file``: PEM bundle, or empty for the system's. Raises ConfigError for a bad one.
 
-    ``resolver`` vets addresses (I9); None: the system's resolver, for tools that run beside a node.
+    ``resolver`` vets addresses (I9) and belongs to the node, which closes it; None: the system's resolver.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class HttpsJson:
         self._timeout_s = timeout_s
         self._user_agent = user_agent
         self._resolver = resolver
-        self._tls = tls_context(ca_file)
+        self._tls = client_context(ca_file, key="trust.ca_file")
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, method: str, path_and_query: str, body: bytes | None = None) -> object:
@@ -67,19 +65,10 @@ class HttpsJson:
         """
         if not path_and_query.startswith("/"):
             raise BadAnswer("path of a trust service does not start with /", source=self.source)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._ask(method, path_and_query, body)
-        except TimeoutError as exc:
-            raise UpstreamTimeout("trust service did not answer in time", source=self.source) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            raise CertificateRefused("trust service's certificate is not valid", source=self.source) from exc
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as exc:
-            raise BadAnswer("trust service's answer is not HTTP", source=self.source) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise ConnectFailed(
-                f"no connection to the trust service ({type(exc).__name__})", source=self.source
-            ) from exc
+        async with translated(
+            self.source, within_s=self._timeout_s, what="trust service", untrusted=CertificateRefused
+        ):
+            return await self._ask(method, path_and_query, body)
 
     async def _ask(self, method: str, path_and_query: str, body: bytes | None) -> object:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": self._user_agent}
@@ -102,15 +91,7 @@ class HttpsJson:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=16, ssl=self._tls)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                # A resolver that was handed in belongs to the node, which closes it.
-                auto_decompress=False,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
+            self._session = open_session(resolver=self._resolver, tls=self._tls, limit=16)
         return self._session
 
     async def close(self) -> None:
@@ -118,14 +99,3 @@ class HttpsJson:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """A context that checks chain, dates and name. Raises ConfigError where ``ca_file`` holds no certificates."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ValueError) as exc:
-        raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key="trust.ca_file") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -1,45 +1,39 @@
-"""Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted, every fault translated.
+"""Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted.
 
-Owns: connections to sources. Must not interpret a body or a cache rule. aiohttp's defaults that do harm here are off:
-redirects, decompression, proxies from the environment, its total timeout.
+Owns: connections to sources. Must not interpret a body or a cache rule.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from dataclasses import replace
 
 import aiohttp
 from yarl import URL
 
+from cacheserver.core.cache.redirects import REDIRECTS
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
-    ConfigError,
-    ConnectFailed,
     OriginStatus,
     TooManyRedirects,
     TruncatedBody,
-    UntrustedSource,
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
-from cacheserver.ports import Clock, Meter
+from cacheserver.outgoing.faults import translated
+from cacheserver.outgoing.resolver import Resolver
+from cacheserver.outgoing.session import client_context, open_session
+from cacheserver.ports import Clock
 from cacheserver.upstream.options import UpstreamOptions
-from cacheserver.upstream.resolver import VettedResolver
 
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
-"""The request for a redirect's target, or None when the node may not go there."""
+"""The request for a redirect's target, or None when the client may not go there."""
+Count = Callable[[str, str, str], object]
+"""Called after each request with the service's name, the source's class and the result."""
 
-_REDIRECTS = (301, 302, 303, 307, 308)
-_READ_BUFFER_BYTES = 1 << 19
 _RATE_WINDOW_S = 10.0
-_CROSSING = frozenset(
-    {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding", "accept", "via", "user-agent"}
-)
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -81,6 +75,15 @@ class Answer:
         self._check_rate(len(data))
         return data
 
+    async def read_all(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises BadAnswer when it is longer than ``limit_bytes``, and what ``read`` raises."""
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > limit_bytes:
+                raise BadAnswer("the body is longer than it may be", source=self.source)
+        return bytes(body)
+
     def _left_over(self) -> bytes:
         """Bytes that came before the body broke off: aiohttp's reader raises without giving them out."""
         content = self._response.content
@@ -110,19 +113,19 @@ class UpstreamClient:
         self,
         *,
         options: UpstreamOptions,
-        resolver: VettedResolver,
+        resolver: Resolver,
         redirect: Redirect,
         clock: Clock,
-        meter: Meter,
+        count: Count,
         user_agent: str,
     ) -> None:
         self._options = options
         self._resolver = resolver
         self._redirect = redirect
+        self._report = count
         self._clock = clock
-        self._meter = meter
         self._user_agent = user_agent
-        self._tls = tls_context(options.ca_file)
+        self._tls = client_context(options.ca_file, key="upstream.ca_file")
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self, request: UpstreamRequest) -> Answer:
@@ -134,7 +137,7 @@ class UpstreamClient:
             except CacheserverError as exc:
                 self._count(request, exc.code)
                 raise
-            if answer.status not in _REDIRECTS:
+            if answer.status not in REDIRECTS:
                 self._count(request, _result(answer.status))
                 return answer
             location = answer.fields.first("Location")
@@ -148,7 +151,7 @@ class UpstreamClient:
         raise TooManyRedirects("source redirects too often", source=request.source)
 
     def _count(self, request: UpstreamRequest, result: str) -> None:
-        self._meter.upstream_request(request.service.name, request.source_class, result)
+        self._report(request.service.name, request.source_class, result)
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
         self._resolver.vet_literal(request.host, request.port)
@@ -156,23 +159,14 @@ class UpstreamClient:
         headers.extend(request.fields)
         sent_s = self._clock.wall_s()
         budget_s = self._options.connect_timeout_s + self._options.head_timeout_s
-        try:
-            async with asyncio.timeout(budget_s):
-                response = await self._open_session().request(
-                    request.method,
-                    URL(request.url, encoded=True),
-                    headers=headers,
-                    skip_auto_headers=_SKIPPED,
-                    allow_redirects=False,
-                )
-        except TimeoutError as exc:
-            raise UpstreamTimeout("source did not answer in time", source=request.source) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            raise UntrustedSource(_certificate_fault(exc), source=request.source) from exc
-        except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError) as exc:
-            raise BadAnswer("source's answer is not HTTP", source=request.source) from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise ConnectFailed(f"no connection to the source ({type(exc).__name__})", source=request.source) from exc
+        async with translated(request.source, within_s=budget_s):
+            response = await self._open_session().request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                skip_auto_headers=_SKIPPED,
+                allow_redirects=False,
+            )
         return Answer(
             response,
             source=request.source,
@@ -184,23 +178,12 @@ class UpstreamClient:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
+            self._session = open_session(
                 resolver=self._resolver,
-                use_dns_cache=False,
-                limit=0,
+                tls=self._tls,
                 limit_per_host=self._options.connections_per_host,
-                keepalive_timeout=self._options.idle_s,
-                ssl=self._tls,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                auto_decompress=False,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
-                read_bufsize=_READ_BUFFER_BYTES,
-                max_line_size=16_384,
-                max_field_size=16_384,
+                idle_s=self._options.idle_s,
+                connect_timeout_s=self._options.connect_timeout_s,
             )
             self._session._retry_connection = False  # the fill counts tries, and pauses between them
         return self._session
@@ -210,31 +193,6 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def redirected(request: UpstreamRequest, *, scheme: str, host: str, port: int, path_and_query: str) -> UpstreamRequest:
-    """The same request at another place; to another host only fields go along that shape the answer."""
-    fields = request.fields
-    if (host, port) != (request.host, request.port):
-        fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
-    return replace(request, scheme=scheme, host=host, port=port, path_and_query=path_and_query, fields=fields)
-
-
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """What checks chain, time and name of every https source. ConfigError where ``ca_file`` holds no certificates."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ValueError) as exc:
-        raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key="upstream.ca_file") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:
-    """Which check failed, in OpenSSL's words."""
-    reason = getattr(exc.certificate_error, "verify_message", "") or "it cannot be verified"
-    return f"source's certificate is refused: {reason.rstrip('.')}"
 
 
 def _result(status: int) -> str:

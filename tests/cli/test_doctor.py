@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.cli import main as cli
-from cacheserver.doctor.context import DoctorOptions, Scene
+from cacheserver.doctor.context import Context, DoctorOptions
 from cacheserver.doctor.machine import config_checks
 from cacheserver.settings.load import Flags, load_settings
 
@@ -69,15 +69,15 @@ def test_settings_file_that_shows_its_token_is_named(mode: int, level: str, tmp_
     path = tmp_path / "c.toml"
     path.write_text("[admin]\ntoken = 'a-token-of-enough-characters'\n")
     path.chmod(mode)
-    scene = Scene(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
-    (check,) = config_checks(str(path), scene)
+    context = Context(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
+    (check,) = config_checks(str(path), context)
     assert check.level == level
 
 
 def test_ignored_setting_is_a_warning_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "cacheserver.toml"
     path.write_text("[server]\nworkers = 2\n")
-    scene = Scene(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
-    ignored, file = config_checks(str(path), scene)
+    context = Context(load_settings(str(path), Flags()), DoctorOptions(), lambda: 0.0)
+    ignored, file = config_checks(str(path), context)
     assert (ignored.level, file.level) == ("warn", "ok")
     assert (ignored.checked, ignored.found) == ("server.workers", "is ignored")

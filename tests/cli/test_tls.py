@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from cacheserver.cli import main as cli
 from cacheserver.tls.facts import alternative_names
-from tests.support.pki import NAME, Issued, Pki, cert_pem, key_pem, new_key, replace
+from tests.support.certificates import NAME, Issued, Pki, cert_pem, key_pem, new_key, replace
 
 PKI = Pki()
 NAMES = (NAME, "192.0.2.7", "2001:db8::1")

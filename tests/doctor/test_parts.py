@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import threading
@@ -16,19 +15,19 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.doctor import dialer as dialer_module
 from cacheserver.doctor import disks, processes, surroundings
-from cacheserver.doctor.certificate import read_leaf
+from cacheserver.doctor.certificate import uncovered
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import DoctorOptions, Reply, Scene
+from cacheserver.doctor.context import Context, DoctorOptions, Reply
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.disks import volume_checks
 from cacheserver.doctor.origins import clock_offset_s, is_portal
 from cacheserver.doctor.processes import Listening, Process, covers, listening
 from cacheserver.doctor.reach import is_local
-from cacheserver.doctor.threads import in_thread
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
 from cacheserver.tls import TlsOptions
+from cacheserver.tls.pair import read_pair
 from tests.doctor.lab import leaf_files
 from tests.support.certificates import Authority
 
@@ -129,12 +128,11 @@ def test_portals_are_told_from_origins(status: int, fields: dict[str, str], port
 
 def test_wildcard_names_stand_for_one_label(tmp_path: Path) -> None:
     path = leaf_files(Authority(tmp_path), tmp_path, name="*.example.com")
-    leaf = read_leaf(TlsOptions(certificate=path, key=path))
-    assert leaf.covers("Cache.example.com.")
-    assert not leaf.covers("a.cache.example.com")
-    assert not leaf.covers("example.com")
+    held = read_pair(TlsOptions(certificate=path, key=path)).facts.names
+    assert uncovered(("Cache.example.com.",), held) == []
+    assert uncovered(("a.cache.example.com", "example.com"), held) == ["a.cache.example.com", "example.com"]
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_leaf(TlsOptions(certificate=str(tmp_path / "none"), key=path))
+        read_pair(TlsOptions(certificate=str(tmp_path / "none"), key=path))
 
 
 def test_own_addresses_are_known() -> None:
@@ -168,21 +166,6 @@ def test_sample_leaves_nothing_behind(tmp_path: Path) -> None:
     checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size="1MiB"), os.geteuid(), None)
     assert "/s written" in next(check.found for check in checks if check.name == "disk-speed")
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_blocking_call_that_never_ends_holds_nobody() -> None:
-    release = threading.Event()
-    began = time.monotonic()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await in_thread(release.wait, 30)
-    assert time.monotonic() - began < 5
-    release.set()
-
-
-async def test_errors_of_a_thread_come_back() -> None:
-    with pytest.raises(FileNotFoundError):
-        await in_thread(os.stat, "/nonexistent")
 
 
 async def test_dialer_follows_connect_to_by_host_and_port() -> None:
@@ -222,7 +205,7 @@ async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(disks, "volume_checks", hang)
     monkeypatch.setattr(disks, "_VOLUME_S", 0.05)
     settings = load_settings(None, Flags(cache_dir=str(tmp_path), admin_listen=""))
-    (check,) = await disks.disk_checks(Scene(settings, DoctorOptions(), time.time))
+    (check,) = await disks.disk_checks(Context(settings, DoctorOptions(), time.time))
     release.set()
     assert (check.level, check.found) == ("fail", "hangs: no result within 0.05 s")
 
@@ -230,6 +213,6 @@ async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(("active", "part"), [("ufw", "ufw allow 8080/tcp"), ("firewalld", "--add-port=8080/tcp")])
 async def test_firewall_hints_fit_the_firewall(active: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings, "_active_firewall", lambda: active)
-    scene = Scene(load_settings(None, Flags()), DoctorOptions(), time.time)
-    (check,) = await surroundings.firewall_checks(scene)
+    context = Context(load_settings(None, Flags()), DoctorOptions(), time.time)
+    (check,) = await surroundings.firewall_checks(context)
     assert part in check.advice

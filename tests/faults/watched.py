@@ -70,16 +70,15 @@ def _watch(clock: WallClock | None) -> None:
 
 
 def _spoil_dns() -> None:
+    from cacheserver.outgoing.resolver import system_lookup
     from cacheserver.upstream import resolver
-
-    real = resolver.system_lookup
 
     async def lookup(host: str) -> Sequence[str]:
         if host.endswith(".silent.test"):
             await asyncio.Event().wait()
         if host.endswith(".unknown.test"):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return await real(host)
+        return await system_lookup(host)
 
     defaults = resolver.VettedResolver.__init__.__kwdefaults__
     assert defaults is not None

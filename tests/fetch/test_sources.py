@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cacheserver.core.errors import MalformedRequest
-from cacheserver.fetch.sources import manifest_url_of, parse_url, redirected, sources_of, through
+from cacheserver.fetch.http import redirected, request_for
+from cacheserver.fetch.sources import manifest_url_of, parse_url, sources_of, through
 from cacheserver.settings.shipped import load_shipped_services
 
 
@@ -27,7 +28,7 @@ def test_cache_host_form(cache_host: str, url: str, expected: str) -> None:
 
 def test_every_source_once_cache_hosts_first() -> None:
     sources = sources_of(parse_url("http://o.example/a"), ("b", "a", "b:80"), origin=True)
-    assert [source.name for source in sources] == ["http://b", "http://a", "http://o.example"]
+    assert [source.origin for source in sources] == ["http://b", "http://a", "http://o.example"]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_what_is_no_url_is_refused(text: str) -> None:
     ],
 )
 def test_redirects(url: str, location: str, target: str | None) -> None:
-    found = redirected(parse_url(url), location)
-    assert (found.text if found else None) == target
+    found = redirected(request_for(parse_url(url)), location)
+    assert (found.url if found else None) == target
 
 
 def test_manifest_by_the_rule_of_the_service() -> None:
@@ -61,6 +62,6 @@ def test_manifest_by_the_rule_of_the_service() -> None:
     path = "/filestreamingservice/files/52fa8751-747d-479d-8f22-e32730cc0eb1"
     found = manifest_url_of(parse_url(f"http://9.tlu.dl.delivery.mp.microsoft.com{path}?P1=1"), services)
     assert found is not None
-    assert found.text == f"http://9.tlu.dl.delivery.mp.microsoft.com{path}/pieceshash"
+    assert found.url == f"http://9.tlu.dl.delivery.mp.microsoft.com{path}/pieceshash"
     assert manifest_url_of(parse_url("http://unknown.example/a"), services) is None
     assert manifest_url_of(parse_url("http://dl.delivery.mp.microsoft.com:81/a"), services) is None

@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheserver.core.cache.answer import AcceptedAnswer
+from cacheserver.core.cache.sources import NODE, Source
 from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.simple import AskRest, Generation, SimpleWorkflow
-from cacheserver.fetch.sources import Source
-from cacheserver.fetch.workflow import Ask, Complete, Hopeless, PieceWorkflow, Wait
+from cacheserver.fetch.standing import Hopeless
+from cacheserver.fetch.workflow import Ask, Complete, PieceWorkflow, Wait
 
-CACHE = Source("http://cache", "http://cache/f?cacheHostOrigin=o", cache_host=True)
-OTHER = Source("http://other", "http://other/f?cacheHostOrigin=o", cache_host=True)
-ORIGIN = Source("http://o", "http://o/f", cache_host=False)
+CACHE = Source("http", "cache", 80, "/f?cacheHostOrigin=o", NODE)
+OTHER = Source("http", "other", 80, "/f?cacheHostOrigin=o", NODE)
+ORIGIN = Source("http", "o", 80, "/f")
 STRONG = Validators('"v1"', None)
 
 
@@ -36,7 +37,7 @@ def test_pieces_are_asked_once_in_order_and_skip_what_is_there() -> None:
 def test_cache_hosts_share_the_work_and_the_origin_is_the_last_resort() -> None:
     workflow = PieceWorkflow((ORIGIN, CACHE, OTHER), 4)
     asks = [asked(workflow) for _ in range(4)]
-    assert sorted(ask.source.name for ask in asks) == ["http://cache"] * 2 + ["http://other"] * 2
+    assert sorted(ask.source.origin for ask in asks) == ["http://cache"] * 2 + ["http://other"] * 2
     workflow.bad(asks[0])
     again = asked(workflow)
     assert again.piece == 0

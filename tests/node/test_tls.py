@@ -13,11 +13,11 @@ from shutil import which
 
 import pytest
 
+from tests.support.certificates import NAME, key_pem, write_pair
 from tests.support.client import RawClient
 from tests.support.flow import PATIENCE_S, eventually
 from tests.support.ground import HOST
 from tests.support.node import Address, running_node
-from tests.support.pki import NAME, key_pem, write_pair
 from tests.support.tls_scene import BODY, CONFIG, NAMES, PKI, TlsScene, install, issue, running
 
 needs_openssl = pytest.mark.skipif(which("openssl") is None, reason="openssl is not installed")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import NAME
 from tests.support.client import RawClient, Response
 from tests.support.ground import HOST
-from tests.support.pki import NAME
 from tests.support.tls_scene import BODY, TlsScene, issue, running
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pki import Issued, key_pem, replace, write_pair
+from tests.support.certificates import Issued, key_pem, replace, write_pair
 from tests.support.tls_scene import BODY, NAMES, PKI, TlsScene, install, issue, running
 
 

@@ -27,10 +27,10 @@ from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
 from cacheserver.web.lane.lane import FastLane, LaneShared
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.request import SentResponse
+from tests.support.certificates import NAME, Pki, cert_pem, key_pem, write_pair
 from tests.support.client import RawClient
 from tests.support.content import blob
 from tests.support.flow import eventually
-from tests.support.pki import NAME, Pki, cert_pem, key_pem, write_pair
 from tests.support.stored import HandClock
 
 PIECE = 1 << 18

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.certificates import NAME, Issued, Pki, cert_pem, key_pem, write_pair
 from tests.support.content import Content, blob
 from tests.support.flow import PATIENCE_S
 from tests.support.ground import FRESH, HOST
 from tests.support.node import Address, Node, running_node
 from tests.support.origin import Origin
-from tests.support.pki import NAME, Issued, Pki, cert_pem, key_pem, write_pair
 
 PKI = Pki()
 BODY = blob(7, 20_000)

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cacheserver.tls.chain import Chain, chain_for
 from cacheserver.tls.checks import weak_key
 from cacheserver.tls.issue import request_pem
-from tests.support.pki import NAME, Issued, Key, Pki, new_key, write_pair
+from tests.support.certificates import NAME, Issued, Key, Pki, new_key, write_pair
 
 PKI = Pki()
 

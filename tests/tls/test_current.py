@@ -12,7 +12,7 @@ import pytest
 from cacheserver.core.errors import ConfigError
 from cacheserver.tls import TlsOptions
 from cacheserver.tls.current import CurrentCertificate
-from tests.support.pki import NAME, Issued, Pki, key_pem, replace, write_pair
+from tests.support.certificates import NAME, Issued, Pki, key_pem, replace, write_pair
 
 PKI = Pki()
 DAY_S = 86_400.0

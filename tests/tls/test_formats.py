@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, pkcs7
 
 from cacheserver.tls.formats import any_certificates, pem_certificates, private_key, read_bytes
-from tests.support.pki import Issued, Pki, cert_pem, key_pem
+from tests.support.certificates import Issued, Pki, cert_pem, key_pem
 
 
 @pytest.fixture(scope="module")

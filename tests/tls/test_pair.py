@@ -12,9 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.tls import TlsOptions, formats, load_into, server_context
-from cacheserver.tls.pair import policy_context, read_pair, signature_of
-from tests.support.pki import Pki, cert_pem, key_pem, new_key, replace, write_pair
+from cacheserver.tls import TlsOptions, formats
+from cacheserver.tls.facts import CertificateFacts
+from cacheserver.tls.pair import hand_over, policy_context, read_pair, signature_of
+from tests.support.certificates import Pki, cert_pem, key_pem, new_key, replace, write_pair
 
 PKI = Pki()
 
@@ -193,6 +194,12 @@ async def served(context: ssl.SSLContext, *, name: str | None, types: str) -> in
     return hash(der)
 
 
+def load_into(context: ssl.SSLContext, options: TlsOptions) -> CertificateFacts:
+    pair = read_pair(options)
+    hand_over(context, pair)
+    return pair.facts
+
+
 @pytest.mark.parametrize("name", ["cache.example.test", None])
 async def test_after_a_change_of_the_key_type_nobody_gets_the_old_certificate(
     name: str | None, options: TlsOptions, tmp_path: Path
@@ -200,7 +207,8 @@ async def test_after_a_change_of_the_key_type_nobody_gets_the_old_certificate(
     rsa_key = rsa.generate_private_key(65537, 2048)
     first = PKI.issue(key=rsa_key)
     write_pair(tmp_path, first.chain_pem, key_pem(rsa_key))
-    context = server_context(options)
+    context = policy_context()
+    load_into(context, options)
     before = await served(context, name=name, types="ECDHE-RSA-AES128-GCM-SHA256")
     second = PKI.issue()
     write_pair(tmp_path, second.chain_pem, key_pem(second.key))
@@ -211,7 +219,8 @@ async def test_after_a_change_of_the_key_type_nobody_gets_the_old_certificate(
 
 
 async def test_files_that_cannot_be_used_leave_a_running_context_as_it_was(options: TlsOptions, tmp_path: Path) -> None:
-    context = server_context(options)
+    context = policy_context()
+    load_into(context, options)
     before = await served(context, name=None, types="ECDHE+AESGCM")
     spoil_other_key(Path(options.certificate), Path(options.key))
     with pytest.raises(ConfigError):

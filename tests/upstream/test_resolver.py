@@ -13,8 +13,9 @@ import pytest
 
 from cacheserver.core.errors import AddressRefused, ConfigError, ResolveFailed
 from cacheserver.core.request.addresses import Network, parse_network
-from cacheserver.upstream import resolver as room
-from cacheserver.upstream.resolver import VettedResolver, system_lookup, vet_literal
+from cacheserver.outgoing import resolver as base
+from cacheserver.outgoing.resolver import system_lookup
+from cacheserver.upstream.resolver import VettedResolver, vet_literal
 
 LOOPBACK = (parse_network("127.0.0.0/8"), parse_network("::1"))
 
@@ -203,7 +204,7 @@ async def test_an_answer_without_addresses_is_not_remembered() -> None:
 
 
 async def test_the_oldest_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_CACHED", 2)
+    monkeypatch.setattr(base, "MAX_CACHED", 2)
     dns = Dns(a_example=["8.8.8.8"], b_example=["8.8.8.8"], c_example=["8.8.8.8"])
     resolver = make(dns)
     for host in ("a.example", "b.example", "c.example", "c.example", "b.example", "a.example"):

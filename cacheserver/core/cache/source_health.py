@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_SOURCES = 1024
+STRIKES_TO_BAN = 3
+"""Bad pieces after which a source is not asked any more."""
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class Ban:
 class SourceHealth:
     """Strikes and bans of all sources; ``strikes`` bad pieces within ``ban_s`` seconds ban a source for ``ban_s``."""
 
-    def __init__(self, *, strikes: int = 3, ban_s: float = 900.0, demotion_s: float = 30.0) -> None:
+    def __init__(self, *, strikes: int = STRIKES_TO_BAN, ban_s: float = 900.0, demotion_s: float = 30.0) -> None:
         self._strikes = strikes
         self._ban_s = ban_s
         self._demotion_s = demotion_s

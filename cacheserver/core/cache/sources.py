@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cacheserver.core.request.keys import DEFAULT_PORTS, key_host
 from cacheserver.core.request.service import Service
-from cacheserver.core.request.target import Target
+from cacheserver.core.request.target import Target, origin_text
 
 _CACHE_HOST = "cachehost+"
 _MAX_ALIASES = 3
@@ -36,6 +36,21 @@ class Source:
         """``scheme://host:port``: the unit of strikes and bans."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """``scheme://host[:port]``, the port only where it is not the scheme's own."""
+        return origin_text(self.scheme, self.host, self.port)
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return self.origin + self.path_and_query
+
+    @property
+    def shown(self) -> str:
+        """The URL without its query, which may hold a token."""
+        return self.origin + self.path_and_query.partition("?")[0]
+
 
 def candidates(target: Target) -> tuple[Source, ...]:
     """All sources of a target: the named origin, its aliases, then the further ones; or those first if preferred."""
@@ -45,6 +60,12 @@ def candidates(target: Target) -> tuple[Source, ...]:
     further = tuple(_further(base, target) for base in service.sources)
     ordered = (*further, named, *aliases) if service.prefer_sources else (named, *aliases, *further)
     return tuple(dict.fromkeys(ordered))
+
+
+def cache_host_form(path_and_query: str, host: str) -> str:
+    """What to ask a cache node for a content of the origin ``host``: the pair stands last."""
+    joint = "&" if "?" in path_and_query else "?"
+    return f"{path_and_query}{joint}cacheHostOrigin={quote(host, safe='')}"
 
 
 def source_hosts(service: Service) -> tuple[str, ...]:
@@ -69,6 +90,5 @@ def _further(base: str, target: Target) -> Source:
     kind = FURTHER
     if base.startswith(_CACHE_HOST):
         kind = NODE
-        joint = "&" if "?" in path_and_query else "?"
-        path_and_query = f"{path_and_query}{joint}cacheHostOrigin={target.host.replace('[', '%5B').replace(']', '%5D')}"
+        path_and_query = cache_host_form(path_and_query, target.host)
     return Source(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], path_and_query, kind)

@@ -8,6 +8,7 @@ from cacheserver.core.cache.sources import ORIGIN
 from cacheserver.core.http.field_rules import end_to_end, is_field_value, is_token
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.service import Service
+from cacheserver.core.request.target import origin_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,7 @@ class UpstreamRequest:
     @property
     def url(self) -> str:
         """Absolute URL; the path and query are byte for byte the client's."""
-        default = {"http": 80, "https": 443}[self.scheme]
-        authority = self.host if self.port == default else f"{self.host}:{self.port}"
-        return f"{self.scheme}://{authority}{self.path_and_query}"
+        return origin_text(self.scheme, self.host, self.port) + self.path_and_query
 
 
 # Fields by which frameworks behind an origin let a request name another host, path or method than the one in the key.

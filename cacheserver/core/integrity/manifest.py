@@ -38,6 +38,11 @@ class Manifest:
         """Number of pieces."""
         return len(self.piece_hashes) // HASH_BYTES
 
+    def piece_span(self, piece: int) -> tuple[int, int]:
+        """Where one piece lies in the content, half-open."""
+        start = piece * self.piece_size_bytes
+        return start, min(start + self.piece_size_bytes, self.length_bytes)
+
     def piece_hash(self, piece: int) -> bytes:
         """SHA-256 of one piece."""
         return self.piece_hashes[piece * HASH_BYTES : (piece + 1) * HASH_BYTES]

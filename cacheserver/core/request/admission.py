@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
-from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed
+from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, RequestError
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.hostname import Authority, check_unused_host, decode_cache_host_origin, parse_authority
 from cacheserver.core.request.keys import (
@@ -72,6 +73,15 @@ def parse_target(
         key=key,
         object_id=object_id(key),
     )
+
+
+def target_of(url: str, allowlist: AllowList) -> Target | None:
+    """The target of an absolute URL that a rule, a redirect or an operator names; None where it is not admitted."""
+    try:
+        parts = urlsplit(url)
+        return parse_target(url, (parts.netloc,), tls=parts.scheme == "https", allowlist=allowlist)
+    except (RequestError, ValueError):
+        return None
 
 
 def _read(raw_target: str, host_lines: tuple[str, ...], *, tls: bool, http_10: bool) -> _Asked:

@@ -8,6 +8,11 @@ from enum import Enum
 from cacheserver.core.request.service import Service
 
 
+def origin_text(scheme: str, host: str, port: int) -> str:
+    """``scheme://host[:port]``, the port only where it is not the scheme's own."""
+    return f"{scheme}://{host}" if port == {"http": 80, "https": 443}[scheme] else f"{scheme}://{host}:{port}"
+
+
 class Form(Enum):
     """How the client named the origin."""
 
@@ -39,6 +44,4 @@ class Target:
     @property
     def origin(self) -> str:
         """``scheme://host[:port]``, the port only where it is not the scheme's own."""
-        default = {"http": 80, "https": 443}[self.scheme]
-        suffix = "" if self.port == default else f":{self.port}"
-        return f"{self.scheme}://{self.host}{suffix}"
+        return origin_text(self.scheme, self.host, self.port)

@@ -106,6 +106,8 @@ def test_what_is_made_of_content_is_parsed_back(content: bytes, piece_size: int)
     assert parse_manifest(made.render(), length_bytes=len(content)) == made
     assert made.piece_count == len(pieces)
     assert made.piece_hash(made.piece_count - 1) == hashlib.sha256(pieces[-1]).digest()
+    assert [content[slice(*made.piece_span(piece))] for piece in range(made.piece_count)] == pieces
+    assert made.piece_span(made.piece_count - 1)[1] == len(content)
 
 
 # -- bad files --------------------------------------------------------------------------------------------------

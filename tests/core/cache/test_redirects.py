@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from cacheserver.core.cache.redirects import follow
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.admission import target_of
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.service import Service
-from cacheserver.node.admitted import follow
 
 SERVICE = Service(name="own", hosts=("a.test", "b.test", "*.zone.test"), own=True)
 PORTED = Service(name="ported", hosts=("p.test",), own=True, port=8080)
-ALLOWED = AllowList((SERVICE, PORTED))
+ALLOWED = partial(target_of, allowlist=AllowList((SERVICE, PORTED)))
 SECRET = (("Authorization", "Basic x"), ("Cookie", "a=b"), ("Range", "bytes=0-1"), ("X-Own", "1"))
 REQUEST = UpstreamRequest("GET", "http", "a.test", 80, "/dir/file?q=1", Fields(SECRET), SERVICE)
 

@@ -1,4 +1,7 @@
-"""Blocking calls that may never return, in threads that nobody waits for at the end."""
+"""Blocking calls that may never return, each in a daemon thread of its own.
+
+Owns: the thread and the way back to the loop. The end of the process waits for none of these threads.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _Result = TypeVar("_Result")
 
 
 async def in_thread(call: Callable[..., _Result], *arguments: Any) -> _Result:
-    """What ``call`` returns or raises; a daemon thread of its own runs it, and goes on alone after a cancellation."""
+    """Return or raise what ``call`` does. After a cancellation the thread goes on, and its outcome is dropped."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_Result] = loop.create_future()
 
@@ -32,7 +35,7 @@ async def in_thread(call: Callable[..., _Result], *arguments: Any) -> _Result:
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:
-            pass  # the loop is closed: nobody asks any more
+            pass  # the loop is closed: no caller is left
 
-    threading.Thread(target=work, name="doctor", daemon=True).start()
+    threading.Thread(target=work, name="daemon call", daemon=True).start()
     return await future
