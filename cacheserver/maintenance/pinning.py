@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, DiskError, PinRefused, StoreError, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
@@ -24,7 +25,6 @@ from cacheserver.maintenance.pin_opening import opened
 from cacheserver.maintenance.pins_file import MOST_PINS, SavedPin, SavedPins, load_pins, save_pins
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
-from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
 _log = get_logger(__name__)
@@ -212,10 +212,8 @@ class Pinning:
             self._number += 1
             pins = tuple(SavedPin(pin.url, pin.object_id, pin.volume, pin.size_bytes) for pin in self._pins.values())
             directories = tuple(volume.path for volume in self._store.volumes if volume.opened)
-            await to_the_end(self._written(directories, SavedPins(self._number, pins)))
-
-    async def _written(self, directories: tuple[str, ...], saved: SavedPins) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._store.executor, save_pins, directories, saved)
+            saved, loop = SavedPins(self._number, pins), asyncio.get_running_loop()
+            await to_the_end(loop.run_in_executor(self._store.executor, save_pins, directories, saved))
 
     # -- when a pin is looked at ----------------------------------------------------------------------------------
 

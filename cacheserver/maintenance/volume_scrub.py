@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import StoreError, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.units import parse_size
@@ -27,7 +28,6 @@ from cacheserver.ports import Clock
 from cacheserver.store.checking import Verdict
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
-from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
@@ -300,7 +300,4 @@ class VolumeScrub:
             await self._off_loop(save_position, self._volume.path, self._position)
 
     async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
-        return await to_the_end(self._in_thread(call, *args))
-
-    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
+        return await to_the_end(asyncio.get_running_loop().run_in_executor(self._executor, call, *args))

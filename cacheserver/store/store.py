@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError, StoreError, StoreFull, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
@@ -31,7 +32,6 @@ from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
 from cacheserver.store.rows import Rows
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
-from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Store:
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
-        await self.run(obj.volume, write_and_hash, obj.file, offset, data, digest)
+        await self.run(obj.volume, _write_and_hash, obj.file, offset, data, digest)
 
     async def commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         """Mark a written piece PRESENT, on disk first; its bytes move from reserved to stored."""
@@ -348,6 +348,11 @@ class Store:
         self._open.clear()
         self.executor.shutdown(wait=True)
         self.reading.shutdown(wait=True)
+
+
+def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
+    file.write_at(offset, data)
+    digest.update(data)
 
 
 __all__ = ["MARKER_BYTES", "Store", "StoreError"]
