@@ -60,9 +60,9 @@ class Pinning:
         self._saving = asyncio.Lock()
         self._number = 0
         self._closed = False
-        store.news.on_gone.append(self._note_gone)
-        store.news.on_created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
-        store.news.on_removed.append(lambda object_id: self._note(object_id, PinState.COMPLETE))
+        store.notifications.withdrawn.append(self._note_withdrawn)
+        store.notifications.created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
+        store.notifications.removed.append(lambda object_id: self._note(object_id, PinState.COMPLETE))
 
     # -- what an operator does ------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Pinning:
     def _is_current(self, pin: Pin) -> bool:
         return self._pins.get(pin.object_id) is pin
 
-    def _note_gone(self, obj: StoredObject) -> None:
+    def _note_withdrawn(self, obj: StoredObject) -> None:
         """Objects are announced when they are closed as well: only a loss counts."""
         if obj.obsolete or not obj.pieces.complete:
             self._note(obj.object_id, PinState.COMPLETE)
@@ -258,18 +258,15 @@ class Pinning:
     async def _look(self, pin: Pin) -> None:
         """Have one pin complete, or tried again later."""
         pin.state = PinState.FILLING
-        was_open = self._store.peek_quietly(pin.object_id) is not None
         try:
-            await self._complete(pin)
+            with self._store.visiting(pin.object_id):
+                await self._complete(pin)
         except CacheserverError as exc:
             self._failed(pin, exc)
         except Exception as exc:
             event(_log, "failed", severity=logging.ERROR, reason="internal", kind=type(exc).__name__)
             _log.debug("pin failed", exc_info=True)
             self._failed(pin, exc)
-        finally:
-            if not was_open:
-                self._store.cool(pin.object_id)
 
     async def _complete(self, pin: Pin) -> None:
         target = self._admit(pin.url)

@@ -56,10 +56,8 @@ async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:
         with contextlib.suppress(StoreError):
             await volume.catalogue.flush()
         async for object_id in _ids(store, volume):
-            was_open = store.peek_quietly(object_id) is not None
-            obj = await store.find(object_id)
-            if not was_open:
-                store.cool(object_id)
+            with store.visiting(object_id):
+                obj = await store.find(object_id)
             if isinstance(obj, StoredObject) and obj.representation.vary:
                 primary_key = obj.representation.key.rpartition("\n")[0]
                 if id_of(primary_key) == primary_id:

@@ -215,8 +215,7 @@ class VolumeScrub:
 
     async def _object(self, object_id: str, piece: int, progress: Progress) -> bool:
         """Check one object from a piece on; False when interrupted."""
-        was_open = self._store.peek_quietly(object_id) is not None
-        try:
+        with self._store.visiting(object_id):
             while (obj := await self._opened(object_id)) is not None and piece < len(obj.pieces):
                 if obj.pieces.state(piece) != ABSENT:
                     await self._turn(progress)
@@ -228,9 +227,6 @@ class VolumeScrub:
                         return True
                     await self._check(obj, piece, progress)
                 piece += 1
-        finally:
-            if not was_open:
-                self._store.cool(object_id)
         return True
 
     async def _opened(self, object_id: str) -> StoredObject | None:

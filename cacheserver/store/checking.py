@@ -14,18 +14,17 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import partial
 
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Meter
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.quarantine import Quarantine
+from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.stored_object import StoredObject
-
-if TYPE_CHECKING:
-    from cacheserver.store.store import Store
 
 _log = get_logger(__name__)
 
@@ -43,25 +42,16 @@ class Verdict(Enum):
 class Checker:
     """Hashes pieces off the loop; checks that clients wait for are made once, however many wait."""
 
-    def __init__(self, store: Store, *, meter: Meter) -> None:
-        self._store = store
+    def __init__(self, objects: OpenObjects, *, meter: Meter) -> None:
+        self._objects = objects
         self._meter = meter
-        self._flights: dict[tuple[int, int], asyncio.Future[None]] = {}
+        self._flights: SingleFlight[tuple[StoredObject, int], Verdict] = SingleFlight("check")
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces: each becomes PRESENT, or ABSENT when it is bad or unreadable."""
         for piece in pieces:
-            flight = self._flights.get((id(obj), piece))
-            if flight is None:
-                flight = asyncio.ensure_future(self._check_one(obj, piece))
-                self._flights[(id(obj), piece)] = flight
-            await asyncio.shield(flight)
-
-    async def _check_one(self, obj: StoredObject, piece: int) -> None:
-        try:
-            await self.recheck(obj, piece, self._store.executor, leave_cold=False)
-        finally:
-            del self._flights[(id(obj), piece)]
+            work = partial(self.recheck, obj, piece, self._objects.executor, leave_cold=False)
+            await self._flights.run((obj, piece), work)
 
     async def recheck(self, obj: StoredObject, piece: int, executor: Executor, *, leave_cold: bool = True) -> Verdict:
         """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on what is found.
@@ -98,7 +88,7 @@ class Checker:
             if obj.pieces.state(piece) == STORED:
                 obj.pieces.mark(piece, PRESENT)
             return
-        self._store.drop_piece(obj, piece)
+        self._objects.drop_piece(obj, piece)
         facts = {"object_id": obj.object_id, "piece": piece, "found": verdict.value, "volume": obj.volume.path}
         event(_log, "bad_piece_at_rest", severity=logging.WARNING, **facts)
 

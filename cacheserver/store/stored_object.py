@@ -1,4 +1,4 @@
-"""One object as the other rooms see it: its representation, its piece map, and who is using it.
+"""One object as the other packages see it: its representation, its piece map, and who is using it.
 
 Owns: the use count that keeps a descriptor open, and the object from being evicted, while bytes of it are on their way
 to a client or from a source. Must not touch the disk.
@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
-
-if TYPE_CHECKING:
-    from cacheserver.store.volume import Volume
+from cacheserver.store.volume import Volume
 
 USE_WINDOW_S = 60.0
 

@@ -199,7 +199,7 @@ async def lose_object(scene: Scene) -> None:
 async def lose_closed_file(scene: Scene) -> None:
     """The file is spoilt while it is closed; whoever opens it next finds that out."""
     obj = await scene.object()
-    del scene.rig.store._open[obj.object_id]
+    del scene.rig.store._objects._open[obj.object_id]
     obj.file.close()
     Path(obj.file.path).write_bytes(b"spoilt")
     assert await scene.rig.store.find(obj.object_id) is None
@@ -230,7 +230,7 @@ async def test_closing_a_file_is_no_loss(tmp_path: Path) -> None:
     async with pinning(tmp_path) as scene:
         await scene.pin()
         await scene.complete()
-        scene.rig.store.news.gone(await scene.object())
+        scene.rig.store.notifications.withdrawn(await scene.object())
         assert scene.pinning.summary()["complete"] == 1
 
 
