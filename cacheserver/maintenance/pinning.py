@@ -273,16 +273,13 @@ class Pinning:
         if target is None or target.object_id != pin.object_id:
             raise PinRefused("its host is not allowed on this node any more")
         obj = await opened(self._store, self._coordinator, target)
-        obj.hold()
-        try:
+        with obj.holding():
             pin.see(obj)
             if self._is_current(pin) and self._take_room(pin, obj):
                 await self._save()
             pin.told = pin.told and obj.pieces.complete
             await self._coordinator.complete(obj, Want(target, Fields()), lambda: self._is_current(pin))
             self._settle(pin, obj)
-        finally:
-            obj.release()
 
     def _settle(self, pin: Pin, obj: StoredObject) -> None:
         """What came of a look that met no error."""

@@ -59,17 +59,14 @@ class Checker:
         ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. Nobody waits
         for it in ``check``: a slow ``executor`` holds up no client.
         """
-        obj.hold()
-        try:
+        with obj.holding():
             if obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE
             verdict = await self._looked_at(obj, piece, executor, leave_cold)
             if obj.pieces.state(piece) == ABSENT:
-                return Verdict.GONE  # somebody else took it out of service meanwhile, and counted it
+                return Verdict.GONE  # another task took it out of service meanwhile, and counted it
             self._settle(obj, piece, verdict)
             return verdict
-        finally:
-            obj.release()
 
     async def _looked_at(self, obj: StoredObject, piece: int, executor: Executor, leave_cold: bool) -> Verdict:
         volume = obj.volume

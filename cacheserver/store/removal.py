@@ -41,11 +41,8 @@ class Remover:
         self._meter.evicted(volume.path, reason, obj.charged_bytes)
         if reason == "space":
             volume.evicted_from(obj.representation.response_time_s)
-        obj.hold()
-        try:
+        with obj.holding():
             await self._remove(volume, obj.object_id, obj.file.unlink_if_current)
-        finally:
-            obj.release()
 
     async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> bool:
         """Remove an object that is not open, or a Vary marker; whether an object was known to be there."""

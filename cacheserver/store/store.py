@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import DiskError, StoreError, StoreFull, VolumeOffline
+from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
@@ -187,19 +187,13 @@ class Store:
 
     async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
         """The recorded SHA-256 of a piece, or None."""
-        obj.hold()
-        try:
+        with obj.holding():
             return await self.run(obj.volume, obj.file.digest_of, piece)
-        finally:
-            obj.release()
 
     async def whole_digests(self, obj: StoredObject, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over the whole content of a complete object, by hashlib name."""
-        obj.hold()
-        try:
+        with obj.holding():
             return await self.run(obj.volume, obj.file.whole_digests, names)
-        finally:
-            obj.release()
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service; its bytes are fetched again on demand."""
@@ -207,16 +201,13 @@ class Store:
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
         """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten."""
-        obj.hold()
-        try:
+        with obj.holding():
             try:
                 kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
             except DiskError:
                 kept = False
             if not kept:
                 await self.forget(obj.object_id, reason="superseded")
-        finally:
-            obj.release()
 
     def touch(self, obj: StoredObject, first: int, stop: int) -> None:
         """Note a use of pieces ``[first, stop)``."""
@@ -278,6 +269,3 @@ class Store:
 def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
     file.write_at(offset, data)
     digest.update(data)
-
-
-__all__ = ["MARKER_BYTES", "Store", "StoreError"]

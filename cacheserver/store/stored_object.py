@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cacheserver.core.cache.representation import Representation
@@ -118,6 +120,15 @@ class StoredObject:
         assert self._holders >= 0, "released more often than held"
         if self.obsolete and not self._holders:
             self.file.close()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """``hold`` for the length of a ``with`` block."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
 
 
 def unit_key(object_id: str, extent: int | None) -> bytes:
