@@ -17,6 +17,7 @@ import msgspec
 
 from cacheserver.core.errors import DiskError, FetchFailed
 from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.system.atomic_file import write_atomically
 
 DEFAULT_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
@@ -80,18 +81,12 @@ class PartFile:
 
     def save_note(self, note: Note | None) -> None:
         """Write the note, or remove it. The bytes that it names are written, not synced: they are hashed on resume."""
-        temporary = f"{self._note_path}.new"
         with _disk_errors("write the note"):
             if note is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._note_path)
                 return
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(msgspec.json.encode(note))
-            os.replace(temporary, self._note_path)
+            write_atomically(self._note_path, msgspec.json.encode(note))
 
     def begin(self, length_bytes: int) -> None:
         """Make the file exactly this long; what was there stays as far as it goes."""
