@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Meter
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.quarantine import Quarantine
+from cacheserver.store.object.residency import left_as_it_was
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.stored_object import StoredObject
 
@@ -92,7 +92,7 @@ class Checker:
 
 def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: bool) -> bool:
     """Whether a stored piece is what was stored; a bad one is copied. Blocking; DiskError when it cannot be read."""
-    with _left_as_it_was(file, piece) if leave_cold else nullcontext():
+    with left_as_it_was(file.fd, *file.pieces.bounds(piece)) if leave_cold else nullcontext():
         try:
             file.check_piece(piece)
             return True
@@ -105,28 +105,3 @@ def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: b
         if file.pieces.state(piece) != ABSENT:
             quarantine.keep(f"{file.representation.object_id}-{piece}", data)
         return False
-
-
-class _left_as_it_was:  # noqa: N801 - reads as a phrase where it is used
-    """Takes a piece that was not in memory out of memory again: a walk over the disk must not displace what is hot."""
-
-    def __init__(self, file: ObjectFile, piece: int) -> None:
-        self._fd = file.fd
-        self._start, stop = file.pieces.bounds(piece)
-        self._size = stop - self._start
-        self._was_cold = False
-
-    def __enter__(self) -> None:
-        try:
-            os.preadv(self._fd, [bytearray(1)], self._start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            self._was_cold = True
-        except OSError:
-            pass  # not every file system can tell
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._was_cold:
-            try:
-                os.posix_fadvise(self._fd, self._start, self._size, os.POSIX_FADV_DONTNEED)
-            except OSError:
-                pass
