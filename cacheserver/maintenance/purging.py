@@ -6,7 +6,6 @@ the store does.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from cacheserver.core.errors import StoreError
 from cacheserver.core.request.keys import object_id as id_of
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
-from cacheserver.store.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +53,10 @@ async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:
             continue
         with contextlib.suppress(StoreError):
             await volume.catalogue.flush()
-        async for object_id in _ids(store, volume):
+        async for object_id, _row in volume.catalogue.objects(store.executor):
             with store.visiting(object_id):
                 obj = await store.find(object_id)
             if isinstance(obj, StoredObject) and obj.representation.vary:
                 primary_key = obj.representation.key.rpartition("\n")[0]
                 if id_of(primary_key) == primary_id:
                     yield object_id
-
-
-async def _ids(store: Store, volume: Volume) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    start: str | None = ""
-    while start is not None:
-        rows, start = await loop.run_in_executor(store.executor, volume.catalogue.page, start)
-        for object_id, record in rows:
-            if not record.vary:
-                yield object_id

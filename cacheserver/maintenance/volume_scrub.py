@@ -67,7 +67,7 @@ class VolumeScrub:
         *,
         store: Store,
         volume: Volume,
-        options: ScrubOptions,
+        options: Callable[[], ScrubOptions],
         clock: Clock,
         load: Load,
         executor: Executor,
@@ -75,11 +75,11 @@ class VolumeScrub:
         piece_size_bytes: int,
         rest: Rest,
     ) -> None:
-        """``count`` hears of the bytes that were read; ``piece_size_bytes`` serves to estimate only."""
-        self.options = options
+        """``options`` gives those in force, ``count`` gets the bytes read, ``piece_size_bytes`` serves to estimate."""
         self.now = Progress()
         """The last pass that was asked for."""
         self.paced = Progress()
+        self._options = options
         self._store = store
         self._volume = volume
         self._clock = clock
@@ -93,6 +93,11 @@ class VolumeScrub:
         self._saved_s = clock.monotonic_s()
         self._asked = False
         self._wake = asyncio.Event()
+
+    @property
+    def options(self) -> ScrubOptions:
+        """The settings in force now."""
+        return self._options()
 
     @property
     def completed_s(self) -> float:
@@ -192,26 +197,20 @@ class VolumeScrub:
         """Check everything from ``begin`` on; False when interrupted."""
         catalogue = self._volume.catalogue
         progress.pieces_total = await self._estimate()
-        start: str | None = begin.object_id
-        while start is not None:
-            rows, start = await self._off_loop(catalogue.page, start)
-            for object_id, record in rows:
+        async with contextlib.aclosing(catalogue.objects(self._executor, begin.object_id)) as rows:
+            async for object_id, _row in rows:
                 first = begin.next_piece if object_id == begin.object_id else 0
-                if not record.vary and not await self._object(object_id, first, progress):
+                if not await self._object(object_id, first, progress):
                     return False
         return not self._is_interrupted(progress)
 
     async def _estimate(self) -> int:
         """About how many pieces are stored."""
-        total, start = 0, ""
-        while True:
-            rows, following = await self._off_loop(self._volume.catalogue.page, start)
-            for _, record in rows:
-                size_bytes = record.length_bytes if record.complete else record.stored_bytes
-                total += 0 if record.vary else -(-size_bytes // self._piece_size_bytes)
-            if following is None:
-                return total
-            start = following
+        total = 0
+        async for _, row in self._volume.catalogue.objects(self._executor):
+            size_bytes = row.length_bytes if row.complete else row.stored_bytes
+            total += -(-size_bytes // self._piece_size_bytes)
+        return total
 
     async def _object(self, object_id: str, piece: int, progress: Progress) -> bool:
         """Check one object from a piece on; False when interrupted."""
