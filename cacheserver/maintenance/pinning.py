@@ -21,7 +21,7 @@ from cacheserver.fill.coordinator import Coordinator
 from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.pin import Pin, PinState
 from cacheserver.maintenance.pin_opening import opened
-from cacheserver.maintenance.pin_room import PinRoom
+from cacheserver.maintenance.pinned_space import PinnedSpace
 from cacheserver.maintenance.pins_file import MOST_PINS, SavedPin, SavedPins, load_pins, save_pins
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -55,7 +55,7 @@ class Pinning:
         self._admit = admit
         self._retry_s = retry_s
         self._pins: dict[str, Pin] = {}
-        self.room = PinRoom(store.volumes, self._pins, percent=percent)
+        self.space = PinnedSpace(store.volumes, self._pins, percent=percent)
         self._queue: asyncio.Queue[Pin] = asyncio.Queue()
         self._saving = asyncio.Lock()
         self._number = 0
@@ -93,7 +93,7 @@ class Pinning:
         if len(self._pins) >= MOST_PINS:
             raise PinRefused(f"{MOST_PINS} contents are pinned already")
         if isinstance(found, StoredObject):
-            self.room.take(pin, found)
+            self.space.take(pin, found)
         self._pins[pin.object_id] = pin
         try:
             await self._save()
@@ -118,7 +118,7 @@ class Pinning:
         except StoreError:
             self._pins[object_id] = pin
             pin.volume = volume
-            self.room.keep(pin)
+            self.space.keep(pin)
             self._soon(pin)
             raise
         for other in self._pins.values():
@@ -166,9 +166,9 @@ class Pinning:
             self._forget(pin)
         for known in saved.pins:
             pin = Pin(known.url, known.object_id, known.volume, known.size_bytes, told=True)
-            self.room.give_up_beyond_limit(pin)
+            self.space.give_up_beyond_limit(pin)
             self._pins[pin.object_id] = pin
-            self.room.keep(pin)
+            self.space.keep(pin)
             self._due(pin)
         self.readmit()
 
@@ -270,7 +270,7 @@ class Pinning:
         obj = await opened(self._store, self._coordinator, target)
         with obj.holding():
             pin.see(obj)
-            if self._is_current(pin) and self.room.take(pin, obj):
+            if self._is_current(pin) and self.space.take(pin, obj):
                 await self._save()
             pin.told = pin.told and obj.pieces.complete
             await self._coordinator.complete(obj, Want(target, Fields()), lambda: self._is_current(pin))
@@ -294,4 +294,4 @@ class Pinning:
         if self._is_current(pin):
             del self._pins[pin.object_id]
         if pin.object_id not in self._pins:
-            self.room.give_up(pin)
+            self.space.give_up(pin)

@@ -1,4 +1,4 @@
-"""Removing content by its id, all that was stored under its URL included.
+"""Removal of content by its id, with every variant that was stored under its URL.
 
 Owns: finding the variants of a primary key, which have ids of their own (RFC 9111 §4.1). Must not touch files or rows;
 the store does.
@@ -18,18 +18,18 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge has done; volumes by their paths."""
+    """The result of a purge; volumes by their paths."""
 
     removed: int
-    """Objects that nobody finds any more."""
+    """Objects that can no longer be found."""
     away: tuple[str, ...]
-    """Volumes that are offline: what they hold may be found when they are back, so that a further purge is due then."""
+    """Offline volumes: their objects may be found when they are back, so that a further purge is due then."""
     left_on: tuple[str, ...]
-    """Volumes whose disk does not let a file go: nobody finds it while the node runs, but it is still there."""
+    """Volumes whose disk refused a removal: the file is not found while the node runs, but it is still there."""
 
 
 async def purge(store: Store, object_id: str) -> Purged:
-    """Forget what stands at an id, and every variant where a Vary marker stands there.
+    """Forget the object at an id, or with a Vary marker there every variant.
 
     The marker's variants have to be looked for in the headers of all objects of its service. It stays while a volume is
     away that may hold further ones: it is what leads to them.

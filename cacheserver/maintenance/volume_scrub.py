@@ -1,7 +1,7 @@
-"""The scrubber's walk over one volume: every stored piece is read again and held against its recorded digest.
+"""The scrubber's walk over one volume: every stored piece is read again and checked against its recorded digest.
 
-Owns: the order (by object id), the place reached, when to rest. What becomes of a bad piece is the store's; how fast is
-``pace``'s. Holds an object only while one of its pieces is read, so that nothing is kept from being evicted.
+Owns: the order (by object id), the position, when to rest. The store handles bad pieces; ``pace`` computes the rate. An
+object is held only while one of its pieces is read, so that eviction is not hindered.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checking stored pieces against their own digests: before they are delivered (I1), and at rest.
 
-Owns: which checks before a delivery are under way, many may wait for one; what becomes of a bad piece: a copy in
-quarantine, then out of service, so that it is fetched again on demand. Must not decide when a piece is to be checked.
+Owns: the checks under way before a delivery (callers share one), and the steps after a bad piece: a copy in quarantine,
+then out of service, so that it is fetched again on demand. Must not decide when a piece is checked.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _log = get_logger(__name__)
 
 
 class Verdict(Enum):
-    """What a check has found."""
+    """The result of a check."""
 
     GOOD = "good"
     BAD = "bad"
     UNREADABLE = "unreadable"
     GONE = "gone"
-    """Not stored (any more): there is nothing to judge."""
+    """The piece is not stored, or no longer: there is nothing to judge."""
 
 
 class Checker:
-    """Hashes pieces off the loop; checks that clients wait for are made once, however many wait."""
+    """Hashes pieces off the loop; clients that wait for the same piece share one check."""
 
     def __init__(self, objects: OpenObjects, *, meter: Meter) -> None:
         self._objects = objects
@@ -54,10 +54,10 @@ class Checker:
             await self._flights.run((obj, piece), work)
 
     async def recheck(self, obj: StoredObject, piece: int, executor: Executor, *, leave_cold: bool = True) -> Verdict:
-        """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on what is found.
+        """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on the result.
 
-        ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. Nobody waits
-        for it in ``check``: a slow ``executor`` holds up no client.
+        ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. ``check``
+        does not wait for this call: a slow ``executor`` holds up no client.
         """
         with obj.holding():
             if obj.pieces.state(piece) == ABSENT:
@@ -91,7 +91,7 @@ class Checker:
 
 
 def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: bool) -> bool:
-    """Whether a stored piece is what was stored; a bad one is copied. Blocking; DiskError when it cannot be read."""
+    """Whether a stored piece matches its digest; a bad one is copied. Blocking; DiskError when it cannot be read."""
     with left_as_it_was(file.fd, *file.pieces.bounds(piece)) if leave_cold else nullcontext():
         try:
             file.check_piece(piece)

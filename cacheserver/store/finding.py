@@ -1,8 +1,8 @@
-"""Finding an object on the volumes: which one has it, and what its file says when it is opened.
+"""Look-up of objects on the volumes: which volume has the object, and what its file says when it is opened.
 
-Owns: the look-ups under way, many may wait for one; the correction of the books where a file is not what its row says.
-A row anywhere comes before a file that no row speaks of: such a file is an older generation, or one that a cut has
-brought back. Must not decide whether what it finds may be served.
+Owns: the look-ups under way (callers share one), and the correction of ledger and catalogue where a file differs from
+its row. A row on any volume comes before a file without a row: such a file is an older generation, or a power cut has
+brought it back. Must not decide whether an object may be served.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Found = StoredObject | VaryMarker | None
 
 
 class Finder:
-    """Opens what is on disk and not open yet."""
+    """Finds objects, and opens those that are not open yet."""
 
     def __init__(self, volumes: Sequence[Volume], objects: OpenObjects, remover: Remover) -> None:
         self._volumes = volumes

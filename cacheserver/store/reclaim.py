@@ -47,13 +47,13 @@ class Reclaimer:
         return True
 
     async def _remove_leftovers(self, volume: Volume) -> None:
-        """Try some of the removals again that the disk refused; they take space that the ledger knows nothing of."""
+        """Try again some removals that the disk refused; these files take space that the ledger does not count."""
         for object_id in volume.leftovers.due():
             if volume.writable and object_id not in self._objects.creating:
                 await self._remover.remove_file(volume, object_id)
 
     def _shed_behind(self, volume: Volume) -> None:
-        """The drive is full although the ledger has room: others fill it, so the cache gives an eighth of itself up."""
+        """The drive is full although the ledger has space: other programs fill it. Evict an eighth of the cache."""
         running = self._shedding.get(volume)
         if running is None or running.done():
             self._shedding[volume] = asyncio.create_task(self._shed(volume), name="shed")
@@ -67,7 +67,7 @@ class Reclaimer:
                 await self._evict(volume, unit)
 
     async def stop(self) -> None:
-        """Wait for what is being given up."""
+        """Wait for evictions under way."""
         await asyncio.gather(*self._shedding.values(), return_exceptions=True)
 
     def _in_use(self, unit: bytes) -> bool:

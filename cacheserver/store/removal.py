@@ -45,7 +45,7 @@ class Remover:
             await self._remove(volume, obj.object_id, obj.file.unlink_if_current)
 
     async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> bool:
-        """Remove an object that is not open, or a Vary marker; whether an object was known to be there."""
+        """Remove an object that is not open, or a Vary marker; True when an object was known to be there."""
         if not volume.opened:
             return False
         known = volume.reconciled and reason != "corrupt"
@@ -53,7 +53,7 @@ class Remover:
             record = volume.catalogue.get(object_id)
         except StoreError:
             record = None
-            known = known and reason != "purged"  # whoever purges wants certainty
+            known = known and reason != "purged"  # a purge must be certain
         is_left = object_id in volume.leftovers and (reason == "purged" or volume.leftovers.is_due(object_id))
         if record is None and known and not is_left:
             return False
@@ -74,14 +74,14 @@ class Remover:
         return (record is not None and not record.vary) or written_s is not None
 
     async def remove_file(self, volume: Volume, object_id: str) -> float | None:
-        """Remove a file that nobody has open, and that is no object's any more; when it was written.
+        """Remove a file that is not open and belongs to no object any more; Unix time at which it was written.
 
         None where there is none, and where the disk refuses: the file is among the volume's leftovers then.
         """
         return await self._remove(volume, object_id, _unlink, volume.path_of(object_id))
 
     async def _remove(self, volume: Volume, object_id: str, unlink: Callable[..., T], *args: str) -> T | None:
-        """What the blocking ``unlink`` gives; None where the disk refuses, and the file is among the leftovers then."""
+        """The result of the blocking ``unlink``; None where the disk refuses: the file is among the leftovers then."""
         volume.leftovers.trying(object_id)
         try:
             removed = await self._objects.run(volume, unlink, *args)

@@ -49,7 +49,7 @@ class Store:
         self.volumes = tuple(volumes)
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
         self.reading = reading_threads(io_threads)
-        """Brings cold bytes into memory that are to be sent; writes and checks do not wait behind them."""
+        """Threads that read cold bytes into memory before they are sent; writes and checks do not wait behind them."""
         self.notifications = Notifications()
         self._objects = OpenObjects(
             executor=self.executor, notifications=self.notifications, extent_bytes=extent_bytes, limit=open_objects
@@ -71,7 +71,7 @@ class Store:
 
     @contextmanager
     def visiting(self, object_id: str) -> Iterator[None]:
-        """An object that is opened within is closed before others: its visitor alone needs it."""
+        """Close an object that is opened within this block before others: only the visitor needs it."""
         was_open = self._objects.peek_quietly(object_id) is not None
         try:
             yield
@@ -124,7 +124,7 @@ class Store:
         return obj
 
     def is_creating(self, object_id: str) -> bool:
-        """Whether a generation of this object is being made right now, the end of the one before included."""
+        """Whether a generation of this object is being created right now, the end of the one before included."""
         return object_id in self._objects.creating
 
     async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
@@ -219,7 +219,7 @@ class Store:
     # -- forgetting ---------------------------------------------------------------------------------------------
 
     async def forget(self, object_id: str, *, reason: str) -> bool:
-        """Remove an object everywhere, its readers keep what they hold; whether one was known to be there.
+        """Remove an object from every volume; True when one was known to be there. Its readers keep what they hold.
 
         A Vary marker is no object. Where a disk refuses, the object is not found any more, and its file is among the
         volume's leftovers; a purge tries those again.

@@ -151,7 +151,7 @@ async def test_many_pins_fill_their_share_and_no_more(tmp_path: Path) -> None:
             except PinRefused as exc:
                 assert "store.pinned_percent = 50" in str(exc)  # noqa: PT017 - how many are refused is the question
         (volume,) = scene.rig.store.volumes
-        count, taken = scene.pinning.room.on_volume(volume)
+        count, taken = scene.pinning.space.on_volume(volume)
         assert (count, len(scene.pinning.pins())) == (len(accepted), len(accepted))
         assert 0 < len(accepted) < 4
         assert taken <= CAPACITY // 2 < taken + taken // count

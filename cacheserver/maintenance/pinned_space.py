@@ -1,4 +1,4 @@
-"""Room for pinned content: how much of each volume it may take, and what eviction must spare for it.
+"""Space for pinned content: how much of each volume it may take, and which objects eviction must spare.
 
 Owns: the volume and size of each pin, and its units in the eviction policies. Must not decide which pins there are.
 """
@@ -14,8 +14,8 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.store.volume import Volume
 
 
-class PinRoom:
-    """Room of all ``pins``, by object id; ``percent`` of each volume may be pinned."""
+class PinnedSpace:
+    """The space of all ``pins``, by object id; ``percent`` of each volume may be pinned."""
 
     def __init__(self, volumes: Sequence[Volume], pins: Mapping[str, Pin], *, percent: int) -> None:
         self._volumes = volumes
@@ -30,7 +30,7 @@ class PinRoom:
     def take(self, pin: Pin, obj: StoredObject) -> bool:
         """Count a pin's whole size on its volume, and have eviction spare it; False where that is so already.
 
-        Raises PinRefused where it would be too much; the pin has no room then.
+        Raises PinRefused where it would be too much; the pin has no space then.
         """
         volume, needed = obj.volume, obj.file.layout.footer_bytes + obj.representation.length_bytes
         if (pin.volume, pin.size_bytes) == (volume.path, needed):
@@ -48,19 +48,19 @@ class PinRoom:
         return True
 
     def give_up_beyond_limit(self, pin: Pin) -> None:
-        """Take the room of a pin of an earlier run away where its volume is gone or has become too small for it."""
+        """Give up the space of a pin of an earlier run where its volume is gone or has become too small for it."""
         volume = next((volume for volume in self._volumes if volume.path == pin.volume), None)
         if volume is None or self.on_volume(volume)[1] + pin.size_bytes > self._limit_bytes(volume):
             pin.volume, pin.size_bytes = "", 0
 
     def keep(self, pin: Pin) -> None:
-        """Have eviction spare a pin that has room."""
+        """Have eviction spare a pin that has space."""
         if pin.volume:
             for volume in self._volumes:
                 volume.policy.pin(bytes.fromhex(pin.object_id))
 
     def give_up(self, pin: Pin) -> None:
-        """Take a pin's room away; eviction may choose its object from now on."""
+        """Give up a pin's space; eviction may choose its object from now on."""
         pin.volume, pin.size_bytes = "", 0
         for volume in self._volumes:
             volume.policy.unpin(bytes.fromhex(pin.object_id))
