@@ -265,7 +265,7 @@ async def simulate(directory: Path, seed: int) -> int:
     with layer.installed():
         async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
             rig.store.executor.shutdown(wait=True)
-            rig.store.executor = cast(Any, InlineExecutor())
+            rig.store.executor = rig.store._objects.executor = cast(Any, InlineExecutor())
             simulation = Simulation(rig, upstream, layer, rng)
             loop = asyncio.get_running_loop()
             assert isinstance(loop, SimulatedLoop)
