@@ -28,6 +28,7 @@ from cacheserver.store.object.rebuilt_manifest import recorded_digests
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.store import MARKER_BYTES
 from cacheserver.store.volume import Volume
+from cacheserver.system.atomic_file import sync_folder
 
 Tell = Callable[[str], None]
 
@@ -183,11 +184,7 @@ class Importer:
         old = _row(volume, representation.object_id)
         with disk_errors("name the object"):
             os.rename(file.path, path)
-            directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_folder(os.path.dirname(path))
         if old is not None:
             volume.ledger.give_back(min(old.stored_bytes, volume.ledger.stored_bytes))
         record = CatalogueRecord(

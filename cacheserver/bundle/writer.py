@@ -31,6 +31,7 @@ class BundleWriter:
         public = fmt.UNSIGNED_KEY if key is None else raw_public(key.public_key())
         self._head = fmt.FileHead(os.urandom(fmt.ID_BYTES), public)
         with disk_errors("cannot create the bundle"):
+            # Not write_atomically: a bundle is streamed, as it may be larger than the memory.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}.part")
             fd = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

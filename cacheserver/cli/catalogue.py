@@ -26,6 +26,7 @@ from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
+from cacheserver.system.atomic_file import write_atomically
 from cacheserver.trust.catalogue_anchor import read_document
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
 
@@ -203,11 +204,4 @@ def _replace_file(path: str, data: bytes) -> None:
     """Put ``data`` in the place of the file at ``path``: readers see the old file or the new one, never a part."""
     parse_catalogue(data)  # what cannot be read again is never written
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-    place = os.path.realpath(path)
-    beside = f"{place}.{os.getpid()}.new"
-    try:
-        _write_new(beside, data, mode)
-        os.replace(beside, place)
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
+    write_atomically(os.path.realpath(path), data, mode=mode, durable=True, suffix=f".{os.getpid()}.new")

@@ -1,4 +1,4 @@
-"""One task per key, however many callers ask: the mechanism behind every "somebody is doing that already".
+"""One task per key, however many callers ask.
 
 Owns: the tasks under way and their cancellation. A task belongs to none of its callers: it goes on when they leave
 (I7), and ends early only by ``stop``. Must not know what the work is.

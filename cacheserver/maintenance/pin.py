@@ -52,6 +52,12 @@ class Pin:
         self.stored_bytes = obj.pieces.stored_bytes
         self.trust = obj.representation.trust.word
 
+    def stop_timer(self) -> None:
+        """Cancel the look that is due later."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def report(self, target: Target | None) -> dict[str, Any]:
         """Its facts. The query is left out where the service says that it is a token."""
         shown = self.url if target is not None and target.service.query == "keep" else self.url.partition("?")[0]

@@ -1,6 +1,6 @@
 """Pinned content: fetched whole without a client, kept whatever eviction says, and made whole again when it is not.
 
-Owns: the pins of the node, when each is looked at, how much room they may take. Woken by what happens to objects, never
+Owns: the pins of the node, when each is looked at. Woken by what happens to objects, never
 by polling; a failure is tried again after 1 s, 2 s, 4 s … 5 min. Must not fetch by itself (``fill`` does, behind every
 client) and must not choose victims (``core.eviction.s3fifo`` knows what is pinned).
 """
@@ -12,19 +12,19 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, DiskError, PinRefused, StoreError, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
-from cacheserver.core.units import format_size
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.pin import Pin, PinState
 from cacheserver.maintenance.pin_opening import opened
+from cacheserver.maintenance.pinned_space import PinnedSpace
 from cacheserver.maintenance.pins_file import MOST_PINS, SavedPin, SavedPins, load_pins, save_pins
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
-from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
 _log = get_logger(__name__)
@@ -53,16 +53,16 @@ class Pinning:
         self._store = store
         self._coordinator = coordinator
         self._admit = admit
-        self._percent = percent
         self._retry_s = retry_s
         self._pins: dict[str, Pin] = {}
+        self.space = PinnedSpace(store.volumes, self._pins, percent=percent)
         self._queue: asyncio.Queue[Pin] = asyncio.Queue()
         self._saving = asyncio.Lock()
         self._number = 0
         self._closed = False
-        store.news.on_gone.append(self._note_gone)
-        store.news.on_created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
-        store.news.on_removed.append(lambda object_id: self._note(object_id, PinState.COMPLETE))
+        store.notifications.withdrawn.append(self._note_withdrawn)
+        store.notifications.created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
+        store.notifications.removed.append(lambda object_id: self._note(object_id, PinState.COMPLETE))
 
     # -- what an operator does ------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Pinning:
         if len(self._pins) >= MOST_PINS:
             raise PinRefused(f"{MOST_PINS} contents are pinned already")
         if isinstance(found, StoredObject):
-            self._take_room(pin, found)
+            self.space.take(pin, found)
         self._pins[pin.object_id] = pin
         try:
             await self._save()
@@ -118,7 +118,7 @@ class Pinning:
         except StoreError:
             self._pins[object_id] = pin
             pin.volume = volume
-            self._keep(pin)
+            self.space.keep(pin)
             self._soon(pin)
             raise
         for other in self._pins.values():
@@ -144,11 +144,6 @@ class Pinning:
             "bytes": sum(pin.size_bytes for pin in self._pins.values()),
         }
 
-    def on_volume(self, volume: Volume) -> tuple[int, int]:
-        """Pinned objects on a volume, and the bytes that they take there whole."""
-        sizes = [pin.size_bytes for pin in self._pins.values() if pin.volume == volume.path]
-        return len(sizes), sum(sizes)
-
     def _report(self, pin: Pin) -> dict[str, Any]:
         found = self._store.peek_quietly(pin.object_id)
         if isinstance(found, StoredObject):
@@ -171,9 +166,9 @@ class Pinning:
             self._forget(pin)
         for known in saved.pins:
             pin = Pin(known.url, known.object_id, known.volume, known.size_bytes, told=True)
-            self._forget_room_beyond_limit(pin)
+            self.space.give_up_beyond_limit(pin)
             self._pins[pin.object_id] = pin
-            self._keep(pin)
+            self.space.keep(pin)
             self._due(pin)
         self.readmit()
 
@@ -199,7 +194,7 @@ class Pinning:
         finally:
             self._closed = True
             for pin in self._pins.values():
-                _stop_timer(pin)
+                pin.stop_timer()
 
     async def _lane(self) -> None:
         while True:
@@ -212,17 +207,15 @@ class Pinning:
             self._number += 1
             pins = tuple(SavedPin(pin.url, pin.object_id, pin.volume, pin.size_bytes) for pin in self._pins.values())
             directories = tuple(volume.path for volume in self._store.volumes if volume.opened)
-            await to_the_end(self._written(directories, SavedPins(self._number, pins)))
-
-    async def _written(self, directories: tuple[str, ...], saved: SavedPins) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._store.executor, save_pins, directories, saved)
+            saved, loop = SavedPins(self._number, pins), asyncio.get_running_loop()
+            await to_the_end(loop.run_in_executor(self._store.executor, save_pins, directories, saved))
 
     # -- when a pin is looked at ----------------------------------------------------------------------------------
 
     def _is_current(self, pin: Pin) -> bool:
         return self._pins.get(pin.object_id) is pin
 
-    def _note_gone(self, obj: StoredObject) -> None:
+    def _note_withdrawn(self, obj: StoredObject) -> None:
         """Objects are announced when they are closed as well: only a loss counts."""
         if obj.obsolete or not obj.pieces.complete:
             self._note(obj.object_id, PinState.COMPLETE)
@@ -234,13 +227,13 @@ class Pinning:
             self._soon(pin)
 
     def _soon(self, pin: Pin) -> None:
-        _stop_timer(pin)
+        pin.stop_timer()
         pin.told = pin.told and pin.state is not PinState.COMPLETE
         pin.state = PinState.WAITING
         pin.timer = asyncio.get_running_loop().call_later(_SETTLE_S, self._due, pin)
 
     def _due(self, pin: Pin) -> None:
-        _stop_timer(pin)
+        pin.stop_timer()
         pin.state = PinState.QUEUED
         self._queue.put_nowait(pin)
 
@@ -252,7 +245,7 @@ class Pinning:
         pin.state, pin.reason = PinState.WAITING, str(error) or "no answer in time"
         facts = {"object_id": pin.object_id, "reason": pin.reason, "tries": pin.tries, "retry_s": retry_s}
         event(_log, "pin_failed", severity=logging.WARNING, **facts)
-        _stop_timer(pin)
+        pin.stop_timer()
         pin.timer = asyncio.get_running_loop().call_later(retry_s, self._due, pin)
 
     # -- looking at one -------------------------------------------------------------------------------------------
@@ -260,34 +253,28 @@ class Pinning:
     async def _look(self, pin: Pin) -> None:
         """Have one pin complete, or tried again later."""
         pin.state = PinState.FILLING
-        was_open = self._store.peek_quietly(pin.object_id) is not None
         try:
-            await self._complete(pin)
+            with self._store.visiting(pin.object_id):
+                await self._complete(pin)
         except CacheserverError as exc:
             self._failed(pin, exc)
         except Exception as exc:
             event(_log, "failed", severity=logging.ERROR, reason="internal", kind=type(exc).__name__)
             _log.debug("pin failed", exc_info=True)
             self._failed(pin, exc)
-        finally:
-            if not was_open:
-                self._store.cool(pin.object_id)
 
     async def _complete(self, pin: Pin) -> None:
         target = self._admit(pin.url)
         if target is None or target.object_id != pin.object_id:
             raise PinRefused("its host is not allowed on this node any more")
         obj = await opened(self._store, self._coordinator, target)
-        obj.hold()
-        try:
+        with obj.holding():
             pin.see(obj)
-            if self._is_current(pin) and self._take_room(pin, obj):
+            if self._is_current(pin) and self.space.take(pin, obj):
                 await self._save()
             pin.told = pin.told and obj.pieces.complete
             await self._coordinator.complete(obj, Want(target, Fields()), lambda: self._is_current(pin))
             self._settle(pin, obj)
-        finally:
-            obj.release()
 
     def _settle(self, pin: Pin, obj: StoredObject) -> None:
         """What came of a look that met no error."""
@@ -302,57 +289,9 @@ class Pinning:
             pin.told = True
             event(_log, "pin_completed", object_id=pin.object_id, bytes=pin.stored_bytes, trust=pin.trust)
 
-    # -- room -----------------------------------------------------------------------------------------------------
-
-    def _limit_bytes(self, volume: Volume) -> int:
-        return volume.ledger.capacity_bytes * self._percent // 100
-
-    def _take_room(self, pin: Pin, obj: StoredObject) -> bool:
-        """Count a pin's whole size on its volume, and keep it from now on; whether that is news.
-
-        Raises PinRefused where it would be too much; it is not kept then.
-        """
-        volume, needed = obj.volume, obj.file.layout.footer_bytes + obj.representation.length_bytes
-        known = pin.volume, pin.size_bytes
-        if known == (volume.path, needed):
-            return False
-        taken = self.on_volume(volume)[1] - (pin.size_bytes if pin.volume == volume.path else 0)
-        if taken + needed > self._limit_bytes(volume):
-            self._let_go(pin)
-            raise PinRefused(
-                f"pinned content may take {format_size(self._limit_bytes(volume))} of {volume.path} "
-                f"(store.pinned_percent = {self._percent}); {format_size(taken)} are taken and this needs "
-                f"{format_size(needed)}"
-            )
-        pin.volume, pin.size_bytes = volume.path, needed
-        self._keep(pin)
-        return True
-
-    def _forget_room_beyond_limit(self, pin: Pin) -> None:
-        """What an earlier run admitted may be too much now: a volume has become smaller, or is gone."""
-        volume = next((volume for volume in self._store.volumes if volume.path == pin.volume), None)
-        if volume is None or self.on_volume(volume)[1] + pin.size_bytes > self._limit_bytes(volume):
-            pin.volume, pin.size_bytes = "", 0
-
-    def _keep(self, pin: Pin) -> None:
-        if pin.volume:
-            for volume in self._store.volumes:
-                volume.policy.pin(bytes.fromhex(pin.object_id))
-
-    def _let_go(self, pin: Pin) -> None:
-        pin.volume, pin.size_bytes = "", 0
-        for volume in self._store.volumes:
-            volume.policy.unpin(bytes.fromhex(pin.object_id))
-
     def _forget(self, pin: Pin) -> None:
-        _stop_timer(pin)
+        pin.stop_timer()
         if self._is_current(pin):
             del self._pins[pin.object_id]
         if pin.object_id not in self._pins:
-            self._let_go(pin)
-
-
-def _stop_timer(pin: Pin) -> None:
-    if pin.timer is not None:
-        pin.timer.cancel()
-        pin.timer = None
+            self.space.give_up(pin)

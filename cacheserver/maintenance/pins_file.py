@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from cacheserver.core.errors import DiskError
+from cacheserver.system.atomic_file import write_atomically
 
 FILE_NAME: Final = "pins"
 MOST_PINS: Final = 4096
@@ -64,30 +65,10 @@ def save_pins(directories: tuple[str, ...], saved: SavedPins) -> None:
     taken = 0
     for directory in directories:
         try:
-            _write(directory, msgspec.json.encode(saved))
+            write_atomically(os.path.join(directory, FILE_NAME), msgspec.json.encode(saved), durable=True)
             taken += 1
         except OSError as exc:
             failure = exc
     if not taken:
         reason = "no volume is open" if failure is None else failure.strerror
         raise DiskError(f"pins could not be written down: {reason}", errno=None if failure is None else failure.errno)
-
-
-def _write(directory: str, data: bytes) -> None:
-    path = os.path.join(directory, FILE_NAME)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with open(os.open(f"{path}.new", flags, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.new", path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(f"{path}.new")
-        raise
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

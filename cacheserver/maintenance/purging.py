@@ -1,4 +1,4 @@
-"""Removing content by its id, all that was stored under its URL included.
+"""Removal of content by its id, with every variant that was stored under its URL.
 
 Owns: finding the variants of a primary key, which have ids of their own (RFC 9111 §4.1). Must not touch files or rows;
 the store does.
@@ -6,7 +6,6 @@ the store does.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,23 +14,22 @@ from cacheserver.core.errors import StoreError
 from cacheserver.core.request.keys import object_id as id_of
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
-from cacheserver.store.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge has done; volumes by their paths."""
+    """The result of a purge; volumes by their paths."""
 
     removed: int
-    """Objects that nobody finds any more."""
+    """Objects that can no longer be found."""
     away: tuple[str, ...]
-    """Volumes that are offline: what they hold may be found when they are back, so that a further purge is due then."""
+    """Offline volumes: their objects may be found when they are back, so that a further purge is due then."""
     left_on: tuple[str, ...]
-    """Volumes whose disk does not let a file go: nobody finds it while the node runs, but it is still there."""
+    """Volumes whose disk refused a removal: the file is not found while the node runs, but it is still there."""
 
 
 async def purge(store: Store, object_id: str) -> Purged:
-    """Forget what stands at an id, and every variant where a Vary marker stands there.
+    """Forget the object at an id, or with a Vary marker there every variant.
 
     The marker's variants have to be looked for in the headers of all objects of its service. It stays while a volume is
     away that may hold further ones: it is what leads to them.
@@ -55,22 +53,10 @@ async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:
             continue
         with contextlib.suppress(StoreError):
             await volume.catalogue.flush()
-        async for object_id in _ids(store, volume):
-            was_open = store.peek_quietly(object_id) is not None
-            obj = await store.find(object_id)
-            if not was_open:
-                store.cool(object_id)
+        async for object_id, _row in volume.catalogue.objects(store.executor):
+            with store.visiting(object_id):
+                obj = await store.find(object_id)
             if isinstance(obj, StoredObject) and obj.representation.vary:
                 primary_key = obj.representation.key.rpartition("\n")[0]
                 if id_of(primary_key) == primary_id:
                     yield object_id
-
-
-async def _ids(store: Store, volume: Volume) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    start: str | None = ""
-    while start is not None:
-        rows, start = await loop.run_in_executor(store.executor, volume.catalogue.page, start)
-        for object_id, record in rows:
-            if not record.vary:
-                yield object_id

@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cacheserver.system.atomic_file import write_atomically
+
 FILE_NAME = "scrub"
 _MOST_BYTES = 4096
 _Number = Annotated[float, Meta(ge=0, le=1e15)]
@@ -43,9 +45,5 @@ def load_position(directory: str) -> Position:
 
 def save_position(directory: str, position: Position) -> None:
     """Keep a position (0600). Blocking; a drive that does not take it costs a repetition, and raises nothing."""
-    path = os.path.join(directory, FILE_NAME)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(OSError):
-        with open(os.open(f"{path}.new", flags, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(position))
-        os.replace(f"{path}.new", path)
+        write_atomically(os.path.join(directory, FILE_NAME), msgspec.json.encode(position))

@@ -56,7 +56,7 @@ class Scrubber:
             volume: VolumeScrub(
                 store=store,
                 volume=volume,
-                options=options,
+                options=lambda: self._options,
                 clock=clock,
                 load=load,
                 executor=self._executor,
@@ -89,8 +89,6 @@ class Scrubber:
     def use(self, options: ScrubOptions) -> None:
         """Take up other settings, from the next piece on."""
         self._options = options
-        for walk in self._walks.values():
-            walk.options = options
 
     @property
     def period_s(self) -> float:

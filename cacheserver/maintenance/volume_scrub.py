@@ -1,7 +1,7 @@
-"""The scrubber's walk over one volume: every stored piece is read again and held against its recorded digest.
+"""The scrubber's walk over one volume: every stored piece is read again and checked against its recorded digest.
 
-Owns: the order (by object id), the place reached, when to rest. What becomes of a bad piece is the store's; how fast is
-``pace``'s. Holds an object only while one of its pieces is read, so that nothing is kept from being evicted.
+Owns: the order (by object id), the position, when to rest. The store handles bad pieces; ``pace`` computes the rate. An
+object is held only while one of its pieces is read, so that eviction is not hindered.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import StoreError, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.units import parse_size
@@ -27,7 +28,6 @@ from cacheserver.ports import Clock
 from cacheserver.store.checking import Verdict
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
-from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class VolumeScrub:
         *,
         store: Store,
         volume: Volume,
-        options: ScrubOptions,
+        options: Callable[[], ScrubOptions],
         clock: Clock,
         load: Load,
         executor: Executor,
@@ -75,11 +75,11 @@ class VolumeScrub:
         piece_size_bytes: int,
         rest: Rest,
     ) -> None:
-        """``count`` hears of the bytes that were read; ``piece_size_bytes`` serves to estimate only."""
-        self.options = options
+        """``options`` gives those in force, ``count`` gets the bytes read, ``piece_size_bytes`` serves to estimate."""
         self.now = Progress()
         """The last pass that was asked for."""
         self.paced = Progress()
+        self._options = options
         self._store = store
         self._volume = volume
         self._clock = clock
@@ -93,6 +93,11 @@ class VolumeScrub:
         self._saved_s = clock.monotonic_s()
         self._asked = False
         self._wake = asyncio.Event()
+
+    @property
+    def options(self) -> ScrubOptions:
+        """The settings in force now."""
+        return self._options()
 
     @property
     def completed_s(self) -> float:
@@ -192,31 +197,24 @@ class VolumeScrub:
         """Check everything from ``begin`` on; False when interrupted."""
         catalogue = self._volume.catalogue
         progress.pieces_total = await self._estimate()
-        start: str | None = begin.object_id
-        while start is not None:
-            rows, start = await self._off_loop(catalogue.page, start)
-            for object_id, record in rows:
+        async with contextlib.aclosing(catalogue.objects(self._executor, begin.object_id)) as rows:
+            async for object_id, _row in rows:
                 first = begin.next_piece if object_id == begin.object_id else 0
-                if not record.vary and not await self._object(object_id, first, progress):
+                if not await self._object(object_id, first, progress):
                     return False
         return not self._is_interrupted(progress)
 
     async def _estimate(self) -> int:
         """About how many pieces are stored."""
-        total, start = 0, ""
-        while True:
-            rows, following = await self._off_loop(self._volume.catalogue.page, start)
-            for _, record in rows:
-                size_bytes = record.length_bytes if record.complete else record.stored_bytes
-                total += 0 if record.vary else -(-size_bytes // self._piece_size_bytes)
-            if following is None:
-                return total
-            start = following
+        total = 0
+        async for _, row in self._volume.catalogue.objects(self._executor):
+            size_bytes = row.length_bytes if row.complete else row.stored_bytes
+            total += -(-size_bytes // self._piece_size_bytes)
+        return total
 
     async def _object(self, object_id: str, piece: int, progress: Progress) -> bool:
         """Check one object from a piece on; False when interrupted."""
-        was_open = self._store.peek_quietly(object_id) is not None
-        try:
+        with self._store.visiting(object_id):
             while (obj := await self._opened(object_id)) is not None and piece < len(obj.pieces):
                 if obj.pieces.state(piece) != ABSENT:
                     await self._turn(progress)
@@ -228,9 +226,6 @@ class VolumeScrub:
                         return True
                     await self._check(obj, piece, progress)
                 piece += 1
-        finally:
-            if not was_open:
-                self._store.cool(object_id)
         return True
 
     async def _opened(self, object_id: str) -> StoredObject | None:
@@ -300,7 +295,4 @@ class VolumeScrub:
             await self._off_loop(save_position, self._volume.path, self._position)
 
     async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
-        return await to_the_end(self._in_thread(call, *args))
-
-    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
+        return await to_the_end(asyncio.get_running_loop().run_in_executor(self._executor, call, *args))

@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
 from cacheserver.core.units import parse_size
 from cacheserver.logs.events import configure, event, get_logger
@@ -29,7 +30,6 @@ from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import build_rooms, build_volumes
 from cacheserver.settings.schema import Settings
 from cacheserver.store.recovery import recover
-from cacheserver.store.threads import to_the_end
 from cacheserver.store.volume import Volume
 from cacheserver.system import descriptors
 from cacheserver.system.clock import SystemClock

@@ -95,7 +95,7 @@ class NodeStatus:
         return [self._gauges(volume) for volume in self._rooms.store.volumes]
 
     def _gauges(self, volume: Volume) -> VolumeGauges:
-        pinned_objects, pinned_bytes = self._rooms.pinning.on_volume(volume)
+        pinned_objects, pinned_bytes = self._rooms.pinning.space.on_volume(volume)
         return VolumeGauges(
             volume=volume.path,
             stored_bytes=volume.ledger.stored_bytes,

@@ -104,7 +104,7 @@ def build_front(
         account=account.close,
     )
     table = HotTable()
-    basis.store.news.on_gone.append(table.forget)
+    basis.store.notifications.withdrawn.append(table.forget)
     listener = _listener(basis, handler, table, account, max_connections=max_connections)
     return Front(basis, account.refusals, answerer, table, listener)
 

@@ -1,7 +1,7 @@
 """Checking stored pieces against their own digests: before they are delivered (I1), and at rest.
 
-Owns: which checks before a delivery are under way, many may wait for one; what becomes of a bad piece: a copy in
-quarantine, then out of service, so that it is fetched again on demand. Must not decide when a piece is to be checked.
+Owns: the checks under way before a delivery (callers share one), and the steps after a bad piece: a copy in quarantine,
+then out of service, so that it is fetched again on demand. Must not decide when a piece is checked.
 """
 
 from __future__ import annotations
@@ -9,77 +9,64 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import partial
 
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Meter
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.quarantine import Quarantine
+from cacheserver.store.object.residency import left_as_it_was
+from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.stored_object import StoredObject
-
-if TYPE_CHECKING:
-    from cacheserver.store.store import Store
 
 _log = get_logger(__name__)
 
 
 class Verdict(Enum):
-    """What a check has found."""
+    """The result of a check."""
 
     GOOD = "good"
     BAD = "bad"
     UNREADABLE = "unreadable"
     GONE = "gone"
-    """Not stored (any more): there is nothing to judge."""
+    """The piece is not stored, or no longer: there is nothing to judge."""
 
 
 class Checker:
-    """Hashes pieces off the loop; checks that clients wait for are made once, however many wait."""
+    """Hashes pieces off the loop; clients that wait for the same piece share one check."""
 
-    def __init__(self, store: Store, *, meter: Meter) -> None:
-        self._store = store
+    def __init__(self, objects: OpenObjects, *, meter: Meter) -> None:
+        self._objects = objects
         self._meter = meter
-        self._flights: dict[tuple[int, int], asyncio.Future[None]] = {}
+        self._flights: SingleFlight[tuple[StoredObject, int], Verdict] = SingleFlight("check")
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces: each becomes PRESENT, or ABSENT when it is bad or unreadable."""
         for piece in pieces:
-            flight = self._flights.get((id(obj), piece))
-            if flight is None:
-                flight = asyncio.ensure_future(self._check_one(obj, piece))
-                self._flights[(id(obj), piece)] = flight
-            await asyncio.shield(flight)
-
-    async def _check_one(self, obj: StoredObject, piece: int) -> None:
-        try:
-            await self.recheck(obj, piece, self._store.executor, leave_cold=False)
-        finally:
-            del self._flights[(id(obj), piece)]
+            work = partial(self.recheck, obj, piece, self._objects.executor, leave_cold=False)
+            await self._flights.run((obj, piece), work)
 
     async def recheck(self, obj: StoredObject, piece: int, executor: Executor, *, leave_cold: bool = True) -> Verdict:
-        """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on what is found.
+        """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on the result.
 
-        ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. Nobody waits
-        for it in ``check``: a slow ``executor`` holds up no client.
+        ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. ``check``
+        does not wait for this call: a slow ``executor`` holds up no client.
         """
-        obj.hold()
-        try:
+        with obj.holding():
             if obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE
             verdict = await self._looked_at(obj, piece, executor, leave_cold)
             if obj.pieces.state(piece) == ABSENT:
-                return Verdict.GONE  # somebody else took it out of service meanwhile, and counted it
+                return Verdict.GONE  # another task took it out of service meanwhile, and counted it
             self._settle(obj, piece, verdict)
             return verdict
-        finally:
-            obj.release()
 
     async def _looked_at(self, obj: StoredObject, piece: int, executor: Executor, leave_cold: bool) -> Verdict:
         volume = obj.volume
@@ -98,14 +85,14 @@ class Checker:
             if obj.pieces.state(piece) == STORED:
                 obj.pieces.mark(piece, PRESENT)
             return
-        self._store.drop_piece(obj, piece)
+        self._objects.drop_piece(obj, piece)
         facts = {"object_id": obj.object_id, "piece": piece, "found": verdict.value, "volume": obj.volume.path}
         event(_log, "bad_piece_at_rest", severity=logging.WARNING, **facts)
 
 
 def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: bool) -> bool:
-    """Whether a stored piece is what was stored; a bad one is copied. Blocking; DiskError when it cannot be read."""
-    with _left_as_it_was(file, piece) if leave_cold else nullcontext():
+    """Whether a stored piece matches its digest; a bad one is copied. Blocking; DiskError when it cannot be read."""
+    with left_as_it_was(file.fd, *file.pieces.bounds(piece)) if leave_cold else nullcontext():
         try:
             file.check_piece(piece)
             return True
@@ -118,28 +105,3 @@ def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: b
         if file.pieces.state(piece) != ABSENT:
             quarantine.keep(f"{file.representation.object_id}-{piece}", data)
         return False
-
-
-class _left_as_it_was:  # noqa: N801 - reads as a phrase where it is used
-    """Takes a piece that was not in memory out of memory again: a walk over the disk must not displace what is hot."""
-
-    def __init__(self, file: ObjectFile, piece: int) -> None:
-        self._fd = file.fd
-        self._start, stop = file.pieces.bounds(piece)
-        self._size = stop - self._start
-        self._was_cold = False
-
-    def __enter__(self) -> None:
-        try:
-            os.preadv(self._fd, [bytearray(1)], self._start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            self._was_cold = True
-        except OSError:
-            pass  # not every file system can tell
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._was_cold:
-            try:
-                os.posix_fadvise(self._fd, self._start, self._size, os.POSIX_FADV_DONTNEED)
-            except OSError:
-                pass

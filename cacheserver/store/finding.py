@@ -1,46 +1,49 @@
-"""Finding an object on the volumes: which one has it, and what its file says when it is opened.
+"""Look-up of objects on the volumes: which volume has the object, and what its file says when it is opened.
 
-Owns: the look-ups under way, many may wait for one; the correction of the books where a file is not what its row says.
-A row anywhere comes before a file that no row speaks of: such a file is an older generation, or one that a cut has
-brought back. Must not decide whether what it finds may be served.
+Owns: the look-ups under way (callers share one), and the correction of ledger and catalogue where a file differs from
+its row. A row on any volume comes before a file without a row: such a file is an older generation, or a power cut has
+brought it back. Must not decide whether an object may be served.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
 
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.core.piece_map import STORED
 from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order
-from cacheserver.store.reclaim import Reclaimer
+from cacheserver.store.removal import Remover
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume
-
-if TYPE_CHECKING:
-    from cacheserver.store.store import Store
 
 Found = StoredObject | VaryMarker | None
 
 
 class Finder:
-    """Opens what is on disk and not open yet."""
+    """Finds objects, and opens those that are not open yet."""
 
-    def __init__(self, store: Store, reclaimer: Reclaimer) -> None:
-        self._store = store
-        self._reclaimer = reclaimer
-        self._flights: dict[str, asyncio.Future[Found]] = {}
+    def __init__(self, volumes: Sequence[Volume], objects: OpenObjects, remover: Remover) -> None:
+        self._volumes = volumes
+        self._objects = objects
+        self._remover = remover
+        self._flights: SingleFlight[str, Found] = SingleFlight("find")
 
     async def find(self, object_id: str) -> Found:
         """The object, opened, or the marker at its key; None when it is on no volume or unusable."""
-        flight = self._flights.get(object_id)
-        if flight is None:
-            flight = asyncio.ensure_future(self._look(object_id))
-            self._flights[object_id] = flight
-            flight.add_done_callback(lambda _done: self._flights.pop(object_id, None))
-        return await asyncio.shield(flight)
+        while True:
+            found = self._objects.peek_quietly(object_id)
+            if isinstance(found, StoredObject) and found.erasing is not None:
+                await asyncio.shield(found.erasing)
+                continue
+            if found is not None or object_id in self._objects.forgetting or object_id in self._objects.creating:
+                return self._objects.peek(object_id)
+            return await self._flights.run(object_id, partial(self._look, object_id))
 
     def is_finding(self, object_id: str) -> bool:
         """Whether the object's file is being opened right now."""
@@ -48,12 +51,11 @@ class Finder:
 
     async def settled(self, object_id: str) -> None:
         """Wait for a look-up that is under way."""
-        if object_id in self._flights:
-            await asyncio.wait((self._flights[object_id],))
+        await self._flights.settled(object_id)
 
     async def _look(self, object_id: str) -> Found:
         unknown = []
-        for volume in preferred_order(self._store.volumes, object_id):
+        for volume in preferred_order(self._volumes, object_id):
             if not volume.online:
                 continue
             record = _record(volume, object_id)
@@ -72,8 +74,10 @@ class Finder:
     async def _by_row(self, volume: Volume, object_id: str, record: CatalogueRecord) -> Found:
         if record.vary:
             if not volume.reconciled:  # a power cut may have brought the object back that stood here before
-                await self._reclaimer.remove_file(volume, object_id)
-            return self._store.remember(object_id, VaryMarker(object_id, record.vary))
+                await self._remover.remove_file(volume, object_id)
+            marker = VaryMarker(object_id, record.vary)
+            self._objects.remember(object_id, marker)
+            return marker
         return await self._opened(volume, object_id, known_bytes=record.stored_bytes)
 
     async def _opened(self, volume: Volume, object_id: str, *, known_bytes: int) -> StoredObject | None:
@@ -81,29 +85,26 @@ class Finder:
         if object_id in volume.leftovers:
             return None
         try:
-            file = await self._store.run(volume, ObjectFile.open, volume.path_of(object_id))
+            file = await self._objects.run(volume, ObjectFile.open, volume.path_of(object_id))
             if file is not None and file.representation.object_id != object_id:
                 file.close()
                 raise CorruptObject("the file is another object's")
         except DiskError:
             return None
         except CorruptObject:
-            await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
+            await self._remover.drop_file(volume, object_id, reason="corrupt")
             return None
         if file is None:
             if known_bytes:
-                await self._reclaimer.drop_file(volume, object_id, reason="corrupt")
+                await self._remover.drop_file(volume, object_id, reason="corrupt")
             return None
-        if self._store.is_forgetting(object_id):
+        if object_id in self._objects.forgetting:
             file.close()
             return None
-        obj = self._adopted(volume, file, known_bytes)
-        self._store.remember(object_id, obj)
-        return obj
+        return self._adopted(volume, file, known_bytes)
 
     def _adopted(self, volume: Volume, file: ObjectFile, known_bytes: int) -> StoredObject:
-        obj = self._store.wrap(volume, file)
-        obj.charged_bytes = file.layout.footer_bytes + file.pieces.stored_bytes
+        obj = self._objects.adopt(volume, file)
         volume.ledger.correct(obj.charged_bytes - known_bytes)
         volume.object_count += 0 if known_bytes else 1
         for extent in range(obj.extent_count):
@@ -112,7 +113,7 @@ class Finder:
                 stored = len(obj.pieces.pieces_in_state(first, stop, STORED)) * obj.pieces.piece_size_bytes
                 volume.policy.admit(obj.unit(extent), max(1, stored))
         if known_bytes != obj.charged_bytes:
-            self._store.note_row(obj)
+            self._objects.rows.note(obj)
         return obj
 
 

@@ -1,8 +1,8 @@
-"""Object files that are to go and that the disk may not have let go of yet.
+"""Object files whose removal is pending or failed.
 
-Owns: which they are on one volume, and when to try again. An object is among them from before its file is removed
-until that has worked or a newer generation has taken the file's place; meanwhile nobody finds it on this volume. Known
-to the running node alone. Must not touch the disk.
+Owns: the list of one volume, and when to try again. An object is in it from before its file is removed until the
+removal has worked or a newer generation has taken the file's place; meanwhile it cannot be found on this volume. The
+list is kept in memory only. Must not touch the disk.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Leftovers:
         self._due_s[object_id] = _UNDER_WAY
 
     def refused(self, object_id: str) -> None:
-        """The disk has not let it go; nothing where a newer generation has taken its place meanwhile."""
+        """The disk refused the removal; no effect where a newer generation has taken the file's place meanwhile."""
         if object_id in self._due_s:
             self._due_s[object_id] = self._clock.monotonic_s() + self._retry_s
 
     def gone(self, object_id: str) -> None:
-        """Its file is removed, or replaced; one that is not among them is fine."""
+        """Its file was removed or replaced; an unknown id is fine."""
         self._due_s.pop(object_id, None)
 
     def is_due(self, object_id: str) -> bool:
-        """Whether it is one, and may be tried again."""
+        """Whether it is in the list and may be tried again."""
         return self._due_s.get(object_id, _UNDER_WAY) <= self._clock.monotonic_s()
 
     def due(self) -> list[str]:

@@ -1,37 +1,37 @@
-"""What a store tells others of objects that come, change and go.
+"""Events of the store: objects that come, change and go, and drives that are full.
 
-Owns: the lists of listeners. Everything is called in the loop, at once, and must not wait.
+Owns: the lists of listeners. A listener is called in the event loop, at once, and must not wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.volume import Volume
+
+T = TypeVar("T")
 
 
-class News:
-    """Listeners by what happened."""
+class Listeners(list[Callable[[T], None]]):
+    """The listeners of one event, called in the order in which they were appended."""
+
+    def __call__(self, subject: T) -> None:
+        """Call every listener with what the event is about."""
+        for listener in self:
+            listener(subject)
+
+
+class Notifications:
+    """The listeners of every event."""
 
     def __init__(self) -> None:
-        self.on_created: list[Callable[[StoredObject], None]] = []
+        self.created: Listeners[StoredObject] = Listeners()
         """A new generation can be found."""
-        self.on_gone: list[Callable[[StoredObject], None]] = []
-        """An object stops being findable, or has lost pieces."""
-        self.on_removed: list[Callable[[str], None]] = []
-        """Something that was not open was removed; its id."""
-
-    def created(self, obj: StoredObject) -> None:
-        """Tell of a new generation."""
-        for listener in self.on_created:
-            listener(obj)
-
-    def gone(self, obj: StoredObject) -> None:
-        """Tell of an object that is gone or has lost pieces."""
-        for listener in self.on_gone:
-            listener(obj)
-
-    def removed(self, object_id: str) -> None:
-        """Tell of an object that was removed while it was not open."""
-        for listener in self.on_removed:
-            listener(object_id)
+        self.withdrawn: Listeners[StoredObject] = Listeners()
+        """An open object was closed, became obsolete or lost pieces: what was known of it may no longer hold."""
+        self.removed: Listeners[str] = Listeners()
+        """An object or marker that may not be open was removed; its id."""
+        self.drive_full: Listeners[Volume] = Listeners()
+        """A drive refused a write for lack of space."""

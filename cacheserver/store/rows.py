@@ -1,6 +1,6 @@
 """Catalogue rows of open objects, written a moment after they have changed.
 
-Owns: which rows are due. A row is an index entry only: what is lost with it is rebuilt from the object's file.
+Owns: the rows that are due. A row is an index entry only: a lost one is rebuilt from the object's file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _DELAY_S = 1.0
 
 
 class Rows:
-    """Rows that are to be written."""
+    """Rows that are due."""
 
     def __init__(self) -> None:
         self._due: set[StoredObject] = set()
@@ -29,7 +29,7 @@ class Rows:
             self._timer = asyncio.get_running_loop().call_later(_DELAY_S, self.write)
 
     def drop(self, obj: StoredObject) -> None:
-        """The object is no more."""
+        """Do not write the row of an object that was removed."""
         self._due.discard(obj)
 
     def write(self) -> None:

@@ -1,37 +1,37 @@
 """The object store: finds, creates, writes, checks and forgets objects on one or several volumes.
 
-Owns: the table of open objects, the choice of volume, the order of steps in every change (I3), space by way of each
-volume's ledger (I4). Must not know of HTTP, clients or sources. Everything runs in the event loop; blocking calls go
-to the store's own threads, never to the shared default executor.
+Owns: the choice of volume, the order of steps in every change (I3), space by way of each volume's ledger (I4). Must not
+know of HTTP, clients or sources. Everything runs in the event loop; blocking calls go to the store's own threads, never
+to the shared default executor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import DiskError, StoreError, StoreFull, VolumeOffline
-from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.finding import Finder
 from cacheserver.store.ledger import Reservation
-from cacheserver.store.notifications import News
+from cacheserver.store.notifications import Notifications
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.object.residency import reading_threads
+from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
-from cacheserver.store.rows import Rows
+from cacheserver.store.removal import Remover
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
-from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
@@ -49,83 +49,45 @@ class Store:
         self.volumes = tuple(volumes)
         self.executor = ThreadPoolExecutor(io_threads, thread_name_prefix="store")
         self.reading = reading_threads(io_threads)
-        """Brings cold bytes into memory that are to be sent; writes and checks do not wait behind them."""
-        self.news = News()
-        self._extent_bytes = extent_bytes
-        self._open_limit = open_objects
-        self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
-        self._forgetting: set[str] = set()
-        self._creating: set[str] = set()
-        self._rows = Rows()
-        self._reclaimer = Reclaimer(self, meter=meter)
-        self._finder = Finder(self, self._reclaimer)
-        self.checker = Checker(self, meter=meter)
+        """Threads that read cold bytes into memory before they are sent; writes and checks do not wait behind them."""
+        self.notifications = Notifications()
+        self._objects = OpenObjects(
+            executor=self.executor, notifications=self.notifications, extent_bytes=extent_bytes, limit=open_objects
+        )
+        self._remover = Remover(self._objects, meter=meter)
+        self._finder = Finder(self.volumes, self._objects, self._remover)
+        self._reclaimer = Reclaimer(self._objects, self._finder, self._remover, meter=meter)
+        self.checker = Checker(self._objects, meter=meter)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
         """The object if it is open already and not losing an extent right now; no I/O (I6)."""
-        found = self._open.get(object_id)
-        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
-            return None
-        self._open.move_to_end(object_id)
-        return found
+        return self._objects.peek(object_id)
 
     def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The same without counting as a use of the descriptor."""
-        return self._open.get(object_id)
+        """The object if it is open; does not count as a use of the descriptor."""
+        return self._objects.peek_quietly(object_id)
 
-    def cool(self, object_id: str) -> None:
-        """Close this object before others: whoever opened it needs it no more."""
-        if object_id in self._open:
-            self._open.move_to_end(object_id, last=False)
+    @contextmanager
+    def visiting(self, object_id: str) -> Iterator[None]:
+        """Close an object that is opened within this block before others: only the visitor needs it."""
+        was_open = self._objects.peek_quietly(object_id) is not None
+        try:
+            yield
+        finally:
+            if not was_open:
+                self._objects.cool(object_id)
 
     async def find(self, object_id: str) -> StoredObject | VaryMarker | None:
         """The object, opened when it is on a volume; None when it is on none or unusable."""
-        while True:
-            found = self.peek_quietly(object_id)
-            if isinstance(found, StoredObject) and found.erasing is not None:
-                await asyncio.shield(found.erasing)
-                continue
-            if found is not None or object_id in self._forgetting or object_id in self._creating:
-                return self.peek(object_id)
-            return await self._finder.find(object_id)
-
-    def is_finding(self, object_id: str) -> bool:
-        """Whether the object's file is being opened right now."""
-        return self._finder.is_finding(object_id)
-
-    def is_forgetting(self, object_id: str) -> bool:
-        """Whether the object is being removed right now."""
-        return object_id in self._forgetting
+        return await self._finder.find(object_id)
 
     def should_move(self, obj: StoredObject) -> bool:
-        """Whether it lacks pieces that its failing volume cannot take, while another one would; nobody uses it."""
+        """Whether it lacks pieces that its failing volume cannot take and another one can; False while it is held."""
         if obj.held or obj.pieces.complete or not obj.volume.ailing:
             return False
         return any(volume.writable for volume in self.volumes if volume is not obj.volume)
-
-    def wrap(self, volume: Volume, file: ObjectFile) -> StoredObject:
-        """An open file as an object of this store, not charged yet."""
-        extent_pieces = max(1, self._extent_bytes // file.layout.piece_size_bytes)
-        return StoredObject(file=file, volume=volume, extent_pieces=extent_pieces)
-
-    def remember(self, object_id: str, found: StoredObject | VaryMarker) -> StoredObject | VaryMarker:
-        """Take it up among what is open, closing others where there are too many."""
-        self._open[object_id] = found
-        if len(self._open) > self._open_limit:
-            self._close_least_recent()
-        return found
-
-    def _close_least_recent(self) -> None:
-        for object_id in list(self._open)[: len(self._open) - self._open_limit + self._open_limit // 8]:
-            found = self._open[object_id]
-            if isinstance(found, StoredObject):
-                if found.held or found in self._rows or found.erasing is not None:
-                    continue
-                self.news.gone(found)
-                found.file.close()
-            del self._open[object_id]
 
     # -- creating and writing -----------------------------------------------------------------------------------
 
@@ -137,14 +99,14 @@ class Store:
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
-        self._creating.add(representation.object_id)
+        self._objects.creating.add(representation.object_id)
         try:
             await self.forget(representation.object_id, reason="superseded")
             footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
             with await self._reserve(volume, footer_bytes) as reservation:
                 return await to_the_end(self._create(volume, representation, reservation, born))
         finally:
-            self._creating.discard(representation.object_id)
+            self._objects.creating.discard(representation.object_id)
 
     async def _create(
         self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
@@ -152,20 +114,18 @@ class Store:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
         volume.leftovers.gone(representation.object_id)
-        obj = self.wrap(volume, file)
-        obj.charged_bytes = file.layout.footer_bytes
+        obj = self._objects.adopt(volume, file)
         reservation.commit(obj.charged_bytes)
         volume.policy.admit(obj.unit(0), obj.charged_bytes)
         volume.object_count += 1
-        self.remember(representation.object_id, obj)
-        self.note_row(obj)
+        self._objects.rows.note(obj)
         born(obj)
-        self.news.created(obj)
+        self.notifications.created(obj)
         return obj
 
     def is_creating(self, object_id: str) -> bool:
-        """Whether a generation of this object is being made right now, the end of the one before included."""
-        return object_id in self._creating
+        """Whether a generation of this object is being created right now, the end of the one before included."""
+        return object_id in self._objects.creating
 
     async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
         """Note that the origin selects representations of this primary key by these request fields.
@@ -185,7 +145,7 @@ class Store:
         volume.ledger.correct(MARKER_BYTES)
         volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
         volume.object_count += 1
-        self.remember(object_id, VaryMarker(object_id, names))
+        self._objects.remember(object_id, VaryMarker(object_id, names))
 
     async def reserve(self, obj: StoredObject, amount_bytes: int) -> Reservation:
         """Room for pieces of this object, evicting others where needed; StoreFull when there is none."""
@@ -204,7 +164,7 @@ class Store:
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
-        await self.run(obj.volume, write_and_hash, obj.file, offset, data, digest)
+        await self.run(obj.volume, _write_and_hash, obj.file, offset, data, digest)
 
     async def commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         """Mark a written piece PRESENT, on disk first; its bytes move from reserved to stored."""
@@ -217,7 +177,7 @@ class Store:
         obj.charged_bytes += size
         if not obj.obsolete:
             obj.volume.policy.admit(obj.unit_of(piece), size)
-            self.note_row(obj)
+            self._objects.rows.note(obj)
         else:
             obj.volume.ledger.give_back(size)
 
@@ -227,44 +187,27 @@ class Store:
 
     async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
         """The recorded SHA-256 of a piece, or None."""
-        obj.hold()
-        try:
+        with obj.holding():
             return await self.run(obj.volume, obj.file.digest_of, piece)
-        finally:
-            obj.release()
 
     async def whole_digests(self, obj: StoredObject, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over the whole content of a complete object, by hashlib name."""
-        obj.hold()
-        try:
+        with obj.holding():
             return await self.run(obj.volume, obj.file.whole_digests, names)
-        finally:
-            obj.release()
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service; its bytes are fetched again on demand."""
-        if obj.pieces.state(piece) == ABSENT:
-            return
-        obj.pieces.mark(piece, ABSENT)
-        size = obj.pieces.size_bytes(piece)
-        obj.charged_bytes -= size
-        if not obj.obsolete:
-            obj.volume.ledger.give_back(size)
-            self.news.gone(obj)
-            self.note_row(obj)
+        self._objects.drop_piece(obj, piece)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
         """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten."""
-        obj.hold()
-        try:
+        with obj.holding():
             try:
                 kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
             except DiskError:
                 kept = False
             if not kept:
                 await self.forget(obj.object_id, reason="superseded")
-        finally:
-            obj.release()
 
     def touch(self, obj: StoredObject, first: int, stop: int) -> None:
         """Note a use of pieces ``[first, stop)``."""
@@ -276,60 +219,36 @@ class Store:
     # -- forgetting ---------------------------------------------------------------------------------------------
 
     async def forget(self, object_id: str, *, reason: str) -> bool:
-        """Remove an object everywhere, its readers keep what they hold; whether one was known to be there.
+        """Remove an object from every volume; True when one was known to be there. Its readers keep what they hold.
 
         A Vary marker is no object. Where a disk refuses, the object is not found any more, and its file is among the
         volume's leftovers; a purge tries those again.
         """
-        self._forgetting.add(object_id)
+        self._objects.forgetting.add(object_id)
         try:
             await self._finder.settled(object_id)
-            found = self._open.get(object_id)
+            found = self._objects.peek_quietly(object_id)
             dropped = None
             if isinstance(found, StoredObject):
-                await self._reclaimer.drop_open(found, reason=reason)
+                await self._remover.drop_open(found, reason=reason)
                 dropped = found.volume
             was_there = dropped is not None
             for volume in self.volumes:  # one that was away for a while may hold an older generation
                 if volume is not dropped:
-                    was_there |= await self._reclaimer.drop_file(volume, object_id, reason=reason)
+                    was_there |= await self._remover.drop_file(volume, object_id, reason=reason)
             return was_there
         finally:
-            self._forgetting.discard(object_id)
-
-    def detach(self, obj: StoredObject) -> None:
-        """Make an object obsolete: nobody finds it any more. Its file and row are the caller's to remove."""
-        obj.obsolete = True
-        self._rows.drop(obj)
-        if self._open.get(obj.object_id) is obj:
-            del self._open[obj.object_id]
-        self.news.gone(obj)
-
-    def drop_marker(self, object_id: str) -> None:
-        """Forget an open Vary marker."""
-        if isinstance(self._open.get(object_id), VaryMarker):
-            del self._open[object_id]
+            self._objects.forgetting.discard(object_id)
 
     # -- rows, threads, end -------------------------------------------------------------------------------------
 
-    def note_row(self, obj: StoredObject) -> None:
-        """Have the object's catalogue row written within a second."""
-        self._rows.note(obj)
-
     def write_rows(self) -> None:
         """Hand every changed row to the catalogue's writer."""
-        self._rows.write()
+        self._objects.rows.write()
 
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
         """Run one blocking call in the store's threads; the volume learns how it went."""
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
-        except DiskError as exc:
-            if volume.failed(exc):
-                self._reclaimer.shed_behind(volume)
-            raise
-        volume.succeeded()
-        return result
+        return await self._objects.run(volume, call, *args)
 
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""
@@ -342,12 +261,11 @@ class Store:
             await volume.save_recency(self.executor)
             await loop.run_in_executor(self.executor, partial(volume.close, clean=clean))
             volume.catalogue.close()
-        for found in self._open.values():
-            if isinstance(found, StoredObject):
-                found.file.close()
-        self._open.clear()
+        self._objects.close()
         self.executor.shutdown(wait=True)
         self.reading.shutdown(wait=True)
 
 
-__all__ = ["MARKER_BYTES", "Store", "StoreError"]
+def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
+    file.write_at(offset, data)
+    digest.update(data)

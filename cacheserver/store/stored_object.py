@@ -1,23 +1,22 @@
-"""One object as the other rooms see it: its representation, its piece map, and who is using it.
+"""One object as the other packages see it: its representation, its piece map and its use count.
 
-Owns: the use count that keeps a descriptor open, and the object from being evicted, while bytes of it are on their way
-to a client or from a source. Must not touch the disk.
+Owns: the use count. While it is not 0, because bytes are on their way to a client or from a source, the descriptor
+stays open and the object is not evicted. Must not touch the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
-
-if TYPE_CHECKING:
-    from cacheserver.store.volume import Volume
+from cacheserver.store.volume import Volume
 
 USE_WINDOW_S = 60.0
 
@@ -33,8 +32,8 @@ class VaryMarker:
 class StoredObject:
     """One generation of one object.
 
-    ``obsolete`` is set once and for ever when it was superseded, purged or found corrupt: pieces that are PRESENT may
-    still be read by those who hold it, nothing is written to it and nobody finds it any more.
+    ``obsolete`` is set once and for ever when it was superseded, purged or found corrupt: its holders may still read
+    pieces that are PRESENT, nothing is written to it, and it can no longer be found.
     """
 
     __slots__ = ("_holders", "_next_use_s", "charged_bytes", "erasing", "extent_pieces", "file", "obsolete", "volume")
@@ -46,7 +45,7 @@ class StoredObject:
         self.charged_bytes = 0
         self.obsolete = False
         self.erasing: asyncio.Future[None] | None = None
-        """Set while an extent is being evicted; nobody may take hold of the object until it is done."""
+        """Set while an extent is being evicted; the object cannot be held until it is done."""
         self._holders = 0
         self._next_use_s: dict[int, float] = {}
 
@@ -74,7 +73,7 @@ class StoredObject:
         return True
 
     def row(self) -> CatalogueRecord:
-        """What the catalogue says of it."""
+        """Its row in the catalogue."""
         return CatalogueRecord(
             length_bytes=self.representation.length_bytes,
             stored_bytes=self.charged_bytes,
@@ -90,7 +89,7 @@ class StoredObject:
 
     @property
     def held(self) -> bool:
-        """Whether anyone reads or fills the object; such an object is not evicted."""
+        """Whether a reader or a fill uses the object; such an object is not evicted."""
         return self._holders > 0
 
     @property
@@ -121,6 +120,15 @@ class StoredObject:
         assert self._holders >= 0, "released more often than held"
         if self.obsolete and not self._holders:
             self.file.close()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """``hold`` for the length of a ``with`` block."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
 
 
 def unit_key(object_id: str, extent: int | None) -> bytes:

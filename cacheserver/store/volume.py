@@ -24,6 +24,7 @@ from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.object.quarantine import Quarantine
+from cacheserver.system.atomic_file import write_atomically
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (*_FULL, errno.EIO, errno.EROFS)
@@ -218,11 +219,9 @@ class Volume:
 
     async def save_recency(self, executor: Any) -> None:
         """Write the order of eviction, so that a restart forgets nothing; a failure costs only the order."""
-        temporary = self._file(f"{_RECENCY}.new")
+        path, data = self._file(_RECENCY), self.policy.snapshot()
         try:
-            async with aiofiles.open(temporary, "wb", opener=_private, executor=executor) as file:
-                await file.write(self.policy.snapshot())
-            os.replace(temporary, self._file(_RECENCY))
+            await asyncio.get_running_loop().run_in_executor(executor, write_atomically, path, data)
         except OSError as exc:
             self.failed(DiskError("recency could not be saved", errno=exc.errno))
 
@@ -248,14 +247,9 @@ class Volume:
             return
         self.catalogue.close()
         if clean and self.reconciled and not self.catalogue.write_errors:
-            with contextlib.suppress(OSError), open(self._file(_CLEAN), "w", encoding="ascii", opener=_private) as mark:
-                mark.write(str(self.ledger.stored_bytes))
+            with contextlib.suppress(OSError):
+                write_atomically(self._file(_CLEAN), b"%d" % self.ledger.stored_bytes)
         self._release_lock()
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-
-def _private(path: str, flags: int) -> int:
-    """Opener for files that only the node's user may read."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

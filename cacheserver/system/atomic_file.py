@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import IO
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_atomically(
@@ -22,24 +21,25 @@ def write_atomically(
     durable: bool = False,
     replace: bool = True,
     suffix: str = ".new",
-    prepare: Callable[[IO[bytes]], None] | None = None,
+    prepare: Callable[[int], None] | None = None,
 ) -> None:
-    """Put ``data`` at ``path`` with ``mode``, whatever the umask. Raises OSError; nothing has changed then.
+    """Put ``data`` at ``path`` with ``mode`` less the umask. Raises OSError; nothing has changed then.
 
     ``durable`` syncs file and folder. Without ``replace`` an existing file is a FileExistsError. ``suffix`` names the
-    file beside the target: writers that can meet at one path need different ones. ``prepare`` sees the file, written
-    and synced, before it takes its place.
+    file beside the target: writers that can meet at one path need different ones. ``prepare`` gets the written file's
+    descriptor before the file takes its place.
     """
     beside = path + suffix
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)  # of an earlier run, or planted
         with open(os.open(beside, _FLAGS, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
+            if prepare is not None:
+                prepare(file.fileno())
             if durable:
                 os.fsync(file.fileno())
-            if prepare is not None:
-                prepare(file)
         if replace:
             os.replace(beside, path)
         else:

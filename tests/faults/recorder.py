@@ -15,7 +15,7 @@ from tests.faults.trace import BLOCK, Op
 
 _DATABASE: Final = "catalogue/cache.db"
 _LOG: Final = "catalogue/cache.db-wal"
-_UNSEEN: Final = (_LOG, _DATABASE, "recency.new", "recency", "clean")
+_UNSEEN: Final = (_LOG, _DATABASE, "recency.new", "recency", "clean.new", "clean")
 """Files that are written past ``os``."""
 _HEADER_BYTES: Final = 32
 """Of SQLite's log; another one with each log that is begun."""

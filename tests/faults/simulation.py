@@ -201,7 +201,7 @@ class Simulation:
             ledger = volume.ledger
             assert ledger.reserved_bytes >= 0, "I4"
             assert 0 <= ledger.stored_bytes + ledger.reserved_bytes <= ledger.capacity_bytes, "I4"
-        for obj in list(self._rig.store._open.values()):
+        for obj in list(self._rig.store._objects._open.values()):
             if isinstance(obj, StoredObject) and obj.usable:
                 self._check_object(obj)
         self._check_fetches()
@@ -265,7 +265,7 @@ async def simulate(directory: Path, seed: int) -> int:
     with layer.installed():
         async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
             rig.store.executor.shutdown(wait=True)
-            rig.store.executor = cast(Any, InlineExecutor())
+            rig.store.executor = rig.store._objects.executor = cast(Any, InlineExecutor())
             simulation = Simulation(rig, upstream, layer, rng)
             loop = asyncio.get_running_loop()
             assert isinstance(loop, SimulatedLoop)

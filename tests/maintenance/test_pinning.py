@@ -151,7 +151,7 @@ async def test_many_pins_fill_their_share_and_no_more(tmp_path: Path) -> None:
             except PinRefused as exc:
                 assert "store.pinned_percent = 50" in str(exc)  # noqa: PT017 - how many are refused is the question
         (volume,) = scene.rig.store.volumes
-        count, taken = scene.pinning.on_volume(volume)
+        count, taken = scene.pinning.space.on_volume(volume)
         assert (count, len(scene.pinning.pins())) == (len(accepted), len(accepted))
         assert 0 < len(accepted) < 4
         assert taken <= CAPACITY // 2 < taken + taken // count
@@ -199,7 +199,7 @@ async def lose_object(scene: Scene) -> None:
 async def lose_closed_file(scene: Scene) -> None:
     """The file is spoilt while it is closed; whoever opens it next finds that out."""
     obj = await scene.object()
-    del scene.rig.store._open[obj.object_id]
+    del scene.rig.store._objects._open[obj.object_id]
     obj.file.close()
     Path(obj.file.path).write_bytes(b"spoilt")
     assert await scene.rig.store.find(obj.object_id) is None
@@ -230,7 +230,7 @@ async def test_closing_a_file_is_no_loss(tmp_path: Path) -> None:
     async with pinning(tmp_path) as scene:
         await scene.pin()
         await scene.complete()
-        scene.rig.store.news.gone(await scene.object())
+        scene.rig.store.notifications.withdrawn(await scene.object())
         assert scene.pinning.summary()["complete"] == 1
 
 

@@ -77,7 +77,7 @@ async def test_an_object_is_not_lent_out_while_it_loses_an_extent(
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         large = representation("large", 20 * PIECE)
         obj = await put(store, large)
-        run, lent = store.run, []
+        run, lent = store._objects.run, []
 
         async def watching(volume: object, call: object, *args: object) -> object:
             if getattr(call, "__name__", "") == "erase":
@@ -85,7 +85,7 @@ async def test_an_object_is_not_lent_out_while_it_loses_an_extent(
                 lent.append(obj if obj.usable else None)
             return await run(volume, call, *args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store, "run", watching)
+        monkeypatch.setattr(store._objects, "run", watching)
         for number in range(8):
             await put(store, representation(f"n{number}"))
         assert lent
@@ -99,14 +99,14 @@ async def test_an_object_forgotten_while_it_loses_an_extent_is_given_back_once(
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         large = representation("large", 20 * PIECE)
         await put(store, large)
-        run = store.run
+        run = store._objects.run
 
         async def forgetting(volume: object, call: object, *args: object) -> object:
             if getattr(call, "__name__", "") == "erase":
                 await store.forget(large.object_id, reason="purged")
             return await run(volume, call, *args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store, "run", forgetting)
+        monkeypatch.setattr(store._objects, "run", forgetting)
         for number in range(8):
             await put(store, representation(f"n{number}"))
         assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
@@ -120,7 +120,7 @@ async def test_a_file_that_is_being_opened_is_not_evicted(tmp_path: Path) -> Non
         finding = asyncio.ensure_future(store.find(rep.object_id))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert store.is_finding(rep.object_id)
+        assert store._finder.is_finding(rep.object_id)
         assert not await store._reclaimer.free(store.volumes[0], store.volumes[0].ledger.free_bytes + 1)
         assert isinstance(await finding, StoredObject)
 

@@ -262,7 +262,7 @@ async def test_a_file_that_is_not_its_object_is_dropped_with_its_row(tmp_path: P
 
 async def test_listeners_hear_of_every_object_that_goes(store: Store) -> None:
     gone: list[StoredObject] = []
-    store.news.on_gone.append(gone.append)
+    store.notifications.withdrawn.append(gone.append)
     obj = await put(store, REP)
     assert gone == []
     await store.forget(REP.object_id, reason="purged")

@@ -94,7 +94,7 @@ class Rig:
     async def idle(self) -> None:
         """Until nothing is under way any more."""
         for _ in range(2000):
-            if not self.fills and not self.coordinator._tasks and not self.store.checker._flights:
+            if not self.fills and not self.coordinator._tasks and not self.store.checker._flights._tasks:
                 return
             await asyncio.sleep(0.001)
         raise AssertionError(f"still under way: {self.fills} {list(self.coordinator._tasks)}")
@@ -108,7 +108,7 @@ class Rig:
         assert self.meter.fills_running == 0
         assert self.upstream.unclosed == 0, "an answer was not given back"
         assert all(volume.ledger.reserved_bytes == 0 for volume in self.store.volumes)
-        assert not any(isinstance(obj, StoredObject) and obj.held for obj in self.store._open.values())
+        assert not any(isinstance(obj, StoredObject) and obj.held for obj in self.store._objects._open.values())
 
 
 async def _delivered(reader: Reader, obj: StoredObject, start: int, stop: int) -> AsyncIterator[bytes]:

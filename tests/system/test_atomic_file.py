@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,28 @@ def test_a_leftover_of_an_earlier_run_is_written_over(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to])
+def test_a_planted_link_is_replaced_not_written_through(tmp_path: Path, plant: Callable[[Path, Path], None]) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"safe")
-    (tmp_path / "file.new").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic links"):
-        write_atomically(str(tmp_path / "file"), b"new")
+    plant(tmp_path / "file.new", victim)
+    write_atomically(str(tmp_path / "file"), b"new")
     assert victim.read_bytes() == b"safe"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == ["file", "victim"]
+
+
+def test_a_file_is_prepared_after_it_is_written_and_before_it_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def prepare(fd: int) -> None:
+        os.fchmod(fd, 0o640)
+        assert (path.read_bytes(), os.stat(fd).st_size) == (b"old", 3)
+
+    write_atomically(str(path), b"new", prepare=prepare)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_without_a_name_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

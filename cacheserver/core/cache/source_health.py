@@ -6,9 +6,10 @@ a parent or sibling node earns strikes like any other.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from cacheserver.core.bounded_memory import BoundedMemory
 
 MAX_SOURCES = 1024
 STRIKES_TO_BAN = 3
@@ -38,7 +39,7 @@ class SourceHealth:
         self._strikes = strikes
         self._ban_s = ban_s
         self._demotion_s = demotion_s
-        self._states: OrderedDict[str, _State] = OrderedDict()
+        self._states: BoundedMemory[str, _State] = BoundedMemory(MAX_SOURCES)
 
     def strike(self, source: str, now_s: float) -> bool:
         """Note a bad piece; True when the source is banned by it."""
@@ -72,13 +73,14 @@ class SourceHealth:
         """Sources banned now."""
         return [
             Ban(source, state.banned_until_s - now_s)
-            for source, state in list(self._states.items())  # also asked by the thread that renders metrics
+            for source, state in self._states.items()  # a copy: the thread that renders metrics asks too
             if state.banned_until_s > now_s
         ]
 
     def lift(self, source: str) -> bool:
         """End a ban at once and forget its strikes; False when there was none."""
-        state = self._states.pop(source, None)
+        state = self._states.get(source)
+        self._states.forget(source)
         return state is not None and state.banned_until_s > 0
 
     def _is_banned(self, source: str, now_s: float) -> bool:
@@ -92,7 +94,6 @@ class SourceHealth:
     def _state(self, source: str) -> _State:
         state = self._states.get(source)
         if state is None:
-            state = self._states[source] = _State()
-            if len(self._states) > MAX_SOURCES:
-                self._states.popitem(last=False)
+            state = _State()
+            self._states.keep(source, state)
         return state

@@ -19,11 +19,13 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import closing
 
 import diskcache
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CorruptObject, DiskError, StoreError
 from cacheserver.store.catalogue.batch_writer import MAX_BACKLOG, RETRY_S, BatchWriter, Row, Unqueued
 from cacheserver.store.catalogue.files import BUSY_TIMEOUT_S, is_damage, move_aside, prepare, read_only, sync_wal
@@ -224,6 +226,18 @@ class Catalogue:
         if after is not None and after <= start:
             raise CorruptObject("the rows of the catalogue come out of order")
         return self._decoded(rows), after
+
+    async def objects(self, executor: Executor, start: str = "") -> AsyncGenerator[tuple[str, CatalogueRecord], None]:
+        """Every row of an object, none of a marker, in the order of ids from ``start`` on; raises as ``page``.
+
+        ``executor`` reads page by page.
+        """
+        at: str | None = start
+        while at is not None:
+            rows, at = await to_the_end(asyncio.get_running_loop().run_in_executor(executor, self.page, at))
+            for object_id, record in rows:
+                if not record.vary:
+                    yield object_id, record
 
     def _decoded(self, rows: list[tuple[int, int, bytes, bytes, int]]) -> list[tuple[str, CatalogueRecord]]:
         good = []

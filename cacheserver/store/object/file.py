@@ -59,7 +59,7 @@ class ObjectFile:
     def create(cls, path: str, representation: Representation) -> ObjectFile:
         """Make a new file in place of any older generation; readers of the old one keep their descriptor."""
         layout = fmt.layout_for(representation, os.urandom(fmt.GENERATION_BYTES))
-        temporary = f"{path}.new"
+        temporary = f"{path}.new"  # not write_atomically: the file is sparse, and stays open under its new name
         with disk_errors("create"):
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 _PAGE_BYTES = 4096
@@ -55,6 +56,18 @@ def read_through(fd: int, start: int, stop: int) -> None:
             start += got
     except OSError:
         return
+
+
+@contextlib.contextmanager
+def left_as_it_was(fd: int, start: int, stop: int) -> Iterator[None]:
+    """Take bytes that were not in memory out of it again: a walk over the disk must not displace what is hot."""
+    was_cold = not resident(fd, start, start + 1)
+    try:
+        yield
+    finally:
+        if was_cold:
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
 
 def _pass_over(fd: int, start: int, length: int) -> int:

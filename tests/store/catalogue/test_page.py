@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
 from tests.support.catalogue import oid, record, sql
 
 
@@ -47,6 +48,16 @@ async def test_a_walk_goes_on_at_any_id_whether_it_is_still_there_or_not(catalog
     assert walked(catalogue, 3, oid(20))[0] == oid(20)
     assert walked(catalogue, 3, oid(21)) == [oid(number) for number in range(22, 40, 2)]
     assert walked(catalogue, 3, oid(39)) == []
+
+
+async def test_rows_of_objects_are_read_page_by_page_and_markers_are_left_out(catalogue: Catalogue) -> None:
+    marker = CatalogueRecord(length_bytes=0, stored_bytes=1, complete=True, service="s", vary=("accept",))
+    for number in range(1200):
+        catalogue.put(oid(number), marker if number % 3 == 0 else record(number))
+    await catalogue.flush()
+    with ThreadPoolExecutor(1) as executor:
+        found = [row async for row in catalogue.objects(executor, oid(5))]
+    assert found == [(oid(number), record(number)) for number in range(5, 1200) if number % 3]
 
 
 async def test_rows_that_are_no_rows_are_left_out_and_end_no_walk(tmp_path: Path, catalogue: Catalogue) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cacheserver.store.object.residency import read_through, reading_threads, resident
+from cacheserver.store.object.residency import left_as_it_was, read_through, reading_threads, resident
 from tests.support.content import blob
 
 MIB = 1 << 20
@@ -45,6 +45,17 @@ def test_a_cold_span_is_seen_as_cold_and_after_reading_all_of_it_is_in_memory(co
     read_through(cold, 0, 2 * MIB)
     assert resident(cold, 0, 2 * MIB)
     assert at_once(cold, 0, 2 * MIB)
+
+
+def test_bytes_that_were_cold_are_cold_again_and_others_stay(cold: int) -> None:
+    with left_as_it_was(cold, 0, MIB):
+        read_through(cold, 0, MIB)
+        assert at_once(cold, 0, MIB)
+    assert not at_once(cold, 0, MIB)
+    read_through(cold, 0, MIB)
+    with left_as_it_was(cold, 0, MIB):
+        pass
+    assert at_once(cold, 0, MIB)
 
 
 def test_a_file_system_without_splice_is_read_all_the_same(cold: int, monkeypatch: pytest.MonkeyPatch) -> None:

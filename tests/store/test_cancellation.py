@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import threading
 from collections.abc import Callable
@@ -14,8 +13,7 @@ import pytest
 
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.threads import to_the_end
-from tests.support.stored import PIECE, body_of, bytes_on_disk, found, representation, running_store, settled
+from tests.support.stored import PIECE, body_of, bytes_on_disk, found, representation, running_store
 
 REP = representation()
 
@@ -78,39 +76,3 @@ async def test_an_object_whose_creator_is_cancelled_is_known_and_counted(
         assert not store.is_creating(REP.object_id)
         ledger = store.volumes[0].ledger
         assert (ledger.reserved_bytes, ledger.stored_bytes) == (0, bytes_on_disk(tmp_path))
-
-
-async def test_work_gives_its_result_or_its_error() -> None:
-    async def good() -> int:
-        await asyncio.sleep(0)
-        return 7
-
-    async def bad() -> int:
-        await asyncio.sleep(0)
-        raise KeyError("x")
-
-    assert await to_the_end(good()) == 7
-    with pytest.raises(KeyError):
-        await to_the_end(bad())
-
-
-async def test_an_error_after_the_caller_was_cancelled_is_not_lost_aloud() -> None:
-    unseen: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
-    gate = asyncio.Event()
-
-    async def bad() -> None:
-        await gate.wait()
-        raise KeyError("x")
-
-    task = asyncio.create_task(to_the_end(bad()))
-    await settled()
-    task.cancel()
-    await settled()
-    assert not task.done(), "it waits for the end"
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    gc.collect()
-    await settled()
-    assert unseen == []

@@ -1,0 +1,123 @@
+"""The table of open objects, and blocking calls on their volumes.
+
+Owns: which objects are open, which are being created or forgotten, when descriptors are closed (least recently used
+first), the catalogue rows that are due. Must not open or remove files: ``finding`` and ``removal`` do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from cacheserver.core.errors import DiskError
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.store.notifications import Notifications
+from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.rows import Rows
+from cacheserver.store.stored_object import StoredObject, VaryMarker
+from cacheserver.store.volume import Volume
+
+T = TypeVar("T")
+
+
+class OpenObjects:
+    """Open objects and Vary markers by object id, at most ``limit`` of them unless more are held."""
+
+    def __init__(self, *, executor: Executor, notifications: Notifications, extent_bytes: int, limit: int) -> None:
+        self.executor = executor
+        self.notifications = notifications
+        self.rows = Rows()
+        self.creating: set[str] = set()
+        """Ids of which a generation is being created, the end of the one before included."""
+        self.forgetting: set[str] = set()
+        """Ids that are being removed."""
+        self._extent_bytes = extent_bytes
+        self._limit = limit
+        self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
+
+    def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
+        """The object if it is open and not losing an extent right now; counts as a use. No I/O (I6)."""
+        found = self._open.get(object_id)
+        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
+            return None
+        self._open.move_to_end(object_id)
+        return found
+
+    def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
+        """The object if it is open; does not count as a use of the descriptor."""
+        return self._open.get(object_id)
+
+    def cool(self, object_id: str) -> None:
+        """Close this object before others."""
+        if object_id in self._open:
+            self._open.move_to_end(object_id, last=False)
+
+    def adopt(self, volume: Volume, file: ObjectFile) -> StoredObject:
+        """Enter an open file as an object that is charged with the bytes it holds; the books are the caller's."""
+        extent_pieces = max(1, self._extent_bytes // file.layout.piece_size_bytes)
+        obj = StoredObject(file=file, volume=volume, extent_pieces=extent_pieces)
+        obj.charged_bytes = file.layout.footer_bytes + file.pieces.stored_bytes
+        self.remember(obj.object_id, obj)
+        return obj
+
+    def remember(self, object_id: str, found: StoredObject | VaryMarker) -> None:
+        """Enter an object or a marker; close others where there are too many."""
+        self._open[object_id] = found
+        if len(self._open) > self._limit:
+            self._close_least_recent()
+
+    def _close_least_recent(self) -> None:
+        for object_id in list(self._open)[: len(self._open) - self._limit + self._limit // 8]:
+            found = self._open[object_id]
+            if isinstance(found, StoredObject):
+                if found.held or found in self.rows or found.erasing is not None:
+                    continue
+                self.notifications.withdrawn(found)
+                found.file.close()
+            del self._open[object_id]
+
+    def drop_piece(self, obj: StoredObject, piece: int) -> None:
+        """Take a bad piece out of service; its bytes are fetched again on demand."""
+        if obj.pieces.state(piece) == ABSENT:
+            return
+        obj.pieces.mark(piece, ABSENT)
+        size = obj.pieces.size_bytes(piece)
+        obj.charged_bytes -= size
+        if not obj.obsolete:
+            obj.volume.ledger.give_back(size)
+            self.notifications.withdrawn(obj)
+            self.rows.note(obj)
+
+    def detach(self, obj: StoredObject) -> None:
+        """Make an object obsolete: it can no longer be found. The caller removes its file and row."""
+        obj.obsolete = True
+        self.rows.drop(obj)
+        if self._open.get(obj.object_id) is obj:
+            del self._open[obj.object_id]
+        self.notifications.withdrawn(obj)
+
+    def drop_marker(self, object_id: str) -> None:
+        """Forget an open Vary marker."""
+        if isinstance(self._open.get(object_id), VaryMarker):
+            del self._open[object_id]
+
+    async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
+        """Run one blocking call in the store's threads; the volume learns how it went."""
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
+        except DiskError as exc:
+            if volume.failed(exc):
+                self.notifications.drive_full(volume)
+            raise
+        volume.succeeded()
+        return result
+
+    def close(self) -> None:
+        """Close every file."""
+        for found in self._open.values():
+            if isinstance(found, StoredObject):
+                found.file.close()
+        self._open.clear()

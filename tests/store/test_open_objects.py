@@ -1,0 +1,63 @@
+"""Which open objects are closed first, and who learns of a full drive."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import DiskError
+from cacheserver.store.store import Store
+from cacheserver.store.volume import Volume
+from tests.support.stored import found, put, representation, running_store
+
+REPS = [representation(f"o{number}") for number in range(5)]
+
+
+async def stored(directory: Path) -> None:
+    """Store all objects; a store that is opened later has none of them open."""
+    async with running_store(directory) as store:
+        for rep in REPS:
+            await put(store, rep)
+
+
+def open_numbers(store: Store) -> list[int]:
+    """Which of the objects are open."""
+    return [number for number, rep in enumerate(REPS) if store.peek_quietly(rep.object_id) is not None]
+
+
+async def test_an_object_that_was_opened_for_a_visit_is_closed_before_others(tmp_path: Path) -> None:
+    await stored(tmp_path)
+    async with running_store(tmp_path, open_objects=4) as store:
+        await found(store, REPS[0])
+        with store.visiting(REPS[1].object_id):
+            await found(store, REPS[1])
+        for rep in REPS[2:]:
+            await found(store, rep)
+        assert open_numbers(store) == [0, 2, 3, 4]
+
+
+async def test_a_visit_to_an_open_object_is_a_use_of_it(tmp_path: Path) -> None:
+    await stored(tmp_path)
+    async with running_store(tmp_path, open_objects=4) as store:
+        for rep in REPS[:2]:
+            await found(store, rep)
+        with store.visiting(REPS[0].object_id):
+            await found(store, REPS[0])
+        for rep in REPS[2:]:
+            await found(store, rep)
+        assert open_numbers(store) == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("code", "is_full"), [(errno.ENOSPC, True), (errno.EIO, False)])
+async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path, code: int, is_full: bool) -> None:
+    def fails() -> None:
+        raise DiskError("write failed", errno=code)
+
+    async with running_store(tmp_path) as store:
+        full: list[Volume] = []
+        store.notifications.drive_full.append(full.append)
+        with pytest.raises(DiskError):
+            await store.run(store.volumes[0], fails)
+        assert full == [store.volumes[0]] * is_full
