@@ -46,7 +46,7 @@ _EXAMPLE_ENTRIES: Final = {
 _SERVICES_MEANING: Final = (
     "Own services, one table each, beside the shipped ones; one with the name of a shipped service replaces it."
 )
-_FORMS: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_FORMS: Final = {"str": "string", "Size": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
 def render_example() -> str:

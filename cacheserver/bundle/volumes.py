@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.core.units import parse_size
 from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.options import StoreOptions
 from cacheserver.store.volume import Volume
@@ -36,7 +35,7 @@ def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
         for options in store.volumes:
             volume = Volume(
                 path=options.path,
-                capacity_bytes=parse_size(options.max_size),
+                capacity_bytes=options.max_size.bytes,
                 low_water_percent=store.low_water_percent,
                 errors_until_offline=store.errors_until_offline,
                 retry_s=store.retry_offline_s,

@@ -26,7 +26,7 @@ from cacheserver.cli.log_summary import log_group
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
 from cacheserver.core.errors import CacheserverError, ConfigError
-from cacheserver.core.units import format_size, parse_size
+from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 from cacheserver.node.preflight import warn_of_settings
 from cacheserver.settings.load import Flags, load_settings
@@ -93,7 +93,7 @@ def check_config(file: str | None, config: str | None, **flags: Any) -> int:
     settings = load_settings(path, Flags(**flags))
     for key, reason in settings.ignored():
         click.echo(f"warning: {key} is ignored: {reason}", err=True)
-    capacity = format_size(sum(parse_size(volume.max_size) for volume in settings.store.volumes))
+    capacity = format_size(sum(volume.max_size.bytes for volume in settings.store.volumes))
     volumes = ", ".join(printable(volume.path, 200) for volume in settings.store.volumes)
     services = settings.all_services()
     own = sum(service.own for service in services)

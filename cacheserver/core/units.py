@@ -1,6 +1,7 @@
 """Sizes and addresses as operators write them.
 
-Owns: the grammar of ``100GiB`` and of ``ADDR:PORT``. Pure text work; every fault is a ValueError with one line.
+Owns: the grammar of ``100GiB`` and of ``ADDR:PORT``, the type of a size in the settings. Pure text work; every fault is
+a ValueError with one line.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ def parse_size(text: str) -> int:
     if rest and power == 0:
         raise ValueError(f"{text[:40]!r} is a fraction of a byte")
     return size_bytes
+
+
+class Size(str):
+    """A size as the operator wrote it, parsed once into ``bytes``. Raises ValueError like ``parse_size``."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, text: str) -> None:
+        self.bytes = parse_size(text)
 
 
 def format_size(size_bytes: int) -> str:

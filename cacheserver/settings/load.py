@@ -16,9 +16,10 @@ import msgspec
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.service import Service
+from cacheserver.core.units import Size
 from cacheserver.logs.events import LogOptions, printable
-from cacheserver.settings.file import Problem, read_toml, schema_problem
-from cacheserver.settings.rules import DEFAULT_MAX_SIZE, problems
+from cacheserver.settings.file import Problem, parse_size_value, read_toml, schema_problem
+from cacheserver.settings.rules import problems
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import service_from_allow
 from cacheserver.settings.toml_lines import Path, dotted, line_of
@@ -78,7 +79,7 @@ def load_settings(path: str | None, flags: Flags) -> Settings:
 def _from_file(path: str, source: _Source) -> Settings:
     data, source.lines = read_toml(path)
     try:
-        settings = msgspec.convert(data, Settings)
+        settings = msgspec.convert(data, Settings, dec_hook=parse_size_value)
     except msgspec.ValidationError as exc:
         _fail(source, schema_problem(str(exc), data, Settings))
     base = os.path.dirname(os.path.abspath(path))
@@ -139,16 +140,20 @@ def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> Sto
     if flags.max_size is not None and flags.cache_dir is None and len(volumes) > 1:
         raise ConfigError("the file has several volumes; set each one's max_size there", where="--max-size")
     if flags.cache_dir is not None:
-        max_size = volumes[0].max_size if len(volumes) == 1 else DEFAULT_MAX_SIZE
-        volumes = (VolumeOptions(path=os.path.abspath(os.path.expanduser(flags.cache_dir)), max_size=max_size),)
+        path = os.path.abspath(os.path.expanduser(flags.cache_dir))
+        known = volumes[0] if len(volumes) == 1 else VolumeOptions(path=path)
+        volumes = (msgspec.structs.replace(known, path=path),)
         source.flags["store.volumes[0].path"] = "--cache-dir"
         if not flags.cache_dir:
             raise ConfigError("is empty", where="--cache-dir", key="store.volumes[0].path")
     if not volumes:
         volumes = (VolumeOptions(path=default_cache_dir()),)
     if flags.max_size is not None:
-        volumes = (msgspec.structs.replace(volumes[0], max_size=flags.max_size),)
         source.flags["store.volumes[0].max_size"] = "--max-size"
+        try:
+            volumes = (msgspec.structs.replace(volumes[0], max_size=Size(flags.max_size)),)
+        except ValueError as exc:
+            _fail(source, Problem(("store", "volumes", 0, "max_size"), str(exc)))
     return msgspec.structs.replace(store, volumes=volumes)
 
 
