@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final, Literal, get_args, get_origin
@@ -18,8 +17,7 @@ import click
 import msgspec
 
 from cacheserver.cli.main import cli
-from cacheserver.core import errors
-from cacheserver.core.errors import CacheserverError
+from cacheserver.core.errors import CacheserverError, error_kinds
 from cacheserver.metrics import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
@@ -27,7 +25,6 @@ from cacheserver.settings.services_table import ServiceTable
 EXAMPLE_PATH: Final = "config/cacheserver.toml"
 REFERENCE_PATH: Final = "docs/reference.md"
 _WIDTH: Final = 100
-_ANSWER = re.compile(r"\(answer (\d{3})")
 _EXAMPLE_HEAD: Final = """\
 # Settings of a cacheserver node: every key with its meaning. A line that begins with "#" and a key shows the default.
 # Check a file with: cacheserver check-config --config FILE
@@ -294,19 +291,18 @@ def _errors_part() -> Iterator[str]:
     yield ""
     yield "The words of `cacheserver_refused_total`, `cacheserver_upstream_requests_total` and of the logs."
     yield ""
-    yield "| code | own status | meaning |"
-    yield "|---|---|---|"
-    for kind in _error_classes():
-        meaning = _summary(kind)
-        status = _ANSWER.search(meaning)
-        yield f"| `{kind.code}` | {status.group(1) if status else ''} | {_cell(meaning)} |"
+    yield (
+        "*Own status* is what the node answers where nothing of the answer is out yet; commands that fail with "
+        "`config` exit with 2, with another error with 1."
+    )
     yield ""
-
-
-def _error_classes() -> list[type[CacheserverError]]:
-    """The error tree in the order of its module."""
-    members = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    return [kind for kind in members if issubclass(kind, CacheserverError)]
+    yield "| code | own status | meaning | what to do |"
+    yield "|---|---|---|---|"
+    for kind in error_kinds():
+        status = "" if kind.own_status == CacheserverError.own_status else kind.own_status
+        remedy = "" if kind.remedy == CacheserverError.remedy else kind.remedy
+        yield f"| `{kind.code}` | {status} | {_cell(_summary(kind))} | {_cell(remedy)} |"
+    yield ""
 
 
 @click.command()

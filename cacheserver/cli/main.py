@@ -25,7 +25,7 @@ from cacheserver.cli.health import health_command
 from cacheserver.cli.log_summary import log_group
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
-from cacheserver.core.errors import CacheserverError, ConfigError
+from cacheserver.core.errors import CacheserverError
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 from cacheserver.node.preflight import warn_of_settings
@@ -136,10 +136,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _report(exc.format_message(), EXIT_CONFIG)
     except click.Abort:
         return _report("interrupted", EXIT_RUNTIME)
-    except ConfigError as exc:
-        return _report(str(exc), EXIT_CONFIG)
     except CacheserverError as exc:
-        return _report(str(exc), EXIT_RUNTIME)
+        return _report(str(exc), exc.exit_code)
     except BrokenPipeError:
         _drop_stdout()
         return EXIT_RUNTIME
