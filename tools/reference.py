@@ -1,7 +1,7 @@
 """The generated pages: the example settings file and the reference.
 
-Owns: turning the options classes, the metric table, the error tree and the command line into text. Must not know any
-setting, metric or flag by itself: what is not in a table does not exist.
+Owns: turning the options classes, the tables of metrics, errors and admin routes and the command line into text. Must
+not know any setting, metric or flag by itself: what is not in a table does not exist.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final, Literal, get_args, get_origin
 
 import click
@@ -21,6 +22,7 @@ from cacheserver.core.errors import CacheserverError, error_kinds
 from cacheserver.metrics import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
+from cacheserver.web.admin.app import ROUTES
 
 EXAMPLE_PATH: Final = "config/cacheserver.toml"
 REFERENCE_PATH: Final = "docs/reference.md"
@@ -74,6 +76,7 @@ def render_reference(commands: click.Group) -> str:
             "",
             *_settings_part(),
             *_commands_part(commands),
+            *_routes_part(),
             *_metrics_part(),
             *_errors_part(),
         )
@@ -154,7 +157,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _summary(kind: type) -> str:
+def _summary(kind: object) -> str:
     return (inspect.getdoc(kind) or "").split("\n", 1)[0]
 
 
@@ -232,7 +235,7 @@ def _cell(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
-# -- command line, metrics, errors ------------------------------------------------------------------------------
+# -- command line, routes, metrics, errors ---------------------------------------------------------------------------
 
 
 def _commands_part(commands: click.Group) -> Iterator[str]:
@@ -268,6 +271,21 @@ def _all_commands(commands: click.Group, prefix: str = "") -> Iterator[tuple[str
         yield prefix + name, command
         if isinstance(command, click.Group):
             yield from _all_commands(command, f"{prefix}{name} ")
+
+
+def _routes_part() -> Iterator[str]:
+    yield "## Admin routes"
+    yield ""
+    yield "On `admin.listen`. Bodies are JSON objects; where `admin.token` is set a request must carry it."
+    yield ""
+    yield "| request | token | meaning |"
+    yield "|---|---|---|"
+    for routes in ROUTES.values():
+        for handler, group in groupby(routes, key=lambda route: route.handler):
+            same = tuple(group)
+            requests = ", ".join(f"`{route.method} {route.path}`" for route in same)
+            yield f"| {requests} | {'yes' if same[0].needs_token else 'no'} | {_cell(_summary(handler))} |"
+    yield ""
 
 
 def _metrics_part() -> Iterator[str]:

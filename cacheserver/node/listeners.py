@@ -24,6 +24,7 @@ from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins
+from cacheserver.web.admin.views import Views
 from cacheserver.web.request import forgiving
 from cacheserver.web.sending.tcp import serve_on
 
@@ -87,19 +88,16 @@ class Listeners:
             clock=rooms.clock,
             is_pinned=rooms.pinning.is_pinned,
         )
-        pins = AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target)
-
-        def add_actions(app: web.Application) -> None:
-            actions.add_to(app)
-            pins.add_to(app)
-
         app = admin_app(
-            options=settings.admin,
-            meter=rooms.meter,
-            health=self._status.health,
-            status=self._status.status,
-            overview=self._status.overview,
-            add_actions=add_actions,
+            settings.admin,
+            Views(
+                render=rooms.meter.render,
+                health=self._status.health,
+                status=self._status.status,
+                overview=self._status.overview,
+            ),
+            actions,
+            AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target),
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()

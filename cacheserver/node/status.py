@@ -14,7 +14,7 @@ from cacheserver.metrics.traffic import traffic
 from cacheserver.node.wiring import Rooms
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.admin.app import Health
+from cacheserver.web.admin.views import Health
 
 _FILLS_SHOWN = 50
 

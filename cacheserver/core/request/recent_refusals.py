@@ -6,9 +6,10 @@ address. Time is handed in. Pure.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
+
+from cacheserver.core.bounded_memory import BoundedMemory
 
 LIMIT: Final = 50
 _HOST_LIMIT: Final = 262
@@ -29,17 +30,14 @@ class RecentRefusals:
     """The last distinct refusals, at most ``limit``: whatever was not seen for longest makes room."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
-        self._seen: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._seen = BoundedMemory[tuple[str, str], tuple[int, float]](limit)
 
     def note(self, reason: str, host: str, now_s: float) -> None:
         """Remember one refusal."""
         key = (reason, host[:_HOST_LIMIT])
-        count, _last_s = self._seen.pop(key, (0, 0.0))
-        self._seen[key] = (count + 1, now_s)
-        if len(self._seen) > self._limit:
-            self._seen.popitem(last=False)
+        count, _last_s = self._seen.get(key) or (0, 0.0)
+        self._seen.keep(key, (count + 1, now_s))
 
     def recent(self) -> list[Refused]:
         """Newest first."""
-        return [Refused(*key, *seen) for key, seen in reversed(self._seen.items())]
+        return [Refused(*key, *seen) for key, seen in self._seen.items()][::-1]

@@ -7,10 +7,11 @@ without its token being looked at, else a guesser would learn by the answer's sp
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Final
+
+from cacheserver.core.bounded_memory import BoundedMemory
 
 BURST: Final = 10
 """Wrong tokens from one address before the next one has to wait."""
@@ -25,7 +26,7 @@ class Guesses:
 
     def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left = BoundedMemory[str, tuple[float, float]](MAX_ADDRESSES)
         self.wrong = 0
         """Wrong tokens since the start, from anywhere."""
 
@@ -37,13 +38,10 @@ class Guesses:
         """Note a wrong token from this address."""
         group = _group(address)
         self.wrong += 1
-        self._left[group] = (self._tries(group) - 1.0, self._monotonic_s())
-        self._left.move_to_end(group)
-        if len(self._left) > MAX_ADDRESSES:
-            self._left.popitem(last=False)
+        self._left.keep(group, (self._tries(group) - 1.0, self._monotonic_s()))
 
     def _tries(self, group: str) -> float:
-        tries, since_s = self._left.get(group, (float(BURST), 0.0))
+        tries, since_s = self._left.get(group) or (float(BURST), 0.0)
         return min(float(BURST), tries + (self._monotonic_s() - since_s) * PER_S)
 
 
