@@ -26,6 +26,7 @@ from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
+from cacheserver.system.atomic_file import write_atomically
 from cacheserver.trust.catalogue_anchor import read_document
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
 
@@ -48,8 +49,8 @@ def keygen(key: str) -> None:
     for path in (key, f"{key}.pub"):
         if os.path.lexists(path):
             raise ConfigError("is there already", where=printable(path, 300))
-    _write_new(key, pem, 0o600)
-    _write_new(f"{key}.pub", f"{public_text}\n".encode("ascii"), 0o644)
+    write_atomically(key, pem, durable=True, replace=False)
+    write_atomically(f"{key}.pub", f"{public_text}\n".encode("ascii"), mode=0o644, durable=True, replace=False)
     click.echo(public_text)
 
 
@@ -191,23 +192,8 @@ def _trusted_key(text: str) -> bytes:
         raise ConfigError("not an Ed25519 public key in base64", where=f"--trusted {printable(text, 300)}") from exc
 
 
-def _write_new(path: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
 def _replace_file(path: str, data: bytes) -> None:
     """Put ``data`` in the place of the file at ``path``: readers see the old file or the new one, never a part."""
     parse_catalogue(data)  # what cannot be read again is never written
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-    place = os.path.realpath(path)
-    beside = f"{place}.{os.getpid()}.new"
-    try:
-        _write_new(beside, data, mode)
-        os.replace(beside, place)
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
+    write_atomically(os.path.realpath(path), data, mode=mode, durable=True, suffix=f".{os.getpid()}.new")

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from cacheserver.core.request.keys import is_object_id
 from cacheserver.core.request.target import Target
 from cacheserver.core.strict_json import strict_json
 
 MAX_BODY_BYTES: Final = 16 * 1024
 _BODY_S: Final = 10.0
-_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def json_reply(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
@@ -85,7 +84,7 @@ async def named_object(request: web.Request, admit: Callable[[str], Target | Non
     (name,) = body
     text = text_member(body, name)
     object_id = admitted(admit, text).object_id if name == "url" else text
-    if not _OBJECT_ID.fullmatch(object_id):
+    if not is_object_id(object_id):
         raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
     return object_id
 
