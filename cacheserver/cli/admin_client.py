@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cacheserver.core.errors import AdminFailed
 from cacheserver.core.strict_json import strict_json
+from cacheserver.core.units import address_text
 from cacheserver.logs.events import printable
 
 _TIMEOUT_S: Final = 60.0
@@ -58,5 +59,4 @@ class AdminClient:
         return value
 
     def _name(self) -> str:
-        host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return address_text(*self._address)

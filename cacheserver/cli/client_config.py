@@ -32,7 +32,7 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 )
 @click.option(
     "--fallback-foreground",
-    "foreground_s",
+    "fallback_foreground_s",
     type=_DELAY,
     default=30,
     show_default=True,
@@ -41,7 +41,7 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 )
 @click.option(
     "--fallback-background",
-    "background_s",
+    "fallback_background_s",
     type=_DELAY,
     default=60,
     show_default=True,
@@ -54,15 +54,7 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 )
 @click.option("--from-dhcp", is_flag=True, help="The policy makes clients take the hosts from DHCP option 235.")
 def client_config_command(
-    hosts: tuple[str, ...],
-    port: int,
-    tls: bool,
-    name: str,
-    foreground_s: int,
-    background_s: int,
-    not_on_vpn: bool,
-    mode: str | None,
-    from_dhcp: bool,
+    hosts: tuple[str, ...], port: int, name: str, mode: str | None, from_dhcp: bool, **policy: Any
 ) -> int:
     """Print what points clients at this node, for the tool that carries it.
 
@@ -73,16 +65,9 @@ def client_config_command(
         raise click.UsageError("--from-dhcp is for reg, gpo, intune and powershell")
     if from_dhcp == bool(hosts):
         raise click.UsageError("with --from-dhcp no --host is given" if hosts else "name a --host")
-    policy = ClientPolicy(
-        hosts=cache_hosts(hosts, port=port),
-        fallback_foreground_s=foreground_s,
-        fallback_background_s=background_s,
-        from_dhcp=from_dhcp,
-        not_on_vpn=not_on_vpn,
-        download_mode=None if mode is None else int(mode),
-        tls=tls,
-    )
-    click.echo(FORMATS[name](policy), nl=False)
+    mode_number = None if mode is None else int(mode)
+    shown = ClientPolicy(hosts=cache_hosts(hosts, port=port), from_dhcp=from_dhcp, download_mode=mode_number, **policy)
+    click.echo(FORMATS[name](shown), nl=False)
     return 0
 
 

@@ -77,6 +77,19 @@ def parse_listen(text: str) -> tuple[str, int]:
     return host, int(port_text)
 
 
+def address_text(host: str, port: int) -> str:
+    """``host:port`` as URLs and operators write it: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(listen: str) -> tuple[str, int]:
+    """Where a listener on ``listen`` is reached from its own machine: a wildcard address is none. Raises ValueError."""
+    host, port = parse_listen(listen)
+    if is_ip(host) and (address := ipaddress.ip_address(host)).is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"
+    return host, port
+
+
 def is_ip(host: str) -> bool:
     """Whether ``host`` is an IPv4 or IPv6 literal without brackets."""
     try:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.core.units import is_ip
+from cacheserver.core.units import address_text, is_ip
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import Scene, authority
+from cacheserver.doctor.context import Scene
 from cacheserver.doctor.dialer import dropped
 from cacheserver.tls import TlsOptions, server_context
 
@@ -109,7 +109,7 @@ def _names(what: str, leaf: Leaf, asked: tuple[str, ...]) -> Check:
 
 
 async def _presented(scene: Scene, leaf: Leaf, address: tuple[str, int]) -> Check:
-    what = f"TLS handshake with {authority(*address)}"
+    what = f"TLS handshake with {address_text(*address)}"
     options = scene.options
     unverified = ssl.create_default_context()
     unverified.check_hostname = False

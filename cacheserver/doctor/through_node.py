@@ -7,9 +7,9 @@ import json
 import ssl
 from typing import Any
 
-from cacheserver.core.units import is_ip, is_loopback, parse_listen
+from cacheserver.core.units import address_text, is_ip, is_loopback, parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Reply, Scene, authority
+from cacheserver.doctor.context import Reply, Scene
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
 
 _ANSWER_S = 14.0
@@ -84,9 +84,9 @@ def _named_node(scene: Scene, text: str) -> list[tuple[str, tuple[str, int]]]:
 
 async def _test_url(scene: Scene, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
     scheme, place = base
-    what = f"test URL {url.name} over {scheme} from {authority(*place)}"
+    what = f"test URL {url.name} over {scheme} from {address_text(*place)}"
     headers = {} if url.whole else {"Range": "bytes=0-9"}
-    address = f"{scheme}://{authority(*place)}{url.cache_host_target}"
+    address = f"{scheme}://{address_text(*place)}{url.cache_host_target}"
     reply = await scene.get(address, headers=headers, tls=_context(scene), timeout_s=timeout_s)
     if reply.error:
         return Check("test-url", "fail", what, reply.error, "see the lines port, node and certificate")
@@ -133,7 +133,7 @@ async def address_checks(scene: Scene) -> list[Check]:
     """Whether clients elsewhere can reach the content listeners at all."""
     server = scene.settings.server
     places = [parse_listen(text) for text in (*server.listen, *server.listen_tls)]
-    shown = ", ".join(authority(*place) for place in places)
+    shown = ", ".join(address_text(*place) for place in places)
     if all(is_loopback(host) for host, _ in places):
         advice = "set server.listen to 0.0.0.0:80, unless another program passes clients on"
         return [Check("addresses", "warn", "content listeners", f"{shown}: this machine only", advice)]

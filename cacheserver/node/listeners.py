@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.core.units import parse_listen
+from cacheserver.core.units import address_text, parse_listen
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import Rooms
 from cacheserver.settings.schema import Settings
@@ -71,7 +71,7 @@ class Listeners:
                 ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
             )
             self._servers.append(server)
-        return [_shown(sock.getsockname()) for sock in sockets]
+        return [address_text(*sock.getsockname()[:2]) for sock in sockets]
 
     async def _listen_admin(self, settings: Settings) -> str:
         sockets = self._inherited.admin
@@ -93,8 +93,8 @@ class Listeners:
             Views(
                 render=rooms.meter.render,
                 health=self._status.health,
-                status=self._status.status,
-                overview=self._status.overview,
+                node_status=self._status.status,
+                node_overview=self._status.overview,
             ),
             actions,
             AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target),
@@ -109,7 +109,7 @@ class Listeners:
         else:
             host, port = parse_listen(settings.admin.listen)
             await web.TCPSite(self._admin, host, port).start()
-        return _shown(self._admin.addresses[0])
+        return address_text(*self._admin.addresses[0][:2])
 
     def close_content(self) -> None:
         """Take no more clients."""
@@ -151,8 +151,3 @@ def _bind(sock: socket.socket, address: tuple[Any, ...], text: str) -> None:
         sock.listen(_BACKLOG)
     except OSError as exc:
         raise OSError(exc.errno, f"cannot listen on {text}: {os.strerror(exc.errno or 0)}") from exc
-
-
-def _shown(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,6 +7,7 @@ string: tokens live there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
@@ -30,48 +31,38 @@ VERIFY_PIECES: Final = 64
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminActions:
-    """The acting half of the admin API."""
+    """The acting half of the admin API; ``admit`` gives the target of a URL on an allowed host, None for others."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        scrubber: Scrubber,
-        sources: SourceHealth,
-        admit: Callable[[str], Target | None],
-        clock: Clock,
-        is_pinned: Callable[[str], bool] = lambda _object_id: False,
-    ) -> None:
-        """``admit`` gives the target of a URL on an allowed host, None for others."""
-        self._is_pinned = is_pinned
-        self._store = store
-        self._scrubber = scrubber
-        self._sources = sources
-        self._admit = admit
-        self._clock = clock
+    store: Store
+    scrubber: Scrubber
+    sources: SourceHealth
+    admit: Callable[[str], Target | None]
+    clock: Clock
+    is_pinned: Callable[[str], bool] = lambda _object_id: False
 
     # -- scrub --------------------------------------------------------------------------------------------------
 
     async def scrub_progress(self, _request: web.Request) -> web.Response:
         """How far the passes are, and what they have found."""
-        return json_reply(200, self._scrubber.progress())
+        return json_reply(200, self.scrubber.progress())
 
     async def scrub(self, request: web.Request) -> web.Response:
         """Begin a pass over everything; 202, also while one that was asked for still runs."""
         await json_body(request, allowed=())
-        started = self._scrubber.start_now()
+        started = self.scrubber.start_now()
         event(_log, "admin_scrub", client=request.remote, started=started)
-        return json_reply(202, {"started": started} | self._scrubber.progress())
+        return json_reply(202, {"started": started} | self.scrubber.progress())
 
     # -- sources ------------------------------------------------------------------------------------------------
 
     async def lift(self, request: web.Request) -> web.Response:
         """End the ban of one source; 404 where there is none."""
         source = text_member(await json_body(request, allowed=("source",)), "source")
-        banned = source in {ban.source for ban in self._sources.bans(self._clock.monotonic_s())}
+        banned = source in {ban.source for ban in self.sources.bans(self.clock.monotonic_s())}
         if banned:
-            self._sources.lift(source)
+            self.sources.lift(source)
         event(_log, "admin_ban_lift", client=request.remote, source=source, lifted=banned)
         if not banned:
             return json_reply(404, {"error": "this source is not banned"})
@@ -81,8 +72,8 @@ class AdminActions:
 
     async def purge(self, request: web.Request) -> web.Response:
         """Remove what is stored for a URL, its variants included, or one object by its id; 404 where nothing is."""
-        object_id = await named_object(request, self._admit)
-        done = await purge(self._store, object_id)
+        object_id = await named_object(request, self.admit)
+        done = await purge(self.store, object_id)
         volumes = {"away": list(done.away), "left_on": list(done.left_on)}
         event(
             _log, "admin_purge", client=request.remote, object_id=object_id, removed=done.removed,
@@ -98,8 +89,8 @@ class AdminActions:
         urls = request.query.getall("url", [])
         if len(urls) != 1:
             raise web.HTTPBadRequest(reason="name one url, percent-encoded")
-        target = admitted(self._admit, urls[0])
-        found = await self._store.find(target.object_id)
+        target = admitted(self.admit, urls[0])
+        found = await self.store.find(target.object_id)
         event(_log, "admin_object", client=request.remote, object_id=target.object_id, found=found is not None)
         if isinstance(found, VaryMarker):
             return json_reply(200, {"object_id": found.object_id, "vary": list(found.names)})
@@ -110,11 +101,11 @@ class AdminActions:
     async def verify(self, request: web.Request) -> web.Response:
         """Read pieces of one object again, at most 64 from ``first_piece`` on; bad ones go out of service."""
         body = await json_body(request, allowed=("url", "first_piece"))
-        target = admitted(self._admit, text_member(body, "url"))
+        target = admitted(self.admit, text_member(body, "url"))
         first = body.get("first_piece", 0)
         if not isinstance(first, int) or isinstance(first, bool) or first < 0:
             raise web.HTTPBadRequest(reason="first_piece is not a whole number")
-        found = await self._store.find(target.object_id)
+        found = await self.store.find(target.object_id)
         if not isinstance(found, StoredObject) or found.representation.key != target.key:
             return json_reply(404, {"error": "nothing is stored there"})
         answer = await self._verified(found, first)
@@ -126,7 +117,7 @@ class AdminActions:
         checked, piece, bad = 0, first, []
         while piece < len(obj.pieces) and checked < VERIFY_PIECES and obj.usable:
             if obj.pieces.state(piece) != ABSENT:
-                verdict = await self._store.checker.recheck(obj, piece, self._store.executor)
+                verdict = await self.store.checker.recheck(obj, piece, self.store.executor)
                 checked += verdict is not Verdict.GONE
                 if verdict in (Verdict.BAD, Verdict.UNREADABLE):
                     bad.append({"piece": piece, "found": verdict.value})
@@ -141,7 +132,7 @@ class AdminActions:
 
     def _facts(self, obj: StoredObject, target: Target) -> dict[str, Any]:
         rep, pieces = obj.representation, obj.pieces
-        freshness = assess(rep, target.service, target.path_and_query, CacheControl(), self._clock.wall_s())
+        freshness = assess(rep, target.service, target.path_and_query, CacheControl(), self.clock.wall_s())
         lifetime_s = freshness.lifetime_s
         stored = len(pieces) - len(pieces.pieces_in_state(0, len(pieces), ABSENT))
         return {
@@ -156,7 +147,7 @@ class AdminActions:
             "pieces_stored": stored,
             "pieces_checked": len(pieces.pieces_in_state(0, len(pieces), PRESENT)),
             "complete": pieces.complete,
-            "pinned": self._is_pinned(obj.object_id),
+            "pinned": self.is_pinned(obj.object_id),
             "stored_bytes": obj.charged_bytes,
             "trust": rep.trust.word,
             "hash_of_hashes": rep.hash_of_hashes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -20,24 +21,23 @@ from cacheserver.web.admin.json_bodies import admitted, json_body, json_reply, n
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminPins:
-    """The routes of pinned content."""
+    """The routes of pinned content; ``admit`` gives the target of a URL on an allowed host, None for others."""
 
-    def __init__(self, *, pinning: Pinning, admit: Callable[[str], Target | None]) -> None:
-        """``admit`` gives the target of a URL on an allowed host, None for others."""
-        self._pinning = pinning
-        self._admit = admit
+    pinning: Pinning
+    admit: Callable[[str], Target | None]
 
     async def pins(self, _request: web.Request) -> web.Response:
         """Every pin and how far it is."""
-        return json_reply(200, {"pins": self._pinning.pins()})
+        return json_reply(200, {"pins": self.pinning.pins()})
 
     async def pin(self, request: web.Request) -> web.Response:
         """Pin a URL; 409 with the reason where that cannot be, 503 where it cannot be written down."""
         url = text_member(await json_body(request, allowed=("url",)), "url")
-        target = admitted(self._admit, url)
+        target = admitted(self.admit, url)
         try:
-            pin = await self._pinning.pin(url, target)
+            pin = await self.pinning.pin(url, target)
         except (PinRefused, StoreError) as exc:
             who, why = request.remote, str(exc)
             event(_log, "pin_refused", severity=logging.WARNING, client=who, object_id=target.object_id, reason=why)
@@ -49,9 +49,9 @@ class AdminPins:
 
     async def unpin(self, request: web.Request) -> web.Response:
         """End the pin of a URL or an object's id; 404 where there is none, 503 where it cannot be written down."""
-        object_id = await named_object(request, self._admit)
+        object_id = await named_object(request, self.admit)
         try:
-            ended = await self._pinning.unpin(object_id)
+            ended = await self.pinning.unpin(object_id)
         except StoreError as exc:
             return json_reply(503, {"error": str(exc)})
         if not ended:
