@@ -1,7 +1,7 @@
 """The generated pages: the example settings file and the reference.
 
-Owns: turning the options classes, the metric table, the error tree and the command line into text. Must not know any
-setting, metric or flag by itself: what is not in a table does not exist.
+Owns: turning the options classes, the tables of metrics, errors and admin routes and the command line into text. Must
+not know any setting, metric or flag by itself: what is not in a table does not exist.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final, Literal, get_args, get_origin
 
 import click
 import msgspec
 
 from cacheserver.cli.main import cli
-from cacheserver.core import errors
-from cacheserver.core.errors import CacheserverError
+from cacheserver.core.errors import CacheserverError, error_kinds
 from cacheserver.metrics import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
+from cacheserver.web.admin.app import ROUTES
 
 EXAMPLE_PATH: Final = "config/cacheserver.toml"
 REFERENCE_PATH: Final = "docs/reference.md"
 _WIDTH: Final = 100
-_ANSWER = re.compile(r"\(answer (\d{3})")
 _EXAMPLE_HEAD: Final = """\
 # Settings of a cacheserver node: every key with its meaning. A line that begins with "#" and a key shows the default.
 # Check a file with: cacheserver check-config --config FILE
@@ -46,7 +45,7 @@ _EXAMPLE_ENTRIES: Final = {
 _SERVICES_MEANING: Final = (
     "Own services, one table each, beside the shipped ones; one with the name of a shipped service replaces it."
 )
-_FORMS: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_FORMS: Final = {"str": "string", "Size": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
 def render_example() -> str:
@@ -77,6 +76,7 @@ def render_reference(commands: click.Group) -> str:
             "",
             *_settings_part(),
             *_commands_part(commands),
+            *_routes_part(),
             *_metrics_part(),
             *_errors_part(),
         )
@@ -157,7 +157,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _summary(kind: type) -> str:
+def _summary(kind: object) -> str:
     return (inspect.getdoc(kind) or "").split("\n", 1)[0]
 
 
@@ -235,7 +235,7 @@ def _cell(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
-# -- command line, metrics, errors ------------------------------------------------------------------------------
+# -- command line, routes, metrics, errors ---------------------------------------------------------------------------
 
 
 def _commands_part(commands: click.Group) -> Iterator[str]:
@@ -273,6 +273,21 @@ def _all_commands(commands: click.Group, prefix: str = "") -> Iterator[tuple[str
             yield from _all_commands(command, f"{prefix}{name} ")
 
 
+def _routes_part() -> Iterator[str]:
+    yield "## Admin routes"
+    yield ""
+    yield "On `admin.listen`. Bodies are JSON objects; where `admin.token` is set a request must carry it."
+    yield ""
+    yield "| request | token | meaning |"
+    yield "|---|---|---|"
+    for routes in ROUTES.values():
+        for handler, group in groupby(routes, key=lambda route: route.handler):
+            same = tuple(group)
+            requests = ", ".join(f"`{route.method} {route.path}`" for route in same)
+            yield f"| {requests} | {'yes' if same[0].needs_token else 'no'} | {_cell(_summary(handler))} |"
+    yield ""
+
+
 def _metrics_part() -> Iterator[str]:
     yield "## Metrics"
     yield ""
@@ -294,19 +309,18 @@ def _errors_part() -> Iterator[str]:
     yield ""
     yield "The words of `cacheserver_refused_total`, `cacheserver_upstream_requests_total` and of the logs."
     yield ""
-    yield "| code | own status | meaning |"
-    yield "|---|---|---|"
-    for kind in _error_classes():
-        meaning = _summary(kind)
-        status = _ANSWER.search(meaning)
-        yield f"| `{kind.code}` | {status.group(1) if status else ''} | {_cell(meaning)} |"
+    yield (
+        "*Own status* is what the node answers where nothing of the answer is out yet; commands that fail with "
+        "`config` exit with 2, with another error with 1."
+    )
     yield ""
-
-
-def _error_classes() -> list[type[CacheserverError]]:
-    """The error tree in the order of its module."""
-    members = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    return [kind for kind in members if issubclass(kind, CacheserverError)]
+    yield "| code | own status | meaning | what to do |"
+    yield "|---|---|---|---|"
+    for kind in error_kinds():
+        status = "" if kind.own_status == CacheserverError.own_status else kind.own_status
+        remedy = "" if kind.remedy == CacheserverError.remedy else kind.remedy
+        yield f"| `{kind.code}` | {status} | {_cell(_summary(kind))} | {_cell(remedy)} |"
+    yield ""
 
 
 @click.command()

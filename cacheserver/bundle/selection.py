@@ -5,7 +5,6 @@ Owns: the meaning of the words on the command line. Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,8 +12,7 @@ from urllib.parse import unquote
 
 from cacheserver.bundle.header import shown_name
 from cacheserver.core.cache.representation import Representation
-
-_OBJECT_ID = re.compile(r"[0-9a-f]{32}")
+from cacheserver.core.request.keys import is_object_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +43,5 @@ class Selection:
     @property
     def only_ids(self) -> tuple[str, ...] | None:
         """The object ids where nothing else is named, so that no other file needs to be opened; else None."""
-        ids = all(_OBJECT_ID.fullmatch(word) for word in self.words)
+        ids = all(is_object_id(word) for word in self.words)
         return self.words if ids else None

@@ -6,18 +6,15 @@ Owns: taking and giving back the locks. A volume that a running node holds is re
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.core.units import parse_size
+from cacheserver.core.request.keys import is_object_id
 from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.options import StoreOptions
 from cacheserver.store.volume import Volume
-
-_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class _Clock:
@@ -36,7 +33,7 @@ def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
         for options in store.volumes:
             volume = Volume(
                 path=options.path,
-                capacity_bytes=parse_size(options.max_size),
+                capacity_bytes=options.max_size.bytes,
                 low_water_percent=store.low_water_percent,
                 errors_until_offline=store.errors_until_offline,
                 retry_s=store.retry_offline_s,
@@ -56,7 +53,7 @@ def stored_ids(volume: Volume) -> Iterator[str]:
     for fan in range(256):
         with disk_errors("list objects"):
             names = sorted(os.listdir(os.path.join(volume.path, "objects", f"{fan:02x}")))
-        yield from (name for name in names if _NAME.fullmatch(name))
+        yield from (name for name in names if is_object_id(name))
 
 
 def open_object(volume: Volume, object_id: str) -> ObjectFile | None:
@@ -69,6 +66,3 @@ def open_object(volume: Volume, object_id: str) -> ObjectFile | None:
         file.close()
         return None
     return file
-
-
-__all__ = ["open_object", "opened_volumes", "stored_ids"]

@@ -1,6 +1,6 @@
 """A running node's admin API, asked from the command line.
 
-Owns: the options that say which node, one request at a time, its deadline, and turning every failure into one line.
+Owns: one request at a time, its deadline, and turning every failure into one line.
 Blocking. Connects to the address that it is given and nowhere else: proxies of the environment are not for this.
 """
 
@@ -10,27 +10,13 @@ import http.client
 import json
 from typing import Any, Final
 
-import click
-
-from cacheserver.core.errors import AdminFailed, ConfigError
+from cacheserver.core.errors import AdminFailed
 from cacheserver.core.strict_json import strict_json
-from cacheserver.core.units import parse_listen
+from cacheserver.core.units import address_text
 from cacheserver.logs.events import printable
 
 _TIMEOUT_S: Final = 60.0
 _MOST_BYTES: Final = 8 << 20
-
-
-ADMIN_OPTION: Final = click.option(
-    "--admin", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Admin listener of the node."
-)
-TOKEN_OPTION: Final = click.option(
-    "--token",
-    default="",
-    envvar="CACHESERVER_ADMIN_TOKEN",
-    metavar="TOKEN",
-    help="Its bearer token; better in the environment, as CACHESERVER_ADMIN_TOKEN.",
-)
 
 
 class AdminClient:
@@ -73,13 +59,4 @@ class AdminClient:
         return value
 
     def _name(self) -> str:
-        host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def admin_client(address: str, token: str) -> AdminClient:
-    """The client for what the two options say. Raises ConfigError for an address that is none."""
-    try:
-        return AdminClient(parse_listen(address), token)
-    except ValueError as exc:
-        raise ConfigError(str(exc), where="--admin") from exc
+        return address_text(*self._address)

@@ -6,51 +6,26 @@ Owns: the command line of bundles. The work is ``cacheserver.bundle``, imported 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Final
 
 import click
 
+from cacheserver.cli.options import with_store
+from cacheserver.cli.output import EXIT_FAILED, tell
 from cacheserver.core.errors import BundleError
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
-from cacheserver.settings.load import Flags, load_settings
-from cacheserver.settings.schema import Settings
-
-EXIT_INCOMPLETE: Final = 1
-_Command = Callable[..., Any]
-_STORE_FLAGS: Final = (
-    click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
-    click.option("--config", metavar="FILE", help="Settings file (TOML) that names the volumes."),
-    click.option("--max-size", metavar="SIZE", help="Most bytes of the one volume, such as 100GiB."),
-)
-
-
-def _with_store_flags(command: _Command) -> _Command:
-    for option in reversed(_STORE_FLAGS):
-        command = option(command)
-    return command
-
-
-def _settings(cache_dir: str | None, config: str | None, max_size: str | None) -> Settings:
-    return load_settings(config, Flags(cache_dir=cache_dir, max_size=max_size))
-
-
-def _tell(line: str) -> None:
-    click.echo(f"cacheserver: {printable(line)}", err=True)
+from cacheserver.store.options import StoreOptions
 
 
 @click.command("export")
 @click.argument("selection", nargs=-1, required=True)
 @click.argument("bundle")
-@_with_store_flags
+@with_store
 @click.option("--key", metavar="PEM", help="Ed25519 private key to sign with; without it the bundle is unsigned.")
 def export_command(
     selection: tuple[str, ...],
     bundle: str,
-    cache_dir: str | None,
-    config: str | None,
-    max_size: str | None,
+    store: StoreOptions,
     key: str | None,
 ) -> int:
     """Write objects of a stopped node into the file BUNDLE.
@@ -67,9 +42,8 @@ def export_command(
     from cacheserver.bundle.writer import BundleWriter
 
     signing = None if key is None else load_signing_key(key)
-    settings = _settings(cache_dir, config, max_size)
-    with opened_volumes(settings.store) as volumes, BundleWriter(bundle, signing) as writer:
-        report = Exporter(volumes=volumes, writer=writer, tell=_tell).export(Selection.of(selection))
+    with opened_volumes(store) as volumes, BundleWriter(bundle, signing) as writer:
+        report = Exporter(volumes=volumes, writer=writer, tell=tell).export(Selection.of(selection))
         if not report.exported:
             raise BundleError("nothing to export: no complete object is selected")
         size_bytes = writer.finish(created_s=time.time())
@@ -78,12 +52,12 @@ def export_command(
         f"{printable(bundle, 300)}: {report.exported} objects, {format_size(size_bytes)}, {signed}; "
         f"left out: {report.incomplete} incomplete, {report.damaged} damaged"
     )
-    return EXIT_INCOMPLETE if report.damaged else 0
+    return EXIT_FAILED if report.damaged else 0
 
 
 @click.command("import")
 @click.argument("bundle")
-@_with_store_flags
+@with_store
 @click.option(
     "--trusted",
     multiple=True,
@@ -96,9 +70,7 @@ def export_command(
 @click.option("--replace", is_flag=True, help="Replace complete objects of another generation.")
 def import_command(
     bundle: str,
-    cache_dir: str | None,
-    config: str | None,
-    max_size: str | None,
+    store: StoreOptions,
     trusted: tuple[str, ...],
     unsigned: bool,
     replace: bool,
@@ -118,16 +90,12 @@ def import_command(
     from cacheserver.bundle.volumes import opened_volumes
 
     keys = [load_trusted_key(path) for path in trusted]
-    settings = _settings(cache_dir, config, max_size)
-    with BundleReader(bundle, keys) as reader, opened_volumes(settings.store) as volumes:
-        report = Importer(volumes=volumes, reader=reader, replace=replace, tell=_tell).run()
+    with BundleReader(bundle, keys) as reader, opened_volumes(store) as volumes:
+        report = Importer(volumes=volumes, reader=reader, replace=replace, tell=tell).run()
     click.echo(
         f"{printable(bundle, 300)}: {report.imported} objects imported ({format_size(report.body_bytes)}), "
         f"{report.unchanged} already there, {report.kept} kept, {report.damaged} damaged"
     )
     if report.stopped is not None:
-        _tell(f"stopped at {report.stopped}")
-    return EXIT_INCOMPLETE if report.damaged or report.stopped is not None else 0
-
-
-__all__ = ["export_command", "import_command"]
+        tell(f"stopped at {report.stopped}")
+    return EXIT_FAILED if report.damaged or report.stopped is not None else 0

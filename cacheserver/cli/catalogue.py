@@ -49,8 +49,8 @@ def keygen(key: str) -> None:
     for path in (key, f"{key}.pub"):
         if os.path.lexists(path):
             raise ConfigError("is there already", where=printable(path, 300))
-    _write_new(key, pem, 0o600)
-    _write_new(f"{key}.pub", f"{public_text}\n".encode("ascii"), 0o644)
+    write_atomically(key, pem, durable=True, replace=False)
+    write_atomically(f"{key}.pub", f"{public_text}\n".encode("ascii"), mode=0o644, durable=True, replace=False)
     click.echo(public_text)
 
 
@@ -190,14 +190,6 @@ def _trusted_key(text: str) -> bytes:
         raise ConfigError(f"neither a key nor a readable file: {exc.strerror}", where="--trusted") from exc
     except (CatalogueError, UnicodeDecodeError) as exc:
         raise ConfigError("not an Ed25519 public key in base64", where=f"--trusted {printable(text, 300)}") from exc
-
-
-def _write_new(path: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def _replace_file(path: str, data: bytes) -> None:

@@ -11,22 +11,14 @@ from urllib.parse import urlsplit
 
 import click
 
+from cacheserver.cli.options import JSON
+from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
 from cacheserver.client_config.origin_ports import origin_ports
+from cacheserver.client_config.policy import ClientPolicy, cache_hosts
 from cacheserver.core.request.service import Service
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 
-_FORMATS: Final = (
-    "reg",
-    "gpo",
-    "intune",
-    "powershell",
-    "dhcp-isc",
-    "dhcp-kea",
-    "dhcp-windows",
-    "dnsmasq",
-    "linux-agent",
-)
 _DELAY: Final = click.IntRange(0, 2_592_000)
 _MODES: Final = ("0", "1", "2", "3", "99", "100")
 
@@ -36,11 +28,11 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 @click.option("--port", type=click.IntRange(1, 65_535), default=80, show_default=True, metavar="PORT", help="Its port.")
 @click.option("--tls", is_flag=True, help="The node serves https too.")
 @click.option(
-    "--format", "name", required=True, type=click.Choice(_FORMATS), metavar="FORMAT", help=", ".join(_FORMATS) + "."
+    "--format", "name", required=True, type=click.Choice(list(FORMATS)), metavar="FORMAT", help=", ".join(FORMATS) + "."
 )
 @click.option(
     "--fallback-foreground",
-    "foreground_s",
+    "fallback_foreground_s",
     type=_DELAY,
     default=30,
     show_default=True,
@@ -49,7 +41,7 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 )
 @click.option(
     "--fallback-background",
-    "background_s",
+    "fallback_background_s",
     type=_DELAY,
     default=60,
     show_default=True,
@@ -62,44 +54,26 @@ _MODES: Final = ("0", "1", "2", "3", "99", "100")
 )
 @click.option("--from-dhcp", is_flag=True, help="The policy makes clients take the hosts from DHCP option 235.")
 def client_config_command(
-    hosts: tuple[str, ...],
-    port: int,
-    tls: bool,
-    name: str,
-    foreground_s: int,
-    background_s: int,
-    not_on_vpn: bool,
-    mode: str | None,
-    from_dhcp: bool,
+    hosts: tuple[str, ...], port: int, name: str, mode: str | None, from_dhcp: bool, **policy: Any
 ) -> int:
     """Print what points clients at this node, for the tool that carries it.
 
     reg, gpo (LGPO.exe), intune (Microsoft Graph) and powershell carry the policy; dhcp-isc, dhcp-kea, dhcp-windows and
     dnsmasq carry DHCP option 235; linux-agent is the file of the Linux agent.
     """
-    from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
-    from cacheserver.client_config.policy import ClientPolicy, cache_hosts
-
     if from_dhcp and name not in POLICY_FORMATS:
         raise click.UsageError("--from-dhcp is for reg, gpo, intune and powershell")
     if from_dhcp == bool(hosts):
         raise click.UsageError("with --from-dhcp no --host is given" if hosts else "name a --host")
-    policy = ClientPolicy(
-        hosts=cache_hosts(hosts, port=port),
-        fallback_foreground_s=foreground_s,
-        fallback_background_s=background_s,
-        from_dhcp=from_dhcp,
-        not_on_vpn=not_on_vpn,
-        download_mode=None if mode is None else int(mode),
-        tls=tls,
-    )
-    click.echo(FORMATS[name](policy), nl=False)
+    mode_number = None if mode is None else int(mode)
+    shown = ClientPolicy(hosts=cache_hosts(hosts, port=port), from_dhcp=from_dhcp, download_mode=mode_number, **policy)
+    click.echo(FORMATS[name](shown), nl=False)
     return 0
 
 
 @click.command("firewall-list")
 @click.option("--config", metavar="FILE", help="Settings file (TOML) with own services and trust services.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@JSON
 def firewall_list_command(config: str | None, as_json: bool) -> int:
     """Print the hosts and TCP ports that the node must reach, by service, and those that clients use."""
     settings = load_settings(config, Flags())

@@ -5,34 +5,32 @@ Owns: the command line of the four. The node does the work, over its admin API.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
-from cacheserver.cli.admin_client import ADMIN_OPTION, TOKEN_OPTION, admin_client
+from cacheserver.cli.admin_client import AdminClient
+from cacheserver.cli.options import with_client
+from cacheserver.cli.output import EXIT_FAILED, tell
 from cacheserver.core.errors import AdminFailed
+from cacheserver.core.request.keys import is_object_id
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 
-EXIT_FAILED: Final = 1
 _URLS: Final = click.argument("urls", metavar="URL...", nargs=-1, required=True)
-_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @click.command("pin")
 @_URLS
-@ADMIN_OPTION
-@TOKEN_OPTION
-def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+@with_client
+def pin_command(urls: tuple[str, ...], client: AdminClient) -> int:
     """Have a running node fetch content whole and keep it: eviction leaves it alone, what is lost is fetched again.
 
     The node goes on by itself; see cacheserver pins. An origin that cannot be reached is tried again and again.
 
     Exit codes: 0 all are pinned, 1 no node answers or one was refused, 2 wrong usage.
     """
-    client = admin_client(admin, token)
 
     def pin(url: str) -> str:
         facts = client.post("/api/v1/pin", {"url": url})
@@ -43,14 +41,12 @@ def pin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 @click.command("unpin")
 @_URLS
-@ADMIN_OPTION
-@TOKEN_OPTION
-def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+@with_client
+def unpin_command(urls: tuple[str, ...], client: AdminClient) -> int:
     """End pins, each named by a URL or by its object id; what is stored stays until its space is needed.
 
     Exit codes: 0 all are ended, 1 no node answers or one was not pinned, 2 wrong usage.
     """
-    client = admin_client(admin, token)
 
     def unpin(url: str) -> str:
         client.post("/api/v1/unpin", _named(url))
@@ -61,9 +57,8 @@ def unpin_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 @click.command("purge")
 @_URLS
-@ADMIN_OPTION
-@TOKEN_OPTION
-def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
+@with_client
+def purge_command(urls: tuple[str, ...], client: AdminClient) -> int:
     """Have a running node forget content at once, each named by a URL (all its variants go) or by its object id.
 
     A URL is meant with its query, where the host's content differs by query. Who reads it now gets the rest; the next
@@ -72,7 +67,6 @@ def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
     Exit codes: 0 all are gone, 1 no node answers, it refuses, nothing was stored, a volume is away or a disk does not
     let the file go, 2 wrong usage.
     """
-    client = admin_client(admin, token)
 
     def purge(url: str) -> str:
         done = client.post("/api/v1/purge", _named(url))
@@ -87,14 +81,13 @@ def purge_command(urls: tuple[str, ...], admin: str, token: str) -> int:
 
 
 @click.command("pins")
-@ADMIN_OPTION
-@TOKEN_OPTION
-def pins_command(admin: str, token: str) -> int:
+@with_client
+def pins_command(client: AdminClient) -> int:
     """List what a running node has pinned: URL, bytes, complete or percent, trust, and why one waits.
 
     Exit codes: 0 listed, 1 no node answers, 2 wrong usage.
     """
-    pins: list[dict[str, Any]] = admin_client(admin, token).get("/api/v1/pins").get("pins", [])
+    pins: list[dict[str, Any]] = client.get("/api/v1/pins").get("pins", [])
     for pin in pins:
         click.echo(_line(pin))
     complete = sum(bool(pin["complete"]) for pin in pins)
@@ -104,7 +97,7 @@ def pins_command(admin: str, token: str) -> int:
 
 def _named(url: str) -> dict[str, Any]:
     """Body of a request that takes either name."""
-    return {"object_id": url} if _OBJECT_ID.fullmatch(url) else {"url": url}
+    return {"object_id": url} if is_object_id(url) else {"url": url}
 
 
 def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
@@ -114,7 +107,7 @@ def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
         try:
             click.echo(act(url))
         except AdminFailed as exc:
-            click.echo(f"cacheserver: error: {_shown(url)}: {printable(str(exc), 400)}", err=True)
+            tell(f"error: {_shown(url)}: {printable(str(exc), 400)}")
             code = EXIT_FAILED
     return code
 
@@ -131,6 +124,3 @@ def _shown(url: str) -> str:
     """A URL as it may be shown: a query may be a token."""
     path, query, _ = url.partition("?")
     return printable(path + (query and "?..."), 300)
-
-
-__all__ = ["pin_command", "pins_command", "purge_command", "unpin_command"]

@@ -1,7 +1,6 @@
 """``cacheserver doctor``: flags to checks, checks to lines, failures to an exit code.
 
-Owns: the command line. The checks are ``doctor``'s, imported only when they are to be run. ``cli.main`` adds the flags
-of settings, which are the same as those of ``serve``.
+Owns: the command line. The checks are ``doctor``'s, imported only when they are to be run.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
 import cacheserver
+from cacheserver.cli.options import JSON, with_settings
+from cacheserver.cli.output import EXIT_FOUND
 from cacheserver.core.errors import ConfigError, MalformedRequest
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.logs.events import printable
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
     from cacheserver.doctor.context import DoctorOptions
     from cacheserver.doctor.run import Diagnosis
 
-EXIT_FAILED: Final = 3
-
 
 @click.command("doctor")
 @click.option("--health", is_flag=True, help="Machine, disks, clock, network and origins only.")
 @click.option("--mcc", is_flag=True, help="What clients need of the node only: certificate, names, test URLs.")
 @click.option("--p2p", is_flag=True, help="Ports and services of clients among themselves only.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@JSON
 @click.option("--bundle", metavar="FILE.tar.gz", help="Write results, settings without secrets, logs and metrics too.")
 @click.option("--log", "logs", multiple=True, metavar="FILE", help="A log for the bundle; may be repeated.")
 @click.option("--peer", "peers", multiple=True, metavar="HOST", help="Try TCP 7680 of this client; may be repeated.")
@@ -50,8 +49,17 @@ EXIT_FAILED: Final = 3
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Look at the origins of this service only.")
 @click.option("--endpoint", "endpoints", multiple=True, metavar="HOST", help="A further host that must answer https.")
 @click.option("--range-url", "range_urls", multiple=True, metavar="URL", help="A further URL to ask for a byte range.")
+@with_settings
 def doctor_command(
-    health: bool, mcc: bool, p2p: bool, as_json: bool, bundle: str | None, logs: tuple[str, ...], **flags: Any
+    health: bool,
+    mcc: bool,
+    p2p: bool,
+    as_json: bool,
+    bundle: str | None,
+    logs: tuple[str, ...],
+    config: str | None,
+    flags: Flags,
+    **own: Any,
 ) -> int:
     """Look at the node and its surroundings: what was checked, what was found, what to do.
 
@@ -64,9 +72,7 @@ def doctor_command(
 
     wanted: dict[Group, bool] = {"health": health, "mcc": mcc, "p2p": p2p}
     groups = [name for name, on in wanted.items() if on] or list(wanted)
-    options = _options(flags)
-    config = flags.pop("config")
-    settings, diagnosis = _run(config, Flags(**flags), options, groups, collect=bundle is not None)
+    settings, diagnosis = _run(config, flags, _options(own), groups, collect=bundle is not None)
     if as_json:
         click.echo(json.dumps(_as_json(diagnosis)))
     else:
@@ -76,15 +82,14 @@ def doctor_command(
     if bundle is not None:
         names = write_bundle(bundle, BundleParts(settings, config, logs, diagnosis))
         click.echo(f"wrote {bundle}: {', '.join(names)}", err=True)
-    return EXIT_FAILED if diagnosis.failed else 0
+    return EXIT_FOUND if diagnosis.failed else 0
 
 
-def _options(flags: dict[str, Any]) -> DoctorOptions:
-    """The doctor's own flags, taken out of ``flags``."""
+def _options(own: dict[str, Any]) -> DoctorOptions:
+    """The doctor's own flags. Raises ConfigError."""
     from cacheserver.doctor.context import DoctorOptions
 
-    names = ("peers", "nodes", "names", "ca_file", "user", "services", "endpoints", "range_urls")
-    options = DoctorOptions(**{name: flags.pop(name) for name in names}, environment=dict(os.environ))
+    options = DoctorOptions(**own, environment=dict(os.environ))
     if options.ca_file and not os.path.isfile(options.ca_file):
         raise ConfigError(f"no such file: {options.ca_file}", where="--ca-file")
     for url in options.range_urls:

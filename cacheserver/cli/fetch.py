@@ -18,6 +18,8 @@ import click
 from click._termui_impl import ProgressBar
 
 import cacheserver
+from cacheserver.cli.options import CONNECT_TO, JSON
+from cacheserver.cli.output import EXIT_FAILED
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.trust import Trust
@@ -28,7 +30,6 @@ from cacheserver.fetch.standing import Standing
 from cacheserver.logs.events import printable
 from cacheserver.settings.shipped import load_shipped_services
 
-EXIT_FAILED: Final = 1
 EXIT_CODES: Final = {Trust.ANCHORED: 0, Trust.SELF_CONSISTENT: 3, Trust.SIMPLE: 4}
 _WORDS: Final = {
     Trust.ANCHORED: "verified",
@@ -56,14 +57,9 @@ _WORDS: Final = {
 )
 @click.option("--no-origin", is_flag=True, help="Ask the cache hosts only.")
 @click.option("--allow-unverified", is_flag=True, help="Exit 0 also where the exit code would be 3 or 4.")
-@click.option(
-    "--connect-to",
-    multiple=True,
-    metavar="HOST=ADDR:PORT",
-    help="Connect to this address for HOST instead of asking DNS; may be repeated.",
-)
+@CONNECT_TO
 @click.option("--quiet", is_flag=True, help="No progress bar and no notices.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a line.")
+@JSON
 def fetch_command(url: str, output: str, quiet: bool, as_json: bool, allow_unverified: bool, **flags: Any) -> int:
     """Fetch URL as Delivery Optimization clients do, and verify it.
 
@@ -218,6 +214,3 @@ class _Console:
         """Move the bar."""
         if self._bar is not None:
             self._bar.update(size_bytes)
-
-
-__all__ = ["EXIT_CODES", "fetch_command"]

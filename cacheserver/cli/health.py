@@ -5,13 +5,11 @@ Owns: the command. Asks the admin listener of the settings with their token, so 
 
 from __future__ import annotations
 
-import ipaddress
-
 import click
 
 from cacheserver.cli.admin_client import AdminClient
 from cacheserver.core.errors import AdminFailed, ConfigError
-from cacheserver.core.units import is_ip, parse_listen
+from cacheserver.core.units import reachable
 from cacheserver.settings.load import Flags, load_settings
 
 
@@ -26,7 +24,7 @@ def health_command(config: str | None, ready: bool) -> int:
     admin = load_settings(config, Flags()).admin
     if not admin.listen:
         raise ConfigError("there is no admin listener to ask", where=config or "", key="admin.listen")
-    client = AdminClient(_reachable(admin.listen), admin.token)
+    client = AdminClient(reachable(admin.listen), admin.token)
     if not ready:
         client.get("/healthz")
         click.echo("alive")
@@ -36,11 +34,3 @@ def health_command(config: str | None, ready: bool) -> int:
         raise AdminFailed("the node is not ready")
     click.echo("ready")
     return 0
-
-
-def _reachable(listen: str) -> tuple[str, int]:
-    """Where a listener on ``listen`` is asked from this machine: the wildcard address is none."""
-    host, port = parse_listen(listen)
-    if is_ip(host) and (address := ipaddress.ip_address(host)).is_unspecified:
-        host = "127.0.0.1" if address.version == 4 else "::1"
-    return host, port

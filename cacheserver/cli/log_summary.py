@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
+from cacheserver.cli.options import JSON
+from cacheserver.cli.output import tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
@@ -44,7 +46,7 @@ def log_group() -> None:
 @click.option(
     "--top", type=click.IntRange(0, 1000), default=10, show_default=True, metavar="NUMBER", help="Objects to list."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@JSON
 def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, as_json: bool) -> int:
     """Sum up access logs in JSON form: by service, client subnet, outcome and hour, and the top objects.
 
@@ -100,7 +102,7 @@ def _read_stream(stream: BinaryIO, summary: Summary, name: str) -> None:
         with gzip.GzipFile(fileobj=buffered, mode="rb") as unpacked:
             summary.add_lines(_lines(unpacked))
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        click.echo(f"cacheserver: {printable(name, 300)}: damaged or cut off; what came before it is counted", err=True)
+        tell(f"{printable(name, 300)}: damaged or cut off; what came before it is counted")
         summary.other_lines += 1
 
 

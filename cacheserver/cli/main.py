@@ -1,7 +1,7 @@
 """The command line: flags to settings, errors to one line and an exit code.
 
-Owns: the commands, their flags, and the one place where errors become exit codes: 2 for configuration and usage, 1
-for run-time trouble, 0 for a clean stop. Imports the node only when it is to be run.
+Owns: the list of commands, and the one place where errors become exit codes: 2 for configuration and usage, 1 for
+run-time trouble, 0 for a clean stop. Imports the node only when it is to be run.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -23,43 +23,18 @@ from cacheserver.cli.doctor import doctor_command
 from cacheserver.cli.fetch import fetch_command
 from cacheserver.cli.health import health_command
 from cacheserver.cli.log_summary import log_group
+from cacheserver.cli.options import with_settings
+from cacheserver.cli.output import EXIT_FAILED, EXIT_USAGE, tell
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
-from cacheserver.core.errors import CacheserverError, ConfigError
-from cacheserver.core.units import format_size, parse_size
+from cacheserver.core.errors import CacheserverError
+from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 from cacheserver.node.preflight import warn_of_settings
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 
 _STDERR: Final = 2
-EXIT_RUNTIME: Final = 1
-EXIT_CONFIG: Final = 2
-_Command = Callable[..., Any]
-
-_SETTING_FLAGS: Final = (
-    click.option("--config", "config", metavar="FILE", help="Settings file (TOML). Flags win over it."),
-    click.option("--listen", multiple=True, metavar="ADDR:PORT", help="Content listener; may be repeated."),
-    click.option("--listen-tls", multiple=True, metavar="ADDR:PORT", help="Content listener over TLS; needs [tls]."),
-    click.option("--admin-listen", metavar="ADDR:PORT", help="Admin listener; empty: none."),
-    click.option("--workers", type=int, metavar="N", help="Accepted and ignored until 0.3: the node is one process."),
-    click.option("--cache-dir", metavar="DIR", help="One volume in DIR instead of the file's volumes."),
-    click.option("--max-size", metavar="SIZE", help="Most bytes of the one volume, such as 100GiB."),
-    click.option("--allow", multiple=True, metavar="HOST", help="Serve this host too, by RFC rules; may be repeated."),
-    click.option(
-        "--connect-to",
-        multiple=True,
-        metavar="HOST=ADDR:PORT",
-        help="Connect to this address for HOST instead of asking DNS; may be repeated.",
-    ),
-    click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
-)
-
-
-def _with_setting_flags(command: _Command) -> _Command:
-    for option in reversed(_SETTING_FLAGS):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -69,13 +44,13 @@ def cli() -> None:
 
 
 @cli.command()
-@_with_setting_flags
-def serve(config: str | None, **flags: Any) -> int:
+@with_settings
+def serve(config: str | None, flags: Flags) -> int:
     """Run the node until SIGTERM or SIGINT; SIGHUP reads the settings again."""
     from cacheserver.node.lifetime import run as run_node
 
     def load() -> Settings:
-        settings = load_settings(config, Flags(**flags))
+        settings = load_settings(config, flags)
         warn_of_settings(config, settings)
         return settings
 
@@ -84,16 +59,16 @@ def serve(config: str | None, **flags: Any) -> int:
 
 @cli.command("check-config")
 @click.argument("file", required=False)
-@_with_setting_flags
-def check_config(file: str | None, config: str | None, **flags: Any) -> int:
+@with_settings
+def check_config(file: str | None, config: str | None, flags: Flags) -> int:
     """Check settings as serve would read them; exit 2 with file, line and key where one is wrong."""
     if file is not None and config is not None:
         raise click.UsageError("name the file once")
     path = file if file is not None else config
-    settings = load_settings(path, Flags(**flags))
+    settings = load_settings(path, flags)
     for key, reason in settings.ignored():
         click.echo(f"warning: {key} is ignored: {reason}", err=True)
-    capacity = format_size(sum(parse_size(volume.max_size) for volume in settings.store.volumes))
+    capacity = format_size(sum(volume.max_size.bytes for volume in settings.store.volumes))
     volumes = ", ".join(printable(volume.path, 200) for volume in settings.store.volumes)
     services = settings.all_services()
     own = sum(service.own for service in services)
@@ -105,7 +80,6 @@ def check_config(file: str | None, config: str | None, **flags: Any) -> int:
     return 0
 
 
-_with_setting_flags(doctor_command)  # adds the options to the command itself
 cli.add_command(catalogue_group)
 cli.add_command(client_config_command)
 cli.add_command(doctor_command)
@@ -131,20 +105,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
         click.echo(exc.format_message(), err=True)
-        return EXIT_CONFIG
+        return EXIT_USAGE
     except click.ClickException as exc:
-        return _report(exc.format_message(), EXIT_CONFIG)
+        return _report(exc.format_message(), EXIT_USAGE)
     except click.Abort:
-        return _report("interrupted", EXIT_RUNTIME)
-    except ConfigError as exc:
-        return _report(str(exc), EXIT_CONFIG)
+        return _report("interrupted", EXIT_FAILED)
     except CacheserverError as exc:
-        return _report(str(exc), EXIT_RUNTIME)
+        return _report(str(exc), exc.exit_code)
     except BrokenPipeError:
         _drop_stdout()
-        return EXIT_RUNTIME
+        return EXIT_FAILED
     except OSError as exc:
-        return _report(_os_error(exc), EXIT_RUNTIME)
+        return _report(_os_error(exc), EXIT_FAILED)
 
 
 def main() -> None:
@@ -161,7 +133,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _report(message: str, code: int) -> int:
-    click.echo(f"cacheserver: error: {printable(' '.join(message.split()))}", err=True)
+    tell(f"error: {' '.join(message.split())}")
     return code
 
 

@@ -7,7 +7,6 @@ read here, off its locked volumes.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,26 +15,25 @@ from typing import Any, Final
 
 import click
 
-from cacheserver.cli.admin_client import ADMIN_OPTION, TOKEN_OPTION, AdminClient, admin_client
+from cacheserver.cli.admin_client import AdminClient
+from cacheserver.cli.options import with_client
+from cacheserver.cli.output import EXIT_FAILED, EXIT_FOUND, tell
 from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.request.keys import is_object_id
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.options import StoreOptions, VolumeOptions
 
-EXIT_BAD: Final = 3
-EXIT_FAILED: Final = 1
 _POLL_S: Final = 0.25
-_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @click.command("scrub")
 @click.option("--now", is_flag=True, help="Have everything read again at once, and wait for the outcome.")
-@ADMIN_OPTION
-@TOKEN_OPTION
-def scrub_command(now: bool, admin: str, token: str) -> int:
+@with_client
+def scrub_command(now: bool, client: AdminClient) -> int:
     """Have a running node hold all stored pieces against their digests, or tell what its scrubber has found.
 
     With --now a pass over everything begins (or the one that was asked for before goes on) and is followed to its end;
@@ -43,12 +41,11 @@ def scrub_command(now: bool, admin: str, token: str) -> int:
 
     Exit codes: 0 clean, 1 no node answers or a volume failed, 2 wrong usage, 3 bad pieces were found.
     """
-    client = admin_client(admin, token)
     if not now:
         progress = client.get("/api/v1/scrub")
         click.echo(_paced_line(progress))
         part = progress["now"] if progress["number"] else progress["paced"]
-        return EXIT_BAD if part["bad"] or part["unreadable"] else 0
+        return EXIT_FOUND if part["bad"] or part["unreadable"] else 0
     begun = client.post("/api/v1/scrub", {})
     part = _followed(client, begun)
     click.echo(
@@ -56,9 +53,9 @@ def scrub_command(now: bool, admin: str, token: str) -> int:
         f"{part['bad']} bad, {part['unreadable']} unreadable"
     )
     if part["bad"] or part["unreadable"]:
-        return EXIT_BAD
+        return EXIT_FOUND
     if part["failed"]:
-        click.echo("cacheserver: a volume could not be read to its end", err=True)
+        tell("a volume could not be read to its end")
         return EXIT_FAILED
     return 0
 
@@ -98,9 +95,8 @@ def _paced_line(progress: dict[str, Any]) -> str:
 @click.argument("what", metavar="[PATH|URL]", required=False)
 @click.option("--cache-dir", metavar="DIR", help="Verify the volume in DIR, as PATH does.")
 @click.option("--config", metavar="FILE", help="Verify all volumes that this settings file (TOML) names.")
-@ADMIN_OPTION
-@TOKEN_OPTION
-def verify_command(what: str | None, cache_dir: str | None, config: str | None, admin: str, token: str) -> int:
+@with_client
+def verify_command(what: str | None, cache_dir: str | None, config: str | None, client: AdminClient) -> int:
     """Hold one object, or everything in a stopped node's cache, against its recorded digests.
 
     PATH is an object file, or a cache directory whose node does not run. URL is asked of a running node, which takes
@@ -111,7 +107,7 @@ def verify_command(what: str | None, cache_dir: str | None, config: str | None, 
     if sum(place is not None for place in (what, cache_dir, config)) != 1:
         raise click.UsageError("name one of PATH, URL, --cache-dir and --config")
     if what is not None and "://" in what:
-        report = _verify_url(admin_client(admin, token), what)
+        report = _verify_url(client, what)
     elif what is not None and not os.path.isdir(what):
         report = _Report()
         _verify_file(what, report)
@@ -120,7 +116,7 @@ def verify_command(what: str | None, cache_dir: str | None, config: str | None, 
     else:
         report = _verify_volumes(_one_volume(what or cache_dir or ""))
     click.echo(f"verified: {report.objects} objects, {report.pieces} pieces; {report.bad} bad")
-    return EXIT_BAD if report.bad else 0
+    return EXIT_FOUND if report.bad else 0
 
 
 @dataclass(slots=True)
@@ -179,7 +175,7 @@ def _verify_file(path: str, report: _Report) -> None:
         raise DiskError(f"no such file: {printable(path, 200)}")
     report.objects += 1
     try:
-        if _OBJECT_ID.fullmatch(name) and file.representation.object_id != name:
+        if is_object_id(name) and file.representation.object_id != name:
             report.found(f"{name}: describes itself as {file.representation.object_id}")
         for piece in _stored(file):
             report.pieces += 1
@@ -195,6 +191,3 @@ def _verify_file(path: str, report: _Report) -> None:
 
 def _stored(file: ObjectFile) -> Iterator[int]:
     return (piece for piece in range(len(file.pieces)) if file.pieces.state(piece) != ABSENT)
-
-
-__all__ = ["scrub_command", "verify_command"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+from cacheserver.cli.options import JSON
+from cacheserver.cli.output import EXIT_FOUND, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
@@ -27,9 +28,6 @@ from cacheserver.tls.formats import any_certificates, private_key, read_bytes
 from cacheserver.tls.install import CERTIFICATE_MODE, KEY_MODE, already_there, write_file
 from cacheserver.tls.issue import KEY_TYPES, ServerKey, key_pem, request_pem, self_signed_pem
 from cacheserver.tls.names import certificate_name
-
-EXIT_ENDS: Final = 3
-_Command = Callable[..., Any]
 
 _CONFIG = click.option("--config", metavar="FILE", help="Settings file (TOML); its [tls] names files and names.")
 _CERTIFICATE = click.option("--certificate", metavar="FILE", help="Certificate file instead of tls.certificate.")
@@ -76,14 +74,12 @@ def csr_command(
         raise click.UsageError("--reuse-key and --force contradict one another")
     options = _options(config, key=key)
     path = _required(options.key, "--key", "tls.key")
-    wanted = _wanted(names, options)
-    if not wanted:
-        raise ConfigError("name at least one host or address of the node", where="--name", key="tls.names")
+    wanted = _some_names(names, options)
     made = _server_key(path) if reuse_key else _new_key(path, key_type, force=force)
     request = request_pem(made, wanted)
     write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
     click.echo(request.decode("ascii"), nl=False)
-    _tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
+    tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
 
 
 @tls_group.command("import")
@@ -117,7 +113,7 @@ def import_command(
 @click.argument("file", required=False)
 @_CONFIG
 @click.option("--within", type=float, metavar="DAYS", default=0.0, help="Exit 3 when fewer days are left, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def show_command(file: str | None, config: str | None, within: float, as_json: bool) -> int:
     """Print what the certificate in FILE, or the configured one, says; exit 3 when it has expired.
 
@@ -135,7 +131,7 @@ def show_command(file: str | None, config: str | None, within: float, as_json: b
     else:
         _show(path, facts, now_s)
     ended = now_s < facts.not_before_s or facts.days_left(now_s) <= max(0.0, within)
-    return EXIT_ENDS if ended else 0
+    return EXIT_FOUND if ended else 0
 
 
 @tls_group.command("self-signed")
@@ -159,9 +155,7 @@ def self_signed_command(
     options = _options(config, certificate=certificate, key=key)
     target = _required(options.certificate, "--certificate", "tls.certificate")
     path = _required(options.key, "--key", "tls.key")
-    wanted = _wanted(names, options)
-    if not wanted:
-        raise ConfigError("name at least one host or address of the node", where="--name", key="tls.names")
+    wanted = _some_names(names, options)
     _two_files(target, path)
     if os.path.lexists(target) and not force:
         raise already_there(target)
@@ -199,6 +193,13 @@ def _wanted(names: Sequence[str], options: TlsOptions) -> list[str]:
         return list(dict.fromkeys(certificate_name(name) for name in names or options.names))
     except ValueError as exc:
         raise ConfigError(str(exc), where="--name" if names else "", key="tls.names") from exc
+
+
+def _some_names(names: Sequence[str], options: TlsOptions) -> list[str]:
+    wanted = _wanted(names, options)
+    if not wanted:
+        raise ConfigError("name at least one host or address of the node", where="--name", key="tls.names")
+    return wanted
 
 
 def _requested(key_path: str, key: PrivateKeyTypes) -> list[str]:
@@ -257,10 +258,6 @@ def _chain(paths: Sequence[str], key: PrivateKeyTypes, names: Sequence[str]) -> 
 # -- lines ----------------------------------------------------------------------------------------------------------
 
 
-def _tell(line: str) -> None:
-    click.echo(f"cacheserver: {printable(line)}", err=True)
-
-
 def _report(path: str, chain: Chain) -> None:
     facts = chain.facts
     click.echo(
@@ -270,9 +267,9 @@ def _report(path: str, chain: Chain) -> None:
         )
     )
     for subject in chain.left_out:
-        _tell(f"left out: {subject} is no part of the chain")
+        tell(f"left out: {subject} is no part of the chain")
     if not chain.complete:
-        _tell(f"the chain ends at {facts.chain[-1] if facts.chain else facts.subject}: clients must know its issuer")
+        tell(f"the chain ends at {facts.chain[-1] if facts.chain else facts.subject}: clients must know its issuer")
 
 
 def _show(path: str, facts: CertificateFacts, now_s: float) -> None:
@@ -293,6 +290,3 @@ def _show(path: str, facts: CertificateFacts, now_s: float) -> None:
     )
     for name, value in rows:
         click.echo(printable(f"{name:12} {value}"))
-
-
-__all__ = ["tls_group"]

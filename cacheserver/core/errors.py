@@ -1,16 +1,47 @@
-"""The one error tree. Facts are attributes; turning them into answers and exit codes happens elsewhere.
+"""The one error tree. Facts are attributes of an error; what its readers need are attributes of its class.
 
-Every class has a ``code``: a short, stable word that metrics and logs use as a label. Messages are one line and
-carry no query string, no token and no control character.
+Owns: code, answer, exit code, label and remedy of each error. Responses, metrics, logs, status page, exit codes and the
+reference page read them here. Must not hold what depends on a request or on settings. Messages are one line and carry
+no query string, no token and no control character.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What an operator can do, as a sentence; ``setting`` is the line of the settings file for it, or empty."""
+
+    text: str
+    setting: str = ""
+
 
 class CacheserverError(Exception):
-    """Root of every error that the node raises on purpose."""
+    """Root of every error that the node raises on purpose.
 
-    code = "error"
+    ``code`` is a short, stable word for metrics and logs. ``label`` names it on the status page, ``remedy`` says what
+    an operator can do. ``own_status`` and ``own_fields`` make the node's answer while no head is out (a 4xx only where
+    the request is at fault, I8); ``hint`` follows its message; ``closes`` ends its connection. ``exit_code`` is that of
+    a command.
+    """
+
+    code: ClassVar[str] = "error"
+    label: ClassVar[str] = ""
+    remedy: ClassVar[str] = "The log has an event for it."
+    own_status: ClassVar[int] = 500
+    own_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+    closes: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+    hint = ""
+
+    @classmethod
+    def advice(cls, _host: str) -> Remedy:
+        """What an operator can do where the client named ``_host``."""
+        return Remedy(cls.remedy)
 
 
 # -- what a client asked for ------------------------------------------------------------------------------------
@@ -19,29 +50,42 @@ class CacheserverError(Exception):
 class RequestError(CacheserverError):
     """The request cannot be served as it stands."""
 
-    code = "bad_request"
+    code, own_status = "bad_request", 400
 
 
 class MalformedRequest(RequestError):
-    """The target, the host or a field does not follow the grammar (answer 400)."""
+    """The target, the host or a field does not follow the grammar."""
 
-    code = "malformed"
+    code, label, closes = "malformed", "malformed request", True
+    remedy = "The request was no valid HTTP, or named no valid host: look at the client, or the proxy before it."
 
 
 class HostNotAllowed(RequestError):
-    """The origin host is in no service of this node (answer 403)."""
+    """The origin host is in no service of this node."""
 
-    code = "host_not_allowed"
+    code, label, own_status = "host_not_allowed", "host not allowed", 403
+    remedy = "Add this host to allow at the top of the settings file, then reload."
 
     def __init__(self, host: str) -> None:
         super().__init__(f"origin host {host!r} is not allowed on this node")
         self.host = host
+        self.hint = f"; allow it with --allow {host} or a [services] entry"
+
+    @classmethod
+    def advice(cls, host: str) -> Remedy:
+        """The line of settings that allows ``host``; a host with a port is allowed already, but on another one."""
+        name, colon, port = host.rpartition(":")
+        if colon and port.isdecimal() and not name.endswith(":") and (":" not in name or name.endswith("]")):
+            return Remedy("The host is allowed, but on another port: change the port of its entry in the settings.")
+        return Remedy(cls.remedy, f"allow = [{json.dumps(host)}]")
 
 
 class MethodNotAllowed(RequestError):
-    """Only GET and HEAD are served (answer 405 with Allow)."""
+    """Only GET and HEAD are served."""
 
-    code = "method_not_allowed"
+    code, label, own_status, closes = "method_not_allowed", "method not allowed", 405, True
+    own_fields = (("Allow", "GET, HEAD"),)
+    remedy = "The node serves GET and HEAD only: this client should not use it for anything else."
 
     def __init__(self, method: str) -> None:
         super().__init__("only GET and HEAD are served here")
@@ -49,21 +93,27 @@ class MethodNotAllowed(RequestError):
 
 
 class BodyRefused(RequestError):
-    """A request body was announced (answer 413 and close)."""
+    """A request body was announced."""
 
-    code = "body_refused"
+    code, label, own_status, closes = "body_refused", "request with a body", 413, True
+    remedy = "The client sent a body, which a cache has no use for: it should go to the origin directly."
 
 
 class LoopDetected(RequestError):
-    """The request has passed through this node before (answer 508)."""
+    """The request has passed through this node before."""
 
-    code = "loop"
+    code, label, own_status = "loop", "loop", 508
+    remedy = (
+        "This request came back to the node: its DNS leads the host here. Give the node another resolver, "
+        "or name the origin's address in [upstream.connect_to]."
+    )
 
 
 class Draining(RequestError):
-    """The node is going down and takes no new fill (answer 503)."""
+    """The node is going down and takes no new fill."""
 
-    code = "draining"
+    code, label, own_status = "draining", "node going down", 503
+    remedy = "The node is going down and takes nothing new."
 
 
 # -- what an upstream source did --------------------------------------------------------------------------------
@@ -76,7 +126,7 @@ class UpstreamError(CacheserverError):
     source can help.
     """
 
-    code = "upstream"
+    code, own_status = "upstream", 502
     retryable = True
 
     def __init__(self, message: str, *, source: str = "") -> None:
@@ -93,7 +143,11 @@ class ResolveFailed(UpstreamError):
 class AddressRefused(UpstreamError):
     """The origin host resolved only to addresses that the address policy refuses (I9)."""
 
-    code = "address_refused"
+    code, label = "address_refused", "address not allowed"
+    remedy = (
+        "The host is allowed, but its address is private or special. If that is right, name the block in "
+        "allow_addresses of its service, or the address in [upstream.connect_to]."
+    )
     retryable = False
 
 
@@ -112,8 +166,7 @@ class UntrustedSource(ConnectFailed):
 class CertificateRefused(UpstreamError):
     """The TLS certificate of a trust service is not trusted, out of date, or for another name."""
 
-    code = "certificate"
-    retryable = False
+    code, retryable = "certificate", False
 
 
 class AnchorPaused(UpstreamError):
@@ -125,7 +178,7 @@ class AnchorPaused(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     """The source was silent for too long."""
 
-    code = "timeout"
+    code, own_status = "timeout", 504
 
 
 class OriginStatus(UpstreamError):
@@ -142,8 +195,7 @@ class OriginStatus(UpstreamError):
 class TooManyRedirects(UpstreamError):
     """The source leads in circles, or too far."""
 
-    code = "redirects"
-    retryable = False
+    code, retryable = "redirects", False
 
 
 class BadAnswer(UpstreamError):
@@ -181,8 +233,7 @@ class BadPiece(UpstreamError):
 class WrongContent(UpstreamError):
     """The whole content does not have the digest that its name, a catalogue or a digest field says."""
 
-    code = "wrong_content"
-    retryable = False
+    code, retryable = "wrong_content", False
 
     def __init__(self, anchor: str, *, source: str = "") -> None:
         super().__init__(f"the whole content is not what {anchor} says", source=source)
@@ -192,15 +243,13 @@ class WrongContent(UpstreamError):
 class NoSource(UpstreamError):
     """Every source of this content is banned for bad bytes."""
 
-    code = "no_source"
-    retryable = False
+    code, retryable = "no_source", False
 
 
 class GenerationChanged(UpstreamError):
     """The source now holds another representation than the one being filled (I5)."""
 
-    code = "generation_changed"
-    retryable = False
+    code, retryable = "generation_changed", False
 
 
 # -- what the disk did ------------------------------------------------------------------------------------------
@@ -209,7 +258,7 @@ class GenerationChanged(UpstreamError):
 class StoreError(CacheserverError):
     """The store cannot keep or give bytes."""
 
-    code = "store"
+    code, own_status = "store", 503
 
 
 class StoreFull(StoreError):
@@ -302,10 +351,21 @@ class AdminFailed(CacheserverError):
 class ConfigError(CacheserverError):
     """A setting is wrong. ``where`` is ``file:line`` or a flag, ``key`` the dotted key."""
 
-    code = "config"
+    code, exit_code = "config", 2
 
     def __init__(self, message: str, *, where: str = "", key: str = "") -> None:
         place = ": ".join(part for part in (where, key) if part)
         super().__init__(f"{place}: {message}" if place else message)
         self.where = where
         self.key = key
+
+
+def error_kinds() -> tuple[type[CacheserverError], ...]:
+    """The error tree in the order of this module."""
+    kinds = (kind for kind in globals().values() if isinstance(kind, type))
+    return tuple(kind for kind in kinds if issubclass(kind, CacheserverError))
+
+
+def kind_of(code: str) -> type[CacheserverError]:
+    """The first error with this code; the root for an unknown one."""
+    return next((kind for kind in error_kinds() if kind.code == code), CacheserverError)

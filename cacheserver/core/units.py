@@ -1,6 +1,7 @@
 """Sizes and addresses as operators write them.
 
-Owns: the grammar of ``100GiB`` and of ``ADDR:PORT``. Pure text work; every fault is a ValueError with one line.
+Owns: the grammar of ``100GiB`` and of ``ADDR:PORT``, the type of a size in the settings. Pure text work; every fault is
+a ValueError with one line.
 """
 
 from __future__ import annotations
@@ -35,6 +36,15 @@ def parse_size(text: str) -> int:
     return size_bytes
 
 
+class Size(str):
+    """A size as the operator wrote it, parsed once into ``bytes``. Raises ValueError like ``parse_size``."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, text: str) -> None:
+        self.bytes = parse_size(text)
+
+
 def format_size(size_bytes: int) -> str:
     """The shortest exact or one-decimal binary form: ``1MiB``, ``1.5GiB``, ``1000B``."""
     value = float(size_bytes)
@@ -65,6 +75,19 @@ def parse_listen(text: str) -> tuple[str, int]:
     if not is_ip(host) and not _is_name(host):
         raise ValueError(f"{text[:80]!r}: neither an address nor a host name")
     return host, int(port_text)
+
+
+def address_text(host: str, port: int) -> str:
+    """``host:port`` as URLs and operators write it: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(listen: str) -> tuple[str, int]:
+    """Where a listener on ``listen`` is reached from its own machine: a wildcard address is none. Raises ValueError."""
+    host, port = parse_listen(listen)
+    if is_ip(host) and (address := ipaddress.ip_address(host)).is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"
+    return host, port
 
 
 def is_ip(host: str) -> bool:

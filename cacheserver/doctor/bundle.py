@@ -53,7 +53,7 @@ def write_bundle(path: str, parts: BundleParts) -> list[str]:
     raw = _raw_config(parts.config_file)
     secrets = secrets_of(raw)
     if parts.settings is not None:
-        secrets |= secrets_of(msgspec.to_builtins(parts.settings))
+        secrets |= secrets_of(msgspec.to_builtins(parts.settings, enc_hook=str))
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError as exc:
@@ -77,7 +77,7 @@ def _members(parts: BundleParts, raw: dict[str, Any], secrets: set[str]) -> Iter
     if raw:
         yield "config.json", json.dumps(redact_settings(raw, secrets), indent=2)
     if parts.settings is not None:
-        effective = msgspec.to_builtins(parts.settings)
+        effective = msgspec.to_builtins(parts.settings, enc_hook=str)
         yield "settings.json", json.dumps(redact_settings(effective, secrets), indent=2)
     if diagnosis.status:
         yield "status.json", _redacted(diagnosis.status.decode("utf-8", "replace"), secrets)

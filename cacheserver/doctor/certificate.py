@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.units import address_text
 from cacheserver.doctor.check import Check, named
-from cacheserver.doctor.context import Context, authority
+from cacheserver.doctor.context import Context
 from cacheserver.doctor.dialer import dropped
 from cacheserver.outgoing.session import client_context, unverified_context
 from cacheserver.tls.facts import CertificateFacts, utc_text
@@ -69,7 +70,7 @@ def uncovered(asked: Iterable[str], held: Iterable[str]) -> list[str]:
 
 
 async def _presented(context: Context, facts: CertificateFacts, address: tuple[str, int]) -> Check:
-    what = f"TLS handshake with {authority(*address)}"
+    what = f"TLS handshake with {address_text(*address)}"
     options = context.options
     der, error = await _handshake(address, unverified_context(), None)
     if der is None:

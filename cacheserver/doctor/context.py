@@ -17,7 +17,7 @@ import aiohttp
 from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.request.service import Service
-from cacheserver.core.units import parse_listen
+from cacheserver.core.units import address_text, parse_listen, reachable
 from cacheserver.doctor.dialer import Dialer
 from cacheserver.doctor.processes import Listening, Process, listening
 from cacheserver.outgoing.faults import certificate_fault
@@ -26,7 +26,6 @@ from cacheserver.settings.schema import Settings
 
 _Value = TypeVar("_Value")
 _REQUEST_S: Final = 8.0
-_WILD: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,24 +158,13 @@ class Context:
         """An answer of the admin listener."""
         options = self.settings.admin
         headers = {"Authorization": f"Bearer {options.token}"} if options.token else {}
-        url = f"http://{authority(*reachable(options.listen))}{path}"
+        url = f"http://{address_text(*reachable(options.listen))}{path}"
         return await self.once(f"admin {path}", lambda: self.get(url, headers=headers, keep_bytes=8 << 20))
 
     def services(self) -> list[Service]:
         """The services to look at."""
         wanted = self.options.services
         return [service for service in self.settings.all_services() if not wanted or service.name in wanted]
-
-
-def reachable(listen: str) -> tuple[str, int]:
-    """Where a listener on this machine is reached from this machine."""
-    host, port = parse_listen(listen)
-    return _WILD.get(host, host), port
-
-
-def authority(host: str, port: int) -> str:
-    """``host:port`` of a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reason(exc: Exception) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cacheserver.concurrency.daemon_thread import in_thread
-from cacheserver.core.units import format_size, parse_size
+from cacheserver.core.units import format_size
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import user_name
@@ -127,7 +127,7 @@ def _space(what: str, volume: VolumeOptions, known: dict[str, Any] | None) -> li
     system = os.statvfs(volume.path)
     free_bytes, total_bytes = system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize
     stored_bytes = int(known.get("stored_bytes", 0)) if known is not None else 0
-    capacity_bytes = parse_size(volume.max_size)
+    capacity_bytes = volume.max_size.bytes
     found = f"{format_size(free_bytes)} free of {format_size(total_bytes)}, {format_size(stored_bytes)} stored"
     if system.f_flag & os.ST_RDONLY:
         advice = "mount it writable; look for disk errors in the kernel log"

@@ -7,9 +7,9 @@ import json
 import ssl
 from typing import Any
 
-from cacheserver.core.units import is_ip, is_loopback, parse_listen
+from cacheserver.core.units import address_text, is_ip, is_loopback, parse_listen
 from cacheserver.doctor.check import Check
-from cacheserver.doctor.context import Context, Reply, authority
+from cacheserver.doctor.context import Context, Reply
 from cacheserver.doctor.known_urls import TEST_URLS, KnownUrl
 from cacheserver.outgoing.session import client_context, unverified_context
 
@@ -85,9 +85,9 @@ def _named_node(context: Context, text: str) -> list[tuple[str, tuple[str, int]]
 
 async def _test_url(context: Context, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
     scheme, place = base
-    what = f"test URL {url.name} over {scheme} from {authority(*place)}"
+    what = f"test URL {url.name} over {scheme} from {address_text(*place)}"
     headers = {} if url.whole else {"Range": "bytes=0-9"}
-    address = f"{scheme}://{authority(*place)}{url.cache_host_target}"
+    address = f"{scheme}://{address_text(*place)}{url.cache_host_target}"
     reply = await context.get(address, headers=headers, tls=_client_tls(context), timeout_s=timeout_s)
     if reply.error:
         return Check("test-url", "fail", what, reply.error, "see the lines port, node and certificate")
@@ -130,7 +130,7 @@ async def address_checks(context: Context) -> list[Check]:
     """Whether clients elsewhere can reach the content listeners at all."""
     server = context.settings.server
     places = [parse_listen(text) for text in (*server.listen, *server.listen_tls)]
-    shown = ", ".join(authority(*place) for place in places)
+    shown = ", ".join(address_text(*place) for place in places)
     if all(is_loopback(host) for host, _ in places):
         advice = "set server.listen to 0.0.0.0:80, unless another program passes clients on"
         return [Check("addresses", "warn", "content listeners", f"{shown}: this machine only", advice)]

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from cacheserver.core.units import Size
+
 
 class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much is fetched at once, and for how long a fill outlives its clients."""
@@ -61,6 +63,6 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 3.0
     spool_bytes: Annotated[
-        str,
+        Size,
         Meta(description="Most bytes of an answer without a length that are collected before its head can be sent."),
-    ] = "64MiB"
+    ] = Size("64MiB")

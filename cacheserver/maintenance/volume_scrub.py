@@ -18,7 +18,6 @@ import msgspec
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import StoreError, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.units import parse_size
 from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
@@ -274,11 +273,11 @@ class VolumeScrub:
             await self._rest(self._wake, min(rest_s, _LONGEST_REST_S))
 
     def _is_busy(self) -> bool:
-        most_bps = parse_size(self.options.busy_rate)
-        return self._load.is_heavy(most_fills=self.options.pause_above_fills, most_bps=most_bps)
+        options = self.options
+        return self._load.is_heavy(most_fills=options.pause_above_fills, most_bps=options.busy_rate.bytes)
 
     def _rate_bps(self, progress: Progress) -> float:
-        most_bps = float(parse_size(self.options.max_rate))
+        most_bps = float(self.options.max_rate.bytes)
         if progress is self.now:
             return most_bps
         return paced_rate_bps(

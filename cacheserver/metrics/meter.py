@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 import cacheserver
 from cacheserver.core.cache.sources import SOURCE_CLASSES
-from cacheserver.core.errors import CacheserverError
+from cacheserver.core.errors import error_kinds
 from cacheserver.core.request.client import Client
 from cacheserver.metrics.collectors import StateCollector, StoreCollector, TallyCollector, VolumeGauges
 from cacheserver.metrics.table import (
@@ -44,7 +44,7 @@ class PrometheusMeter:
         self.tally.allow_services(services)
         self.tally.allow_subnets(subnets)
         self._add, self._count = self.tally.add, self.tally.count
-        self._codes = _error_codes()
+        self._codes = frozenset(kind.code for kind in error_kinds())
         self._fills = 0
         self._store = StoreCollector()
         self._states = StateCollector()
@@ -186,14 +186,3 @@ _openmetrics: Callable[[CollectorRegistry], bytes] = generate_openmetrics  # unt
 
 def _one_of(word: str, words: tuple[str, ...]) -> str:
     return word if word in words else OTHER
-
-
-def _error_codes() -> frozenset[str]:
-    """Every ``code`` of the error tree."""
-    codes: set[str] = set()
-    todo: list[type[CacheserverError]] = [CacheserverError]
-    while todo:
-        kind = todo.pop()
-        codes.add(kind.code)
-        todo.extend(kind.__subclasses__())
-    return frozenset(codes)

@@ -20,7 +20,6 @@ import uvloop
 
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
-from cacheserver.core.units import parse_size
 from cacheserver.logs.events import configure, event, get_logger
 from cacheserver.logs.writer import LineWriter
 from cacheserver.node.admitted import Admitted
@@ -110,7 +109,7 @@ class Node:
             await asyncio.sleep(self._settings.store.retry_offline_s)
             await to_the_end(loop.run_in_executor(threads, _try_open, volume, (VolumeOffline, ConfigError)))
         self._rooms.pinning.load(volume)
-        await recover(self._rooms.store, volume, extent_bytes=parse_size(self._settings.store.extent))
+        await recover(self._rooms.store, volume, extent_bytes=self._settings.store.extent.bytes)
 
     async def _keep_recency(self) -> None:
         while True:

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.core.units import parse_listen
+from cacheserver.core.units import address_text, parse_listen
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import Rooms
 from cacheserver.settings.schema import Settings
@@ -24,6 +24,7 @@ from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins
+from cacheserver.web.admin.views import Views
 from cacheserver.web.request import forgiving
 from cacheserver.web.sending.tcp import serve_on
 
@@ -70,7 +71,7 @@ class Listeners:
                 ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
             )
             self._servers.append(server)
-        return [_shown(sock.getsockname()) for sock in sockets]
+        return [address_text(*sock.getsockname()[:2]) for sock in sockets]
 
     async def _listen_admin(self, settings: Settings) -> str:
         sockets = self._inherited.admin
@@ -87,19 +88,16 @@ class Listeners:
             clock=rooms.clock,
             is_pinned=rooms.pinning.is_pinned,
         )
-        pins = AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target)
-
-        def add_actions(app: web.Application) -> None:
-            actions.add_to(app)
-            pins.add_to(app)
-
         app = admin_app(
-            options=settings.admin,
-            meter=rooms.meter,
-            health=self._status.health,
-            status=self._status.status,
-            overview=self._status.overview,
-            add_actions=add_actions,
+            settings.admin,
+            Views(
+                render=rooms.meter.render,
+                health=self._status.health,
+                node_status=self._status.status,
+                node_overview=self._status.overview,
+            ),
+            actions,
+            AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target),
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
@@ -111,7 +109,7 @@ class Listeners:
         else:
             host, port = parse_listen(settings.admin.listen)
             await web.TCPSite(self._admin, host, port).start()
-        return _shown(self._admin.addresses[0])
+        return address_text(*self._admin.addresses[0][:2])
 
     def close_content(self) -> None:
         """Take no more clients."""
@@ -153,8 +151,3 @@ def _bind(sock: socket.socket, address: tuple[Any, ...], text: str) -> None:
         sock.listen(_BACKLOG)
     except OSError as exc:
         raise OSError(exc.errno, f"cannot listen on {text}: {os.strerror(exc.errno or 0)}") from exc
-
-
-def _shown(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,13 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 import cacheserver
-from cacheserver.core.request.recent_refusals import remedy
+from cacheserver.core.errors import kind_of
+from cacheserver.core.request.recent_refusals import Refused
 from cacheserver.metrics import PrometheusMeter, VolumeGauges
 from cacheserver.metrics.traffic import traffic
 from cacheserver.node.wiring import Rooms
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.admin.app import Health
+from cacheserver.web.admin.views import Health
 
 _FILLS_SHOWN = 50
 
@@ -67,10 +68,7 @@ class NodeStatus:
             "node": self.status(),
             "traffic": traffic(rooms.meter.tally),
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
-            "refusals": [
-                asdict(refused) | {"remedy": asdict(remedy(refused.reason, refused.host))}
-                for refused in rooms.front.refusals.recent()
-            ],
+            "refusals": [_refusal(refused) for refused in rooms.front.refusals.recent()],
         }
 
     def connections(self) -> int:
@@ -113,6 +111,11 @@ class NodeStatus:
             pinned_objects=pinned_objects,
             pinned_bytes=pinned_bytes,
         )
+
+
+def _refusal(refused: Refused) -> dict[str, Any]:
+    kind = kind_of(refused.reason)
+    return asdict(refused) | {"label": kind.label or refused.reason, "remedy": asdict(kind.advice(refused.host))}
 
 
 def _volume(volume: Volume) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cacheserver
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
-from cacheserver.core.units import parse_listen, parse_size
+from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.metadata import MetadataFetcher
@@ -71,7 +71,7 @@ def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
     return [
         Volume(
             path=volume.path,
-            capacity_bytes=parse_size(volume.max_size),
+            capacity_bytes=volume.max_size.bytes,
             low_water_percent=settings.store.low_water_percent,
             errors_until_offline=settings.store.errors_until_offline,
             retry_s=settings.store.retry_offline_s,
@@ -95,7 +95,7 @@ def build_rooms(
     meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
     store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
-    spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
+    spool = Spool(limit_bytes=settings.fill.spool_bytes.bytes)
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
     coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
@@ -121,7 +121,7 @@ def build_rooms(
 def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMeter) -> Store:
     return Store(
         volumes=volumes,
-        extent_bytes=parse_size(settings.store.extent),
+        extent_bytes=settings.store.extent.bytes,
         open_objects=settings.store.open_objects,
         io_threads=settings.store.io_threads,
         meter=meter,
@@ -169,7 +169,7 @@ def _gated(settings: Settings, sources: Sources, store: Store, *, meter: Prometh
         meter=meter,
         executor=store.executor,
         hold_timeout_s=settings.fill.hold_timeout_s,
-        piece_size_bytes=parse_size(settings.store.piece_size),
+        piece_size_bytes=settings.store.piece_size.bytes,
     )
 
 
@@ -188,7 +188,7 @@ def _coordinator(
         asker=sources.asker,
         fetcher=fetcher,
         options=settings.fill,
-        piece_size_bytes=parse_size(settings.store.piece_size),
+        piece_size_bytes=settings.store.piece_size.bytes,
         spool=spool,
     )
     return Coordinator(
@@ -229,5 +229,5 @@ def _scrubber(
         clock=clock,
         load=Load(fills=fills, sent_bytes=meter.response_bytes, clock=clock),
         count=meter.scrubbed,
-        piece_size_bytes=parse_size(settings.store.piece_size),
+        piece_size_bytes=settings.store.piece_size.bytes,
     )

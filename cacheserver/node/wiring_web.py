@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from cacheserver.core.http.via import via_token
 from cacheserver.core.request.recent_refusals import RecentRefusals
-from cacheserver.core.units import parse_size
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.logs.build import Logs
@@ -120,7 +119,7 @@ def _listener(
         account=hits.lane,
         touch=basis.store.touch,
         executor=basis.store.reading,
-        turn_bytes=parse_size(server.turn),
+        turn_bytes=server.turn.bytes,
     )
     lanes.enabled = server.fast_lane
     return Listener(
@@ -128,7 +127,7 @@ def _listener(
         options=server,
         lanes=lanes,
         max_connections=max_connections,
-        max_head_bytes=parse_size(server.max_head),
+        max_head_bytes=server.max_head.bytes,
         on_error=account.malformed,
         on_refused=basis.meter.connection_refused,
         subnet_of=basis.admitted.subnet,

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.units import Size
 from cacheserver.logs.events import printable
 from cacheserver.settings.toml_lines import Path, key_lines
 
@@ -69,6 +70,14 @@ def _syntax_error(path: str, text: str, exc: Exception) -> ConfigError:
         last_line = text.rstrip("\n").count("\n") + 1
         where += f":{place.group(1) or last_line}"
     return ConfigError(_SYNTAX_PLACE.sub("", message).strip(), where=where)
+
+
+def parse_size_value(_kind: type, value: object) -> Size:
+    """A ``dec_hook`` for ``msgspec.convert``: the size in ``value``. Raises TypeError or ValueError."""
+    try:
+        return Size(msgspec.convert(value, str))
+    except msgspec.ValidationError as exc:  # msgspec adds the path to a TypeError only
+        raise TypeError(str(exc)) from exc
 
 
 def schema_problem(message: str, data: dict[str, Any], root: type[msgspec.Struct]) -> Problem:

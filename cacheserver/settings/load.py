@@ -1,4 +1,4 @@
-"""All settings of a node: the options classes of the rooms, put together from a TOML file and the command line.
+"""All settings of a node: the options classes of the packages, put together from a TOML file and the command line.
 
 Owns: what wins over what, and naming the place of every fault in one ConfigError line. Reading the file is
 ``cacheserver.settings.file``, the rules that a type cannot say are ``cacheserver.settings.rules``. Must not build
@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.service import Service
-from cacheserver.logs.events import LogOptions, printable
-from cacheserver.settings.file import Problem, read_toml, schema_problem
-from cacheserver.settings.rules import DEFAULT_MAX_SIZE, problems
+from cacheserver.core.units import Size
+from cacheserver.logs.events import printable
+from cacheserver.settings.file import Problem, parse_size_value, read_toml, schema_problem
+from cacheserver.settings.rules import problems
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import service_from_allow
 from cacheserver.settings.toml_lines import Path, dotted, line_of
@@ -39,6 +40,16 @@ class Flags:
     allow: tuple[str, ...] = ()
     connect_to: tuple[str, ...] = ()
     log_level: str | None = None
+
+
+_FLAG_KEYS: Final = {
+    "listen": ("server", "listen"),
+    "listen_tls": ("server", "listen_tls"),
+    "admin_listen": ("admin", "listen"),
+    "workers": ("server", "workers"),
+    "log_level": ("log", "level"),
+}
+"""Flags that set one key as it is."""
 
 
 @dataclass(slots=True)
@@ -78,7 +89,7 @@ def load_settings(path: str | None, flags: Flags) -> Settings:
 def _from_file(path: str, source: _Source) -> Settings:
     data, source.lines = read_toml(path)
     try:
-        settings = msgspec.convert(data, Settings)
+        settings = msgspec.convert(data, Settings, dec_hook=parse_size_value)
     except msgspec.ValidationError as exc:
         _fail(source, schema_problem(str(exc), data, Settings))
     base = os.path.dirname(os.path.abspath(path))
@@ -103,32 +114,17 @@ def _from_file(path: str, source: _Source) -> Settings:
 
 def _with_flags(settings: Settings, flags: Flags, source: _Source) -> Settings:
     replace = msgspec.structs.replace
-    server, admin, log = settings.server, settings.admin, settings.log
-    if flags.listen:
-        server = replace(server, listen=flags.listen)
-        source.flags["server.listen"] = "--listen"
-    if flags.listen_tls:
-        server = replace(server, listen_tls=flags.listen_tls)
-        source.flags["server.listen_tls"] = "--listen-tls"
-    if flags.admin_listen is not None:
-        admin = replace(admin, listen=flags.admin_listen)
-        source.flags["admin.listen"] = "--admin-listen"
-    if flags.workers is not None:
-        server = replace(server, workers=flags.workers)
-        source.flags["server.workers"] = "--workers"
-    if flags.log_level is not None:
-        try:
-            log = msgspec.convert({**msgspec.structs.asdict(log), "level": flags.log_level}, LogOptions)
-        except msgspec.ValidationError as exc:
-            raise ConfigError("must be debug, info, warning or error", where="--log-level", key="log.level") from exc
+    if flags.log_level not in (None, "debug", "info", "warning", "error"):
+        raise ConfigError("must be debug, info, warning or error", where="--log-level", key="log.level")
+    for flag, (section, key) in _FLAG_KEYS.items():
+        if (value := getattr(flags, flag)) not in (None, ()):
+            settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
+            source.flags[f"{section}.{key}"] = f"--{flag.replace('_', '-')}"
     for position in range(len(flags.allow)):
         source.flags[f"allow[{len(settings.allow) + position}]"] = "--allow"
     return replace(
         settings,
         allow=settings.allow + flags.allow,
-        server=server,
-        admin=admin,
-        log=log,
         store=_store_with_flags(settings.store, flags, source),
         upstream=_upstream_with_flags(settings.upstream, flags, source),
     )
@@ -139,16 +135,20 @@ def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> Sto
     if flags.max_size is not None and flags.cache_dir is None and len(volumes) > 1:
         raise ConfigError("the file has several volumes; set each one's max_size there", where="--max-size")
     if flags.cache_dir is not None:
-        max_size = volumes[0].max_size if len(volumes) == 1 else DEFAULT_MAX_SIZE
-        volumes = (VolumeOptions(path=os.path.abspath(os.path.expanduser(flags.cache_dir)), max_size=max_size),)
+        path = os.path.abspath(os.path.expanduser(flags.cache_dir))
+        known = volumes[0] if len(volumes) == 1 else VolumeOptions(path=path)
+        volumes = (msgspec.structs.replace(known, path=path),)
         source.flags["store.volumes[0].path"] = "--cache-dir"
         if not flags.cache_dir:
             raise ConfigError("is empty", where="--cache-dir", key="store.volumes[0].path")
     if not volumes:
         volumes = (VolumeOptions(path=default_cache_dir()),)
     if flags.max_size is not None:
-        volumes = (msgspec.structs.replace(volumes[0], max_size=flags.max_size),)
         source.flags["store.volumes[0].max_size"] = "--max-size"
+        try:
+            volumes = (msgspec.structs.replace(volumes[0], max_size=Size(flags.max_size)),)
+        except ValueError as exc:
+            _fail(source, Problem(("store", "volumes", 0, "max_size"), str(exc)))
     return msgspec.structs.replace(store, volumes=volumes)
 
 

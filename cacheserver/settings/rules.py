@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cacheserver.core.errors import CatalogueError
 from cacheserver.core.request.addresses import Network, parse_network
 from cacheserver.core.request.subnets import MAX_SUBNETS, OTHER_SUBNET
-from cacheserver.core.units import format_size, is_ip, is_loopback, parse_listen, parse_size
+from cacheserver.core.units import Size, format_size, is_ip, is_loopback, parse_listen
 from cacheserver.metrics.options import SubnetOptions
 from cacheserver.settings.file import Problem
+from cacheserver.settings.schema import Settings
 from cacheserver.settings.toml_lines import Path
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.tls import TlsOptions
@@ -26,15 +27,11 @@ from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key
 from cacheserver.web.options import AdminOptions, ServerOptions
 
-if TYPE_CHECKING:
-    from cacheserver.settings.schema import Settings
-
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 _SUBNET_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _REQUEST_PATH: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII, no fragment
 MIN_TOKEN_LENGTH: Final = 16
-DEFAULT_MAX_SIZE: Final[str] = VolumeOptions(path="/").max_size
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
@@ -112,14 +109,12 @@ def _token(token: str) -> Iterator[Problem]:
 
 
 def _store(store: StoreOptions) -> Iterator[Problem]:
-    piece_bytes = _parsed(store.piece_size)
+    piece_bytes = store.piece_size.bytes
     yield from _size(("store", "piece_size"), store.piece_size, 64 * _KIB, 16 * _MIB)
-    if piece_bytes is None:
-        return
     if piece_bytes & (piece_bytes - 1):
         yield Problem(("store", "piece_size"), f"{store.piece_size} is not a power of two")
     yield from _size(("store", "extent"), store.extent, piece_bytes, 1 << 50)
-    if (_parsed(store.extent) or 0) % piece_bytes:
+    if store.extent.bytes % piece_bytes:
         yield Problem(("store", "extent"), f"{store.extent} is not a multiple of the piece size {store.piece_size}")
     seen: set[str] = set()
     for position, volume in enumerate(store.volumes):
@@ -214,18 +209,6 @@ def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:
             yield Problem((*path, position), "an allow-list for every host would make an open proxy; name the hosts")
 
 
-def _parsed(text: str) -> int | None:
-    try:
-        return parse_size(text)
-    except ValueError:
-        return None
-
-
-def _size(path: Path, text: str, least: int, most: int) -> Iterator[Problem]:
-    try:
-        size_bytes = parse_size(text)
-    except ValueError as exc:
-        yield Problem(path, str(exc))
-        return
-    if not least <= size_bytes <= most:
-        yield Problem(path, f"{text} is not from {format_size(least)} to {format_size(most)}")
+def _size(path: Path, size: Size, least: int, most: int) -> Iterator[Problem]:
+    if not least <= size.bytes <= most:
+        yield Problem(path, f"{size} is not from {format_size(least)} to {format_size(most)}")

@@ -150,32 +150,19 @@ def _service(name: str, raw: object, *, own: bool) -> Service:
     table = _converted(raw, prefix)
     hosts, scheme, port = _hosts(table, prefix)
     _check_query(table, prefix)
-    return Service(
-        name=name,
-        hosts=hosts,
-        canonical_host=_canonical_host(table.canonical_host, f"{prefix}.canonical_host"),
-        rewrites=tuple(_rewrite(each, f"{prefix}.rewrites") for each in table.rewrites),
-        query=table.query,
-        query_drop=table.query_drop,
-        collapse_slashes=table.collapse_slashes,
-        scheme=scheme,
-        port=port,
-        lifetime=table.lifetime,
-        mutable=table.mutable,
-        mutable_lifetime_s=table.mutable_lifetime_s,
-        stale_while_revalidate_s=table.stale_while_revalidate_s,
-        stale_if_error_s=table.stale_if_error_s,
-        cacheable=table.cacheable,
-        forward_fields=tuple(_field_name(each, f"{prefix}.forward_fields") for each in table.forward_fields),
-        manifests=tuple(_manifest(each, f"{prefix}.manifests") for each in table.manifests),
-        require=table.require,
-        prefer_sources=table.prefer_sources,
-        sources=tuple(_source(each, f"{prefix}.sources") for each in table.sources),
-        digest_in_name=table.digest_in_name,
-        allow_addresses=_blocks(table.allow_addresses, f"{prefix}.allow_addresses")
+    translated = {
+        "hosts": hosts,
+        "canonical_host": _canonical_host(table.canonical_host, f"{prefix}.canonical_host"),
+        "rewrites": tuple(_rewrite(each, f"{prefix}.rewrites") for each in table.rewrites),
+        "scheme": scheme,
+        "port": port,
+        "forward_fields": tuple(_field_name(each, f"{prefix}.forward_fields") for each in table.forward_fields),
+        "manifests": tuple(_manifest(each, f"{prefix}.manifests") for each in table.manifests),
+        "sources": tuple(_source(each, f"{prefix}.sources") for each in table.sources),
+        "allow_addresses": _blocks(table.allow_addresses, f"{prefix}.allow_addresses")
         + (_literal_blocks(hosts) if own else ()),
-        own=own,
-    )
+    }
+    return Service(**msgspec.structs.asdict(table) | translated, name=name, own=own)
 
 
 def _converted(raw: object, prefix: str) -> ServiceTable:

@@ -7,15 +7,17 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cacheserver.core.units import Size
+
 
 class VolumeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One drive or directory."""
 
     path: Annotated[str, Meta(min_length=1, description="Directory of this volume; created 0700 when missing.")]
     max_size: Annotated[
-        str,
+        Size,
         Meta(description='Most bytes this volume may hold, such as "500GiB"; object files and their footers count.'),
-    ] = "100GiB"
+    ] = Size("100GiB")
 
 
 class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,9 +28,9 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="One table per drive. Empty: one volume in the user's cache directory."),
     ] = ()
     piece_size: Annotated[
-        str,
+        Size,
         Meta(description="Piece size without a manifest, a power of two from 64KiB to 16MiB; clients use 1MiB."),
-    ] = "1MiB"
+    ] = Size("1MiB")
     io_threads: Annotated[
         int, Meta(ge=1, le=64, description="Threads for disk writes and hashing; as many read ahead.")
     ] = 4
@@ -49,9 +51,9 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 98
     extent: Annotated[
-        str,
+        Size,
         Meta(description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."),
-    ] = "32MiB"
+    ] = Size("32MiB")
     pinned_percent: Annotated[
         int,
         Meta(

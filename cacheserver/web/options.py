@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from cacheserver.core.units import Size
+
 
 class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content listener."""
@@ -28,12 +30,14 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
     ] = 10.0
     idle_timeout_s: Annotated[float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")] = 55.0
-    max_head: Annotated[str, Meta(description="Largest request head.")] = "32KiB"
+    max_head: Annotated[Size, Meta(description="Largest request head.")] = Size("32KiB")
     min_send_rate_bps: Annotated[
         int,
         Meta(ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off."),
     ] = 1024
-    turn: Annotated[str, Meta(description="Most bytes sent to one client before the others get their turn.")] = "1MiB"
+    turn: Annotated[Size, Meta(description="Most bytes sent to one client before the others get their turn.")] = Size(
+        "1MiB"
+    )
     drain_s: Annotated[float, Meta(ge=0, le=3600, description="How long running answers may take after SIGTERM.")] = (
         30.0
     )

@@ -23,6 +23,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.validators import Validators
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.request.keys import object_id
+from cacheserver.core.units import Size
 from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.options import StoreOptions, VolumeOptions
@@ -56,7 +57,7 @@ def representation(
 
 def store_options(directory: Path, max_size: str = "1GiB") -> StoreOptions:
     """One volume."""
-    return StoreOptions(volumes=(VolumeOptions(path=str(directory), max_size=max_size),))
+    return StoreOptions(volumes=(VolumeOptions(path=str(directory), max_size=Size(max_size)),))
 
 
 def put(volume: Volume, found: Representation, body: bytes, *, pieces: int | None = None) -> str:

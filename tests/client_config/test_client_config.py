@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from cacheserver.cli import main as cli
-from cacheserver.cli.client_config import _FORMATS
+from cacheserver.cli.client_config import client_config_command
 from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
 from cacheserver.client_config.policy import ClientPolicy, cache_hosts
 from cacheserver.core.errors import ConfigError
@@ -36,7 +37,9 @@ def test_format_is_what_was_reviewed(name: str, capsys: pytest.CaptureFixture[st
 
 
 def test_the_command_line_knows_every_format() -> None:
-    assert tuple(FORMATS) == _FORMATS
+    (option,) = [option for option in client_config_command.params if option.name == "name"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == tuple(FORMATS)
 
 
 @pytest.mark.parametrize("name", ["reg", "gpo", "powershell", "dhcp-windows"])

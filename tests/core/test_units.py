@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.units import format_size, is_loopback, parse_listen, parse_size
+from cacheserver.core.units import Size, format_size, is_loopback, parse_listen, parse_size
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,10 @@ def test_anything_else_is_no_address(text: str) -> None:
 def test_loopback_is_told_from_the_rest() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.example.com", ""))
+
+
+def test_a_size_of_the_settings_keeps_its_text_and_is_parsed_once() -> None:
+    size = Size("1.5GiB")
+    assert (size, size.bytes) == ("1.5GiB", 3 << 29)
+    with pytest.raises(ValueError, match="not a size"):
+        Size("much")

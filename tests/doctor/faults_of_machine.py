@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cacheserver.core.units import Size
 from cacheserver.doctor.known_urls import TEST_URLS
 from cacheserver.settings.schema import Settings
 from cacheserver.store.options import VolumeOptions
@@ -33,7 +34,7 @@ class Case:
 
 
 def with_volume(settings: Settings, path: Path) -> Settings:
-    store = msgspec.structs.replace(settings.store, volumes=(VolumeOptions(path=str(path), max_size="64MiB"),))
+    store = msgspec.structs.replace(settings.store, volumes=(VolumeOptions(path=str(path), max_size=Size("64MiB")),))
     return msgspec.structs.replace(settings, store=store)
 
 
@@ -124,7 +125,7 @@ async def disk_read_only(lab: Lab, folder: Path) -> AsyncIterator[Case]:
 @asynccontextmanager
 async def disk_too_small(lab: Lab, folder: Path) -> AsyncIterator[Case]:
     settings = with_volume(lab.settings(), folder)
-    volume = VolumeOptions(path=str(folder), max_size="900TiB")
+    volume = VolumeOptions(path=str(folder), max_size=Size("900TiB"))
     yield Case(msgspec.structs.replace(settings, store=msgspec.structs.replace(settings.store, volumes=(volume,))))
 
 

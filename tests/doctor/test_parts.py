@@ -13,6 +13,7 @@ import pytest
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.units import Size
 from cacheserver.doctor import dialer as dialer_module
 from cacheserver.doctor import disks, processes, surroundings
 from cacheserver.doctor.certificate import uncovered
@@ -149,7 +150,7 @@ def test_own_addresses_are_known() -> None:
 )
 def test_what_the_node_counted_is_told(known: dict[str, object], name: str, level: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size="1MiB"), os.geteuid(), known)
+    checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size=Size("1MiB")), os.geteuid(), known)
     assert [check.level for check in checks if check.name == name] == [level]
 
 
@@ -163,7 +164,7 @@ def test_volume_that_is_missing_or_no_directory_is_named(tmp_path: Path) -> None
 
 def test_sample_leaves_nothing_behind(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size="1MiB"), os.geteuid(), None)
+    checks = volume_checks(VolumeOptions(path=str(tmp_path), max_size=Size("1MiB")), os.geteuid(), None)
     assert "/s written" in next(check.found for check in checks if check.name == "disk-speed")
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ import pytest
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import ABSENT, PRESENT
+from cacheserver.core.units import Size
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.scrub_position import FILE_NAME, Position, load_position, save_position
 from cacheserver.store.checking import Verdict
@@ -244,7 +245,7 @@ async def test_the_highest_rate_holds_when_asked_for_everything_now(tmp_path: Pa
     reps, clock = representations(40, pieces=50), HandClock()
     async with running_store(tmp_path, clock=clock) as store:
         await stored(store, reps)
-        async with scrubbing(store, clock, ScrubOptions(enabled=False, max_rate="64KiB")) as scene:
+        async with scrubbing(store, clock, ScrubOptions(enabled=False, max_rate=Size("64KiB"))) as scene:
             began_s = clock.now_s
             now = await scene.scrubbed_now()
             took_s = clock.now_s - began_s

@@ -12,9 +12,11 @@ from aiohttp import ClientSession, TCPConnector, web
 
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.web.admin.actions import AdminActions
-from cacheserver.web.admin.app import Health, admin_app
+from cacheserver.web.admin.app import admin_app
+from cacheserver.web.admin.pins import AdminPins
 from cacheserver.web.admin.status_page import PATHS
 from cacheserver.web.admin.token_guesses import BURST, MAX_ADDRESSES, PER_S, Guesses
+from cacheserver.web.admin.views import Health, Views
 from cacheserver.web.options import AdminOptions
 from tests.security.figures import Figure, Row, Scene
 from tests.support.client import RawClient
@@ -27,14 +29,11 @@ _BODY = (("Content-Type", "application/json"), ("Content-Length", "0"))
 
 def routes() -> list[tuple[str, str]]:
     """Method and path of every admin route there is."""
-    app = admin_app(
-        options=AdminOptions(),
-        meter=PrometheusMeter(services=[]),
-        health=lambda: Health(True),
-        status=dict,
-        overview=dict,
-        add_actions=AdminActions.__new__(AdminActions).add_to,
+    views = Views(
+        render=PrometheusMeter(services=[]).render, health=lambda: Health(True), node_status=dict, node_overview=dict
     )
+    actions, pins = AdminActions.__new__(AdminActions), AdminPins.__new__(AdminPins)
+    app = admin_app(AdminOptions(), views, actions, pins)
     found = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
     assert len(found) >= 10, found
     return sorted(found)

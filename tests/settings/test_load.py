@@ -83,6 +83,7 @@ REFUSED = [
     ("[server]\nmax_head = '2MiB'\n", 2, "server.max_head", "from 1KiB to 1MiB"),
     ("[server]\nturn = '0'\n", 2, "server.turn", "from 16KiB"),
     ("[fill]\nspool_bytes = 'x'\n", 2, "fill.spool_bytes", "not a size"),
+    ("[fill]\nspool_bytes = 5\n", 2, "fill.spool_bytes", "expected str, got int"),
     ("[admin]\nlisten = '0.0.0.0:9000'\n", 2, "admin.listen", "set admin.token"),
     ("[admin]\ntoken = '0123456789abcde'\n", 2, "admin.token", "shorter than 16"),
     ("[admin]\ntoken = '01234567 9abcdef'\n", 2, "admin.token", "visible ASCII"),

@@ -14,6 +14,7 @@ from cacheserver.metrics import METRICS
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
+from cacheserver.web.admin.app import ROUTES
 from tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,15 @@ def test_every_metric_error_command_and_flag_is_in_the_reference() -> None:
         assert f"### cacheserver {name}" in page
         for param in command.params:
             assert all(f"`{flag}`" in page for flag in param.opts if flag.startswith("--"))
+
+
+def test_every_admin_route_is_in_the_reference() -> None:
+    page = reference.render_reference(cli)
+    for routes in ROUTES.values():
+        for route in routes:
+            assert re.search(rf"(?m)^\| .*`{route.method} {re.escape(route.path)}`.* \| (yes|no) \| \w", page), (
+                route.path
+            )
 
 
 def test_statuses_of_refusals_are_shown() -> None:

@@ -40,6 +40,7 @@ _QUERY: Final = re.compile(r"[!$-;=?-~]*")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPED_CONTROL: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _SLASHES: Final = re.compile(r"/{2,}")
 _PLACEHOLDER: Final = re.compile(r"\{(?:base|path|key_host)\}")
 
@@ -121,6 +122,11 @@ def content_name(target: Target) -> str:
 def object_id(key: str) -> str:
     """32 hex digits of the key's SHA-256: the only name under which an object is stored."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def is_object_id(text: str) -> bool:
+    """Whether ``text`` has the form of an object id: 32 lower-case hex digits."""
+    return _OBJECT_ID.fullmatch(text) is not None
 
 
 def manifest_url(target: Target) -> str | None:

@@ -166,16 +166,6 @@ export function fills({ fills: { shown, objects } }) {
   else empty("fills-note", shown, "Nothing is being fetched.");
 }
 
-const REASONS = new Map([
-  ["host_not_allowed", "host not allowed"],
-  ["malformed", "malformed request"],
-  ["method_not_allowed", "method not allowed"],
-  ["body_refused", "request with a body"],
-  ["loop", "loop"],
-  ["draining", "node going down"],
-  ["address_refused", "address not allowed"],
-]);
-
 function refusalEntry() {
   const entry = element("li", "entry");
   const line = element("p", "line-of-two");
@@ -189,8 +179,7 @@ function refusalEntry() {
 export function refusals({ refusals: rows, time_s: now }) {
   sync(byId("refusals"), rows, (row) => `${row.reason} ${row.host}`, refusalEntry, (entry, row) => {
     const [line, text, setting] = entry.children;
-    const reason = REASONS.get(row.reason) ?? row.reason;
-    setText(line.children[0], row.host ? `${row.host}: ${reason}` : reason);
+    setText(line.children[0], row.host ? `${row.host}: ${row.label}` : row.label);
     setText(line.children[1], `${several(row.count, "time", "times")}, ${duration(now - row.last_s)} ago`);
     setText(text, row.remedy.text);
     setText(setting.firstElementChild, row.remedy.setting);

@@ -7,9 +7,8 @@ string: tokens live there.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -17,37 +16,28 @@ from cacheserver.core.errors import PinRefused, StoreError
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.pinning import Pinning
-from cacheserver.web.admin.actions import admitted, json_body, text_member
-from cacheserver.web.admin.app import json_reply
+from cacheserver.web.admin.json_bodies import admitted, json_body, json_reply, named_object, text_member
 
-_OBJECT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminPins:
-    """The routes of pinned content."""
+    """The routes of pinned content; ``admit`` gives the target of a URL on an allowed host, None for others."""
 
-    def __init__(self, *, pinning: Pinning, admit: Callable[[str], Target | None]) -> None:
-        """``admit`` gives the target of a URL on an allowed host, None for others."""
-        self._pinning = pinning
-        self._admit = admit
-
-    def add_to(self, app: web.Application) -> None:
-        """Add the routes to the admin application, behind its token and Host rules."""
-        app.router.add_get("/api/v1/pins", self.pins)
-        app.router.add_post("/api/v1/pin", self.pin)
-        app.router.add_post("/api/v1/unpin", self.unpin)
+    pinning: Pinning
+    admit: Callable[[str], Target | None]
 
     async def pins(self, _request: web.Request) -> web.Response:
         """Every pin and how far it is."""
-        return json_reply(200, {"pins": self._pinning.pins()})
+        return json_reply(200, {"pins": self.pinning.pins()})
 
     async def pin(self, request: web.Request) -> web.Response:
         """Pin a URL; 409 with the reason where that cannot be, 503 where it cannot be written down."""
         url = text_member(await json_body(request, allowed=("url",)), "url")
-        target = admitted(self._admit, url)
+        target = admitted(self.admit, url)
         try:
-            pin = await self._pinning.pin(url, target)
+            pin = await self.pinning.pin(url, target)
         except (PinRefused, StoreError) as exc:
             who, why = request.remote, str(exc)
             event(_log, "pin_refused", severity=logging.WARNING, client=who, object_id=target.object_id, reason=why)
@@ -59,16 +49,9 @@ class AdminPins:
 
     async def unpin(self, request: web.Request) -> web.Response:
         """End the pin of a URL or an object's id; 404 where there is none, 503 where it cannot be written down."""
-        body = await json_body(request, allowed=("url", "object_id"))
-        if len(body) != 1:
-            raise web.HTTPBadRequest(reason="name either url or object_id")
-        (name,) = body
-        text = text_member(body, name)
-        object_id = admitted(self._admit, text).object_id if name == "url" else text
-        if not _OBJECT_ID.fullmatch(object_id):
-            raise web.HTTPBadRequest(reason="object_id is not 32 hex digits")
+        object_id = await named_object(request, self.admit)
         try:
-            ended = await self._pinning.unpin(object_id)
+            ended = await self.pinning.unpin(object_id)
         except StoreError as exc:
             return json_reply(503, {"error": str(exc)})
         if not ended:

@@ -52,11 +52,7 @@ class StatusPage:
             path: (folder.joinpath(name).read_bytes(), media_type) for path, (name, media_type) in _FILES.items()
         }
 
-    def add_to(self, app: web.Application) -> None:
-        """Add the routes to the admin application."""
-        for path in self._files:
-            app.router.add_get(path, self._file)
-
-    async def _file(self, request: web.Request) -> web.Response:
+    async def file(self, request: web.Request) -> web.Response:
+        """A file of the status page."""
         body, media_type = self._files[request.path]
         return web.Response(body=body, content_type=media_type, charset="utf-8", headers=_FIELDS)

@@ -26,7 +26,7 @@ class Guesses:
 
     def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._left: BoundedMemory[str, tuple[float, float]] = BoundedMemory(MAX_ADDRESSES)
+        self._left = BoundedMemory[str, tuple[float, float]](MAX_ADDRESSES)
         self.wrong = 0
         """Wrong tokens since the start, from anywhere."""
 

@@ -1,6 +1,6 @@
-"""The one table that turns an error into an answer.
+"""The one place that turns an error into an answer.
 
-Owns: status and text per error class, and the rule of Delivery Optimization that a 4xx bans this node for an origin
+Owns: the form of that answer, and the rule of Delivery Optimization that a 4xx bans this node for an origin
 (I8), so that passing faults are 5xx in cache-host form. Pure.
 """
 
@@ -8,23 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cacheserver.core import errors
+from cacheserver.core.errors import CacheserverError
 from cacheserver.core.request.target import Form
-
-_STATUS: tuple[tuple[type[errors.CacheserverError], int], ...] = (
-    (errors.HostNotAllowed, 403),
-    (errors.MethodNotAllowed, 405),
-    (errors.BodyRefused, 413),
-    (errors.LoopDetected, 508),
-    (errors.Draining, 503),
-    (errors.RequestError, 400),
-    (errors.UpstreamTimeout, 504),
-    (errors.ResolveFailed, 502),
-    (errors.UpstreamError, 502),
-    (errors.StoreError, 503),
-    (errors.CacheserverError, 500),
-)
-"""First match wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +22,10 @@ class Refusal:
     close: bool = False
 
 
-def refusal_for(error: errors.CacheserverError) -> Refusal:
+def refusal_for(error: CacheserverError) -> Refusal:
     """The answer for an error that came before the head went out."""
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    if isinstance(error, errors.HostNotAllowed):
-        hint = f"; allow it with --allow {error.host} or a [services] entry"
-        return Refusal(status, f"{error}{hint}\n")
-    if isinstance(error, errors.MethodNotAllowed):
-        return Refusal(status, f"{error}\n", extra=(("Allow", "GET, HEAD"),), close=True)
-    close = isinstance(error, errors.MalformedRequest | errors.BodyRefused)
-    extra = (("Retry-After", "5"),) if status == 503 else ()
-    return Refusal(status, f"{error}\n", extra=extra, close=close)
+    retry = (("Retry-After", "5"),) if error.own_status == 503 else ()
+    return Refusal(error.own_status, f"{error}{error.hint}\n", extra=retry + error.own_fields, close=error.closes)
 
 
 def relays_status(status: int, form: Form, *, cache_host_errors: str, host_errors: str) -> bool:

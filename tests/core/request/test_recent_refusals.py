@@ -6,9 +6,13 @@ import tomllib
 
 import pytest
 
-from cacheserver.core.errors import AddressRefused, CacheserverError, RequestError
-from cacheserver.core.request.recent_refusals import LIMIT, RecentRefusals, Refused, remedy
+from cacheserver.core.errors import AddressRefused, CacheserverError, Remedy, RequestError, kind_of
+from cacheserver.core.request.recent_refusals import LIMIT, RecentRefusals, Refused
 from cacheserver.settings.services_table import service_from_allow
+
+
+def remedy(code: str, host: str) -> Remedy:
+    return kind_of(code).advice(host)
 
 
 def test_the_same_refusal_is_counted_and_not_listed_twice() -> None:

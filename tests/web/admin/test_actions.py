@@ -31,10 +31,10 @@ from cacheserver.core.request.target import Target
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.scrubber import Scrubber
-from cacheserver.metrics import PrometheusMeter
 from cacheserver.store.store import Store
-from cacheserver.web.admin.actions import MAX_BODY_BYTES, VERIFY_PIECES, AdminActions
-from cacheserver.web.admin.app import Health, admin_app
+from cacheserver.web.admin.actions import VERIFY_PIECES, AdminActions
+from cacheserver.web.admin.app import admin_app
+from cacheserver.web.admin.json_bodies import MAX_BODY_BYTES
 from cacheserver.web.options import AdminOptions
 from tests.maintenance.scene import flip
 from tests.support.flow import eventually
@@ -106,14 +106,7 @@ async def api(directory: Path, options: AdminOptions | None = None) -> AsyncIter
             piece_size_bytes=PIECE,
         )
         actions = AdminActions(store=store, scrubber=scrubber, sources=sources, admit=admit, clock=clock)
-        app = admin_app(
-            options=options or AdminOptions(),
-            meter=PrometheusMeter(),
-            health=lambda: Health(True),
-            status=dict,
-            overview=dict,
-            add_actions=actions.add_to,
-        )
+        app = admin_app(options or AdminOptions(), actions)
         task = asyncio.create_task(scrubber.run())
         try:
             async with TestServer(app) as server, ClientSession() as session:

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from cacheserver.core.request.client import Client
 from cacheserver.metrics import PrometheusMeter
-from cacheserver.web.admin.app import Health, admin_app
+from cacheserver.web.admin.app import admin_app
+from cacheserver.web.admin.views import Health, Views
 from cacheserver.web.options import AdminOptions
 
 TOKEN = "0123456789abcdef"
@@ -36,7 +37,8 @@ async def admin(
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
     meter.request("wu", "hit", 206, 10, 0.1, Client())
-    app = admin_app(options=options or AdminOptions(), meter=meter, health=health, status=status, overview=overview)
+    views = Views(render=meter.render, health=health, node_status=status, node_overview=overview)
+    app = admin_app(options or AdminOptions(), views)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"
 

@@ -52,8 +52,11 @@ def overview(name: str = "plain") -> dict[str, Any]:
         },
         "fills": {"objects": 60, "shown": [fill, fill]},
         "refusals": [
-            {"reason": name, "host": name, "count": 3, "last_s": 1_799_999_990.0, "remedy": remedy},
-            {"reason": "loop", "host": "", "count": 1, "last_s": 1_799_999_000.0, "remedy": remedy | {"setting": ""}},
+            {"reason": name, "label": name, "host": name, "count": 3, "last_s": 1_799_999_990.0, "remedy": remedy},
+            {
+                "reason": "loop", "label": "loop", "host": "", "count": 1, "last_s": 1_799_999_000.0,
+                "remedy": remedy | {"setting": ""},
+            },
         ],
         "node": {
             "version": name, "uptime_s": 90_000.0, "draining": False, "connections": 312, "fills": 8, "tasks": 5,
