@@ -29,7 +29,7 @@ from cacheserver.fill.object.verification import Verification
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.slots import Priority, Slots
-from cacheserver.fill.snapshots import FillPicture, pictures
+from cacheserver.fill.snapshots import FillSnapshot, snapshots
 from cacheserver.ports import Clock, Meter, UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -117,7 +117,7 @@ class Coordinator:
         outcome = await self._flight(name, self._open(want, demand))
         return outcome, True
 
-    async def open_behind(self, want: Want) -> tuple[Opening, bool]:
+    async def open_in_background(self, want: Want) -> tuple[Opening, bool]:
         """``open`` for its length alone, once no client wants the slot; nobody waits for one that is still queued."""
         async with self._slots.slot(want.target.origin, Priority.BACKGROUND):
             pass
@@ -206,7 +206,7 @@ class Coordinator:
         assert isinstance(outcome, Stored | Relayed | Answered)
         return outcome
 
-    def revalidate_behind(self, obj: StoredObject, want: Want) -> None:
+    def revalidate_in_background(self, obj: StoredObject, want: Want) -> None:
         """The same without waiting; a failure leaves the stale object as it is."""
         name = f"revalidate {obj.object_id}"
         if name not in self._tasks:
@@ -289,9 +289,9 @@ class Coordinator:
         """Answers that are being fed by fills; may be asked from another thread."""
         return sum(fill.reader_count for fill in list(self._fills.values()))
 
-    def pictures(self, limit: int) -> tuple[list[FillPicture], int]:
+    def snapshots(self, limit: int) -> tuple[list[FillSnapshot], int]:
         """What is being fetched now, at most ``limit`` objects, and how many there are."""
-        return pictures(self._fills.values(), limit)
+        return snapshots(self._fills.values(), limit)
 
     @property
     def fills_in_flight(self) -> int:

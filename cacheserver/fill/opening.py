@@ -25,7 +25,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Asker, Opened, Want
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.relay.body_buffer import Collected, Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -85,14 +85,14 @@ class Opener:
         fetcher: MetadataFetcher,
         options: FillOptions,
         piece_size_bytes: int,
-        spool: Spool,
+        buffer: BodyBuffer,
     ) -> None:
         self._store = store
         self._asker = asker
         self._fetcher = fetcher
         self._options = options
         self._piece_size_bytes = piece_size_bytes
-        self._spool = spool
+        self._buffer = buffer
 
     async def open(self, want: Want, demand: tuple[int, int | None] | None, start: StartFlight) -> Opening:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
@@ -139,7 +139,7 @@ class Opener:
     async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
         """Read what the origin says instead of the representation; an answer that is too long is for one client."""
         try:
-            body = await self._spool.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
+            body = await self._buffer.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
         except UpstreamError:
             body = Collected(b"", True)
         if not body.complete:
@@ -235,15 +235,15 @@ class Opener:
         answer = opened.answer
         if "Transfer-Encoding" not in answer.fields:
             return Relayed(answer, asked, "close_delimited", remember=True)
-        body = await self._spool.collect(answer, limit_s=self._options.first_byte_s / 2)
+        body = await self._buffer.collect(answer, limit_s=self._options.first_byte_s / 2)
         if not body.complete:
             return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
         whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
-        spooled = Opened(_Spooled(answer, body.data), whole, ranged=False)
-        return await self.take(want, spooled, replace(asked, start=0, stop=None, whole=True), start)
+        buffered = Opened(_BufferedAnswer(answer, body.data), whole, ranged=False)
+        return await self.take(want, buffered, replace(asked, start=0, stop=None, whole=True), start)
 
 
-class _Spooled:
+class _BufferedAnswer:
     """An answer whose body is in memory already."""
 
     def __init__(self, answer: UpstreamAnswer, body: bytes) -> None:

@@ -49,7 +49,7 @@ async def opened(store: Store, coordinator: Coordinator, target: Target) -> Stor
 
 async def _asked(coordinator: Coordinator, target: Target) -> StoredObject:
     try:
-        outcome, first = await coordinator.open_behind(Want(target, Fields()))
+        outcome, first = await coordinator.open_in_background(Want(target, Fields()))
     except (AddressRefused, TooManyRedirects) as exc:
         raise PinRefused(str(exc)) from exc
     return _stored(outcome, first)

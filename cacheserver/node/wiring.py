@@ -16,7 +16,7 @@ from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
-from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.logs.build import Logs, build_logs
@@ -95,11 +95,11 @@ def build_rooms(
     meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
     store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
-    spool = Spool(limit_bytes=parse_size(settings.fill.spool_bytes))
+    buffer = BodyBuffer(limit_bytes=parse_size(settings.fill.spool_bytes))
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
-    coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
+    coordinator = _coordinator(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
     gated = _gated(settings, sources, store, meter=meter)
-    passing = _passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id)
+    passing = _passing(settings, fetcher, gated, buffer, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
     basis = Basis(settings, admitted, store, meter, clock, logs, node_id)
     return Rooms(
@@ -178,7 +178,7 @@ def _coordinator(
     fetcher: MetadataFetcher,
     store: Store,
     sources: Sources,
-    spool: Spool,
+    buffer: BodyBuffer,
     *,
     meter: PrometheusMeter,
     clock: SystemClock,
@@ -189,7 +189,7 @@ def _coordinator(
         fetcher=fetcher,
         options=settings.fill,
         piece_size_bytes=parse_size(settings.store.piece_size),
-        spool=spool,
+        buffer=buffer,
     )
     return Coordinator(
         store=store,
@@ -203,7 +203,13 @@ def _coordinator(
 
 
 def _passing(
-    settings: Settings, fetcher: MetadataFetcher, gated: GatedBodies, spool: Spool, *, clock: SystemClock, node_id: str
+    settings: Settings,
+    fetcher: MetadataFetcher,
+    gated: GatedBodies,
+    buffer: BodyBuffer,
+    *,
+    clock: SystemClock,
+    node_id: str,
 ) -> Passing:
     metadata = PassMetadata(
         fetcher=fetcher,
@@ -215,7 +221,7 @@ def _passing(
         gated=gated,
         metadata=metadata,
         via=via_token(node_id),
-        spool=spool,
+        buffer=buffer,
         first_byte_s=settings.fill.first_byte_s,
     )
 

@@ -215,7 +215,7 @@ async def test_revalidation_behind_an_answer_runs_once_and_fails_silently(
         obj = await complete(rig)
         upstream.script.append(turn)
         for _ in range(3):
-            rig.coordinator.revalidate_behind(obj, WANT)
+            rig.coordinator.revalidate_in_background(obj, WANT)
         await rig.assert_clean()
         assert len(upstream.requests) == 1
 

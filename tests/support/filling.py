@@ -25,7 +25,7 @@ from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.ports import Anchor
 from cacheserver.store.store import Store
@@ -147,7 +147,7 @@ async def filling(
             fetcher=fetcher,
             options=options,
             piece_size_bytes=PIECE,
-            spool=Spool(limit_bytes=1 << 20),
+            buffer=BodyBuffer(limit_bytes=1 << 20),
         )
         coordinator = Coordinator(
             store=store, asker=asker, opener=opener, fetcher=fetcher, options=options, meter=meter, clock=clock

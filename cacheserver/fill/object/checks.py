@@ -43,7 +43,7 @@ class Verifying:
         abandon: Callable[[CacheserverError], Awaitable[None]],
         on_idle: Callable[[], None],
     ) -> None:
-        self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
+        self.sources: set[str] = {""} if obj.pieces.stored_bytes else set()
         """Sources of all pieces; an empty name stands for those of pieces that were here before."""
         self._obj = obj
         self._service = service
@@ -206,8 +206,8 @@ class Verifying:
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
             if not good:
-                if len(self.givers) == 1 and "" not in self.givers:
-                    self._asker.strike(*self.givers)
+                if len(self.sources) == 1 and "" not in self.sources:
+                    self._asker.strike(*self.sources)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
                     self._obj.pieces.mark(piece, ABSENT)  # whoever reads it is cut where he is

@@ -168,7 +168,7 @@ class Flight:
             await self._fill.verification.wait(self._options.hold_timeout_s)
         async with verifying.finishing(piece):
             self._verify_piece(piece)
-            verifying.givers |= self._contributors
+            verifying.sources |= self._contributors
             await verifying.check_last(piece)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
             await self._store.commit(self._obj, piece, self._digest.digest(), reservation)

@@ -21,7 +21,7 @@ class Collected:
     complete: bool
 
 
-class Spool:
+class BodyBuffer:
     """Collects bodies; all together hold at most four times what one may hold."""
 
     def __init__(self, *, limit_bytes: int) -> None:

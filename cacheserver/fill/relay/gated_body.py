@@ -29,7 +29,7 @@ class BodySpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class OpenBody:
     """An answer whose body holds the content's bytes from ``position`` on; ``prefix`` was read of it already."""
 
     answer: UpstreamAnswer
@@ -55,7 +55,7 @@ class GatedBodies:
         metadata: Metadata,
         span: BodySpan,
         *,
-        begun: Begun | None = None,
+        begun: OpenBody | None = None,
         ask: Ask | None = None,
         tries: int = 1,
     ) -> GatedBody:
@@ -88,7 +88,7 @@ class GatedBody:
         trust: Trust,
         span: BodySpan,
         *,
-        begun: Begun | None,
+        begun: OpenBody | None,
         ask: Ask | None,
         tries: int,
     ) -> None:
@@ -107,7 +107,7 @@ class GatedBody:
         self._failures = 0
         self._tried: set[str] = set()
         """Sources that gave a bad piece."""
-        self._givers: set[str] = set()
+        self._sources: set[str] = set()
         self._shown = gate.start
         """Bytes before it have gone to the client, checked or, on a slow link, shown early."""
         self._waits_since_s = 0.0
@@ -201,11 +201,11 @@ class GatedBody:
             raise BadPiece(exc.piece, source=self._answer.source) from exc
         except WrongContent as exc:
             meter.verified(_level(next(claim for claim in gate.claims if claim.anchor == exc.anchor)), "bad")
-            if self._givers <= {source}:
+            if self._sources <= {source}:
                 self._room.asker.strike(source)
             raise
         self._failures = 0
-        self._givers.add(source)
+        self._sources.add(source)
         if gate.manifest is not None:
             meter.verified(self._trust.word, "ok")
         for claim in gate.claims if last else ():

@@ -111,7 +111,7 @@ class Answerer:
         if step is Step.REVALIDATE:
             return await self._revalidate(want, obj, freshness, exchange, channel)
         if step is Step.SERVE_STALE:
-            self._coordinator.revalidate_behind(obj, want)
+            self._coordinator.revalidate_in_background(obj, want)
         outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
         await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True

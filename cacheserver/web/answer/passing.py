@@ -14,8 +14,8 @@ from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Opened, Want
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.opening import Answered
-from cacheserver.fill.relay.body_buffer import Spool
-from cacheserver.fill.relay.gated_body import Begun, BodySpan, GatedBodies
+from cacheserver.fill.relay.body_buffer import BodyBuffer
+from cacheserver.fill.relay.gated_body import BodySpan, GatedBodies, OpenBody
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.web.answer.pass_plan import (
@@ -39,14 +39,14 @@ class Passing:
     """Relays answers to clients."""
 
     def __init__(
-        self, *, gated: GatedBodies, metadata: PassMetadata, via: str, spool: Spool, first_byte_s: float
+        self, *, gated: GatedBodies, metadata: PassMetadata, via: str, buffer: BodyBuffer, first_byte_s: float
     ) -> None:
         self._asker = gated.asker
         self._meter = gated.meter
         self._gated = gated
         self._metadata = metadata
         self._via = via
-        self._spool = spool
+        self._buffer = buffer
         self._first_byte_s = first_byte_s
 
     async def through(
@@ -84,7 +84,7 @@ class Passing:
                 await channel.start(plan.head)
                 return
             if plan.head.length_bytes is None and needs_length(want, answer.status):
-                prefix = await self._spooled(answer, prefix)
+                prefix = await self._buffered(answer, prefix)
                 plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
             await self._send(channel, want, answer, plan, prefix)
             await channel.finish()
@@ -123,8 +123,8 @@ class Passing:
         if answer.status == 206 and wider is None and self._metadata.expects_manifest(want.target):
             raise BadAnswer("partial answer to a request without Range", source=answer.source)
 
-    async def _spooled(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
-        body = await self._spool.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
+    async def _buffered(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
+        body = await self._buffer.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
         if not body.complete:
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
         return body.data
@@ -181,7 +181,7 @@ class Passing:
     ) -> None:
         """Each piece once it is right, the last one of a whole once the whole is. UpstreamError where it is wrong."""
         span = BodySpan(plan.start, plan.stop, plan.total)
-        begun = Begun(answer, plan.position, prefix)
+        begun = OpenBody(answer, plan.position, prefix)
         body = self._gated.body(want, metadata, span, begun=begun, ask=self._same_again(want, answer, plan))
         try:
             data = await body.read()

@@ -15,7 +15,7 @@ from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Want
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.options import ServerOptions
@@ -53,9 +53,9 @@ class Room:
 @asynccontextmanager
 async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
     async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
-        spool = Spool(limit_bytes=1 << 20)
+        buffer = BodyBuffer(limit_bytes=1 << 20)
         metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
-        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", spool=spool, first_byte_s=5.0)
+        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0)
         yield Room(passing, peer)
         assert upstream.unclosed == 0
 
