@@ -24,8 +24,8 @@ from cacheserver.fill.asking import Asker, Opened, Want
 from cacheserver.fill.metadata import NOTHING, Metadata, MetadataFetcher
 from cacheserver.fill.object.completion import Completion
 from cacheserver.fill.object.fill import ObjectFill
+from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.object.verification import Verification
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, dated
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.slots import Priority, Slots
@@ -158,7 +158,7 @@ class Coordinator:
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
-            verification = Verification(metadata)
+            state = MetadataState(metadata)
             fill = self._fills[obj] = ObjectFill(
                 obj,
                 want,
@@ -167,10 +167,10 @@ class Coordinator:
                 slots=self._slots,
                 options=self._options,
                 meter=self._meter,
-                verification=verification,
+                metadata=state,
                 on_idle=lambda idle: self._fills.__delitem__(idle.obj) if self._fills.get(idle.obj) is idle else None,
             )
-            if verification.pending:
+            if state.pending:
                 fill.progress.holding = self._fetcher.expects_manifest(want.target)
                 self._start_task(f"metadata {id(fill)}", self._verify(fill, want, response))
         return fill
@@ -183,12 +183,12 @@ class Coordinator:
             metadata = await self._fetcher.fetch(
                 want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
             )
-            await fill.verifying.settle(metadata)
+            await fill.checks.settle(metadata)
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
         finally:
-            if fill.verification.pending:
-                await fill.verifying.settle(NOTHING)
+            if fill.metadata.pending:
+                await fill.checks.settle(NOTHING)
             fill.obj.release()
 
     # -- revalidating -------------------------------------------------------------------------------------------

@@ -7,21 +7,53 @@ Must not fetch or send.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window
+from cacheserver.fill.asking import Want
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.metadata_state import MetadataState
+from cacheserver.fill.object.progress import Progress
+from cacheserver.store.stored_object import StoredObject
 
-if TYPE_CHECKING:
-    from cacheserver.fill.object.fill import ObjectFill
+
+class ReadFill(Protocol):
+    """What a reader needs of its object's fill."""
+
+    obj: StoredObject
+    want: Want
+    progress: Progress
+    metadata: MetadataState
+
+    @property
+    def read_ahead_pieces(self) -> int:
+        """How far in front of a reader anything is fetched."""
+
+    def began_before(self, piece: int, moment_s: float, want: Want) -> bool:
+        """Whether a piece is being fetched by a flight that began before ``moment_s`` (loop time), not for ``want``."""
+
+    def note_collapse(self) -> None:
+        """A reader waits for what another one's request fetches."""
+
+    async def check(self, piece: int) -> None:
+        """Have a stored piece checked before its first delivery (I1)."""
+
+    async def wait(self, piece: int, since_s: float) -> None:
+        """Plan, then wait until something happens to ``piece``."""
+
+    def plan_ahead(self) -> None:
+        """Plan when a reader has moved."""
+
+    def leave(self, reader: Reader, *, served: bool) -> None:
+        """A reader is done."""
 
 
 class Reader:
     """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
 
-    def __init__(self, fill: ObjectFill, start: int, stop: int, *, until_piece: int) -> None:
+    def __init__(self, fill: ReadFill, start: int, stop: int, *, until_piece: int) -> None:
         self._fill = fill
         self._offset = start
         self._stop = stop
@@ -80,7 +112,7 @@ class Reader:
 
     async def metadata(self) -> Metadata:
         """What the object's content must be, once all has come that will."""
-        return await self._fill.verification.settled()
+        return await self._fill.metadata.settled()
 
     def has_tasted(self, offset: int) -> bool:
         """Whether unchecked bytes of the piece at ``offset`` were given out."""
@@ -101,7 +133,7 @@ class Reader:
     def _taste(self, offset: int, reached: int) -> None:
         first, stop = self._fill.obj.pieces.covering(offset, reached)
         for piece in range(first, stop):
-            if self._fill.verification.pending or self._fill.obj.pieces.state(piece) == ABSENT:
+            if self._fill.metadata.pending or self._fill.obj.pieces.state(piece) == ABSENT:
                 self._tasted[piece] = self._fill.progress.epoch(piece)
 
     def _refuse_mixture(self) -> None:
