@@ -14,11 +14,14 @@ from cacheserver.core.http.via import via_token
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.fill.relay.pass_metadata import PassMetadata
+from cacheserver.fill.revalidation import Revalidation
+from cacheserver.fill.slots import Slots
 from cacheserver.logs.build import Logs, build_logs
 from cacheserver.logs.writer import LineWriter
 from cacheserver.maintenance.load import Load
@@ -60,6 +63,7 @@ class Rooms:
     store: Store
     sources: Sources
     coordinator: Coordinator
+    revalidation: Revalidation
     scrubber: Scrubber
     pinning: Pinning
     logs: Logs
@@ -97,7 +101,8 @@ def build_rooms(
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
     buffer = BodyBuffer(limit_bytes=parse_size(settings.fill.spool_bytes))
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
-    coordinator = _coordinator(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
+    coordinator, revalidation = _fills(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
+    lookup = Lookup(store=store, asker=sources.asker)
     gated = _gated(settings, sources, store, meter=meter)
     passing = _passing(settings, fetcher, gated, buffer, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
@@ -109,12 +114,13 @@ def build_rooms(
         store=store,
         sources=sources,
         coordinator=coordinator,
+        revalidation=revalidation,
         scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
         pinning=Pinning(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        front=build_front(basis, coordinator, gated, passing, max_connections=max_connections),
+        front=build_front(basis, lookup, coordinator, revalidation, gated, passing, max_connections=max_connections),
     )
 
 
@@ -173,7 +179,7 @@ def _gated(settings: Settings, sources: Sources, store: Store, *, meter: Prometh
     )
 
 
-def _coordinator(
+def _fills(
     settings: Settings,
     fetcher: MetadataFetcher,
     store: Store,
@@ -182,7 +188,8 @@ def _coordinator(
     *,
     meter: PrometheusMeter,
     clock: SystemClock,
-) -> Coordinator:
+) -> tuple[Coordinator, Revalidation]:
+    slots = Slots(per_origin=settings.fill.per_origin, total=settings.fill.total)
     opener = Opener(
         store=store,
         asker=sources.asker,
@@ -191,15 +198,20 @@ def _coordinator(
         piece_size_bytes=parse_size(settings.store.piece_size),
         buffer=buffer,
     )
-    return Coordinator(
+    coordinator = Coordinator(
         store=store,
         asker=sources.asker,
         opener=opener,
         fetcher=fetcher,
+        slots=slots,
         options=settings.fill,
         meter=meter,
         clock=clock,
     )
+    revalidation = Revalidation(
+        store=store, asker=sources.asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
+    )
+    return coordinator, revalidation
 
 
 def _passing(

@@ -12,7 +12,9 @@ from cacheserver.core.http.via import via_token
 from cacheserver.core.request.recent_refusals import RecentRefusals
 from cacheserver.core.units import parse_size
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.revalidation import Revalidation
 from cacheserver.logs.build import Logs
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.node.admitted import Admitted
@@ -72,7 +74,14 @@ class Front:
 
 
 def build_front(
-    basis: Basis, coordinator: Coordinator, gated: GatedBodies, passing: Passing, *, max_connections: int
+    basis: Basis,
+    lookup: Lookup,
+    coordinator: Coordinator,
+    revalidation: Revalidation,
+    gated: GatedBodies,
+    passing: Passing,
+    *,
+    max_connections: int,
 ) -> Front:
     """Every room that answers; nothing listens yet."""
     via = via_token(basis.node_id)
@@ -86,7 +95,9 @@ def build_front(
     )
     answerer = Answerer(
         options=basis.settings.server,
+        lookup=lookup,
         coordinator=coordinator,
+        revalidation=revalidation,
         store=basis.store,
         delivery=Delivery(coordinator=coordinator, store=basis.store, gated=gated),
         passing=passing,

@@ -35,7 +35,6 @@ from cacheserver.store.threads import to_the_end, write_and_hash
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
-Born = Callable[[StoredObject], None]
 MARKER_BYTES = 512
 """What a Vary marker is charged: about its row in the catalogue."""
 
@@ -64,9 +63,11 @@ class Store:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open already and not losing an extent right now; no I/O (I6)."""
+        """The object if it is open already, and neither losing an extent nor being created right now; no I/O (I6)."""
         found = self._open.get(object_id)
-        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
+        if found is None or object_id in self._creating:
+            return None
+        if isinstance(found, StoredObject) and found.erasing is not None:
             return None
         self._open.move_to_end(object_id)
         return found
@@ -129,10 +130,10 @@ class Store:
 
     # -- creating and writing -----------------------------------------------------------------------------------
 
-    async def create(self, representation: Representation, born: Born = lambda _obj: None) -> StoredObject:
+    async def create(self, representation: Representation) -> StoredObject:
         """A new, empty generation, an older one becomes obsolete. StoreFull, VolumeOffline or DiskError.
 
-        ``born`` gets it in the very moment from which on it can be found.
+        It cannot be found before this returns, without another turn of the loop in between.
         """
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
@@ -142,13 +143,11 @@ class Store:
             await self.forget(representation.object_id, reason="superseded")
             footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
             with await self._reserve(volume, footer_bytes) as reservation:
-                return await to_the_end(self._create(volume, representation, reservation, born))
+                return await to_the_end(self._create(volume, representation, reservation))
         finally:
             self._creating.discard(representation.object_id)
 
-    async def _create(
-        self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
-    ) -> StoredObject:
+    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
         volume.leftovers.gone(representation.object_id)
@@ -159,7 +158,6 @@ class Store:
         volume.object_count += 1
         self.remember(representation.object_id, obj)
         self.note_row(obj)
-        born(obj)
         self.news.created(obj)
         return obj
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, OriginStatus
+from cacheserver.core.errors import Draining, GenerationChanged, OriginStatus
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
@@ -38,7 +38,7 @@ async def test_many_callers_are_one_upstream_request(tmp_path: Path, upstream: S
 
         async def client() -> bytes:
             await rig.coordinator.open(WANT, (0, None))
-            obj = await rig.coordinator.find(WANT)
+            obj = await rig.lookup.find(WANT)
             assert obj is not None
             return await rig.read(obj, WANT)
 
@@ -54,7 +54,7 @@ async def test_a_client_that_finds_an_object_in_its_first_moment_waits_for_what_
 ) -> None:
     async with filling(tmp_path, upstream, options=quick(span_pieces=8)) as rig:
         opening = asyncio.create_task(rig.coordinator.open(WANT, (0, None)))
-        while (obj := rig.coordinator.peek(WANT)) is None:  # noqa: ASYNC110 - the very turn of the loop is what matters
+        while (obj := rig.lookup.peek(WANT)) is None:  # noqa: ASYNC110 - the very turn of the loop is what matters
             await asyncio.sleep(0)
         assert await rig.read(obj, WANT) == BODY
         await opening
@@ -105,18 +105,18 @@ async def test_each_variant_is_found_by_its_own_request_only(tmp_path: Path, ups
     english, french = want_for("a", ("Accept", "en")), want_for("a", ("Accept", "fr"))
     async with filling(tmp_path, upstream) as rig:
         one = await rig.opened(english)
-        assert await rig.coordinator.find(english) is one
-        assert await rig.coordinator.find(french) is None
+        assert await rig.lookup.find(english) is one
+        assert await rig.lookup.find(french) is None
         two = await rig.opened(french)
         assert two is not one
         assert one.object_id != two.object_id
-        assert rig.coordinator.peek(english) is one
-        assert rig.coordinator.peek(french) is two
+        assert rig.lookup.peek(english) is one
+        assert rig.lookup.peek(french) is two
         assert (await rig.read(one, english), await rig.read(two, french)) == (BODY, BODY)
         await rig.assert_clean()
     async with filling(tmp_path, upstream) as rig:
-        assert rig.coordinator.peek(english) is None
-        found = [await rig.coordinator.find(want) for want in (english, french)]
+        assert rig.lookup.peek(english) is None
+        found = [await rig.lookup.find(want) for want in (english, french)]
         assert [obj and obj.object_id for obj in found] == [one.object_id, two.object_id]
 
 
@@ -128,12 +128,12 @@ async def test_an_object_that_begins_to_vary_leaves_nothing_behind(tmp_path: Pat
         await rig.read(old, want)
         await rig.idle()
         upstream.fields, upstream.etag, upstream.body = (*FRESH, ("Vary", "Accept")), '"2"', BODY[::-1]
-        outcome = await rig.coordinator.revalidate(old, want)
+        outcome = await rig.revalidation.run(old, want)
         assert isinstance(outcome, Stored)
         assert await rig.read(outcome.obj, want) == BODY[::-1]
         await rig.assert_clean()
         assert old.obsolete
-        assert await rig.coordinator.find(want) is outcome.obj
+        assert await rig.lookup.find(want) is outcome.obj
         marker_bytes = rig.store.volumes[0].ledger.stored_bytes - bytes_on_disk(tmp_path)
         assert marker_bytes == 512
 
@@ -142,7 +142,7 @@ async def test_callers_at_once_revalidate_once_and_a_304_refreshes(tmp_path: Pat
     async with filling(tmp_path, upstream) as rig:
         obj = await complete(rig)
         upstream.fields = (("X-New", "yes"),)
-        outcomes = await asyncio.gather(*(rig.coordinator.revalidate(obj, WANT) for _ in range(5)))
+        outcomes = await asyncio.gather(*(rig.revalidation.run(obj, WANT) for _ in range(5)))
         assert all(isinstance(outcome, Stored) and outcome.obj is obj for outcome in outcomes)
         assert len(upstream.requests) == 1
         assert obj.representation.fields.value("X-New") == "yes"
@@ -157,7 +157,7 @@ async def test_a_changed_object_is_replaced_and_held_readers_keep_the_old_one(
         old = await complete(rig)
         old.hold()
         upstream.etag, upstream.body = '"2"', BODY[::-1]
-        outcome = await rig.coordinator.revalidate(old, WANT)
+        outcome = await rig.revalidation.run(old, WANT)
         assert isinstance(outcome, Stored)
         assert await rig.read(outcome.obj, WANT) == BODY[::-1]
         assert await rig.read(old, WANT) == BODY
@@ -172,7 +172,7 @@ async def test_only_a_refusal_of_the_object_itself_forgets_it(
     async with filling(tmp_path, upstream) as rig:
         obj = await complete(rig)
         upstream.script.append(Turn(status=status))
-        outcome = await rig.coordinator.revalidate(obj, WANT)
+        outcome = await rig.revalidation.run(obj, WANT)
         assert isinstance(outcome, Answered)
         assert obj.obsolete is forgotten, "a client with a bad token must not empty the cache"
         await rig.assert_clean()
@@ -186,7 +186,7 @@ async def test_a_passing_fault_at_revalidation_leaves_the_object(
         obj = await complete(rig)
         upstream.script.append(Turn(status=status))
         with pytest.raises(OriginStatus):
-            await rig.coordinator.revalidate(obj, WANT)
+            await rig.revalidation.run(obj, WANT)
         assert not obj.obsolete
         await rig.assert_clean()
 
@@ -197,9 +197,7 @@ async def test_an_answer_for_one_client_is_not_shared_at_revalidation(
     async with filling(tmp_path, upstream) as rig:
         obj = await complete(rig)
         upstream.etag, upstream.fields = '"2"', (("Cache-Control", "no-store"),)
-        outcomes = await asyncio.gather(
-            *(rig.coordinator.revalidate(obj, WANT) for _ in range(3)), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(rig.revalidation.run(obj, WANT) for _ in range(3)), return_exceptions=True)
         relayed = [outcome for outcome in outcomes if isinstance(outcome, Relayed)]
         assert len(relayed) == 1, "two readers of one body would each get half of it"
         assert sum(isinstance(outcome, GenerationChanged) for outcome in outcomes) == 2
@@ -215,9 +213,36 @@ async def test_revalidation_behind_an_answer_runs_once_and_fails_silently(
         obj = await complete(rig)
         upstream.script.append(turn)
         for _ in range(3):
-            rig.coordinator.revalidate_in_background(obj, WANT)
+            rig.revalidation.start(obj, WANT)
         await rig.assert_clean()
         assert len(upstream.requests) == 1
+
+
+async def test_a_client_that_joins_a_revalidation_in_the_background_gets_its_outcome(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        rig.revalidation.start(obj, WANT)
+        outcome = await rig.revalidation.run(obj, WANT)
+        assert isinstance(outcome, Stored)
+        assert outcome.obj is obj
+        assert len(upstream.requests) == 1
+
+
+async def test_an_object_made_by_a_revalidation_is_filled_from_its_answer_in_its_first_moment(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream, options=quick(span_pieces=8)) as rig:
+        old = await complete(rig)
+        upstream.etag, upstream.body = '"2"', BODY[::-1]
+        rig.revalidation.start(old, WANT)
+        while (obj := rig.lookup.peek(WANT)) in (None, old):  # noqa: ASYNC110 - the very turn of the loop is what matters
+            await asyncio.sleep(0)
+        assert obj is not None
+        assert await rig.read(obj, WANT) == BODY[::-1]
+        assert len(upstream.requests) == 1
+        await rig.assert_clean()
 
 
 async def test_a_stop_ends_openings_as_well(tmp_path: Path, upstream: ScriptedUpstream) -> None:
@@ -227,6 +252,6 @@ async def test_a_stop_ends_openings_as_well(tmp_path: Path, upstream: ScriptedUp
         task = asyncio.create_task(rig.coordinator.open(WANT, (0, None)))
         await settled()
         await rig.coordinator.stop()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(Draining):
             await task
         await rig.assert_clean()

@@ -15,8 +15,10 @@ from cacheserver.core.errors import Draining, GenerationChanged, OriginStatus, U
 from cacheserver.core.http.cache_control import request_cache_control
 from cacheserver.core.http.cache_status import cache_status
 from cacheserver.fill.asking import Want
-from cacheserver.fill.coordinator import Coordinator, speaks_for_all
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.opening import CODING, Answered, Relayed
+from cacheserver.fill.revalidation import Revalidation
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -40,7 +42,9 @@ class Answerer:
         self,
         *,
         options: ServerOptions,
+        lookup: Lookup,
         coordinator: Coordinator,
+        revalidation: Revalidation,
         store: Store,
         delivery: Delivery,
         passing: Passing,
@@ -52,7 +56,9 @@ class Answerer:
         """Replaced by a reload."""
         self.draining = False
         """Whether the node is going down: nothing new is fetched, connections end with their answers."""
+        self._lookup = lookup
         self._coordinator = coordinator
+        self._revalidation = revalidation
         self._store = store
         self._delivery = delivery
         self._passing = passing
@@ -65,7 +71,7 @@ class Answerer:
     async def answer(self, want: Want, exchange: Exchange, channel: Channel) -> None:
         """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
-            obj = self._coordinator.peek(want) or await self._coordinator.find(want)
+            obj = self._lookup.peek(want) or await self._lookup.find(want)
             freshness = None if obj is None else self._assess(want, obj)
             facts = Facts(
                 method=exchange.method,
@@ -111,7 +117,7 @@ class Answerer:
         if step is Step.REVALIDATE:
             return await self._revalidate(want, obj, freshness, exchange, channel)
         if step is Step.SERVE_STALE:
-            self._coordinator.revalidate_in_background(obj, want)
+            self._revalidation.start(obj, want)
         outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
         await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True
@@ -122,7 +128,7 @@ class Answerer:
         exchange.outcome = Outcome.MISS.value
         field = asked_range(want.fields, None, method=exchange.method)
         outcome, first = await self._coordinator.open(want, opening_demand(field))
-        if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
+        if isinstance(outcome, Answered) and not first and not outcome.meaning.for_all:
             await self._pass(want, exchange, channel)
         elif isinstance(outcome, Answered):
             await self._answered(want, outcome, exchange, channel, collapsed=not first)
@@ -131,7 +137,7 @@ class Answerer:
         elif first:
             await self._serve(want, outcome.obj, exchange, channel, Outcome.MISS)
         else:
-            obj = await self._coordinator.find(want)
+            obj = await self._lookup.find(want)
             if obj is None:
                 return False
             await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=True)
@@ -142,7 +148,7 @@ class Answerer:
     ) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
-            outcome = await self._coordinator.revalidate(obj, want)
+            outcome = await self._revalidation.run(obj, want)
         except UpstreamError:
             if not freshness.stale_if_error:
                 raise
@@ -219,7 +225,7 @@ class Answerer:
     async def _answered(
         self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
     ) -> None:
-        if await self._rebuilt.serve(want, exchange, channel, OriginStatus(answered.status)):
+        if await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(answered)):
             return
         exchange.outcome = Outcome.PASS.value
         exchange.cache_status = cache_status(

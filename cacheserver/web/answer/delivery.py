@@ -77,7 +77,7 @@ class Delivery:
             raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
-            return await self._coordinator.asker.ask_span(want, obj.representation, first, end, avoid)
+            return await self._gated.asker.ask_span(want, obj.representation, first, end, avoid)
 
         body = self._gated.body(want, metadata, BodySpan(start, stop, total), ask=ask, tries=_PASS_TRIES)
         try:
@@ -99,7 +99,7 @@ class Delivery:
             start += channel.body_bytes - before
 
     async def _stream_span(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        opened = await self._coordinator.asker.ask_span(want, obj.representation, start, stop)
+        opened = await self._gated.asker.ask_span(want, obj.representation, start, stop)
         try:
             skip, left = start - opened.accepted.start, stop - start
             while left:

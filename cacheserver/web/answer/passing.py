@@ -76,7 +76,7 @@ class Passing:
         ``wider``: what was asked for in place of the client's range.
         """
         try:
-            self._refuse_status(answer.status, want, options, answer.source)
+            self._refuse_status(answer, want, options)
             self._refuse_contradiction(want, answer, wider)
             lines = relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
             plan = plan_pass(answer, want, method, lines, wider=wider)
@@ -95,23 +95,19 @@ class Passing:
         self, channel: Channel, want: Want, answered: Answered, *, options: ServerOptions, cache_status: str
     ) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
-        self._refuse_status(answered.status, want, options, want.target.origin)
+        self._refuse_status(answered, want, options)
         lines = relayed_lines(answered.fields, via=self._via, cache_status=cache_status)
         await channel.start(Head(answered.status, lines, len(answered.body)))
         await channel.write(answered.body)
         await channel.finish()
 
-    def _refuse_status(self, status: int, want: Want, options: ServerOptions, source: str) -> None:
-        if want.target.form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS):
-            raise OriginStatus(status, source=source)
-        relayed = relays_status(
-            status,
-            want.target.form,
-            cache_host_errors=options.cache_host_errors,
-            host_errors=options.host_errors,
-        )
-        if not relayed:
-            raise OriginStatus(status, source=source)
+    def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want, options: ServerOptions) -> None:
+        status, form = answer.status, want.target.form
+        useless = form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS)
+        if useless or not relays_status(
+            status, form, cache_host_errors=options.cache_host_errors, host_errors=options.host_errors
+        ):
+            raise OriginStatus.of(answer)
 
     def _refuse_contradiction(self, want: Want, answer: UpstreamAnswer, wider: Wider | None) -> None:
         if answer.status == 304 and not any(name in want.fields for name in CONDITIONS[1:]):
