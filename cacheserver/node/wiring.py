@@ -18,8 +18,8 @@ from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.relay.body_buffer import BodyBuffer
-from cacheserver.fill.relay.gated_body import GatedBodies
 from cacheserver.fill.relay.pass_metadata import PassMetadata
+from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.fill.slots import Slots
 from cacheserver.logs.build import Logs, build_logs
@@ -103,8 +103,8 @@ def build_rooms(
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
     coordinator, revalidation = _fills(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
     lookup = Lookup(store=store, asker=sources.asker)
-    gated = _gated(settings, sources, store, meter=meter)
-    passing = _passing(settings, fetcher, gated, buffer, clock=clock, node_id=node_id)
+    relay = _relay(settings, sources, store, meter=meter)
+    passing = _passing(settings, fetcher, relay, buffer, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
     basis = Basis(settings, admitted, store, meter, clock, logs, node_id)
     return Rooms(
@@ -120,7 +120,7 @@ def build_rooms(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        front=build_front(basis, lookup, coordinator, revalidation, gated, passing, max_connections=max_connections),
+        front=build_front(basis, lookup, coordinator, revalidation, relay, passing, max_connections=max_connections),
     )
 
 
@@ -169,8 +169,8 @@ def _fetcher(
     )
 
 
-def _gated(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> GatedBodies:
-    return GatedBodies(
+def _relay(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> Relay:
+    return Relay(
         asker=sources.asker,
         meter=meter,
         executor=store.executor,
@@ -217,7 +217,7 @@ def _fills(
 def _passing(
     settings: Settings,
     fetcher: MetadataFetcher,
-    gated: GatedBodies,
+    relay: Relay,
     buffer: BodyBuffer,
     *,
     clock: SystemClock,
@@ -226,11 +226,11 @@ def _passing(
     metadata = PassMetadata(
         fetcher=fetcher,
         clock=clock,
-        piece_size_bytes=gated.piece_size_bytes,
+        piece_size_bytes=relay.piece_size_bytes,
         keep_s=settings.fill.pass_memory_s,
     )
     return Passing(
-        gated=gated,
+        relay=relay,
         metadata=metadata,
         via=via_token(node_id),
         buffer=buffer,

@@ -13,7 +13,7 @@ from cacheserver.core.request.recent_refusals import RecentRefusals
 from cacheserver.core.units import parse_size
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
-from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.logs.build import Logs
 from cacheserver.metrics import PrometheusMeter
@@ -78,7 +78,7 @@ def build_front(
     lookup: Lookup,
     coordinator: Coordinator,
     revalidation: Revalidation,
-    gated: GatedBodies,
+    relay: Relay,
     passing: Passing,
     *,
     max_connections: int,
@@ -99,7 +99,7 @@ def build_front(
         coordinator=coordinator,
         revalidation=revalidation,
         store=basis.store,
-        delivery=Delivery(coordinator=coordinator, store=basis.store, gated=gated),
+        delivery=Delivery(coordinator=coordinator, store=basis.store, relay=relay),
         passing=passing,
         rebuilt=rebuilt,
         clock=basis.clock,

@@ -60,7 +60,7 @@ class _WatchedDelivery(Delivery):
     """Knows which objects are read past the store now: each such client has requests of its own, for nothing stored."""
 
     def __init__(self, rig: Rig) -> None:
-        super().__init__(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+        super().__init__(coordinator=rig.coordinator, store=rig.store, relay=rig.relay)
         self.past: Counter[StoredObject] = Counter()
 
     async def past_store(

@@ -27,7 +27,7 @@ from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.relay.body_buffer import BodyBuffer
-from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.fill.slots import Slots
 from cacheserver.ports import Anchor
@@ -64,7 +64,7 @@ class Rig:
     meter: CountingMeter
     clock: HandClock
     fetcher: MetadataFetcher
-    gated: GatedBodies
+    relay: Relay
 
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
@@ -174,14 +174,14 @@ async def filling(
             store=store, asker=asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
         )
         lookup = Lookup(store=store, asker=asker)
-        gated = GatedBodies(
+        relay = Relay(
             asker=asker,
             meter=meter,
             executor=store.executor,
             hold_timeout_s=options.hold_timeout_s,
             piece_size_bytes=PIECE,
         )
-        yield Rig(store, upstream, lookup, coordinator, revalidation, asker, meter, clock, fetcher, gated)
+        yield Rig(store, upstream, lookup, coordinator, revalidation, asker, meter, clock, fetcher, relay)
         await revalidation.stop()
         await coordinator.stop()
     await settled()

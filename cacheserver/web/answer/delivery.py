@@ -6,12 +6,12 @@ fails under a delivery the rest comes straight from the source, and the client i
 
 from __future__ import annotations
 
-from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError
 from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.relay.gated_body import BodySpan, GatedBodies
+from cacheserver.fill.relay.relayed_body import BodySpan, Relay
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
@@ -26,10 +26,10 @@ _DISK_TRIES = 3
 class Delivery:
     """Sends planned replies."""
 
-    def __init__(self, *, coordinator: Coordinator, store: Store, gated: GatedBodies) -> None:
+    def __init__(self, *, coordinator: Coordinator, store: Store, relay: Relay) -> None:
         self._coordinator = coordinator
         self._store = store
-        self._gated = gated
+        self._relay = relay
 
     async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
@@ -67,51 +67,21 @@ class Delivery:
 
         With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
         """
-        metadata, total = await reader.metadata(), obj.representation.length_bytes
+        metadata = await reader.metadata()
         metadata.refuse_blocked()
-        judged = (start, stop) == (0, total) and any(claim.whole_digests for claim in metadata.claims)
-        if metadata.manifest is None and not judged:
-            await self._unverified(channel, want, obj, start, stop)
-            return
-        if reader.has_tasted(start):
-            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
-            return await self._gated.asker.ask_span(want, obj.representation, first, end, avoid)
+            return await self._relay.asker.ask_span(want, obj.representation, first, end, avoid)
 
-        body = self._gated.body(want, metadata, BodySpan(start, stop, total), ask=ask, tries=_PASS_TRIES)
+        span = BodySpan(start, stop, obj.representation.length_bytes)
+        body = self._relay.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        if body.verified and reader.has_tasted(start):
+            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         try:
             while data := await body.read():
                 await channel.write(data)
         finally:
             body.close()
-
-    async def _unverified(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        tries = 0
-        while start < stop:
-            tries += 1
-            before = channel.body_bytes
-            try:
-                await self._stream_span(channel, want, obj, start, stop)
-            except UpstreamError as exc:
-                if not exc.retryable or tries >= _PASS_TRIES:
-                    raise
-            start += channel.body_bytes - before
-
-    async def _stream_span(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        opened = await self._gated.asker.ask_span(want, obj.representation, start, stop)
-        try:
-            skip, left = start - opened.accepted.start, stop - start
-            while left:
-                data = await opened.answer.read()
-                if not data:
-                    raise TruncatedBody("source ended the body early", source=opened.answer.source)
-                kept = data[skip : skip + left]
-                skip = max(0, skip - len(data))
-                await channel.write(kept)
-                left -= len(kept)
-        finally:
-            opened.answer.close()
 
 
 class _Cursor:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 
 from cacheserver.core.cache.answer import ExpectedGeneration, combinable, validators_of
-from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, TruncatedBody, WrongContent
+from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Opened, Want
-from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.opening import Answered
 from cacheserver.fill.relay.body_buffer import BodyBuffer
-from cacheserver.fill.relay.gated_body import BodySpan, GatedBodies, OpenBody
 from cacheserver.fill.relay.pass_metadata import PassMetadata
+from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.web.answer.pass_plan import (
     CONDITIONS,
@@ -39,11 +39,10 @@ class Passing:
     """Relays answers to clients."""
 
     def __init__(
-        self, *, gated: GatedBodies, metadata: PassMetadata, via: str, buffer: BodyBuffer, first_byte_s: float
+        self, *, relay: Relay, metadata: PassMetadata, via: str, buffer: BodyBuffer, first_byte_s: float
     ) -> None:
-        self._asker = gated.asker
-        self._meter = gated.meter
-        self._gated = gated
+        self._asker = relay.asker
+        self._relay = relay
         self._metadata = metadata
         self._via = via
         self._buffer = buffer
@@ -128,20 +127,33 @@ class Passing:
     # -- bodies ---------------------------------------------------------------------------------------------------
 
     async def _send(self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes) -> None:
-        """Head and body: verified where anything says what the content must be, else as it comes."""
-        metadata: Metadata | None = None
+        """Head and body: verified where anything says what the content must be, else as it comes.
+
+        UpstreamError where it is wrong, before the head where it is known by then.
+        """
+        metadata = NOTHING
         expected = self._metadata.expects_manifest(want.target)
         if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked()
-        says_something = metadata is not None and (
-            metadata.manifest is not None or (plan.whole and any(claim.whole_digests for claim in metadata.claims))
+        body = self._relay.body(
+            want,
+            metadata if plan.whole or metadata.manifest is not None else NOTHING,
+            BodySpan(plan.start, plan.stop, plan.total),
+            opened=OpenBody(answer, plan.position, prefix),
+            ask=self._same_again(want, answer, plan),
         )
-        if metadata is not None and says_something:
-            await self._verified(channel, want, answer, plan, prefix, metadata)
-        else:
+        try:
+            checked = await body.read() if body.verified else b""
             await channel.start(plan.head)
-            await self._stream(channel, want, answer, plan, prefix)
+            await channel.write(checked)
+            while data := await body.read():
+                await channel.write(data)
+        except (BadPiece, WrongContent):
+            self._metadata.forget(want, answer.fields, plan.total)
+            raise
+        finally:
+            body.close()
 
     async def _meanwhile(
         self, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
@@ -166,31 +178,6 @@ class Passing:
             asking.cancel()
             await asyncio.wait((asking,))
 
-    async def _verified(
-        self,
-        channel: Channel,
-        want: Want,
-        answer: UpstreamAnswer,
-        plan: PassPlan,
-        prefix: bytes,
-        metadata: Metadata,
-    ) -> None:
-        """Each piece once it is right, the last one of a whole once the whole is. UpstreamError where it is wrong."""
-        span = BodySpan(plan.start, plan.stop, plan.total)
-        begun = OpenBody(answer, plan.position, prefix)
-        body = self._gated.body(want, metadata, span, begun=begun, ask=self._same_again(want, answer, plan))
-        try:
-            data = await body.read()
-            await channel.start(plan.head)
-            while data:
-                await channel.write(data)
-                data = await body.read()
-        except (BadPiece, WrongContent):
-            self._metadata.forget(want, answer.fields, plan.total)
-            raise
-        finally:
-            body.close()
-
     def _same_again(self, want: Want, answer: UpstreamAnswer, plan: PassPlan) -> Ask | None:
         """How to ask for more of the same generation; None where parts of two answers must not be put together."""
         validators, date = validators_of(answer.fields), answer.fields.value("Date")
@@ -203,25 +190,6 @@ class Passing:
             return await self._asker.ask_same(want, expected, date, start, stop, avoid)
 
         return ask
-
-    async def _stream(
-        self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
-    ) -> None:
-        skip = plan.start - plan.position
-        left = None if plan.stop is None else plan.stop - plan.start
-        data = prefix or await answer.read()
-        while data:
-            self._meter.upstream_bytes(want.target.service.name, answer.source_class, len(data))
-            kept = data[skip:] if left is None else data[skip : skip + left]
-            skip = max(0, skip - len(data))
-            await channel.write(kept)
-            if left is not None:
-                left -= len(kept)
-                if not left:
-                    return
-            data = await answer.read()
-        if left:
-            raise TruncatedBody("source ended the body early", source=answer.source)
 
 
 def _identity(answer: UpstreamAnswer) -> bool:

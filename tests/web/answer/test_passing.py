@@ -55,7 +55,7 @@ async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Roo
     async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
         buffer = BodyBuffer(limit_bytes=1 << 20)
         metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
-        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0)
+        passing = Passing(relay=rig.relay, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0)
         yield Room(passing, peer)
         assert upstream.unclosed == 0
 
