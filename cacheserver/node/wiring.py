@@ -230,6 +230,7 @@ def _passing(
         keep_s=settings.fill.pass_memory_s,
     )
     return Passing(
+        options=settings.server,
         relay=relay,
         metadata=metadata,
         via=via_token(node_id),

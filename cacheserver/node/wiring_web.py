@@ -53,18 +53,20 @@ class Front:
     basis: Basis
     refusals: RecentRefusals
     answerer: Answerer
+    passing: Passing
     table: HotTable
     listener: Listener
 
     def use(self, settings: Settings) -> None:
         """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
-        self.answerer.options = self.listener.options = settings.server
+        self.passing.use(settings.server)
+        self.listener.options = settings.server
         self.listener.lanes.enabled = settings.server.fast_lane
         self.table.clear()
 
     def drain(self) -> None:
         """Nothing new is fetched, and every connection ends with the answer that it is in."""
-        self.answerer.draining = True
+        self.answerer.drain()
         self.listener.lanes.enabled = False
         self.table.clear()
 
@@ -94,7 +96,6 @@ def build_front(
         via=via,
     )
     answerer = Answerer(
-        options=basis.settings.server,
         lookup=lookup,
         coordinator=coordinator,
         revalidation=revalidation,
@@ -117,7 +118,7 @@ def build_front(
     table = HotTable()
     basis.store.news.on_gone.append(table.forget)
     listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(basis, account.refusals, answerer, table, listener)
+    return Front(basis, account.refusals, answerer, passing, table, listener)
 
 
 def _listener(

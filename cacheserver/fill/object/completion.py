@@ -20,32 +20,25 @@ from cacheserver.fill.slots import Priority, Slots
 from cacheserver.store.stored_object import StoredObject
 
 
-class CompletableFill(Protocol):
-    """What a completion needs of its object's fill."""
+class _Fill(Protocol):
+    """What a completion needs of its object's fill; see ``ObjectFill``."""
 
     obj: StoredObject
     want: Want
     progress: Progress
 
     @property
-    def takes_spans(self) -> bool:
-        """Whether pieces may be asked for in several requests at once."""
-
+    def takes_spans(self) -> bool: ...
     @property
-    def flight_tasks(self) -> Collection[asyncio.Task[Any]]:
-        """Upstream requests under way or queued."""
-
-    def completing(self) -> AbstractContextManager[None]:
-        """Around a completion: the fill is kept, and its flights go on without readers."""
-
-    async def fetch(self, first: int, stop: int) -> None:
-        """Fetch pieces ``[first, stop)`` in a slot that the caller holds. Raises what ended it early."""
+    def flight_tasks(self) -> Collection[asyncio.Task[Any]]: ...
+    def completing(self) -> AbstractContextManager[None]: ...
+    async def fetch(self, first: int, stop: int) -> None: ...
 
 
 class Completion:
     """Completes the object of one fill, by at most ``span_pieces`` pieces at a time."""
 
-    def __init__(self, fill: CompletableFill, *, slots: Slots, span_pieces: int) -> None:
+    def __init__(self, fill: _Fill, *, slots: Slots, span_pieces: int) -> None:
         self._fill = fill
         self._slots = slots
         self._span_pieces = span_pieces

@@ -19,8 +19,8 @@ from cacheserver.fill.object.progress import Progress
 from cacheserver.store.stored_object import StoredObject
 
 
-class ReadFill(Protocol):
-    """What a reader needs of its object's fill."""
+class _Fill(Protocol):
+    """What a reader needs of its object's fill; see ``ObjectFill``."""
 
     obj: StoredObject
     want: Want
@@ -28,32 +28,19 @@ class ReadFill(Protocol):
     metadata: MetadataState
 
     @property
-    def read_ahead_pieces(self) -> int:
-        """How far in front of a reader anything is fetched."""
-
-    def began_before(self, piece: int, moment_s: float, want: Want) -> bool:
-        """Whether a piece is being fetched by a flight that began before ``moment_s`` (loop time), not for ``want``."""
-
-    def note_collapse(self) -> None:
-        """A reader waits for what another one's request fetches."""
-
-    async def check(self, piece: int) -> None:
-        """Have a stored piece checked before its first delivery (I1)."""
-
-    async def wait(self, piece: int, since_s: float) -> None:
-        """Plan, then wait until something happens to ``piece``."""
-
-    def plan_ahead(self) -> None:
-        """Plan when a reader has moved."""
-
-    def leave(self, reader: Reader, *, served: bool) -> None:
-        """A reader is done."""
+    def read_ahead_pieces(self) -> int: ...
+    def began_before(self, piece: int, moment_s: float, want: Want) -> bool: ...
+    def note_collapse(self) -> None: ...
+    async def check(self, piece: int) -> None: ...
+    async def wait(self, piece: int, since_s: float) -> None: ...
+    def plan_ahead(self) -> None: ...
+    def leave(self, reader: Reader, *, served: bool) -> None: ...
 
 
 class Reader:
     """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
 
-    def __init__(self, fill: ReadFill, start: int, stop: int, *, until_piece: int) -> None:
+    def __init__(self, fill: _Fill, start: int, stop: int, *, until_piece: int) -> None:
         self._fill = fill
         self._offset = start
         self._stop = stop

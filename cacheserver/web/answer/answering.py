@@ -17,7 +17,7 @@ from cacheserver.core.http.cache_status import cache_status
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
-from cacheserver.fill.opening import CODING, Answered, Relayed
+from cacheserver.fill.opening import CODING, Answered, Relayed, Stored
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
@@ -29,7 +29,6 @@ from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
 from cacheserver.web.lane.hot_table import HotEntry, Label, is_plain
-from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
 
 _LOOKUPS = 4
@@ -41,7 +40,6 @@ class Answerer:
     def __init__(
         self,
         *,
-        options: ServerOptions,
         lookup: Lookup,
         coordinator: Coordinator,
         revalidation: Revalidation,
@@ -52,8 +50,6 @@ class Answerer:
         clock: Clock,
         via: str,
     ) -> None:
-        self.options = options
-        """Replaced by a reload."""
         self.draining = False
         """Whether the node is going down: nothing new is fetched, connections end with their answers."""
         self._lookup = lookup
@@ -65,6 +61,10 @@ class Answerer:
         self._rebuilt = rebuilt
         self._clock = clock
         self._via = via
+
+    def drain(self) -> None:
+        """The node is going down."""
+        self.draining = True
 
     # -- look up, decide ----------------------------------------------------------------------------------------
 
@@ -130,17 +130,13 @@ class Answerer:
         outcome, first = await self._coordinator.open(want, opening_demand(field))
         if isinstance(outcome, Answered) and not first and not outcome.meaning.for_all:
             await self._pass(want, exchange, channel)
-        elif isinstance(outcome, Answered):
-            await self._answered(want, outcome, exchange, channel, collapsed=not first)
-        elif isinstance(outcome, Relayed):
-            await self._relayed(want, outcome, first, exchange, channel)
-        elif first:
-            await self._serve(want, outcome.obj, exchange, channel, Outcome.MISS)
+        elif not isinstance(outcome, Stored):
+            await self._unstored(want, outcome, first, exchange, channel)
         else:
-            obj = await self._lookup.find(want)
+            obj = outcome.obj if first else await self._lookup.find(want)
             if obj is None:
                 return False
-            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=True)
+            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=not first)
         return True
 
     async def _revalidate(
@@ -154,13 +150,11 @@ class Answerer:
                 raise
             await self._serve(want, obj, exchange, channel, Outcome.STALE)
             return True
-        if isinstance(outcome, Answered):
-            await self._answered(want, outcome, exchange, channel, collapsed=False)
-        elif isinstance(outcome, Relayed):
-            await self._relayed(want, outcome, True, exchange, channel)
-        else:
+        if isinstance(outcome, Stored):
             word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
             await self._serve(want, outcome.obj, exchange, channel, word)
+        else:
+            await self._unstored(want, outcome, True, exchange, channel)
         return True
 
     async def _serve(
@@ -222,16 +216,18 @@ class Answerer:
             lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
         )
 
-    async def _answered(
-        self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
+    async def _unstored(
+        self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange, channel: Channel
     ) -> None:
-        if await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(answered)):
-            return
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(
-            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None
-        )
-        await self._passing.answered(channel, want, answered, options=self.options, cache_status=exchange.cache_status)
+        """Give a client an outcome that is no object; ``first``: its own request led to it."""
+        if isinstance(outcome, Relayed):
+            await self._relayed(want, outcome, first, exchange, channel)
+        elif not await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(outcome)):
+            exchange.outcome = Outcome.PASS.value
+            exchange.cache_status = cache_status(
+                NODE_NAME, hit=False, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None
+            )
+            await self._passing.answered(channel, want, outcome, exchange)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
@@ -245,23 +241,9 @@ class Answerer:
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", fwd_status=relayed.answer.status, stored=False, detail=relayed.reason
         )
-        await self._passing.relay(
-            channel,
-            want,
-            relayed.answer,
-            method=exchange.method,
-            options=self.options,
-            cache_status=exchange.cache_status,
-            prefix=relayed.prefix,
-        )
+        await self._passing.relay(channel, want, relayed.answer, exchange, prefix=relayed.prefix)
 
     async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
         exchange.outcome = Outcome.PASS.value
         exchange.cache_status = cache_status(NODE_NAME, hit=False, fwd="bypass", stored=False, detail=detail)
-        await self._passing.through(
-            channel,
-            want,
-            method=exchange.method,
-            options=self.options,
-            cache_status=exchange.cache_status,
-        )
+        await self._passing.through(channel, want, exchange)

@@ -27,8 +27,8 @@ class Delivery:
     """Sends planned replies."""
 
     def __init__(self, *, coordinator: Coordinator, store: Store, relay: Relay) -> None:
-        self._coordinator = coordinator
-        self._store = store
+        self.coordinator = coordinator
+        self.store = store
         self._relay = relay
 
     async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
@@ -47,18 +47,6 @@ class Delivery:
             await channel.start(reply.head)
         await channel.write(reply.closing)
         await channel.finish()
-
-    def reader(self, obj: StoredObject, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
-        """A reader of pieces that are not all there."""
-        return self._coordinator.reader(obj, want, start, stop, whole=whole)
-
-    async def check(self, obj: StoredObject, offset: int) -> None:
-        """Check the piece at ``offset`` before its first delivery."""
-        await self._store.check(obj, (obj.pieces.piece_at(offset),))
-
-    def unreadable(self, obj: StoredObject, offset: int) -> None:
-        """The disk did not give the piece at ``offset``: have it fetched again."""
-        self._store.drop_piece(obj, obj.pieces.piece_at(offset))
 
     async def past_store(
         self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
@@ -110,7 +98,7 @@ class _Cursor:
         self._disk_errors = 0
         self._reader: Reader | None = None
         if obj.pieces.stored_until(start, stop) < stop:
-            self._reader = delivery.reader(obj, want, start, stop, whole=whole)
+            self._reader = delivery.coordinator.reader(obj, want, start, stop, whole=whole)
 
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
@@ -123,11 +111,13 @@ class _Cursor:
                 if self._readable > self._at:
                     return
                 if pieces.state(pieces.piece_at(self._at)) == STORED:
-                    await self._delivery.check(self._obj, self._at)
+                    await self._delivery.store.check(self._obj, (pieces.piece_at(self._at),))
                     continue
                 if self._obj.obsolete:
                     raise GenerationChanged("the object was replaced")
-                self._reader = self._delivery.reader(self._obj, self._want, self._at, self._stop, whole=self._whole)
+                self._reader = self._delivery.coordinator.reader(
+                    self._obj, self._want, self._at, self._stop, whole=self._whole
+                )
             try:
                 self._readable = min(step, await self._reader.readable(self._at))
             except StoreError:
@@ -148,7 +138,8 @@ class _Cursor:
             try:
                 await self._channel.send_file(self._obj.file.fd, self._at, self._readable)
             except DiskError:
-                self._delivery.unreadable(self._obj, self._at + self._channel.body_bytes - before)
+                unreadable = self._obj.pieces.piece_at(self._at + self._channel.body_bytes - before)
+                self._delivery.store.drop_piece(self._obj, unreadable)
                 self._readable = 0
                 self._disk_errors += 1
                 self._past_store = self._disk_errors >= _DISK_TRIES

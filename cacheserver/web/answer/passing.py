@@ -28,6 +28,7 @@ from cacheserver.web.answer.pass_plan import (
     wider_range,
 )
 from cacheserver.web.answer.refusals import relays_status
+from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
@@ -39,8 +40,16 @@ class Passing:
     """Relays answers to clients."""
 
     def __init__(
-        self, *, relay: Relay, metadata: PassMetadata, via: str, buffer: BodyBuffer, first_byte_s: float
+        self,
+        *,
+        options: ServerOptions,
+        relay: Relay,
+        metadata: PassMetadata,
+        via: str,
+        buffer: BodyBuffer,
+        first_byte_s: float,
     ) -> None:
+        self._options = options
         self._asker = relay.asker
         self._relay = relay
         self._metadata = metadata
@@ -48,25 +57,26 @@ class Passing:
         self._buffer = buffer
         self._first_byte_s = first_byte_s
 
-    async def through(
-        self, channel: Channel, want: Want, *, method: str, options: ServerOptions, cache_status: str
-    ) -> None:
+    def use(self, options: ServerOptions) -> None:
+        """Take up changed options."""
+        self._options = options
+
+    async def through(self, channel: Channel, want: Want, exchange: Exchange) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
+        method = exchange.method
         by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
         wider = wider_range(want, self._metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
         answer = await self._asker.send(want, method=method, extra=extra)
-        await self.relay(channel, want, answer, method=method, options=options, cache_status=cache_status, wider=wider)
+        await self.relay(channel, want, answer, exchange, wider=wider)
 
     async def relay(
         self,
         channel: Channel,
         want: Want,
         answer: UpstreamAnswer,
+        exchange: Exchange,
         *,
-        method: str,
-        options: ServerOptions,
-        cache_status: str,
         prefix: bytes = b"",
         wider: Wider | None = None,
     ) -> None:
@@ -74,10 +84,11 @@ class Passing:
 
         ``wider``: what was asked for in place of the client's range.
         """
+        method = exchange.method
         try:
-            self._refuse_status(answer, want, options)
+            self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
-            lines = relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
+            lines = relayed_lines(answer.fields, via=self._via, cache_status=exchange.cache_status)
             plan = plan_pass(answer, want, method, lines, wider=wider)
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(plan.head)
@@ -90,21 +101,19 @@ class Passing:
         finally:
             answer.close()
 
-    async def answered(
-        self, channel: Channel, want: Want, answered: Answered, *, options: ServerOptions, cache_status: str
-    ) -> None:
+    async def answered(self, channel: Channel, want: Want, answered: Answered, exchange: Exchange) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
-        self._refuse_status(answered, want, options)
-        lines = relayed_lines(answered.fields, via=self._via, cache_status=cache_status)
+        self._refuse_status(answered, want)
+        lines = relayed_lines(answered.fields, via=self._via, cache_status=exchange.cache_status)
         await channel.start(Head(answered.status, lines, len(answered.body)))
         await channel.write(answered.body)
         await channel.finish()
 
-    def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want, options: ServerOptions) -> None:
+    def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want) -> None:
         status, form = answer.status, want.target.form
         useless = form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS)
         if useless or not relays_status(
-            status, form, cache_host_errors=options.cache_host_errors, host_errors=options.host_errors
+            status, form, cache_host_errors=self._options.cache_host_errors, host_errors=self._options.host_errors
         ):
             raise OriginStatus.of(answer)
 
