@@ -119,16 +119,13 @@ class Coordinator:
         first = obj.pieces.piece_at(opened.accepted.start)
         stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
         fill = self._fill(obj, want, opened.answer.fields, metadata)
-        fill.want = want
         fill.start(first, stop, Priority.DEMANDED, opened)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def reader(self, obj: StoredObject, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
         """A reader that is told how far it may go and keeps its pieces coming; close it."""
-        fill = self._fill(obj, want, obj.representation.fields, None)
-        fill.want = want
-        return fill.reader(start, stop, whole=whole)
+        return self._fill(obj, want, obj.representation.fields, None).reader(want, start, stop, whole=whole)
 
     async def complete(self, obj: StoredObject, want: Want, wanted: Callable[[], bool]) -> None:
         """Fetch what is missing of an object after all clients' requests, as long as it is ``wanted``."""
@@ -139,7 +136,7 @@ class Coordinator:
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
-            state = MetadataState(metadata)
+            state = MetadataState(metadata, expected=self._fetcher.expects_manifest(want.target))
             fill = self._fills[obj] = ObjectFill(
                 obj,
                 want,
@@ -152,7 +149,6 @@ class Coordinator:
                 on_idle=lambda idle: self._fills.__delitem__(idle.obj),
             )
             if state.pending:
-                fill.progress.holding = self._fetcher.expects_manifest(want.target)
                 self._metadata.start(fill, lambda: self._verify(fill, want, response))
         return fill
 

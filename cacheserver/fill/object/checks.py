@@ -59,8 +59,6 @@ class PieceChecks:
         self._commits = asyncio.Lock()
         """Of two flights that finish the last two pieces one is the last: check and commit are one step."""
         self._settled = asyncio.Event()
-        progress.holding = metadata.holds
-        progress.guarding = True
         if not metadata.pending:
             self._guard()
 
@@ -139,7 +137,8 @@ class PieceChecks:
     async def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or none will: check what is stored already, release what was held."""
         self._metadata.settle(metadata)
-        self._progress.holding = self._progress.holding or self._metadata.holds
+        if self._metadata.holds:
+            self._progress.hold()
         try:
             async with self._commits:
                 pass  # pieces that were found good without this metadata are stored by now, and seen below

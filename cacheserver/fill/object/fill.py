@@ -57,7 +57,7 @@ class ObjectFill:
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
         self.metadata = metadata
-        self.progress = Progress(obj.pieces)
+        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True)
         self.checks = PieceChecks(
             obj,
             want.target.service,
@@ -94,8 +94,9 @@ class ObjectFill:
         """Answers being fed."""
         return len(self._demand.readers)
 
-    def reader(self, start: int, stop: int, *, whole: bool) -> Reader:
-        """A reader of bytes ``[start, stop)``; ``whole``: it asked to the end of the object."""
+    def reader(self, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
+        """A reader of bytes ``[start, stop)`` for ``want``; ``whole``: it asked to the end of the object."""
+        self.want = want
         reader = Reader(self, start, stop, until_piece=self._demand.until_piece(start, stop, whole=whole))
         self._demand.readers.add(reader)
         return reader

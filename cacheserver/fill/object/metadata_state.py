@@ -11,10 +11,14 @@ from cacheserver.fill.metadata import Metadata
 
 
 class MetadataState:
-    """The state for one object: pending until ``settle`` is called, then what it was given."""
+    """The state for one object: pending until ``settle`` is called, then what it was given.
 
-    def __init__(self, metadata: Metadata | None = None) -> None:
+    ``expected``: whether a manifest is expected, so that bytes are held back for it.
+    """
+
+    def __init__(self, metadata: Metadata | None = None, *, expected: bool) -> None:
         self.known = metadata
+        self._expected = expected
         self._settled = asyncio.Event()
         if metadata is not None:
             self._settled.set()
@@ -27,7 +31,9 @@ class MetadataState:
     @property
     def holds(self) -> bool:
         """Whether bytes are held back until their piece is complete and right."""
-        return self.known is None or bool(self.known.blocked) or self.known.manifest is not None
+        if self.known is None:
+            return self._expected
+        return bool(self.known.blocked) or self.known.manifest is not None
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""

@@ -57,7 +57,7 @@ def test_a_watermark_ends_with_its_claim(progress: Progress) -> None:
 
 
 def test_held_bytes_show_only_when_exposed_or_no_longer_held(progress: Progress) -> None:
-    progress.holding = True
+    progress.hold()
     progress.claim(0, 2, "flight")
     progress.advance(0, 6)
     progress.advance(1, 12)
@@ -76,7 +76,8 @@ def test_held_bytes_show_only_when_exposed_or_no_longer_held(progress: Progress)
 def test_a_rejected_piece_begins_anew_and_tells_who_has_seen_it(
     progress: Progress, holding: bool, exposed: bool, seen: bool, epochs: int
 ) -> None:
-    progress.holding = holding
+    if holding:
+        progress.hold()
     progress.claim(0, 1, "flight")
     progress.advance(0, 10)
     if exposed:
@@ -152,8 +153,8 @@ async def test_an_error_for_a_waiter_that_was_cancelled_at_the_same_moment_is_no
     assert unseen == []
 
 
-def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: PieceMap, progress: Progress) -> None:
-    progress.guarding = True
+def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: PieceMap) -> None:
+    progress = Progress(pieces, guarding=True)
     progress.claim(0, 4, "flight")
     progress.advance(3, 32)
     assert progress.readable_until(30, 35) == 32, "it is not the last one yet"
