@@ -5,7 +5,6 @@ Owns: that rule. Must not ask a source or wait. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from cacheserver.core.errors import BadPiece, UpstreamError, WrongContent
@@ -19,26 +18,14 @@ class Retry(Enum):
     ELSEWHERE = "ask once, at a source that has not given a bad piece"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The facts of one failure."""
+def after(error: UpstreamError, *, resumable: bool, sources_left: bool, tries_left: int) -> Retry:
+    """What to do after ``error``; the first rule that fits.
 
-    error: UpstreamError
-    in_a_row: int
-    """Failures since the last piece that was right, this one included; bad pieces do not count."""
-    tries: int
-    """How many of those the client is spared, and one more."""
-    resumable: bool
-    """Whether another answer can continue where this one stopped, without a mixture of two copies of a piece."""
-    sources_left: bool
-    """Whether a source is left that has not given a bad piece."""
-
-
-def after(failure: Failure) -> Retry:
-    """What to do after a failure; the first rule that fits."""
-    error = failure.error
-    if not failure.resumable or isinstance(error, WrongContent):
+    ``resumable``: another answer can continue where this one stopped, without a mixture of two copies of a piece.
+    ``sources_left``: a source has not given a bad piece yet. ``tries_left``: how often the source may still break.
+    """
+    if not resumable or isinstance(error, WrongContent):
         return Retry.GIVE_UP
     if isinstance(error, BadPiece):
-        return Retry.ELSEWHERE if failure.sources_left else Retry.GIVE_UP
-    return Retry.AGAIN if error.retryable and failure.in_a_row < failure.tries else Retry.GIVE_UP
+        return Retry.ELSEWHERE if sources_left else Retry.GIVE_UP
+    return Retry.AGAIN if error.retryable and tries_left > 0 else Retry.GIVE_UP

@@ -145,11 +145,6 @@ class Progress:
         """Bytes of claimed pieces that are here already, held ones too."""
         return sum(offset - self._pieces.bounds(piece)[0] for piece, offset in self._arrived.items())
 
-    @property
-    def waiter_count(self) -> int:
-        """Readers that wait now."""
-        return sum(len(waiters) for waiters in self._waiters.values())
-
     def _end(self, piece: int, error: CacheserverError | None) -> None:
         self.claims.pop(piece, None)
         self._arrived.pop(piece, None)

@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from cacheserver.core.cache.retry import Failure, Retry, after
+from cacheserver.core.cache.retry import Retry, after
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
 from cacheserver.core.integrity.piece_gate import PieceGate
@@ -263,14 +263,12 @@ class RelayedBody:
         elif self._answer is not None:
             self._tried.add(self._answer.asked)
         self.close()
-        failure = Failure(
+        retry = after(
             error,
-            self._failures,
-            self._tries,
             resumable=self._ask is not None and self._shown <= self._next,
-            sources_left=bool({source.name for source in candidates(self._want.target)} - self._tried),
+            sources_left=any(source.name not in self._tried for source in candidates(self._want.target)),
+            tries_left=self._tries - self._failures,
         )
-        retry = after(failure)
         if retry is Retry.GIVE_UP:
             raise error
         if self._gate is not None:

@@ -8,6 +8,7 @@ refused before.
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
 from cacheserver.core.cache.freshness import Freshness, assess, current_age_s
@@ -223,10 +224,7 @@ class Answerer:
         if isinstance(outcome, Relayed):
             await self._relayed(want, outcome, first, exchange, channel)
         elif not await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(outcome)):
-            exchange.outcome = Outcome.PASS.value
-            exchange.cache_status = cache_status(
-                NODE_NAME, hit=False, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None
-            )
+            _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
             await self._passing.answered(channel, want, outcome, exchange)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
@@ -237,13 +235,15 @@ class Answerer:
                 relayed.answer.close()
             await self._pass(want, exchange, channel, detail=relayed.reason)
             return
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(
-            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=relayed.answer.status, stored=False, detail=relayed.reason
-        )
+        status, reason = relayed.answer.status, relayed.reason
+        _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=reason)
         await self._passing.relay(channel, want, relayed.answer, exchange, prefix=relayed.prefix)
 
     async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(NODE_NAME, hit=False, fwd="bypass", stored=False, detail=detail)
+        _note_pass(exchange, fwd="bypass", stored=False, detail=detail)
         await self._passing.through(channel, want, exchange)
+
+
+def _note_pass(exchange: Exchange, **members: Any) -> None:
+    exchange.outcome = Outcome.PASS.value
+    exchange.cache_status = cache_status(NODE_NAME, hit=False, **members)
