@@ -81,7 +81,7 @@ class MetadataFetcher:
     async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
 
-        ``length_bytes``: the content's, None where nobody has told it yet.
+        ``length_bytes``: the content's, None where it is not known yet.
         """
         asking = asyncio.create_task(self._anchor.claims(want.target, response))
         try:

@@ -14,7 +14,6 @@ from cacheserver.core.http.via import via_token
 from cacheserver.core.units import parse_listen, parse_size
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -102,7 +101,6 @@ def build_rooms(
     buffer = BodyBuffer(limit_bytes=parse_size(settings.fill.spool_bytes))
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
     coordinator, revalidation = _fills(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
-    lookup = Lookup(store=store, asker=sources.asker)
     relay = _relay(settings, sources, store, meter=meter)
     passing = _passing(settings, fetcher, relay, buffer, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
@@ -120,7 +118,7 @@ def build_rooms(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        front=build_front(basis, lookup, coordinator, revalidation, relay, passing, max_connections=max_connections),
+        front=build_front(basis, coordinator, revalidation, relay, passing, max_connections=max_connections),
     )
 
 

@@ -77,7 +77,6 @@ class Front:
 
 def build_front(
     basis: Basis,
-    lookup: Lookup,
     coordinator: Coordinator,
     revalidation: Revalidation,
     relay: Relay,
@@ -96,7 +95,7 @@ def build_front(
         via=via,
     )
     answerer = Answerer(
-        lookup=lookup,
+        lookup=Lookup(store=basis.store, asker=relay.asker),
         coordinator=coordinator,
         revalidation=revalidation,
         store=basis.store,

@@ -176,7 +176,7 @@ class PieceChecks:
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
-                self._progress.claim(piece, piece + 1, self)  # nobody fetches it before its record is gone
+                self._progress.claim(piece, piece + 1, self)  # no flight fetches it before its record is gone
                 self._store.drop_piece(self._obj, piece)
                 await self._store.run(self._obj.volume, self._obj.file.erase, piece, piece + 1)
                 self._progress.release(self, None)
@@ -222,7 +222,7 @@ class PieceChecks:
                     self._asker.strike(*self._sources)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
-                    self._obj.pieces.mark(piece, ABSENT)  # whoever reads it is cut where he is
+                    self._obj.pieces.mark(piece, ABSENT)  # its readers are cut where they are
                 await self._abandon(error)
                 raise error
         return max(levels)

@@ -1,7 +1,7 @@
 """Everything under way for one object: its readers, what they want next, the flights that fetch it.
 
 Owns: the decision when to start a flight and when a flight is still wanted (I2, I7). Lives from the first reader that
-has to wait until nobody reads, fetches or is expected back.
+has to wait until no client reads or is expected back and no flight, completion or check is under way.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Flight:
                 return
 
     async def _keep(self, data: bytes) -> bool:
-        """Write bytes and finish the pieces that they complete; False when nobody wants the rest."""
+        """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
         while data and self._piece < self.stop:
             if self._obj.obsolete:
                 raise GenerationChanged("the object was replaced while it was filled")

@@ -55,7 +55,7 @@ class MetadataState:
         return self.known
 
     def expected(self, piece: int) -> bytes | None:
-        """The digest that a piece must have, or None where nobody says. NoSource where none may be taken."""
+        """The digest that a piece must have, None where none is known. NoSource where no byte may be taken."""
         if self.known is None:
             return None
         self.known.refuse_blocked()

@@ -83,7 +83,7 @@ class Progress:
             self._wake(piece, None)
 
     def reject(self, piece: int, *, seen: bool = False) -> None:
-        """A complete piece was bad: forget its bytes; whoever has ``seen`` some of them is cut at the next look."""
+        """A complete piece was bad: forget its bytes; a reader that has ``seen`` some is cut at its next look."""
         if seen or not self._holding or piece in self._exposed:
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
