@@ -170,7 +170,7 @@ class Store:
 
         An object or another marker that stands at the key is forgotten.
         """
-        found = await self.find(object_id)
+        found = await self.find(object_id) or self.peek_quietly(object_id)  # also one that is being created
         if isinstance(found, VaryMarker) and found.names == names:
             return
         if found is not None:
