@@ -40,7 +40,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("aiohttp.web_protocol", "RequestHandler.start", FRAMEWORK),
     (f"{_WEB}content", "ContentHandler.__call__", HANDLER),
     (f"{_WEB}content", "ContentHandler._admit", ADMIT),
-    ("cacheserver.fill.coordinator", "Coordinator.peek", LOOK_UP),
+    ("cacheserver.fill.lookup", "Lookup.peek", LOOK_UP),
     (f"{_WEB}answering", "Answerer._assess", DECIDE),
     (f"{_WEB}answering", "decide", DECIDE),
     (f"{_WEB}answering", "plan_object_reply", REPLY),

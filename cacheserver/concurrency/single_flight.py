@@ -37,10 +37,11 @@ class SingleFlight(Generic[K, V]):
             task.add_done_callback(lambda done: self._ended(key, done))
         return task
 
-    async def run(self, key: K, work: Work[V]) -> V:
+    async def run(self, key: K, work: Work[V], *, on_cancelled: Callable[[asyncio.Task[V]], object] | None = None) -> V:
         """The outcome of the task for ``key``, started unless one is under way. Raises what it raises.
 
-        A caller that is cancelled leaves the task running. Raises Draining when ``stop`` ended the task.
+        A caller that is cancelled leaves the task running; ``on_cancelled`` then gets the task when it has ended.
+        Raises Draining when ``stop`` ended the task.
         """
         task = self.start(key, work)
         try:
@@ -49,6 +50,8 @@ class SingleFlight(Generic[K, V]):
             caller = asyncio.current_task()
             if task.cancelled() and caller is not None and not caller.cancelling():
                 raise Draining("the node is going down") from None
+            if on_cancelled is not None:
+                task.add_done_callback(on_cancelled)
             raise
 
     async def settled(self, key: K) -> None:

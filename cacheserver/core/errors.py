@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+from cacheserver.core.cache.origin_status import meaning_of
+from cacheserver.core.http.fields import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +184,31 @@ class UpstreamTimeout(UpstreamError):
     code, own_status = "timeout", 504
 
 
+class _Answer(Protocol):
+    @property
+    def status(self) -> int: ...
+    @property
+    def fields(self) -> Fields: ...
+    @property
+    def source(self) -> str: ...
+
+
 class OriginStatus(UpstreamError):
     """The source answered with a status that is not the representation (4xx, 5xx, a refused redirect)."""
 
     code = "origin_status"
 
-    def __init__(self, status: int, *, source: str = "", message: str = "") -> None:
+    def __init__(self, status: int, *, source: str = "", message: str = "", retry_after: str | None = None) -> None:
         super().__init__(message or f"origin answered {status}", source=source)
         self.status = status
-        self.retryable = status in (408, 425, 429) or status >= 500
+        self.retryable = meaning_of(status).passing
+        self.retry_after = retry_after
+        """The field of that name, as sent (RFC 9110 §10.2.3)."""
+
+    @classmethod
+    def of(cls, answer: _Answer) -> OriginStatus:
+        """The error for an answer that is not the representation."""
+        return cls(answer.status, source=answer.source, retry_after=answer.fields.value("Retry-After"))
 
 
 class TooManyRedirects(UpstreamError):

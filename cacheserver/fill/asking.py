@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cacheserver.core.cache.answer import AcceptedAnswer, Asked, ExpectedGeneration, check_answer, resume_condition
+from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import candidates
@@ -21,9 +21,6 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
 from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +83,7 @@ class Asker:
         except UpstreamError:
             self._health.failed(source.name, self._clock.monotonic_s())
             raise
-        if answer.status >= 500:
+        if meaning_of(answer.status).source_failed:
             self._health.failed(source.name, self._clock.monotonic_s())
         else:
             self._health.succeeded(source.name)

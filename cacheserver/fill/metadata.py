@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
@@ -72,7 +72,7 @@ class MetadataFetcher:
         self._meter = meter
         self._clock = clock
         self._negative_s = negative_s
-        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._absent = BoundedMemory[str, bool](_MEMORY_ENTRIES)
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
@@ -81,7 +81,7 @@ class MetadataFetcher:
     async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
 
-        ``length_bytes``: the content's, None where nobody has told it yet.
+        ``length_bytes``: the content's, None where it is not known yet.
         """
         asking = asyncio.create_task(self._anchor.claims(want.target, response))
         try:
@@ -105,7 +105,7 @@ class MetadataFetcher:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
-        if target is None or self._absent.get(target.key, 0.0) > self._clock.monotonic_s():
+        if target is None or self._absent.get(target.key, self._clock.monotonic_s()):
             return NOTHING
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
@@ -136,14 +136,8 @@ class MetadataFetcher:
             self._meter.manifest(trust.word)
             return Metadata(manifest, trust)
         self._meter.manifest(word)
-        self._remember_absent(target.key)
+        self._absent.keep(target.key, True, self._clock.monotonic_s() + self._negative_s)
         return NOTHING
-
-    def _remember_absent(self, key: str) -> None:
-        self._absent[key] = self._clock.monotonic_s() + self._negative_s
-        self._absent.move_to_end(key)
-        if len(self._absent) > _MEMORY_ENTRIES:
-            self._absent.popitem(last=False)
 
 
 def _refused(word: str, source: str, error: ManifestError) -> str:
@@ -156,7 +150,7 @@ def _refused(word: str, source: str, error: ManifestError) -> str:
 async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_bytes: int) -> Manifest:
     """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
     if answer.status != 200:
-        raise OriginStatus(answer.status, source=answer.source)
+        raise OriginStatus.of(answer)
     chunks, size = [], 0
     while data := await answer.read():
         chunks.append(data)

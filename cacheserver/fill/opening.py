@@ -8,11 +8,11 @@ of the origin, small enough to give to everyone who waited).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.answer import AcceptedAnswer, Asked, combinable
 from cacheserver.core.cache.freshness import received_age_s
+from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError
@@ -25,23 +25,24 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Asker, Opened, Want
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.relay.body_buffer import Collected, Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _BODY_LIMIT_BYTES = 1 << 18
 CODING = "coding"
-_PASSING_FAULTS = (502, 503, 504)
 _OF_THE_REQUEST = ("authorization", "request-no-store")
 """Reasons that say nothing of the next client's request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The answer became an object; its body is being filled."""
+    """The answer became an object. ``opened`` is the answer that begins to fill it, None where there is none."""
 
     obj: StoredObject
+    opened: Opened | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,24 @@ class Answered:
     status: int
     fields: Fields
     body: bytes
+    source: str
+    """``scheme://host:port`` that gave it."""
+
+    @property
+    def meaning(self) -> StatusMeaning:
+        """Whom the status concerns, and whether asking again can help."""
+        return meaning_of(self.status)
 
 
 Opening = Stored | Relayed | Answered
-StartFlight = Callable[[StoredObject, Want, Opened, Metadata | None], None]
 
 
 class Opener:
-    """Performs openings; collapsing them is the coordinator's."""
+    """Performs openings; collapsing them, and starting fills, is the coordinator's.
+
+    A ``Stored`` is returned in the very step from which on its object can be found: its fill is to be started before
+    the next ``await``.
+    """
 
     def __init__(
         self,
@@ -85,23 +96,23 @@ class Opener:
         fetcher: MetadataFetcher,
         options: FillOptions,
         piece_size_bytes: int,
-        spool: Spool,
+        buffer: BodyBuffer,
     ) -> None:
         self._store = store
         self._asker = asker
         self._fetcher = fetcher
         self._options = options
         self._piece_size_bytes = piece_size_bytes
-        self._spool = spool
+        self._buffer = buffer
 
-    async def open(self, want: Want, demand: tuple[int, int | None] | None, start: StartFlight) -> Opening:
+    async def open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
         asked = self._first_span(demand)
         for attempt in range(self._options.tries):
             last = attempt + 1 == self._options.tries
             try:
-                outcome = await self._open(want, asked, start)
-                if last or not isinstance(outcome, Answered) or outcome.status not in _PASSING_FAULTS:
+                outcome = await self._open(want, asked)
+                if last or not isinstance(outcome, Answered) or outcome.meaning is not StatusMeaning.OUTAGE:
                     return outcome
             except UpstreamError as exc:
                 if not exc.retryable or last:
@@ -120,12 +131,12 @@ class Opener:
         stop = most if demand[1] is None else min(most, -(-demand[1] // size))
         return Asked(first * size, stop * size)
 
-    async def _open(self, want: Want, asked: Asked, start: StartFlight) -> Opening:
+    async def _open(self, want: Want, asked: Asked) -> Opening:
         extra = () if asked.whole else (("Range", f"bytes={asked.start}-{(asked.stop or 0) - 1}"),)
         answer = await self._asker.send(want, extra=extra)
         if answer.status == 416 and not asked.whole and _empties(answer.fields, asked):
             answer.close()
-            return await self._open(want, Asked(0, None, whole=True), start)
+            return await self._open(want, Asked(0, None, whole=True))
         if answer.status == 304:
             answer.close()
             raise BadAnswer("304 to a request without conditions", source=answer.source)
@@ -134,28 +145,28 @@ class Opener:
         if _free_coding(want, answer):
             return Relayed(answer, asked, CODING, remember=True)
         opened = self._asker.checked(want, answer, asked)
-        return await self.take(want, opened, asked, start)
+        return await self.take(want, opened, asked)
 
     async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
         """Read what the origin says instead of the representation; an answer that is too long is for one client."""
         try:
-            body = await self._spool.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
+            body = await self._buffer.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
         except UpstreamError:
             body = Collected(b"", True)
         if not body.complete:
             return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
         answer.close()
-        return Answered(answer.status, answer.fields, body.data)
+        return Answered(answer.status, answer.fields, body.data, answer.source)
 
-    async def take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
+    async def take(self, want: Want, opened: Opened, asked: Asked) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""
         try:
-            return await self._take(want, opened, asked, start)
+            return await self._take(want, opened, asked)
         except BaseException:
             opened.answer.close()
             raise
 
-    async def _take(self, want: Want, opened: Opened, asked: Asked, start: StartFlight) -> Opening:
+    async def _take(self, want: Want, opened: Opened, asked: Asked) -> Opening:
         answer, accepted = opened.answer, opened.accepted
         verdict = storability(
             method="GET",
@@ -170,9 +181,9 @@ class Opener:
         joinable = combinable(accepted.validators, answer.fields.value("Date"), immutable)
         if answer.status == 206 and not joinable and accepted.stop != accepted.total:
             answer.close()
-            return await self._open(want, Asked(0, None, whole=True), start)
+            return await self._open(want, Asked(0, None, whole=True))
         if accepted.total is None:
-            return await self._collect(want, opened, asked, start, verdict)
+            return await self._collect(want, opened, asked, verdict)
         representation = self._representation(want, opened, accepted.total, joinable, verdict)
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
@@ -181,19 +192,14 @@ class Opener:
             known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
-
-        def born(obj: StoredObject) -> None:
-            if not only_length:
-                start(obj, want, opened, metadata)
-
         try:
-            obj = await self._store.create(representation, born)
+            obj = await self._store.create(representation)
         except StoreError as exc:
             return Relayed(answer, asked, exc.code, remember=False)
         if only_length:
             answer.close()
-        await self._mark_variants(want, representation)
-        return Stored(obj)
+            return Stored(obj)
+        return Stored(obj, opened, metadata)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
         """Metadata before anything is stored, where the service demands anchored content; None where it does not."""
@@ -224,26 +230,25 @@ class Opener:
             combinable=joinable,
         )
 
-    async def _mark_variants(self, want: Want, representation: Representation) -> None:
+    async def mark_variants(self, want: Want, representation: Representation) -> None:
+        """Note by which fields the origin selects a representation that was stored; nothing where it does not."""
         if representation.vary:
             await self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
 
-    async def _collect(
-        self, want: Want, opened: Opened, asked: Asked, start: StartFlight, verdict: Storable
-    ) -> Opening:
+    async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
         """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
         answer = opened.answer
         if "Transfer-Encoding" not in answer.fields:
             return Relayed(answer, asked, "close_delimited", remember=True)
-        body = await self._spool.collect(answer, limit_s=self._options.first_byte_s / 2)
+        body = await self._buffer.collect(answer, limit_s=self._options.first_byte_s / 2)
         if not body.complete:
             return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
         whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
-        spooled = Opened(_Spooled(answer, body.data), whole, ranged=False)
-        return await self.take(want, spooled, replace(asked, start=0, stop=None, whole=True), start)
+        buffered = Opened(_BufferedAnswer(answer, body.data), whole, ranged=False)
+        return await self.take(want, buffered, replace(asked, start=0, stop=None, whole=True))
 
 
-class _Spooled:
+class _BufferedAnswer:
     """An answer whose body is in memory already."""
 
     def __init__(self, answer: UpstreamAnswer, body: bytes) -> None:
@@ -269,6 +274,12 @@ def _free_coding(want: Want, answer: UpstreamAnswer) -> bool:
     """Whether an own service's origin chose a content coding for a client that left it free (RFC 9110 §12.5.3)."""
     free = not any(name in want.fields for name in ("Accept-Encoding", "Range"))
     return free and want.target.service.own and "Content-Encoding" in answer.fields
+
+
+def close_relayed(task: asyncio.Task[Opening]) -> None:
+    """Close the answer of an opening that is left without a reader."""
+    if not task.cancelled() and task.exception() is None and isinstance(outcome := task.result(), Relayed):
+        outcome.answer.close()
 
 
 def dated(fields: Fields, response_time_s: float) -> Fields:

@@ -1,6 +1,6 @@
 """How many upstream requests may run at once, per origin and in all; the most urgent waits least.
 
-Owns: the queue. "Finish some rather than share the link equally": whoever holds a slot keeps it to its end.
+Owns: the queue. "Finish some rather than share the link equally": a request keeps its slot to its end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an operator sees of a fill: which content, how far it has come, who waits.
 
-Owns: the shape of that picture, and cutting names down to what fits. Must not show a query: tokens live there.
+Owns: the shape of that snapshot, and cutting names down to what fits. Must not show a query: tokens live there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PATH_LIMIT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class FillPicture:
+class FillSnapshot:
     """One object that is being fetched; ``key`` is host and path of its cache key, ``host`` the origin asked."""
 
     service: str
@@ -31,16 +31,16 @@ class FillPicture:
     """Answers that it feeds."""
 
 
-def pictures(fills: Iterable[ObjectFill], limit: int) -> tuple[list[FillPicture], int]:
+def snapshots(fills: Iterable[ObjectFill], limit: int) -> tuple[list[FillSnapshot], int]:
     """The first ``limit`` objects with requests under way, in the order in which they began, and how many there are."""
     running = [fill for fill in fills if fill.flight_count]
-    return [_picture(fill) for fill in running[:limit]], len(running)
+    return [_snapshot(fill) for fill in running[:limit]], len(running)
 
 
-def _picture(fill: ObjectFill) -> FillPicture:
+def _snapshot(fill: ObjectFill) -> FillSnapshot:
     pieces, rep = fill.obj.pieces, fill.obj.representation
     _service, _scheme, host, path, *_rest = rep.key.split("\n")
-    return FillPicture(
+    return FillSnapshot(
         service=rep.service,
         key=shortened(host + path),
         host=fill.want.target.host,

@@ -24,7 +24,6 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _OF_THE_STORE: Final = frozenset({"store", "store_full", "volume_offline", "disk_error"})
-_PASSING: Final = frozenset({408, 425, 429})
 
 
 async def opened(store: Store, coordinator: Coordinator, target: Target) -> StoredObject:
@@ -49,7 +48,7 @@ async def opened(store: Store, coordinator: Coordinator, target: Target) -> Stor
 
 async def _asked(coordinator: Coordinator, target: Target) -> StoredObject:
     try:
-        outcome, first = await coordinator.open_behind(Want(target, Fields()))
+        outcome, first = await coordinator.open_in_background(Want(target, Fields()))
     except (AddressRefused, TooManyRedirects) as exc:
         raise PinRefused(str(exc)) from exc
     return _stored(outcome, first)
@@ -58,8 +57,8 @@ async def _asked(coordinator: Coordinator, target: Target) -> StoredObject:
 def _stored(outcome: Opening, first: bool) -> StoredObject:
     """The object of an opening. Raises as ``opened``."""
     if isinstance(outcome, Answered):
-        if outcome.status >= 500 or outcome.status in _PASSING:
-            raise OriginStatus(outcome.status)
+        if outcome.meaning.passing:
+            raise OriginStatus.of(outcome)
         raise PinRefused(f"the origin answers {outcome.status}")
     if isinstance(outcome, Relayed):
         if first:

@@ -183,6 +183,7 @@ class Node:
         self._listeners.close_content()
         await rooms.front.stop(self._settings.server.drain_s)
         await self._end("pins")
+        await rooms.revalidation.stop()
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
         for task in self._tasks:

@@ -59,7 +59,7 @@ class NodeStatus:
     def overview(self) -> dict[str, Any]:
         """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
         rooms, health = self._rooms, self.health()
-        fills, objects = rooms.coordinator.pictures(_FILLS_SHOWN)
+        fills, objects = rooms.coordinator.snapshots(_FILLS_SHOWN)
         return {
             "time_s": round(rooms.clock.wall_s(), 3),
             "clock_s": round(rooms.clock.monotonic_s() - self._started_s, 3),

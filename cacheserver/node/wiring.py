@@ -16,9 +16,11 @@ from cacheserver.fill.asking import Asker
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
-from cacheserver.fill.relay.body_buffer import Spool
-from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
+from cacheserver.fill.relay.relayed_body import Relay
+from cacheserver.fill.revalidation import Revalidation
+from cacheserver.fill.slots import Slots
 from cacheserver.logs.build import Logs, build_logs
 from cacheserver.logs.writer import LineWriter
 from cacheserver.maintenance.load import Load
@@ -60,6 +62,7 @@ class Rooms:
     store: Store
     sources: Sources
     coordinator: Coordinator
+    revalidation: Revalidation
     scrubber: Scrubber
     pinning: Pinning
     logs: Logs
@@ -95,11 +98,11 @@ def build_rooms(
     meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
     store = _store(settings, volumes, meter=meter)
     sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
-    spool = Spool(limit_bytes=settings.fill.spool_bytes.bytes)
+    buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
     fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
-    coordinator = _coordinator(settings, fetcher, store, sources, spool, meter=meter, clock=clock)
-    gated = _gated(settings, sources, store, meter=meter)
-    passing = _passing(settings, fetcher, gated, spool, clock=clock, node_id=node_id)
+    coordinator, revalidation = _fills(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
+    relay = _relay(settings, sources, store, meter=meter)
+    passing = _passing(settings, fetcher, relay, buffer, clock=clock, node_id=node_id)
     logs = build_logs(settings.log, stderr)
     basis = Basis(settings, admitted, store, meter, clock, logs, node_id)
     return Rooms(
@@ -109,12 +112,13 @@ def build_rooms(
         store=store,
         sources=sources,
         coordinator=coordinator,
+        revalidation=revalidation,
         scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
         pinning=Pinning(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        front=build_front(basis, coordinator, gated, passing, max_connections=max_connections),
+        front=build_front(basis, coordinator, revalidation, relay, passing, max_connections=max_connections),
     )
 
 
@@ -163,8 +167,8 @@ def _fetcher(
     )
 
 
-def _gated(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> GatedBodies:
-    return GatedBodies(
+def _relay(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> Relay:
+    return Relay(
         asker=sources.asker,
         meter=meter,
         executor=store.executor,
@@ -173,49 +177,62 @@ def _gated(settings: Settings, sources: Sources, store: Store, *, meter: Prometh
     )
 
 
-def _coordinator(
+def _fills(
     settings: Settings,
     fetcher: MetadataFetcher,
     store: Store,
     sources: Sources,
-    spool: Spool,
+    buffer: BodyBuffer,
     *,
     meter: PrometheusMeter,
     clock: SystemClock,
-) -> Coordinator:
+) -> tuple[Coordinator, Revalidation]:
+    slots = Slots(per_origin=settings.fill.per_origin, total=settings.fill.total)
     opener = Opener(
         store=store,
         asker=sources.asker,
         fetcher=fetcher,
         options=settings.fill,
         piece_size_bytes=settings.store.piece_size.bytes,
-        spool=spool,
+        buffer=buffer,
     )
-    return Coordinator(
+    coordinator = Coordinator(
         store=store,
         asker=sources.asker,
         opener=opener,
         fetcher=fetcher,
+        slots=slots,
         options=settings.fill,
         meter=meter,
         clock=clock,
     )
+    revalidation = Revalidation(
+        store=store, asker=sources.asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
+    )
+    return coordinator, revalidation
 
 
 def _passing(
-    settings: Settings, fetcher: MetadataFetcher, gated: GatedBodies, spool: Spool, *, clock: SystemClock, node_id: str
+    settings: Settings,
+    fetcher: MetadataFetcher,
+    relay: Relay,
+    buffer: BodyBuffer,
+    *,
+    clock: SystemClock,
+    node_id: str,
 ) -> Passing:
     metadata = PassMetadata(
         fetcher=fetcher,
         clock=clock,
-        piece_size_bytes=gated.piece_size_bytes,
+        piece_size_bytes=relay.piece_size_bytes,
         keep_s=settings.fill.pass_memory_s,
     )
     return Passing(
-        gated=gated,
+        options=settings.server,
+        relay=relay,
         metadata=metadata,
         via=via_token(node_id),
-        spool=spool,
+        buffer=buffer,
         first_byte_s=settings.fill.first_byte_s,
     )
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from cacheserver.core.http.via import via_token
 from cacheserver.core.request.recent_refusals import RecentRefusals
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.lookup import Lookup
+from cacheserver.fill.relay.relayed_body import Relay
+from cacheserver.fill.revalidation import Revalidation
 from cacheserver.logs.build import Logs
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.node.admitted import Admitted
@@ -50,18 +52,20 @@ class Front:
     basis: Basis
     refusals: RecentRefusals
     answerer: Answerer
+    passing: Passing
     table: HotTable
     listener: Listener
 
     def use(self, settings: Settings) -> None:
         """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
-        self.answerer.options = self.listener.options = settings.server
+        self.passing.use(settings.server)
+        self.listener.options = settings.server
         self.listener.lanes.enabled = settings.server.fast_lane
         self.table.clear()
 
     def drain(self) -> None:
         """Nothing new is fetched, and every connection ends with the answer that it is in."""
-        self.answerer.draining = True
+        self.answerer.drain()
         self.listener.lanes.enabled = False
         self.table.clear()
 
@@ -71,7 +75,13 @@ class Front:
 
 
 def build_front(
-    basis: Basis, coordinator: Coordinator, gated: GatedBodies, passing: Passing, *, max_connections: int
+    basis: Basis,
+    coordinator: Coordinator,
+    revalidation: Revalidation,
+    relay: Relay,
+    passing: Passing,
+    *,
+    max_connections: int,
 ) -> Front:
     """Every room that answers; nothing listens yet."""
     via = via_token(basis.node_id)
@@ -84,10 +94,11 @@ def build_front(
         via=via,
     )
     answerer = Answerer(
-        options=basis.settings.server,
+        lookup=Lookup(store=basis.store, asker=relay.asker),
         coordinator=coordinator,
+        revalidation=revalidation,
         store=basis.store,
-        delivery=Delivery(coordinator=coordinator, store=basis.store, gated=gated),
+        delivery=Delivery(coordinator=coordinator, store=basis.store, relay=relay),
         passing=passing,
         rebuilt=rebuilt,
         clock=basis.clock,
@@ -105,7 +116,7 @@ def build_front(
     table = HotTable()
     basis.store.notifications.withdrawn.append(table.forget)
     listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(basis, account.refusals, answerer, table, listener)
+    return Front(basis, account.refusals, answerer, passing, table, listener)
 
 
 def _listener(

@@ -39,9 +39,11 @@ class OpenObjects:
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open and not losing an extent right now; counts as a use. No I/O (I6)."""
+        """The object if it is open and neither losing an extent nor being created; counts as a use. No I/O (I6)."""
         found = self._open.get(object_id)
-        if found is None or (isinstance(found, StoredObject) and found.erasing is not None):
+        if found is None or object_id in self.creating:
+            return None
+        if isinstance(found, StoredObject) and found.erasing is not None:
             return None
         self._open.move_to_end(object_id)
         return found

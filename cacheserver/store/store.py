@@ -35,7 +35,6 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
-Born = Callable[[StoredObject], None]
 MARKER_BYTES = 512
 """What a Vary marker is charged: about its row in the catalogue."""
 
@@ -62,7 +61,7 @@ class Store:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
-        """The object if it is open already and not losing an extent right now; no I/O (I6)."""
+        """The object if it is open already, and neither losing an extent nor being created right now; no I/O (I6)."""
         return self._objects.peek(object_id)
 
     def peek_quietly(self, object_id: str) -> StoredObject | VaryMarker | None:
@@ -91,10 +90,10 @@ class Store:
 
     # -- creating and writing -----------------------------------------------------------------------------------
 
-    async def create(self, representation: Representation, born: Born = lambda _obj: None) -> StoredObject:
+    async def create(self, representation: Representation) -> StoredObject:
         """A new, empty generation, an older one becomes obsolete. StoreFull, VolumeOffline or DiskError.
 
-        ``born`` gets it in the very moment from which on it can be found.
+        It cannot be found before this returns, without another turn of the loop in between.
         """
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
@@ -104,13 +103,11 @@ class Store:
             await self.forget(representation.object_id, reason="superseded")
             footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
             with await self._reserve(volume, footer_bytes) as reservation:
-                return await to_the_end(self._create(volume, representation, reservation, born))
+                return await to_the_end(self._create(volume, representation, reservation))
         finally:
             self._objects.creating.discard(representation.object_id)
 
-    async def _create(
-        self, volume: Volume, representation: Representation, reservation: Reservation, born: Born
-    ) -> StoredObject:
+    async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
         volume.leftovers.gone(representation.object_id)
@@ -119,7 +116,6 @@ class Store:
         volume.policy.admit(obj.unit(0), obj.charged_bytes)
         volume.object_count += 1
         self._objects.rows.note(obj)
-        born(obj)
         self.notifications.created(obj)
         return obj
 
@@ -132,7 +128,7 @@ class Store:
 
         An object or another marker that stands at the key is forgotten.
         """
-        found = await self.find(object_id)
+        found = await self.find(object_id) or self.peek_quietly(object_id)  # also one that is being created
         if isinstance(found, VaryMarker) and found.names == names:
             return
         if found is not None:

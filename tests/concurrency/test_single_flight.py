@@ -77,6 +77,20 @@ async def test_a_task_goes_on_when_all_its_callers_leave() -> None:
     assert await joined == 1
 
 
+async def test_a_caller_that_was_cancelled_can_have_the_outcome_taken_care_of() -> None:
+    gate, flights = Gate(), SingleFlight[str, int]("test")
+    left: list[int] = []
+    caller = asyncio.create_task(flights.run("a", gate.work, on_cancelled=lambda task: left.append(task.result())))
+    other = asyncio.create_task(flights.run("a", gate.work, on_cancelled=lambda task: left.append(-task.result())))
+    await gate.begun.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    assert not left, "its task has not ended yet"
+    gate.open.set()
+    assert await other == 1
+    assert left == [1]
+
+
 async def test_stop_ends_the_task_and_its_callers_hear_that_the_node_goes_down() -> None:
     gate, flights = Gate(), SingleFlight[str, int]("test")
     callers = await entered(gate, flights, 2)

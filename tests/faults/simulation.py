@@ -60,7 +60,7 @@ class _WatchedDelivery(Delivery):
     """Knows which objects are read past the store now: each such client has requests of its own, for nothing stored."""
 
     def __init__(self, rig: Rig) -> None:
-        super().__init__(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+        super().__init__(coordinator=rig.coordinator, store=rig.store, relay=rig.relay)
         self.past: Counter[StoredObject] = Counter()
 
     async def past_store(
@@ -151,7 +151,7 @@ class Simulation:
         want = want_for(path)
         wire = SimulatedWire(self._rng, patience_bytes=patience_bytes)
         try:
-            obj = await self._rig.coordinator.find(want)
+            obj = await self._rig.lookup.find(want)
             if obj is None:
                 outcome, _ = await self._rig.coordinator.open(want, (0, None))
                 obj = getattr(outcome, "obj", None)
@@ -247,7 +247,7 @@ class Simulation:
         """I6: a hit of what is present asks no source, no thread and no database."""
         for path in PATHS:
             want = want_for(path)
-            obj = self._rig.coordinator.peek(want)
+            obj = self._rig.lookup.peek(want)
             if not isinstance(obj, StoredObject) or not obj.pieces.present(0, obj.representation.length_bytes):
                 continue
             executor = cast(InlineExecutor, self._rig.store.executor)

@@ -1,4 +1,4 @@
-"""The one place that starts fills: one request for many callers, short memories, revalidation."""
+"""The one place that starts fills: one request for many callers, short memories."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, OriginStatus
-from cacheserver.fill.opening import Answered, Relayed, Stored
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.core.errors import Draining
+from cacheserver.fill.opening import Answered
 from tests.support.content import blob
-from tests.support.filling import OWN, SHIPPED, Rig, filling, quick, want_for
+from tests.support.filling import OWN, SHIPPED, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.stored import NOW_S, PIECE, bytes_on_disk, settled
+from tests.support.stored import PIECE, settled
 
 BODY = blob(4, 3 * PIECE + 100)
 WANT = want_for(service=SHIPPED)
@@ -25,20 +24,12 @@ def upstream() -> ScriptedUpstream:
     return ScriptedUpstream(BODY)
 
 
-async def complete(rig: Rig) -> StoredObject:
-    obj = await rig.opened(WANT)
-    assert await rig.read(obj, WANT) == BODY
-    await rig.assert_clean()
-    rig.upstream.requests.clear()
-    return obj
-
-
 async def test_many_callers_are_one_upstream_request(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     async with filling(tmp_path, upstream, options=quick(span_pieces=8)) as rig:
 
         async def client() -> bytes:
             await rig.coordinator.open(WANT, (0, None))
-            obj = await rig.coordinator.find(WANT)
+            obj = await rig.lookup.find(WANT)
             assert obj is not None
             return await rig.read(obj, WANT)
 
@@ -54,7 +45,7 @@ async def test_a_client_that_finds_an_object_in_its_first_moment_waits_for_what_
 ) -> None:
     async with filling(tmp_path, upstream, options=quick(span_pieces=8)) as rig:
         opening = asyncio.create_task(rig.coordinator.open(WANT, (0, None)))
-        while (obj := rig.coordinator.peek(WANT)) is None:  # noqa: ASYNC110 - the very turn of the loop is what matters
+        while (obj := rig.lookup.peek(WANT)) is None:  # noqa: ASYNC110 - the very turn of the loop is what matters
             await asyncio.sleep(0)
         assert await rig.read(obj, WANT) == BODY
         await opening
@@ -105,119 +96,19 @@ async def test_each_variant_is_found_by_its_own_request_only(tmp_path: Path, ups
     english, french = want_for("a", ("Accept", "en")), want_for("a", ("Accept", "fr"))
     async with filling(tmp_path, upstream) as rig:
         one = await rig.opened(english)
-        assert await rig.coordinator.find(english) is one
-        assert await rig.coordinator.find(french) is None
+        assert await rig.lookup.find(english) is one
+        assert await rig.lookup.find(french) is None
         two = await rig.opened(french)
         assert two is not one
         assert one.object_id != two.object_id
-        assert rig.coordinator.peek(english) is one
-        assert rig.coordinator.peek(french) is two
+        assert rig.lookup.peek(english) is one
+        assert rig.lookup.peek(french) is two
         assert (await rig.read(one, english), await rig.read(two, french)) == (BODY, BODY)
         await rig.assert_clean()
     async with filling(tmp_path, upstream) as rig:
-        assert rig.coordinator.peek(english) is None
-        found = [await rig.coordinator.find(want) for want in (english, french)]
+        assert rig.lookup.peek(english) is None
+        found = [await rig.lookup.find(want) for want in (english, french)]
         assert [obj and obj.object_id for obj in found] == [one.object_id, two.object_id]
-
-
-async def test_an_object_that_begins_to_vary_leaves_nothing_behind(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    upstream.fields = FRESH
-    want = want_for("a", ("Accept", "en"))
-    async with filling(tmp_path, upstream) as rig:
-        old = await rig.opened(want)
-        await rig.read(old, want)
-        await rig.idle()
-        upstream.fields, upstream.etag, upstream.body = (*FRESH, ("Vary", "Accept")), '"2"', BODY[::-1]
-        outcome = await rig.coordinator.revalidate(old, want)
-        assert isinstance(outcome, Stored)
-        assert await rig.read(outcome.obj, want) == BODY[::-1]
-        await rig.assert_clean()
-        assert old.obsolete
-        assert await rig.coordinator.find(want) is outcome.obj
-        marker_bytes = rig.store.volumes[0].ledger.stored_bytes - bytes_on_disk(tmp_path)
-        assert marker_bytes == 512
-
-
-async def test_callers_at_once_revalidate_once_and_a_304_refreshes(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        obj = await complete(rig)
-        upstream.fields = (("X-New", "yes"),)
-        outcomes = await asyncio.gather(*(rig.coordinator.revalidate(obj, WANT) for _ in range(5)))
-        assert all(isinstance(outcome, Stored) and outcome.obj is obj for outcome in outcomes)
-        assert len(upstream.requests) == 1
-        assert obj.representation.fields.value("X-New") == "yes"
-        assert obj.representation.response_time_s == NOW_S + 1
-        await rig.assert_clean()
-
-
-async def test_a_changed_object_is_replaced_and_held_readers_keep_the_old_one(
-    tmp_path: Path, upstream: ScriptedUpstream
-) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        old = await complete(rig)
-        old.hold()
-        upstream.etag, upstream.body = '"2"', BODY[::-1]
-        outcome = await rig.coordinator.revalidate(old, WANT)
-        assert isinstance(outcome, Stored)
-        assert await rig.read(outcome.obj, WANT) == BODY[::-1]
-        assert await rig.read(old, WANT) == BODY
-        old.release()
-        await rig.assert_clean()
-
-
-@pytest.mark.parametrize(("status", "forgotten"), [(404, True), (410, True), (302, True), (401, False), (403, False)])
-async def test_only_a_refusal_of_the_object_itself_forgets_it(
-    tmp_path: Path, upstream: ScriptedUpstream, status: int, forgotten: bool
-) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        obj = await complete(rig)
-        upstream.script.append(Turn(status=status))
-        outcome = await rig.coordinator.revalidate(obj, WANT)
-        assert isinstance(outcome, Answered)
-        assert obj.obsolete is forgotten, "a client with a bad token must not empty the cache"
-        await rig.assert_clean()
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_passing_fault_at_revalidation_leaves_the_object(
-    tmp_path: Path, upstream: ScriptedUpstream, status: int
-) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        obj = await complete(rig)
-        upstream.script.append(Turn(status=status))
-        with pytest.raises(OriginStatus):
-            await rig.coordinator.revalidate(obj, WANT)
-        assert not obj.obsolete
-        await rig.assert_clean()
-
-
-async def test_an_answer_for_one_client_is_not_shared_at_revalidation(
-    tmp_path: Path, upstream: ScriptedUpstream
-) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        obj = await complete(rig)
-        upstream.etag, upstream.fields = '"2"', (("Cache-Control", "no-store"),)
-        outcomes = await asyncio.gather(
-            *(rig.coordinator.revalidate(obj, WANT) for _ in range(3)), return_exceptions=True
-        )
-        relayed = [outcome for outcome in outcomes if isinstance(outcome, Relayed)]
-        assert len(relayed) == 1, "two readers of one body would each get half of it"
-        assert sum(isinstance(outcome, GenerationChanged) for outcome in outcomes) == 2
-        relayed[0].answer.close()
-        await rig.assert_clean()
-
-
-@pytest.mark.parametrize("turn", [Turn(), Turn(status=503), Turn(status=404)])
-async def test_revalidation_behind_an_answer_runs_once_and_fails_silently(
-    tmp_path: Path, upstream: ScriptedUpstream, turn: Turn
-) -> None:
-    async with filling(tmp_path, upstream) as rig:
-        obj = await complete(rig)
-        upstream.script.append(turn)
-        for _ in range(3):
-            rig.coordinator.revalidate_behind(obj, WANT)
-        await rig.assert_clean()
-        assert len(upstream.requests) == 1
 
 
 async def test_a_stop_ends_openings_as_well(tmp_path: Path, upstream: ScriptedUpstream) -> None:
@@ -227,6 +118,6 @@ async def test_a_stop_ends_openings_as_well(tmp_path: Path, upstream: ScriptedUp
         task = asyncio.create_task(rig.coordinator.open(WANT, (0, None)))
         await settled()
         await rig.coordinator.stop()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(Draining):
             await task
         await rig.assert_clean()

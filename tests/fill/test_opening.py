@@ -9,7 +9,7 @@ import pytest
 
 from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody
 from cacheserver.fill.opening import Answered, Relayed, Stored
-from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.store.object.file import ObjectFile
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, Rig, filling, want_for
@@ -232,7 +232,7 @@ async def test_an_answer_that_is_too_long_to_collect_is_relayed_with_what_was_re
 ) -> None:
     upstream.script.append(Turn(ignore_range=True, chunked=True))
     async with filling(tmp_path, upstream) as rig:
-        monkeypatch.setattr(rig.coordinator._opener, "_spool", Spool(limit_bytes=2 * PIECE))
+        monkeypatch.setattr(rig.coordinator._opener, "_buffer", BodyBuffer(limit_bytes=2 * PIECE))
         outcome = await relayed(rig, "no_length")
         rest = b"".join([data async for data in _rest(outcome)])
         assert outcome.prefix + rest == BODY

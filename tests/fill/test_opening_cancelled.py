@@ -36,8 +36,7 @@ async def test_an_opening_cancelled_at_any_await_gives_everything_back(tmp_path:
     for number in count(1):
         upstream = ScriptedUpstream(BODY)
         async with filling(tmp_path / str(number), upstream) as rig:
-            opener = rig.coordinator._opener
-            work = CancelAt(opener.open(WANT, (0, None), rig.coordinator._start), number)
+            work = CancelAt(rig.coordinator._open(WANT, (0, None)), number)
             await asyncio.gather(asyncio.create_task(_run(work)), return_exceptions=True)
             await rig.idle()
             await settled()

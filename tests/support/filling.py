@@ -20,13 +20,16 @@ from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener, Stored
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.relay.body_buffer import Spool
-from cacheserver.fill.relay.gated_body import GatedBodies
+from cacheserver.fill.relay.body_buffer import BodyBuffer
+from cacheserver.fill.relay.relayed_body import Relay
+from cacheserver.fill.revalidation import Revalidation
+from cacheserver.fill.slots import Slots
 from cacheserver.ports import Anchor
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -54,12 +57,14 @@ class Rig:
 
     store: Store
     upstream: ScriptedUpstream
+    lookup: Lookup
     coordinator: Coordinator
+    revalidation: Revalidation
     asker: Asker
     meter: CountingMeter
     clock: HandClock
     fetcher: MetadataFetcher
-    gated: GatedBodies
+    relay: Relay
 
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
@@ -69,7 +74,7 @@ class Rig:
 
     async def opened_or_found(self, want: Want) -> StoredObject:
         """The stored object, opened where there is none yet."""
-        return await self.coordinator.find(want) or await self.opened(want)
+        return await self.lookup.find(want) or await self.opened(want)
 
     async def read(
         self, obj: StoredObject, want: Want, start: int = 0, stop: int | None = None, *, whole: bool = True
@@ -94,10 +99,15 @@ class Rig:
     async def idle(self) -> None:
         """Until nothing is under way any more."""
         for _ in range(2000):
-            if not self.fills and not self.coordinator._tasks and not self.store.checker._flights._tasks:
+            if not self.fills and not self._tasks and not self.store.checker._flights._tasks:
                 return
             await asyncio.sleep(0.001)
-        raise AssertionError(f"still under way: {self.fills} {list(self.coordinator._tasks)}")
+        raise AssertionError(f"still under way: {self.fills} {self._tasks}")
+
+    @property
+    def _tasks(self) -> list[Any]:
+        flights = (self.coordinator._openings, self.coordinator._metadata, self.revalidation._flights)
+        return [key for flight in flights for key in flight._tasks]
 
     async def assert_clean(self) -> None:
         """Nothing is claimed, reserved, held or open, once all has ended."""
@@ -147,19 +157,32 @@ async def filling(
             fetcher=fetcher,
             options=options,
             piece_size_bytes=PIECE,
-            spool=Spool(limit_bytes=1 << 20),
+            buffer=BodyBuffer(limit_bytes=1 << 20),
         )
+        slots = Slots(per_origin=options.per_origin, total=options.total)
         coordinator = Coordinator(
-            store=store, asker=asker, opener=opener, fetcher=fetcher, options=options, meter=meter, clock=clock
+            store=store,
+            asker=asker,
+            opener=opener,
+            fetcher=fetcher,
+            slots=slots,
+            options=options,
+            meter=meter,
+            clock=clock,
         )
-        gated = GatedBodies(
+        revalidation = Revalidation(
+            store=store, asker=asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
+        )
+        lookup = Lookup(store=store, asker=asker)
+        relay = Relay(
             asker=asker,
             meter=meter,
             executor=store.executor,
             hold_timeout_s=options.hold_timeout_s,
             piece_size_bytes=PIECE,
         )
-        yield Rig(store, upstream, coordinator, asker, meter, clock, fetcher, gated)
+        yield Rig(store, upstream, lookup, coordinator, revalidation, asker, meter, clock, fetcher, relay)
+        await revalidation.stop()
         await coordinator.stop()
     await settled()
     gc.collect()

@@ -19,15 +19,15 @@ from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.service import Service
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.progress import Progress
-from cacheserver.fill.object.verification import Verification
 from cacheserver.fill.object.whole_digest import WholeDigest
 from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 
-class Verifying:
+class PieceChecks:
     """The checks of one object; ``abandon`` makes the object obsolete and tells who waits for it."""
 
     def __init__(
@@ -38,19 +38,19 @@ class Verifying:
         store: Store,
         asker: Asker,
         meter: Meter,
-        verification: Verification,
+        metadata: MetadataState,
         progress: Progress,
         abandon: Callable[[CacheserverError], Awaitable[None]],
         on_idle: Callable[[], None],
     ) -> None:
-        self.givers: set[str] = {""} if obj.pieces.stored_bytes else set()
+        self._sources: set[str] = {""} if obj.pieces.stored_bytes else set()
         """Sources of all pieces; an empty name stands for those of pieces that were here before."""
         self._obj = obj
         self._service = service
         self._store = store
         self._asker = asker
         self._meter = meter
-        self._verification = verification
+        self._metadata = metadata
         self._progress = progress
         self._abandon = abandon
         self._whole = WholeDigest(obj, store, on_idle=on_idle)
@@ -59,15 +59,13 @@ class Verifying:
         self._commits = asyncio.Lock()
         """Of two flights that finish the last two pieces one is the last: check and commit are one step."""
         self._settled = asyncio.Event()
-        progress.holding = verification.holds
-        progress.guarding = True
-        if not verification.pending:
+        if not metadata.pending:
             self._guard()
 
     @property
-    def trust(self) -> Trust:
+    def _trust(self) -> Trust:
         """The level at which pieces are being checked."""
-        metadata = self._verification.metadata
+        metadata = self._metadata.known
         return Trust.SIMPLE if metadata is None else metadata.trust
 
     @property
@@ -82,8 +80,12 @@ class Verifying:
     # -- a piece that is complete ---------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def finishing(self, piece: int) -> AsyncIterator[None]:
-        """Around the checks and the commit of a complete piece; the last one waits until all metadata was weighed."""
+    async def finishing(self, piece: int, *, patience_s: float) -> AsyncIterator[None]:
+        """Around the checks and the commit of a complete piece, which waits for metadata for at most ``patience_s``.
+
+        The last piece waits until all metadata was weighed.
+        """
+        await self._metadata.wait(patience_s)
         while True:
             await self._commits.acquire()
             if self._settled.is_set() or not self._obj.pieces.only_missing(piece):
@@ -95,11 +97,20 @@ class Verifying:
         finally:
             self._commits.release()
 
-    async def check_last(self, piece: int) -> None:
+    def is_right(self, piece: int, digest: bytes) -> bool:
+        """Whether a complete piece has the digest that the manifest names, or no manifest is known. NoSource."""
+        expected = self._metadata.expected(piece)
+        if expected is not None:
+            self._meter.verified(self._trust.word, "ok" if expected == digest else "bad")
+        return expected is None or expected == digest
+
+    async def check_last(self, piece: int, sources: set[str]) -> None:
         """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
 
-        WrongContent, with the object abandoned and a sole source struck; StoreError when it cannot be read.
+        ``sources`` gave the piece. WrongContent, with the object abandoned and a sole source struck; StoreError when
+        it cannot be read.
         """
+        self._sources |= sources
         if not self._progress.guards(piece):
             return
         claims = self._claims
@@ -125,8 +136,9 @@ class Verifying:
 
     async def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or none will: check what is stored already, release what was held."""
-        self._verification.settle(metadata)
-        self._progress.holding = self._progress.holding or self._verification.holds
+        self._metadata.settle(metadata)
+        if self._metadata.holds:
+            self._progress.hold()
         try:
             async with self._commits:
                 pass  # pieces that were found good without this metadata are stored by now, and seen below
@@ -144,7 +156,7 @@ class Verifying:
         """All that can be learnt is known: go on holding the last piece back where it is judged with the whole."""
         self._settled.set()
         claims = self._claims
-        if claims and self.trust is not Trust.ANCHORED:
+        if claims and self._trust is not Trust.ANCHORED:
             self._whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
         else:
             self._progress.stop_guarding()
@@ -164,7 +176,7 @@ class Verifying:
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
-                self._progress.claim(piece, piece + 1, self)  # nobody fetches it before its record is gone
+                self._progress.claim(piece, piece + 1, self)  # no flight fetches it before its record is gone
                 self._store.drop_piece(self._obj, piece)
                 await self._store.run(self._obj.volume, self._obj.file.erase, piece, piece + 1)
                 self._progress.release(self, None)
@@ -181,7 +193,7 @@ class Verifying:
     @property
     def _claims(self) -> list[Claim]:
         """What names, catalogues and digest fields say of the whole content."""
-        metadata = self._verification.metadata
+        metadata = self._metadata.known
         return [claim for claim in (metadata.claims if metadata is not None else ()) if claim.whole_digests]
 
     async def check_whole(self) -> None:
@@ -206,11 +218,11 @@ class Verifying:
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
             if not good:
-                if len(self.givers) == 1 and "" not in self.givers:
-                    self._asker.strike(*self.givers)
+                if len(self._sources) == 1 and "" not in self._sources:
+                    self._asker.strike(*self._sources)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
-                    self._obj.pieces.mark(piece, ABSENT)  # whoever reads it is cut where he is
+                    self._obj.pieces.mark(piece, ABSENT)  # its readers are cut where they are
                 await self._abandon(error)
                 raise error
         return max(levels)

@@ -1,15 +1,15 @@
 """Everything under way for one object: its readers, what they want next, the flights that fetch it.
 
 Owns: the decision when to start a flight and when a flight is still wanted (I2, I7). Lives from the first reader that
-has to wait until nobody reads, fetches or is expected back.
+has to wait until no client reads or is expected back and no flight, completion or check is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from cacheserver.core.errors import (
     CacheserverError,
@@ -19,20 +19,20 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.plan import Window, plan_spans
+from cacheserver.core.plan import plan_spans
 from cacheserver.fill.asking import Asker, Opened, Want
-from cacheserver.fill.object.checks import Verifying
+from cacheserver.fill.object.checks import PieceChecks
+from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
+from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.progress import Progress
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.object.verification import Verification
 from cacheserver.fill.options import FillOptions
 from cacheserver.fill.slots import Priority, Slots
 from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
-_RUNS_LIMIT = 1024
 _REFUSED_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -50,21 +50,21 @@ class ObjectFill:
         slots: Slots,
         options: FillOptions,
         meter: Meter,
-        verification: Verification,
+        metadata: MetadataState,
         on_idle: Callable[[ObjectFill], None],
     ) -> None:
         self.obj = obj
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
-        self.verification = verification
-        self.progress = Progress(obj.pieces)
-        self.verifying = Verifying(
+        self.metadata = metadata
+        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True)
+        self.checks = PieceChecks(
             obj,
             want.target.service,
             store=store,
             asker=asker,
             meter=meter,
-            verification=verification,
+            metadata=metadata,
             progress=self.progress,
             abandon=self.abandon,
             on_idle=self.rest,
@@ -77,18 +77,14 @@ class ObjectFill:
         self._options = options
         self._meter = meter
         self._on_idle = on_idle
-        self._readers: set[Reader] = set()
-        self._expected: list[Window] = []
-        self._runs: dict[int, int] = {}
-        """Piece at which a reader ended → how many readers in a row ended where the next began."""
+        self._demand = Demand(obj.pieces, options, on_gone=self.rest)
         self._idle = False
-        self.behind = 0
-        """How many complete the object behind the clients: it is kept, and its flights go on, for them too."""
+        self._completions = 0
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
         self._length_confirmed = True
         """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
-        self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
+        self._flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         obj.hold()
 
     # -- readers ------------------------------------------------------------------------------------------------
@@ -96,38 +92,33 @@ class ObjectFill:
     @property
     def reader_count(self) -> int:
         """Answers being fed."""
-        return len(self._readers)
+        return len(self._demand.readers)
 
-    def reader(self, start: int, stop: int, *, whole: bool) -> Reader:
-        """A reader of bytes ``[start, stop)``; ``whole``: it asked to the end of the object."""
-        first, end = self.obj.pieces.covering(start, stop)
-        run = self._runs.get(first, 0)
-        ahead = 0 if whole or not run else min(self._options.read_ahead_pieces, 1 << min(run, 12))
-        if len(self._runs) >= _RUNS_LIMIT:
-            self._runs.clear()
-        self._runs[end] = max(run + 1, self._runs.get(end, 0))
-        reader = Reader(self, start, stop, until_piece=min(end + ahead, len(self.obj.pieces)))
-        self._readers.add(reader)
+    def reader(self, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
+        """A reader of bytes ``[start, stop)`` for ``want``; ``whole``: it asked to the end of the object."""
+        self.want = want
+        reader = Reader(self, start, stop, until_piece=self._demand.until_piece(start, stop, whole=whole))
+        self._demand.readers.add(reader)
         return reader
 
     def leave(self, reader: Reader, *, served: bool) -> None:
         """A reader is done; one that was served may come back for what follows."""
-        self._readers.discard(reader)
-        window = reader.window()
-        goes_on = not self.obj.pieces.complete and not self.obj.volume.ailing
-        if served and self._options.linger_s and goes_on:
-            # An empty window fetches nothing, but keeps in mind where this client stopped.
-            self._expected.append(window)
-            asyncio.get_running_loop().call_later(self._options.linger_s, self._give_up_on, window)
+        self._demand.leave(reader, expected=served and not self.obj.pieces.complete and not self.obj.volume.ailing)
         self.rest()
 
-    def _give_up_on(self, window: Window) -> None:
-        self._expected.remove(window)
-        self.rest()
+    @contextmanager
+    def completing(self) -> Iterator[None]:
+        """Around a completion: the fill is kept, and its flights go on without readers."""
+        self._completions += 1
+        try:
+            yield
+        finally:
+            self._completions -= 1
+            self.rest()
 
     def rest(self) -> None:
-        """End, if nobody reads, fetches, completes, checks or is expected back."""
-        busy = self._readers or self.flights or self._expected or self.behind or self.verifying.busy
+        """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
+        busy = self._demand or self._flights or self._completions or self.checks.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self)
@@ -138,7 +129,12 @@ class ObjectFill:
     @property
     def flight_count(self) -> int:
         """Upstream requests under way or queued."""
-        return len(self.flights)
+        return len(self._flights)
+
+    @property
+    def flight_tasks(self) -> Collection[asyncio.Task[CacheserverError | None]]:
+        """The same, to wait for."""
+        return list(self._flights.values())
 
     @property
     def read_ahead_pieces(self) -> int:
@@ -147,7 +143,7 @@ class ObjectFill:
 
     def plan_ahead(self) -> None:
         """Plan when a reader has moved and there is room for read-ahead."""
-        if len(self.flights) < self._options.parallel and not self.obj.pieces.complete:
+        if len(self._flights) < self._options.parallel and not self.obj.pieces.complete:
             self.plan()
 
     def plan(self) -> None:
@@ -157,29 +153,24 @@ class ObjectFill:
         if not self.takes_spans:
             self._plan_single_stream()
             return
-        windows = [reader.window() for reader in self._readers]
         spans = plan_spans(
             self.obj.pieces,
             self.progress.claims,
-            windows,
+            self._demand.windows(),
             span_pieces=self._options.span_pieces,
-            room=self._options.parallel - len(self.flights),
+            room=self._options.parallel - len(self._flights),
         )
         for span in spans:
             self.start(span.first, span.stop, Priority.DEMANDED if span.demanded else Priority.READ_AHEAD)
 
     def _plan_single_stream(self) -> None:
-        if self.flights:
+        if self._flights or not self.obj.representation.combinable:
             return
-        if not self.obj.representation.combinable:
-            return
-        wanted = [piece for reader in self._readers if (piece := reader.window().first) < len(self.obj.pieces)]
-        if not wanted:
-            return
-        runs = self.obj.pieces.missing_runs(min(wanted), len(self.obj.pieces), self.progress.claims)
-        for first, stop in runs:
-            self.start(first, stop, Priority.DEMANDED)
-            break
+        pieces = self.obj.pieces
+        first = min((window.first for window in self._demand.windows()), default=len(pieces))
+        run = next(pieces.missing_runs(first, len(pieces), self.progress.claims), None)
+        if run is not None:
+            self.start(*run, Priority.DEMANDED)
 
     @property
     def takes_spans(self) -> bool:
@@ -189,9 +180,12 @@ class ObjectFill:
     def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
         """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
         flight = Flight(
-            self,
+            self.obj,
             first=first,
             stop=stop,
+            progress=self.progress,
+            checks=self.checks,
+            wanted=self.wanted,
             ask=self._ask,
             store=self._store,
             options=self._options,
@@ -203,8 +197,24 @@ class ObjectFill:
         if opened is not None and opened.answer.status == 200:
             self._length_confirmed = False
         self.progress.claim(first, stop, flight)
-        self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+        self._flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
         return flight
+
+    async def fetch(self, first: int, stop: int) -> None:
+        """Fetch pieces ``[first, stop)`` in a slot that the caller holds. Raises what ended it early."""
+        if (refusal := self.store_refuses()) is not None:
+            raise refusal
+        if not self.obj.representation.combinable:
+            await self.abandon(GenerationChanged("the object cannot be completed"))
+            return
+        flight = self.start(first, stop, None)
+        try:
+            error = await asyncio.shield(self._flights[flight])
+        except asyncio.CancelledError:
+            await self._cancel([flight] if flight in self._flights else [])
+            raise
+        if error is not None:
+            raise error
 
     async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
         error: CacheserverError | None = None
@@ -214,7 +224,7 @@ class ObjectFill:
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
             elif error is None:
                 self.plan()
-                await self.verifying.check_whole()
+                await self.checks.check_whole()
         except StoreError:
             _log.warning("what is stored could not be read again")
         finally:
@@ -250,7 +260,7 @@ class ObjectFill:
         return self._refusal
 
     def _ended(self, flight: Flight, error: CacheserverError | None) -> None:
-        del self.flights[flight]
+        del self._flights[flight]
         self.progress.release(flight, error)
 
     def _cannot_be_completed(self, error: CacheserverError | None) -> bool:
@@ -274,26 +284,23 @@ class ObjectFill:
 
     def wanted(self, first: int, stop: int) -> bool:
         """Whether anyone waits for, or is expected to ask for, pieces in ``[first, stop)``."""
-        if self._options.keep_until == "object" or self.behind:
-            return True
-        windows = (*(reader.window() for reader in self._readers), *self._expected)
-        return any(window.first < stop and first < window.stop for window in windows)
+        kept = self._options.keep_until == "object" or bool(self._completions)
+        return kept or self._demand.covers(first, stop)
 
     async def cancel(self) -> None:
         """End every flight at once; for a node that goes down."""
-        await self.cancel_flights(list(self.flights))
-        self.rest()
+        await self._cancel(list(self._flights))
 
-    async def cancel_flights(self, flights: list[Flight]) -> None:
+    async def _cancel(self, flights: list[Flight]) -> None:
         """End some of the flights at once."""
-        tasks = [self.flights[flight] for flight in flights]
+        tasks = [self._flights[flight] for flight in flights]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for flight in [flight for flight, task in self.flights.items() if task in tasks]:
+        for flight in [flight for flight, task in self._flights.items() if task in tasks]:
             flight.close()  # it was cancelled before its first step
             self._ended(flight, None)
-        await self.verifying.close()
+        await self.checks.close()
         self.rest()
 
     # -- what a reader needs ------------------------------------------------------------------------------------
@@ -322,7 +329,7 @@ class ObjectFill:
         refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
-        if self.obj.obsolete or not self.flights:
+        if self.obj.obsolete or not self._flights:
             error = GenerationChanged("the object cannot be completed")
             await self.abandon(error)
             raise error

@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from cacheserver.core.errors import BadAnswer, BadPiece, GenerationChanged, TruncatedBody, UpstreamError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Ask, Opened
+from cacheserver.fill.object.checks import PieceChecks
+from cacheserver.fill.object.progress import Progress
 from cacheserver.fill.options import FillOptions
 from cacheserver.ports import Meter
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.store import Store
-
-if TYPE_CHECKING:
-    from cacheserver.fill.object.fill import ObjectFill
+from cacheserver.store.stored_object import StoredObject
 
 
 class Flight:
-    """Fetches pieces ``[first, stop)``; ``opened`` is an answer that is already there."""
+    """Fetches pieces ``[first, stop)``; ``opened`` is an answer that is already there.
+
+    ``wanted`` says whether any reader wants pieces of a span.
+    """
 
     def __init__(
         self,
-        fill: ObjectFill,
+        obj: StoredObject,
         *,
         first: int,
         stop: int,
+        progress: Progress,
+        checks: PieceChecks,
+        wanted: Callable[[int, int], bool],
         ask: Ask,
         store: Store,
         options: FillOptions,
@@ -43,15 +49,17 @@ class Flight:
         """The want whose own request ``opened`` is the answer to."""
         self.first = first
         self.stop = stop
-        self._fill = fill
-        self._obj = fill.obj
+        self._obj = obj
+        self._progress = progress
+        self._checks = checks
+        self._wanted = wanted
         self._ask = ask
         self._store = store
         self._options = options
         self._meter = meter
         self._opened = opened
         self._piece = first
-        self._offset = self._obj.pieces.bounds(first)[0]
+        self._offset = obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
         self.began_s = asyncio.get_running_loop().time()
         self._committed = 0
@@ -119,7 +127,7 @@ class Flight:
                 return
 
     async def _keep(self, data: bytes) -> bool:
-        """Write bytes and finish the pieces that they complete; False when nobody wants the rest."""
+        """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
         while data and self._piece < self.stop:
             if self._obj.obsolete:
                 raise GenerationChanged("the object was replaced while it was filled")
@@ -130,10 +138,10 @@ class Flight:
             await self._store.write(self._obj, self._offset, part, self._digest)
             self._offset += len(part)
             if self._offset < piece_stop:
-                self._fill.progress.advance(self._piece, self._offset)
+                self._progress.advance(self._piece, self._offset)
                 continue
             await self._finish_piece(reservation)
-            if self._piece < self.stop and not self._fill.wanted(self._piece, self.stop):
+            if self._piece < self.stop and not self._wanted(self._piece, self.stop):
                 return False
         return True
 
@@ -145,31 +153,22 @@ class Flight:
 
     def _verify_piece(self, piece: int) -> None:
         """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
-        expected = self._fill.verification.expected(piece)
-        if expected is None:
+        if self._checks.is_right(piece, self._digest.digest()):
             return
-        level = self._fill.verifying.trust.word
-        if expected == self._digest.digest():
-            self._meter.verified(level, "ok")
-            return
-        self._meter.verified(level, "bad")
         self._offset = self._obj.pieces.bounds(piece)[0]
         self._digest = hashlib.sha256()
         culprit = self._source if self._contributors == {self._source} else None
         self._contributors.clear()
-        self._fill.verifying.bad_piece(piece, culprit)
+        self._checks.bad_piece(piece, culprit)
         if culprit is not None:
             self._avoid |= {culprit}
         raise BadPiece(piece, source=self._source)
 
     async def _finish_piece(self, reservation: Reservation) -> None:
-        piece, verifying = self._piece, self._fill.verifying
-        if self._fill.verification.pending:
-            await self._fill.verification.wait(self._options.hold_timeout_s)
-        async with verifying.finishing(piece):
+        piece = self._piece
+        async with self._checks.finishing(piece, patience_s=self._options.hold_timeout_s):
             self._verify_piece(piece)
-            verifying.givers |= self._contributors
-            await verifying.check_last(piece)
+            await self._checks.check_last(piece, self._contributors)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
             await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
             self._reservation = None
@@ -177,5 +176,5 @@ class Flight:
             self._piece += 1
             self._contributors.clear()
             self._digest = hashlib.sha256()
-            self._fill.progress.done(piece)
-        await verifying.committed(piece)
+            self._progress.done(piece)
+        await self._checks.committed(piece)

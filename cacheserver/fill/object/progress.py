@@ -13,16 +13,18 @@ from cacheserver.core.piece_map import PieceMap
 
 
 class Progress:
-    """Claims, watermarks and waiters of one object."""
+    """Claims, watermarks and waiters of one object.
 
-    def __init__(self, pieces: PieceMap) -> None:
+    ``holding``: bytes of an unfinished piece are held back until its hash has matched. ``guarding``: the last piece
+    that is missing is held back, whatever ``holding`` says, until the whole is right.
+    """
+
+    def __init__(self, pieces: PieceMap, *, holding: bool = False, guarding: bool = False) -> None:
         self._pieces = pieces
         self.claims: dict[int, object] = {}
         """Piece → the flight that fetches it."""
-        self.holding = False
-        """Whether bytes of an unfinished piece are held back until its hash has matched."""
-        self.guarding = False
-        """Whether the last piece that is missing is held back, whatever ``holding`` says, until the whole is right."""
+        self.guarding = guarding
+        self._holding = holding
         self._arrived: dict[int, int] = {}
         self._exposed: set[int] = set()
         self._epochs: dict[int, int] = {}
@@ -50,7 +52,7 @@ class Progress:
 
     def holds(self, piece: int) -> bool:
         """Whether bytes of this piece are held back."""
-        return self.guards(piece) or (self.holding and piece not in self._exposed)
+        return self.guards(piece) or (self._holding and piece not in self._exposed)
 
     def guards(self, piece: int) -> bool:
         """Whether this piece is held back, without a limit in time, because the whole is judged with it."""
@@ -62,9 +64,13 @@ class Progress:
         if piece in self._arrived:
             self._wake(piece, None)
 
+    def hold(self) -> None:
+        """There is a manifest."""
+        self._holding = True
+
     def stop_holding(self) -> None:
         """There is no manifest: bytes go out as they come."""
-        self.holding = False
+        self._holding = False
         self._look_again()
 
     def stop_guarding(self) -> None:
@@ -77,8 +83,8 @@ class Progress:
             self._wake(piece, None)
 
     def reject(self, piece: int, *, seen: bool = False) -> None:
-        """A complete piece was bad: forget its bytes; whoever has ``seen`` some of them is cut at the next look."""
-        if seen or not self.holding or piece in self._exposed:
+        """A complete piece was bad: forget its bytes; a reader that has ``seen`` some is cut at its next look."""
+        if seen or not self._holding or piece in self._exposed:
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)
@@ -138,11 +144,6 @@ class Progress:
     def arrived_bytes(self) -> int:
         """Bytes of claimed pieces that are here already, held ones too."""
         return sum(offset - self._pieces.bounds(piece)[0] for piece, offset in self._arrived.items())
-
-    @property
-    def waiter_count(self) -> int:
-        """Readers that wait now."""
-        return sum(len(waiters) for waiters in self._waiters.values())
 
     def _end(self, piece: int, error: CacheserverError | None) -> None:
         self.claims.pop(piece, None)

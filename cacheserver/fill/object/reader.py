@@ -7,21 +7,40 @@ Must not fetch or send.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window
+from cacheserver.fill.asking import Want
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.metadata_state import MetadataState
+from cacheserver.fill.object.progress import Progress
+from cacheserver.store.stored_object import StoredObject
 
-if TYPE_CHECKING:
-    from cacheserver.fill.object.fill import ObjectFill
+
+class _Fill(Protocol):
+    """What a reader needs of its object's fill; see ``ObjectFill``."""
+
+    obj: StoredObject
+    want: Want
+    progress: Progress
+    metadata: MetadataState
+
+    @property
+    def read_ahead_pieces(self) -> int: ...
+    def began_before(self, piece: int, moment_s: float, want: Want) -> bool: ...
+    def note_collapse(self) -> None: ...
+    async def check(self, piece: int) -> None: ...
+    async def wait(self, piece: int, since_s: float) -> None: ...
+    def plan_ahead(self) -> None: ...
+    def leave(self, reader: Reader, *, served: bool) -> None: ...
 
 
 class Reader:
     """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
 
-    def __init__(self, fill: ObjectFill, start: int, stop: int, *, until_piece: int) -> None:
+    def __init__(self, fill: _Fill, start: int, stop: int, *, until_piece: int) -> None:
         self._fill = fill
         self._offset = start
         self._stop = stop
@@ -80,7 +99,7 @@ class Reader:
 
     async def metadata(self) -> Metadata:
         """What the object's content must be, once all has come that will."""
-        return await self._fill.verification.settled()
+        return await self._fill.metadata.settled()
 
     def has_tasted(self, offset: int) -> bool:
         """Whether unchecked bytes of the piece at ``offset`` were given out."""
@@ -101,7 +120,7 @@ class Reader:
     def _taste(self, offset: int, reached: int) -> None:
         first, stop = self._fill.obj.pieces.covering(offset, reached)
         for piece in range(first, stop):
-            if self._fill.verification.pending or self._fill.obj.pieces.state(piece) == ABSENT:
+            if self._fill.metadata.pending or self._fill.obj.pieces.state(piece) == ABSENT:
                 self._tasted[piece] = self._fill.progress.epoch(piece)
 
     def _refuse_mixture(self) -> None:

@@ -108,7 +108,7 @@ class WholeDigest:
                         stop += 1
                     await self._feed(stop)
         except StoreError:
-            self._ahead = False  # whoever completes the object reads it again, and hears of it
+            self._ahead = False  # the flight that completes the object reads it again and fails
         finally:
             self._obj.release()
 

@@ -21,7 +21,7 @@ class Collected:
     complete: bool
 
 
-class Spool:
+class BodyBuffer:
     """Collects bodies; all together hold at most four times what one may hold."""
 
     def __init__(self, *, limit_bytes: int) -> None:
@@ -33,7 +33,7 @@ class Spool:
     ) -> Collected:
         """Read until the end, a bound or ``limit_s`` is reached; closes the answer when reading fails. UpstreamError.
 
-        The bytes count against the bound in all only while they are collected: whoever gets them lets go soon.
+        The bytes count against the bound in all only while they are collected: the caller sends them at once.
         """
         chunks, size = [prefix], len(prefix)
         most = self._limit_bytes if limit_bytes is None else limit_bytes

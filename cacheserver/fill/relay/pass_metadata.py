@@ -5,8 +5,7 @@ Owns: that memory and its bounds. Must not judge bytes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.answer import validators_of
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
@@ -27,8 +26,7 @@ class PassMetadata:
         self._fetcher = fetcher
         self._clock = clock
         self._keep_s = keep_s
-        self._kept: OrderedDict[_Key, tuple[float, Metadata]] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept = BoundedMemory[_Key, Metadata](_ENTRIES, weigh=_size, weight_limit=_BYTES)
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
@@ -37,35 +35,21 @@ class PassMetadata:
     async def get(self, want: Want, response: Fields, length_bytes: int | None) -> Metadata:
         """What the content of an answer with the fields ``response`` must be; never raises, takes at most 15 s."""
         key = _key(want, response, length_bytes)
-        if key is not None and key in self._kept:
-            kept_until_s, known = self._kept[key]
-            if kept_until_s > self._clock.monotonic_s():
-                return known
-            self._forget(key)
+        known = self._kept.get(key, self._clock.monotonic_s()) if key is not None else None
+        if known is not None:
+            return known
         metadata = await self._fetcher.fetch(
             want, response, length_bytes=length_bytes, piece_size_bytes=self.piece_size_bytes
         )
         if key is not None and metadata.manifest is not None and not metadata.blocked:
-            self._keep(key, metadata)
+            self._kept.keep(key, metadata, self._clock.monotonic_s() + self._keep_s)
         return metadata
 
     def forget(self, want: Want, response: Fields, length_bytes: int | None) -> None:
         """What was kept did not fit the bytes: the next one is to be fetched."""
         key = _key(want, response, length_bytes)
         if key is not None:
-            self._forget(key)
-
-    def _keep(self, key: _Key, metadata: Metadata) -> None:
-        self._forget(key)
-        self._kept[key] = (self._clock.monotonic_s() + self._keep_s, metadata)
-        self._kept_bytes += _size(metadata)
-        while len(self._kept) > _ENTRIES or self._kept_bytes > _BYTES:
-            self._forget(next(iter(self._kept)))
-
-    def _forget(self, key: _Key) -> None:
-        entry = self._kept.pop(key, None)
-        if entry is not None:
-            self._kept_bytes -= _size(entry[1])
+            self._kept.forget(key)
 
 
 def _key(want: Want, response: Fields, length_bytes: int | None) -> _Key | None:

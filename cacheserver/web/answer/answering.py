@@ -8,6 +8,7 @@ refused before.
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
 from cacheserver.core.cache.freshness import Freshness, assess, current_age_s
@@ -15,8 +16,10 @@ from cacheserver.core.errors import Draining, GenerationChanged, OriginStatus, U
 from cacheserver.core.http.cache_control import request_cache_control
 from cacheserver.core.http.cache_status import cache_status
 from cacheserver.fill.asking import Want
-from cacheserver.fill.coordinator import Coordinator, speaks_for_all
-from cacheserver.fill.opening import CODING, Answered, Relayed
+from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.lookup import Lookup
+from cacheserver.fill.opening import CODING, Answered, Relayed, Stored
+from cacheserver.fill.revalidation import Revalidation
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -27,7 +30,6 @@ from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
 from cacheserver.web.lane.hot_table import HotEntry, Label, is_plain
-from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
 
 _LOOKUPS = 4
@@ -39,8 +41,9 @@ class Answerer:
     def __init__(
         self,
         *,
-        options: ServerOptions,
+        lookup: Lookup,
         coordinator: Coordinator,
+        revalidation: Revalidation,
         store: Store,
         delivery: Delivery,
         passing: Passing,
@@ -48,11 +51,11 @@ class Answerer:
         clock: Clock,
         via: str,
     ) -> None:
-        self.options = options
-        """Replaced by a reload."""
         self.draining = False
         """Whether the node is going down: nothing new is fetched, connections end with their answers."""
+        self._lookup = lookup
         self._coordinator = coordinator
+        self._revalidation = revalidation
         self._store = store
         self._delivery = delivery
         self._passing = passing
@@ -60,12 +63,16 @@ class Answerer:
         self._clock = clock
         self._via = via
 
+    def drain(self) -> None:
+        """The node is going down."""
+        self.draining = True
+
     # -- look up, decide ----------------------------------------------------------------------------------------
 
     async def answer(self, want: Want, exchange: Exchange, channel: Channel) -> None:
         """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
-            obj = self._coordinator.peek(want) or await self._coordinator.find(want)
+            obj = self._lookup.peek(want) or await self._lookup.find(want)
             freshness = None if obj is None else self._assess(want, obj)
             facts = Facts(
                 method=exchange.method,
@@ -111,7 +118,7 @@ class Answerer:
         if step is Step.REVALIDATE:
             return await self._revalidate(want, obj, freshness, exchange, channel)
         if step is Step.SERVE_STALE:
-            self._coordinator.revalidate_behind(obj, want)
+            self._revalidation.start(obj, want)
         outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
         await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True
@@ -122,19 +129,15 @@ class Answerer:
         exchange.outcome = Outcome.MISS.value
         field = asked_range(want.fields, None, method=exchange.method)
         outcome, first = await self._coordinator.open(want, opening_demand(field))
-        if isinstance(outcome, Answered) and not first and not speaks_for_all(outcome):
+        if isinstance(outcome, Answered) and not first and not outcome.meaning.for_all:
             await self._pass(want, exchange, channel)
-        elif isinstance(outcome, Answered):
-            await self._answered(want, outcome, exchange, channel, collapsed=not first)
-        elif isinstance(outcome, Relayed):
-            await self._relayed(want, outcome, first, exchange, channel)
-        elif first:
-            await self._serve(want, outcome.obj, exchange, channel, Outcome.MISS)
+        elif not isinstance(outcome, Stored):
+            await self._unstored(want, outcome, first, exchange, channel)
         else:
-            obj = await self._coordinator.find(want)
+            obj = outcome.obj if first else await self._lookup.find(want)
             if obj is None:
                 return False
-            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=True)
+            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=not first)
         return True
 
     async def _revalidate(
@@ -142,19 +145,17 @@ class Answerer:
     ) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
-            outcome = await self._coordinator.revalidate(obj, want)
+            outcome = await self._revalidation.run(obj, want)
         except UpstreamError:
             if not freshness.stale_if_error:
                 raise
             await self._serve(want, obj, exchange, channel, Outcome.STALE)
             return True
-        if isinstance(outcome, Answered):
-            await self._answered(want, outcome, exchange, channel, collapsed=False)
-        elif isinstance(outcome, Relayed):
-            await self._relayed(want, outcome, True, exchange, channel)
-        else:
+        if isinstance(outcome, Stored):
             word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
             await self._serve(want, outcome.obj, exchange, channel, word)
+        else:
+            await self._unstored(want, outcome, True, exchange, channel)
         return True
 
     async def _serve(
@@ -216,16 +217,15 @@ class Answerer:
             lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
         )
 
-    async def _answered(
-        self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
+    async def _unstored(
+        self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange, channel: Channel
     ) -> None:
-        if await self._rebuilt.serve(want, exchange, channel, OriginStatus(answered.status)):
-            return
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(
-            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None
-        )
-        await self._passing.answered(channel, want, answered, options=self.options, cache_status=exchange.cache_status)
+        """Give a client an outcome that is no object; ``first``: its own request led to it."""
+        if isinstance(outcome, Relayed):
+            await self._relayed(want, outcome, first, exchange, channel)
+        elif not await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(outcome)):
+            _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
+            await self._passing.answered(channel, want, outcome, exchange)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
@@ -235,27 +235,15 @@ class Answerer:
                 relayed.answer.close()
             await self._pass(want, exchange, channel, detail=relayed.reason)
             return
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(
-            NODE_NAME, hit=False, fwd="uri-miss", fwd_status=relayed.answer.status, stored=False, detail=relayed.reason
-        )
-        await self._passing.relay(
-            channel,
-            want,
-            relayed.answer,
-            method=exchange.method,
-            options=self.options,
-            cache_status=exchange.cache_status,
-            prefix=relayed.prefix,
-        )
+        status, reason = relayed.answer.status, relayed.reason
+        _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=reason)
+        await self._passing.relay(channel, want, relayed.answer, exchange, prefix=relayed.prefix)
 
     async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
-        exchange.outcome = Outcome.PASS.value
-        exchange.cache_status = cache_status(NODE_NAME, hit=False, fwd="bypass", stored=False, detail=detail)
-        await self._passing.through(
-            channel,
-            want,
-            method=exchange.method,
-            options=self.options,
-            cache_status=exchange.cache_status,
-        )
+        _note_pass(exchange, fwd="bypass", stored=False, detail=detail)
+        await self._passing.through(channel, want, exchange)
+
+
+def _note_pass(exchange: Exchange, **members: Any) -> None:
+    exchange.outcome = Outcome.PASS.value
+    exchange.cache_status = cache_status(NODE_NAME, hit=False, **members)

@@ -6,12 +6,12 @@ fails under a delivery the rest comes straight from the source, and the client i
 
 from __future__ import annotations
 
-from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError
 from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.relay.gated_body import BodySpan, GatedBodies
+from cacheserver.fill.relay.relayed_body import BodySpan, Relay
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
@@ -26,10 +26,10 @@ _DISK_TRIES = 3
 class Delivery:
     """Sends planned replies."""
 
-    def __init__(self, *, coordinator: Coordinator, store: Store, gated: GatedBodies) -> None:
-        self._coordinator = coordinator
-        self._store = store
-        self._gated = gated
+    def __init__(self, *, coordinator: Coordinator, store: Store, relay: Relay) -> None:
+        self.coordinator = coordinator
+        self.store = store
+        self._relay = relay
 
     async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
@@ -48,18 +48,6 @@ class Delivery:
         await channel.write(reply.closing)
         await channel.finish()
 
-    def reader(self, obj: StoredObject, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
-        """A reader of pieces that are not all there."""
-        return self._coordinator.reader(obj, want, start, stop, whole=whole)
-
-    async def check(self, obj: StoredObject, offset: int) -> None:
-        """Check the piece at ``offset`` before its first delivery."""
-        await self._store.check(obj, (obj.pieces.piece_at(offset),))
-
-    def unreadable(self, obj: StoredObject, offset: int) -> None:
-        """The disk did not give the piece at ``offset``: have it fetched again."""
-        self._store.drop_piece(obj, obj.pieces.piece_at(offset))
-
     async def past_store(
         self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
     ) -> None:
@@ -67,51 +55,21 @@ class Delivery:
 
         With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
         """
-        metadata, total = await reader.metadata(), obj.representation.length_bytes
+        metadata = await reader.metadata()
         metadata.refuse_blocked()
-        judged = (start, stop) == (0, total) and any(claim.whole_digests for claim in metadata.claims)
-        if metadata.manifest is None and not judged:
-            await self._unverified(channel, want, obj, start, stop)
-            return
-        if reader.has_tasted(start):
-            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
-            return await self._coordinator.asker.ask_span(want, obj.representation, first, end, avoid)
+            return await self._relay.asker.ask_span(want, obj.representation, first, end, avoid)
 
-        body = self._gated.body(want, metadata, BodySpan(start, stop, total), ask=ask, tries=_PASS_TRIES)
+        span = BodySpan(start, stop, obj.representation.length_bytes)
+        body = self._relay.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        if body.verified and reader.has_tasted(start):
+            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         try:
             while data := await body.read():
                 await channel.write(data)
         finally:
             body.close()
-
-    async def _unverified(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        tries = 0
-        while start < stop:
-            tries += 1
-            before = channel.body_bytes
-            try:
-                await self._stream_span(channel, want, obj, start, stop)
-            except UpstreamError as exc:
-                if not exc.retryable or tries >= _PASS_TRIES:
-                    raise
-            start += channel.body_bytes - before
-
-    async def _stream_span(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
-        opened = await self._coordinator.asker.ask_span(want, obj.representation, start, stop)
-        try:
-            skip, left = start - opened.accepted.start, stop - start
-            while left:
-                data = await opened.answer.read()
-                if not data:
-                    raise TruncatedBody("source ended the body early", source=opened.answer.source)
-                kept = data[skip : skip + left]
-                skip = max(0, skip - len(data))
-                await channel.write(kept)
-                left -= len(kept)
-        finally:
-            opened.answer.close()
 
 
 class _Cursor:
@@ -140,7 +98,7 @@ class _Cursor:
         self._disk_errors = 0
         self._reader: Reader | None = None
         if obj.pieces.stored_until(start, stop) < stop:
-            self._reader = delivery.reader(obj, want, start, stop, whole=whole)
+            self._reader = delivery.coordinator.reader(obj, want, start, stop, whole=whole)
 
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
@@ -153,11 +111,13 @@ class _Cursor:
                 if self._readable > self._at:
                     return
                 if pieces.state(pieces.piece_at(self._at)) == STORED:
-                    await self._delivery.check(self._obj, self._at)
+                    await self._delivery.store.check(self._obj, (pieces.piece_at(self._at),))
                     continue
                 if self._obj.obsolete:
                     raise GenerationChanged("the object was replaced")
-                self._reader = self._delivery.reader(self._obj, self._want, self._at, self._stop, whole=self._whole)
+                self._reader = self._delivery.coordinator.reader(
+                    self._obj, self._want, self._at, self._stop, whole=self._whole
+                )
             try:
                 self._readable = min(step, await self._reader.readable(self._at))
             except StoreError:
@@ -178,7 +138,8 @@ class _Cursor:
             try:
                 await self._channel.send_file(self._obj.file.fd, self._at, self._readable)
             except DiskError:
-                self._delivery.unreadable(self._obj, self._at + self._channel.body_bytes - before)
+                unreadable = self._obj.pieces.piece_at(self._at + self._channel.body_bytes - before)
+                self._delivery.store.drop_piece(self._obj, unreadable)
                 self._readable = 0
                 self._disk_errors += 1
                 self._past_store = self._disk_errors >= _DISK_TRIES

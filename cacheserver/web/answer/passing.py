@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 
 from cacheserver.core.cache.answer import ExpectedGeneration, combinable, validators_of
-from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, TruncatedBody, WrongContent
+from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Opened, Want
-from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.opening import Answered
-from cacheserver.fill.relay.body_buffer import Spool
-from cacheserver.fill.relay.gated_body import Begun, BodySpan, GatedBodies
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
+from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.web.answer.pass_plan import (
     CONDITIONS,
@@ -28,6 +28,7 @@ from cacheserver.web.answer.pass_plan import (
     wider_range,
 )
 from cacheserver.web.answer.refusals import relays_status
+from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
@@ -39,35 +40,43 @@ class Passing:
     """Relays answers to clients."""
 
     def __init__(
-        self, *, gated: GatedBodies, metadata: PassMetadata, via: str, spool: Spool, first_byte_s: float
+        self,
+        *,
+        options: ServerOptions,
+        relay: Relay,
+        metadata: PassMetadata,
+        via: str,
+        buffer: BodyBuffer,
+        first_byte_s: float,
     ) -> None:
-        self._asker = gated.asker
-        self._meter = gated.meter
-        self._gated = gated
+        self._options = options
+        self._asker = relay.asker
+        self._relay = relay
         self._metadata = metadata
         self._via = via
-        self._spool = spool
+        self._buffer = buffer
         self._first_byte_s = first_byte_s
 
-    async def through(
-        self, channel: Channel, want: Want, *, method: str, options: ServerOptions, cache_status: str
-    ) -> None:
+    def use(self, options: ServerOptions) -> None:
+        """Take up changed options."""
+        self._options = options
+
+    async def through(self, channel: Channel, want: Want, exchange: Exchange) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
+        method = exchange.method
         by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
         wider = wider_range(want, self._metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
         answer = await self._asker.send(want, method=method, extra=extra)
-        await self.relay(channel, want, answer, method=method, options=options, cache_status=cache_status, wider=wider)
+        await self.relay(channel, want, answer, exchange, wider=wider)
 
     async def relay(
         self,
         channel: Channel,
         want: Want,
         answer: UpstreamAnswer,
+        exchange: Exchange,
         *,
-        method: str,
-        options: ServerOptions,
-        cache_status: str,
         prefix: bytes = b"",
         wider: Wider | None = None,
     ) -> None:
@@ -75,43 +84,38 @@ class Passing:
 
         ``wider``: what was asked for in place of the client's range.
         """
+        method = exchange.method
         try:
-            self._refuse_status(answer.status, want, options, answer.source)
+            self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
-            lines = relayed_lines(answer.fields, via=self._via, cache_status=cache_status)
+            lines = relayed_lines(answer.fields, via=self._via, cache_status=exchange.cache_status)
             plan = plan_pass(answer, want, method, lines, wider=wider)
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(plan.head)
                 return
             if plan.head.length_bytes is None and needs_length(want, answer.status):
-                prefix = await self._spooled(answer, prefix)
+                prefix = await self._buffered(answer, prefix)
                 plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
             await self._send(channel, want, answer, plan, prefix)
             await channel.finish()
         finally:
             answer.close()
 
-    async def answered(
-        self, channel: Channel, want: Want, answered: Answered, *, options: ServerOptions, cache_status: str
-    ) -> None:
+    async def answered(self, channel: Channel, want: Want, answered: Answered, exchange: Exchange) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
-        self._refuse_status(answered.status, want, options, want.target.origin)
-        lines = relayed_lines(answered.fields, via=self._via, cache_status=cache_status)
+        self._refuse_status(answered, want)
+        lines = relayed_lines(answered.fields, via=self._via, cache_status=exchange.cache_status)
         await channel.start(Head(answered.status, lines, len(answered.body)))
         await channel.write(answered.body)
         await channel.finish()
 
-    def _refuse_status(self, status: int, want: Want, options: ServerOptions, source: str) -> None:
-        if want.target.form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS):
-            raise OriginStatus(status, source=source)
-        relayed = relays_status(
-            status,
-            want.target.form,
-            cache_host_errors=options.cache_host_errors,
-            host_errors=options.host_errors,
-        )
-        if not relayed:
-            raise OriginStatus(status, source=source)
+    def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want) -> None:
+        status, form = answer.status, want.target.form
+        useless = form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS)
+        if useless or not relays_status(
+            status, form, cache_host_errors=self._options.cache_host_errors, host_errors=self._options.host_errors
+        ):
+            raise OriginStatus.of(answer)
 
     def _refuse_contradiction(self, want: Want, answer: UpstreamAnswer, wider: Wider | None) -> None:
         if answer.status == 304 and not any(name in want.fields for name in CONDITIONS[1:]):
@@ -123,8 +127,8 @@ class Passing:
         if answer.status == 206 and wider is None and self._metadata.expects_manifest(want.target):
             raise BadAnswer("partial answer to a request without Range", source=answer.source)
 
-    async def _spooled(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
-        body = await self._spool.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
+    async def _buffered(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
+        body = await self._buffer.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
         if not body.complete:
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
         return body.data
@@ -132,20 +136,33 @@ class Passing:
     # -- bodies ---------------------------------------------------------------------------------------------------
 
     async def _send(self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes) -> None:
-        """Head and body: verified where anything says what the content must be, else as it comes."""
-        metadata: Metadata | None = None
+        """Head and body: verified where anything says what the content must be, else as it comes.
+
+        UpstreamError where it is wrong, before the head where it is known by then.
+        """
+        metadata = NOTHING
         expected = self._metadata.expects_manifest(want.target)
         if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked()
-        says_something = metadata is not None and (
-            metadata.manifest is not None or (plan.whole and any(claim.whole_digests for claim in metadata.claims))
+        body = self._relay.body(
+            want,
+            metadata if plan.whole or metadata.manifest is not None else NOTHING,
+            BodySpan(plan.start, plan.stop, plan.total),
+            opened=OpenBody(answer, plan.position, prefix),
+            ask=self._same_again(want, answer, plan),
         )
-        if metadata is not None and says_something:
-            await self._verified(channel, want, answer, plan, prefix, metadata)
-        else:
+        try:
+            checked = await body.read() if body.verified else b""
             await channel.start(plan.head)
-            await self._stream(channel, want, answer, plan, prefix)
+            await channel.write(checked)
+            while data := await body.read():
+                await channel.write(data)
+        except (BadPiece, WrongContent):
+            self._metadata.forget(want, answer.fields, plan.total)
+            raise
+        finally:
+            body.close()
 
     async def _meanwhile(
         self, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
@@ -170,31 +187,6 @@ class Passing:
             asking.cancel()
             await asyncio.wait((asking,))
 
-    async def _verified(
-        self,
-        channel: Channel,
-        want: Want,
-        answer: UpstreamAnswer,
-        plan: PassPlan,
-        prefix: bytes,
-        metadata: Metadata,
-    ) -> None:
-        """Each piece once it is right, the last one of a whole once the whole is. UpstreamError where it is wrong."""
-        span = BodySpan(plan.start, plan.stop, plan.total)
-        begun = Begun(answer, plan.position, prefix)
-        body = self._gated.body(want, metadata, span, begun=begun, ask=self._same_again(want, answer, plan))
-        try:
-            data = await body.read()
-            await channel.start(plan.head)
-            while data:
-                await channel.write(data)
-                data = await body.read()
-        except (BadPiece, WrongContent):
-            self._metadata.forget(want, answer.fields, plan.total)
-            raise
-        finally:
-            body.close()
-
     def _same_again(self, want: Want, answer: UpstreamAnswer, plan: PassPlan) -> Ask | None:
         """How to ask for more of the same generation; None where parts of two answers must not be put together."""
         validators, date = validators_of(answer.fields), answer.fields.value("Date")
@@ -207,25 +199,6 @@ class Passing:
             return await self._asker.ask_same(want, expected, date, start, stop, avoid)
 
         return ask
-
-    async def _stream(
-        self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
-    ) -> None:
-        skip = plan.start - plan.position
-        left = None if plan.stop is None else plan.stop - plan.start
-        data = prefix or await answer.read()
-        while data:
-            self._meter.upstream_bytes(want.target.service.name, answer.source_class, len(data))
-            kept = data[skip:] if left is None else data[skip : skip + left]
-            skip = max(0, skip - len(data))
-            await channel.write(kept)
-            if left is not None:
-                left -= len(kept)
-                if not left:
-                    return
-            data = await answer.read()
-        if left:
-            raise TruncatedBody("source ended the body early", source=answer.source)
 
 
 def _identity(answer: UpstreamAnswer) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from cacheserver.core.cache.decision import Outcome
 from cacheserver.core.cache.freshness import assess
+from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import CacheserverError, ManifestError, OriginStatus, StoreError, UpstreamError
 from cacheserver.core.errors import UpstreamTimeout as Timeout
@@ -142,7 +143,7 @@ class RebuiltManifests:
 def _is_out_of_reach(error: CacheserverError) -> bool:
     """Whether the origin gave no answer, or a 5xx; its 4xx is an answer, and clients are told."""
     if isinstance(error, OriginStatus):
-        return error.status >= 500
+        return meaning_of(error.status).source_failed
     return isinstance(error, UpstreamError)
 
 

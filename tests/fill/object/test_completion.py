@@ -157,7 +157,7 @@ async def test_what_cannot_be_put_together_is_forgotten(tmp_path: Path, upstream
         rig.store.drop_piece(obj, 3)
         with pytest.raises(GenerationChanged):
             await rig.coordinator.complete(obj, WANT, always)
-        assert await rig.coordinator.find(WANT) is None
+        assert await rig.lookup.find(WANT) is None
         assert not upstream.requests
         await rig.assert_clean()
 

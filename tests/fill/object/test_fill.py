@@ -53,11 +53,11 @@ async def test_read_ahead_doubles_for_a_client_that_reads_in_sequence(
         rig.coordinator.reader(obj, WANT, 39 * PIECE, 40 * PIECE, whole=False)  # keeps the fill
         windows = []
         for piece in range(6):
-            reader = rig.fills[0].reader(piece * PIECE, (piece + 1) * PIECE, whole=False)
+            reader = rig.fills[0].reader(WANT, piece * PIECE, (piece + 1) * PIECE, whole=False)
             windows.append(reader.window().stop - piece)
             reader.close(reached=(piece + 1) * PIECE)
         assert windows == [1, 3, 5, 8, 8, 8]
-        far = rig.fills[0].reader(20 * PIECE, 21 * PIECE, whole=False)
+        far = rig.fills[0].reader(WANT, 20 * PIECE, 21 * PIECE, whole=False)
         assert far.window().stop == 21, "a jump is no sequence"
 
 

@@ -56,8 +56,13 @@ def test_a_watermark_ends_with_its_claim(progress: Progress) -> None:
     assert progress.claims == {}
 
 
+def waiters(progress: Progress) -> int:
+    """Readers that wait now."""
+    return sum(len(waiters) for waiters in progress._waiters.values())
+
+
 def test_held_bytes_show_only_when_exposed_or_no_longer_held(progress: Progress) -> None:
-    progress.holding = True
+    progress.hold()
     progress.claim(0, 2, "flight")
     progress.advance(0, 6)
     progress.advance(1, 12)
@@ -76,7 +81,8 @@ def test_held_bytes_show_only_when_exposed_or_no_longer_held(progress: Progress)
 def test_a_rejected_piece_begins_anew_and_tells_who_has_seen_it(
     progress: Progress, holding: bool, exposed: bool, seen: bool, epochs: int
 ) -> None:
-    progress.holding = holding
+    if holding:
+        progress.hold()
     progress.claim(0, 1, "flight")
     progress.advance(0, 10)
     if exposed:
@@ -96,13 +102,13 @@ async def test_waiters_wake_for_their_own_piece(pieces: PieceMap, progress: Prog
     pieces.mark(1, PRESENT)
     progress.done(1)
     await second
-    assert progress.waiter_count == 0
+    assert waiters(progress) == 0
 
 
 async def test_all_waiters_of_a_piece_wake(progress: Progress) -> None:
     progress.claim(0, 1, "flight")
     tasks = [await waiting(progress, 0) for _ in range(3)]
-    assert progress.waiter_count == 3
+    assert waiters(progress) == 3
     progress.done(0)
     await asyncio.gather(*tasks)
 
@@ -126,14 +132,14 @@ async def test_everybody_hears_that_the_object_is_gone(progress: Progress) -> No
     for task in tasks:
         with pytest.raises(DiskError):
             await task
-    assert progress.waiter_count == 0
+    assert waiters(progress) == 0
 
 
 async def test_a_cancelled_waiter_leaves_nothing_behind(progress: Progress) -> None:
     gone, stays = await waiting(progress, 0), await waiting(progress, 0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    assert progress.waiter_count == 1
+    assert waiters(progress) == 1
     progress.done(0)
     await stays
 
@@ -152,8 +158,8 @@ async def test_an_error_for_a_waiter_that_was_cancelled_at_the_same_moment_is_no
     assert unseen == []
 
 
-def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: PieceMap, progress: Progress) -> None:
-    progress.guarding = True
+def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: PieceMap) -> None:
+    progress = Progress(pieces, guarding=True)
     progress.claim(0, 4, "flight")
     progress.advance(3, 32)
     assert progress.readable_until(30, 35) == 32, "it is not the last one yet"

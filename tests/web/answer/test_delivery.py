@@ -48,7 +48,7 @@ class Room:
         obj.hold()
         try:
             rig = self.rig
-            delivery = Delivery(coordinator=rig.coordinator, store=rig.store, gated=rig.gated)
+            delivery = Delivery(coordinator=rig.coordinator, store=rig.store, relay=rig.relay)
             await delivery.send(self.channel, WANT, obj, reply)
         finally:
             obj.release()

@@ -12,12 +12,14 @@ import pytest
 
 from cacheserver.core.errors import OriginStatus, TruncatedBody
 from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Want
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.fill.relay.body_buffer import Spool
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.web.answer.passing import Passing
+from cacheserver.web.exchange import Exchange
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
 from tests.support.content import blob
@@ -41,9 +43,8 @@ class Room:
     async def through(self, want: Want, *, method: str = "GET") -> tuple[bytes, bytes]:
         """Head and body that the client gets."""
         self.channel._bodiless = method == "HEAD"
-        await self.passing.through(
-            self.channel, want, method=method, options=ServerOptions(), cache_status="cacheserver; fwd=bypass"
-        )
+        exchange = Exchange(Client(), method, "/", 0.0, cache_status="cacheserver; fwd=bypass")
+        await self.passing.through(self.channel, want, exchange)
         assert self.peer.transport is not None
         self.peer.transport.close()
         head, _, body = (await self.peer.rest()).partition(b"\r\n\r\n")
@@ -53,9 +54,11 @@ class Room:
 @asynccontextmanager
 async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
     async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
-        spool = Spool(limit_bytes=1 << 20)
+        buffer = BodyBuffer(limit_bytes=1 << 20)
         metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
-        passing = Passing(gated=rig.gated, metadata=metadata, via="1.1 v", spool=spool, first_byte_s=5.0)
+        passing = Passing(
+            options=ServerOptions(), relay=rig.relay, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0
+        )
         yield Room(passing, peer)
         assert upstream.unclosed == 0
 

@@ -10,11 +10,15 @@ import asyncio
 from cacheserver.fill.metadata import Metadata
 
 
-class Verification:
-    """The state for one object: pending until ``settle`` is called, then what it was given."""
+class MetadataState:
+    """The state for one object: pending until ``settle`` is called, then what it was given.
 
-    def __init__(self, metadata: Metadata | None = None) -> None:
-        self.metadata = metadata
+    ``expected``: whether a manifest is expected, so that bytes are held back for it.
+    """
+
+    def __init__(self, metadata: Metadata | None = None, *, expected: bool) -> None:
+        self.known = metadata
+        self._expected = expected
         self._settled = asyncio.Event()
         if metadata is not None:
             self._settled.set()
@@ -22,16 +26,18 @@ class Verification:
     @property
     def pending(self) -> bool:
         """Whether metadata may still come."""
-        return self.metadata is None
+        return self.known is None
 
     @property
     def holds(self) -> bool:
         """Whether bytes are held back until their piece is complete and right."""
-        return self.metadata is None or bool(self.metadata.blocked) or self.metadata.manifest is not None
+        if self.known is None:
+            return self._expected
+        return bool(self.known.blocked) or self.known.manifest is not None
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""
-        self.metadata = metadata
+        self.known = metadata
         self._settled.set()
 
     async def wait(self, timeout_s: float) -> None:
@@ -45,12 +51,12 @@ class Verification:
     async def settled(self) -> Metadata:
         """What it was given; metadata always comes to an end, within 15 s."""
         await self._settled.wait()
-        assert self.metadata is not None
-        return self.metadata
+        assert self.known is not None
+        return self.known
 
     def expected(self, piece: int) -> bytes | None:
-        """The digest that a piece must have, or None where nobody says. NoSource where none may be taken."""
-        if self.metadata is not None:
-            self.metadata.refuse_blocked()
-        manifest = self.metadata.manifest if self.metadata is not None else None
-        return None if manifest is None else manifest.piece_hash(piece)
+        """The digest that a piece must have, None where none is known. NoSource where no byte may be taken."""
+        if self.known is None:
+            return None
+        self.known.refuse_blocked()
+        return None if self.known.manifest is None else self.known.manifest.piece_hash(piece)

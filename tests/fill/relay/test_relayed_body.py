@@ -12,8 +12,8 @@ import pytest
 from cacheserver.core.errors import BadPiece, TruncatedBody, WrongContent
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.asking import Ask, Opened
-from cacheserver.fill.metadata import Metadata
-from cacheserver.fill.relay.gated_body import BodySpan, GatedBody
+from cacheserver.fill.metadata import NOTHING, Metadata
+from cacheserver.fill.relay.relayed_body import BodySpan, RelayedBody
 from tests.support.content import blob
 from tests.support.filling import SHIPPED, Rig, filling, quick, want_for
 from tests.support.manifests import manifest_of
@@ -40,11 +40,11 @@ def asking(rig: Rig) -> Ask:
     return ask
 
 
-def body_of(rig: Rig, start: int, stop: int, *, metadata: Metadata = CHECKED, tries: int = 1) -> GatedBody:
-    return rig.gated.body(WANT, metadata, BodySpan(start, stop, len(BODY)), ask=asking(rig), tries=tries)
+def body_of(rig: Rig, start: int, stop: int, *, metadata: Metadata = CHECKED, tries: int = 1) -> RelayedBody:
+    return rig.relay.body(WANT, metadata, BodySpan(start, stop, len(BODY)), ask=asking(rig), tries=tries)
 
 
-async def read(body: GatedBody, out: bytearray | None = None) -> bytes:
+async def read(body: RelayedBody, out: bytearray | None = None) -> bytes:
     """Everything that comes out; in ``out`` also what came before an error."""
     out = bytearray() if out is None else out
     try:
@@ -97,6 +97,29 @@ async def test_a_source_that_breaks_is_asked_again_from_the_piece_in_hand(
         upstream.script.append(Turn(break_after=10))
         with pytest.raises(TruncatedBody):
             await read(body_of(rig, 0, PIECE))
+
+
+async def test_bytes_that_nothing_verifies_go_on_where_they_broke_off(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.extend([Turn(break_after=PIECE + 10), Turn(ignore_range=True, break_after=PIECE + 20)])
+    async with filling(tmp_path, upstream) as rig:
+        assert await read(body_of(rig, 3, len(BODY), metadata=NOTHING, tries=3)) == BODY[3:]
+        assert upstream.ranges == [f"{first}-{len(BODY) - 1}" for first in (3, PIECE + 13, PIECE + 20)]
+        assert rig.meter.received_bytes == 2 * PIECE + 30 + len(BODY) - (PIECE + 20)
+        assert upstream.unclosed == 0
+
+
+async def test_bytes_that_nothing_verifies_are_given_up_after_so_many_breaks(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.extend([Turn(break_after=100)] * 9)
+    async with filling(tmp_path, upstream) as rig:
+        out = bytearray()
+        with pytest.raises(TruncatedBody):
+            await read(body_of(rig, 0, PIECE, metadata=NOTHING, tries=3), out)
+        assert out == BODY[:300]
+        assert len(upstream.requests) == 3
 
 
 async def test_the_last_piece_of_a_wrong_whole_does_not_come_out(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -1,0 +1,45 @@
+"""Looking up the stored object for a want, by way of a Vary marker where the origin varies.
+
+Owns: which of the store's objects is the one that a request selects. Must not judge freshness or start fills.
+"""
+
+from __future__ import annotations
+
+from cacheserver.core.http.vary import variant_key
+from cacheserver.core.request.keys import object_id
+from cacheserver.fill.asking import Asker, Want
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject, VaryMarker
+
+
+class Lookup:
+    """Finds stored objects."""
+
+    def __init__(self, *, store: Store, asker: Asker) -> None:
+        self._store = store
+        self._asker = asker
+
+    def peek(self, want: Want) -> StoredObject | None:
+        """The stored object for a want if it is open already; no I/O (I6)."""
+        key, found = want.target.key, self._store.peek(want.target.object_id)
+        if isinstance(found, VaryMarker):
+            key = self._variant_key(want, found)
+            found = self._store.peek(object_id(key))
+        return self._usable(found, key)
+
+    async def find(self, want: Want) -> StoredObject | None:
+        """The stored object for a want, whatever its freshness."""
+        key, found = want.target.key, await self._store.find(want.target.object_id)
+        if isinstance(found, VaryMarker):
+            key = self._variant_key(want, found)
+            found = await self._store.find(object_id(key))
+        return self._usable(found, key)
+
+    def _usable(self, found: StoredObject | VaryMarker | None, key: str) -> StoredObject | None:
+        """What was found, if it has this key; None for what is to be stored anew on another volume."""
+        if not isinstance(found, StoredObject) or found.representation.key != key or self._store.should_move(found):
+            return None
+        return found
+
+    def _variant_key(self, want: Want, marker: VaryMarker) -> str:
+        return variant_key(want.target.key, marker.names, self._asker.upstream_fields(want))

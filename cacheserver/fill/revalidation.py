@@ -1,0 +1,119 @@
+"""Asking the origin whether a stored object still holds: once for all who ask at the same time.
+
+Owns: the conditional request, what its answer means for the stored object, which revalidations are under way. Must not
+decide when to revalidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.core.cache.answer import Asked
+from cacheserver.core.cache.freshness import received_age_s
+from cacheserver.core.cache.origin_status import meaning_of
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.errors import GenerationChanged, OriginStatus
+from cacheserver.core.http.field_rules import merge_304, storable_fields
+from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, dated
+from cacheserver.fill.slots import Priority, Slots
+from cacheserver.ports import Meter, UpstreamAnswer
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+
+
+class Revalidation:
+    """Revalidates stored objects; ``begin`` starts the fill of an object that replaces one."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        asker: Asker,
+        opener: Opener,
+        slots: Slots,
+        begin: Callable[[Opening, Want], Awaitable[None]],
+        meter: Meter,
+    ) -> None:
+        self._store = store
+        self._asker = asker
+        self._opener = opener
+        self._slots = slots
+        self._begin = begin
+        self._meter = meter
+        self._flights = SingleFlight[str, Opening]("revalidate")
+
+    async def run(self, obj: StoredObject, want: Want) -> Opening:
+        """Ask the origin whether a stored object still holds. Raises UpstreamError when the origin does not say.
+
+        ``Stored`` holds the same object where it does. GenerationChanged: the answer was meant for another client.
+        """
+        first = obj.object_id not in self._flights
+        if not first:
+            self._meter.collapsed()
+        outcome = await self._flights.run(
+            obj.object_id, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
+        )
+        for_one = isinstance(outcome, Relayed) or (isinstance(outcome, Answered) and not outcome.meaning.for_all)
+        if for_one and not first:
+            raise GenerationChanged("the answer was meant for another client")
+        return outcome
+
+    def start(self, obj: StoredObject, want: Want) -> None:
+        """The same in the background; a failure leaves the stale object as it is."""
+        if obj.object_id not in self._flights:
+            task = self._flights.start(obj.object_id, lambda: self._revalidate(obj, want))
+            task.add_done_callback(close_relayed)
+
+    async def stop(self) -> None:
+        """End every revalidation."""
+        await self._flights.stop()
+
+    async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
+        known = obj.representation
+        conditions = (
+            ("If-None-Match", known.validators.etag),
+            ("If-Modified-Since", known.validators.last_modified),
+        )
+        extra = tuple((name, value) for name, value in conditions if value is not None)
+        async with self._slots.slot(want.target.origin, Priority.DEMANDED):
+            answer = await self._asker.send(want, extra=extra)
+        if answer.status == 304:
+            answer.close()
+            return await self._refresh(obj, answer)
+        asked = Asked(0, None, whole=True)
+        if answer.status != 200:
+            meaning = meaning_of(answer.status)
+            if meaning.passing:
+                answer.close()
+                raise OriginStatus.of(answer)
+            if meaning.ends_object:
+                await self._store.forget(obj.object_id, reason="superseded")
+            return await self._opener.refusal(answer, asked)
+        opened = self._asker.checked(want, answer, asked)
+        if _is_same(known, opened):
+            answer.close()
+            return await self._refresh(obj, answer)
+        outcome = await self._opener.take(want, opened, asked)
+        await self._begin(outcome, want)
+        if not isinstance(outcome, Stored):
+            await self._store.forget(obj.object_id, reason="superseded")
+        return outcome
+
+    async def _refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
+        """Take up the fields and times of an answer that says: what is stored still holds."""
+        known = obj.representation
+        refreshed = known.refreshed(
+            dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
+            request_time_s=answer.request_time_s - received_age_s(answer.fields),
+            response_time_s=answer.response_time_s,
+        )
+        await self._store.refresh(obj, refreshed)
+        return Stored(obj)
+
+
+def _is_same(known: Representation, opened: Opened) -> bool:
+    """Whether a 200 to a conditional request is what is stored already: the origin does not do 304."""
+    tag = opened.accepted.validators.strong_etag
+    return tag is not None and tag == known.validators.strong_etag and opened.accepted.total == known.length_bytes
