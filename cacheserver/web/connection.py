@@ -30,8 +30,8 @@ class ClientConnection(RequestHandler):
     """aiohttp's request handler with the node's deadlines."""
 
     __slots__ = (
-        "_cutter", "_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "_secure",
-        "client", "lane", "wire",
+        "_answered_count", "_cutter", "_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle",
+        "_listener", "_secure", "client", "lane", "wire",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
@@ -44,6 +44,7 @@ class ClientConnection(RequestHandler):
         self._cutter = HeadCutter()
         self._half_closed = False
         self._secure = False
+        self._answered_count = 0
         self.client = Client()
         self.lane: FastLane | None = None
         self.wire: Wire | None = None
@@ -101,18 +102,27 @@ class ClientConnection(RequestHandler):
             self._start_head_timer()
 
     def _is_idle(self) -> bool:
-        """Whether aiohttp waits for a request, and holds no part of one.
+        """Whether every request is answered, the connection goes on, and aiohttp holds no part of a next request.
 
-        Else what comes next is not the beginning of a head, or its answer would overtake another one. Between taking a
-        request and beginning it aiohttp has neither a message nor a request in progress, but no waiter either.
+        Else the next bytes are not the beginning of a head, or their answer would overtake another one. aiohttp need
+        not wait for a request yet: after an answer it comes back to that in the next pass of the loop, and a client
+        that is near sends its next request before.
         """
-        waits = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
         return (
-            waits
+            self._answered_count == self._request_count
             and self._cutter.between
             and not (self._messages or self._heads)
             and not (self._close or self._force_close or self._upgraded)
         )
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Note that an answer is out, unless the connection ends with it."""
+        finished = await super().finish_response(request, resp, start_time)
+        if resp.keep_alive and request.content.is_eof():
+            self._answered_count = self._request_count - len(self._messages)
+        return finished
 
     def _parse(self, data: bytes) -> None:
         """Give aiohttp one head at a time, and no more than it queues.

@@ -94,6 +94,32 @@ async def test_a_head_may_be_split_at_every_byte(scene: LaneScene, monkeypatch: 
     assert (len(scene.full), len(scene.answered)) == (len(head) - 1, len(head) - 1)
 
 
+async def test_a_request_that_comes_before_the_framework_waits_again_is_the_lanes(scene: LaneScene) -> None:
+    def send_early() -> None:
+        connection = scene.connection()
+        assert connection._waiter is None, "else this test is about a connection that waits"
+        assert not connection._request_in_progress
+        connection.data_received(scene.request("0-9"))
+
+    scene.after_answer.append(send_early)
+    async with scene.client() as client:
+        await client.send(b"GET /other HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert [(await client.receive()).body for _ in range(2)] == [b"full", BODY[:10]]
+        await client.send(scene.request("10-19"))
+        assert (await client.receive()).body == BODY[10:20]
+    assert scene.full == ["/other"]
+    assert len(scene.answered) == 2
+
+
+async def test_an_early_request_after_the_last_answer_of_a_connection_is_not_answered(scene: LaneScene) -> None:
+    scene.after_answer.append(lambda: scene.connection().data_received(scene.request()))
+    async with scene.client() as client:
+        await client.send(b"GET /last HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert (await client.receive()).body == b"full"
+        assert await client.at_end()
+    assert scene.answered == []
+
+
 @pytest.mark.parametrize("change", ["purged", "evicted", "reloaded", "refreshed"])
 async def test_what_changes_between_two_requests_goes_to_the_full_path(scene: LaneScene, change: str) -> None:
     async with scene.client() as client:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,6 +102,8 @@ class LaneScene:
     answered: list[Answered] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
     """Paths that went to the full path."""
+    after_answer: list[Callable[[], object]] = field(default_factory=list)
+    """Called once each in the pass of the loop behind the next answer of the full path."""
 
     def client(self, *, receive_buffer: int | None = None) -> RawClient:
         """A client of the kind that the listener is for."""
@@ -113,11 +115,16 @@ class LaneScene:
         line = "" if span is None else f"Range: bytes={span}\r\n"
         return f"GET {self.path} HTTP/1.1\r\nHost: {HOST}\r\n{line}\r\n".encode()
 
+    def connection(self) -> ClientConnection:
+        """The only connection."""
+        (connection,) = self.listener._connections
+        return connection
+
     def lane(self) -> FastLane:
         """The lane of the only connection."""
-        (connection,) = self.listener._connections
-        assert connection.lane is not None
-        return connection.lane
+        lane = self.connection().lane
+        assert lane is not None
+        return lane
 
 
 def _entry(obj: HeldObject) -> HotEntry:
@@ -136,6 +143,7 @@ async def lane_scene(
     obj, table, executor = HeldObject(OpenFile(fd)), HotTable(), ThreadPoolExecutor(2)
     answered: list[Answered] = []
     full: list[str] = []
+    after_answer: list[Callable[[], object]] = []
 
     def account(
         entry: HotEntry, status: int, body_bytes: int, started_s: float, client: Client, range_: bytes | None,
@@ -152,7 +160,9 @@ async def lane_scene(
             await connection.wire.send_file(fd, 0, len(BODY))
         else:
             await connection.wire.write(FULL)
-        return SentResponse(status=200, keep_alive=True)
+        while after_answer:
+            asyncio.get_running_loop().call_soon(after_answer.pop())
+        return SentResponse(status=200, keep_alive=request.raw_path != "/last")
 
     lanes = LaneShared(
         table=table, clock=HandClock(), account=account, touch=lambda *_: None, turn_bytes=turn_bytes, executor=executor
@@ -172,7 +182,7 @@ async def lane_scene(
     if send_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = await asyncio.get_running_loop().create_server(listener, sock=sock, ssl=context)
-    scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full)
+    scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full, after_answer)
     learn = table.learn_secure if tls else table.learn
     for head in (scene.request(), scene.request("0-0")):
         learn(head, _entry(obj))
