@@ -24,7 +24,7 @@ from cacheserver.logs.events import configure, event, get_logger
 from cacheserver.logs.writer import LineWriter
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.listeners import Listeners
-from cacheserver.node.preflight import check_libraries
+from cacheserver.node.preflight import check_libraries, warn_of_libraries
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import build_rooms, build_volumes
 from cacheserver.settings.schema import Settings
@@ -207,6 +207,7 @@ def run(load: Callable[[], Settings]) -> int:
     settings = load()
     stderr = LineWriter()
     configure(settings.log, stderr.put)
+    warn_of_libraries()
     supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)
     if supervisor.watchdog_s:
         faulthandler.enable()  # the watchdog's SIGABRT then shows what the loop hung in

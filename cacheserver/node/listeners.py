@@ -24,7 +24,7 @@ from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins
-from cacheserver.web.request import forgiving
+from cacheserver.web.aiohttp_adapter import forgiving
 from cacheserver.web.sending.tcp import serve_on
 
 _BACKLOG = 1024

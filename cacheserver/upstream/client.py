@@ -28,6 +28,7 @@ from cacheserver.core.errors import (
 )
 from cacheserver.core.http.fields import Fields
 from cacheserver.ports import Clock, Meter
+from cacheserver.upstream.aiohttp_parts import disable_retries, received_bytes
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.upstream.resolver import VettedResolver
 
@@ -75,16 +76,11 @@ class Answer:
         except TimeoutError as exc:
             raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
-            data = self._left_over()
+            data = received_bytes(self._response.content)
             if not data:
                 raise TruncatedBody("source broke off inside the body", source=self.source) from exc
         self._check_rate(len(data))
         return data
-
-    def _left_over(self) -> bytes:
-        """Bytes that came before the body broke off: aiohttp's reader raises without giving them out."""
-        content = self._response.content
-        return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
 
     def _check_rate(self, got_bytes: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -202,7 +198,7 @@ class UpstreamClient:
                 max_line_size=16_384,
                 max_field_size=16_384,
             )
-            self._session._retry_connection = False  # the fill counts tries, and pauses between them
+            disable_retries(self._session)  # the fill counts tries, and pauses between them
         return self._session
 
     async def close(self) -> None:

@@ -31,13 +31,13 @@ from cacheserver.core.request.admission import check_method, parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.fill.asking import Want
 from cacheserver.ports import Clock
+from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.answer.answering import Answerer
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.answer.refusals import refusal_for
 from cacheserver.web.connection import ClientConnection
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import Head, text_lines
-from cacheserver.web.request import SentResponse
 from cacheserver.web.sending.response import Channel
 from cacheserver.web.sending.wire import ClientGone
 

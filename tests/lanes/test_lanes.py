@@ -98,7 +98,7 @@ async def test_a_request_that_comes_before_the_framework_waits_again_is_the_lane
     def send_early() -> None:
         connection = scene.connection()
         assert connection._waiter is None, "else this test is about a connection that waits"
-        assert not connection._request_in_progress
+        assert connection.is_answering
         connection.data_received(scene.request("0-9"))
 
     scene.after_answer.append(send_early)

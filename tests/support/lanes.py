@@ -21,12 +21,12 @@ from aiohttp import web
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.client import Client
+from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
 from cacheserver.web.lane.lane import FastLane, LaneShared
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.request import SentResponse
 from tests.support.client import RawClient
 from tests.support.content import blob
 from tests.support.flow import eventually
