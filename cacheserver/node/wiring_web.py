@@ -28,7 +28,7 @@ from cacheserver.web.connection import Listener
 from cacheserver.web.handler import ContentHandler
 from cacheserver.web.lane.accounting import HitAccount
 from cacheserver.web.lane.hot_table import HotTable
-from cacheserver.web.lane.lane import LaneShared
+from cacheserver.web.lane.shared import LaneShared
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from cacheserver.core.request.client import PLAIN, TLS, Client
 from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, request_of
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.lane.hot_table import HEAD_END
-from cacheserver.web.lane.lane import FastLane, LaneShared
-from cacheserver.web.lane.senders import PlainLane, SecureLane
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.wire import Wire
 
@@ -65,8 +65,7 @@ class ClientConnection(ServerConnection):
         )
         address = self.peername[0] if isinstance(self.peername, tuple) else ""
         self.client = Client(address, TLS if self._secure else PLAIN, self._listener.subnet_of(address))
-        kind = SecureLane if self._secure else PlainLane
-        self.lane = kind(self._listener.lanes, transport, client=self.client, done=self._lane_done)
+        self.lane = FastLane(self._listener.lanes, transport, client=self.client, done=self._lane_done)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -242,10 +241,10 @@ class Listener:
 
     def sweep(self, window_s: float) -> None:
         """Cut fast-lane clients that took less than the lowest rate since the last sweep, ``window_s`` ago."""
-        least = self.options.min_send_rate_bps * window_s
         for connection in list(self._connections):
             lane = connection.lane
-            if lane is not None and lane.swept_slow(least) and connection.transport is not None:
+            slow = lane is not None and lane.swept_slow(window_s, min_rate_bps=self.options.min_send_rate_bps)
+            if slow and connection.transport is not None:
                 connection.transport.abort()
 
     @property

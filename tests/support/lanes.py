@@ -25,7 +25,8 @@ from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
-from cacheserver.web.lane.lane import FastLane, LaneShared
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
 from tests.support.client import RawClient
 from tests.support.content import blob
@@ -211,7 +212,7 @@ async def stuck(scene: LaneScene) -> None:
     async def stands_still() -> bool:
         if not scene.listener.connection_count:
             return False  # the last step of its handshake is still on the way
-        seen.append(scene.lane()._sent_bytes)
+        seen.append(scene.lane()._sender.sent_bytes)
         return scene.lane().busy and len(seen) > 20 and len(set(seen[-20:])) == 1
 
     await eventually(stands_still)

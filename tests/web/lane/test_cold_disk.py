@@ -20,8 +20,9 @@ from cacheserver.system.clock import SystemClock
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane import lane as fast_lane
 from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
-from cacheserver.web.lane.lane import LaneShared
-from cacheserver.web.lane.senders import PlainLane
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.senders import PlainSender
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.sending import wire
 from cacheserver.web.sending.turns import Turns
 from cacheserver.web.sending.wire import Wire
@@ -114,7 +115,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 
 @asynccontextmanager
-async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, PlainLane, StubObject]]:
+async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObject]]:
     """The lane of one connection, and an object that it may answer from."""
     body = PieceMap(len(BODY), MIB, bytes([PRESENT]) * (len(BODY) // MIB))
     obj = StubObject(StubFile(disk.fd, body, representation := object()))
@@ -133,7 +134,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, PlainLane, StubObje
             shared.table.learn(head, entry)
         async with connected() as peer:
             assert peer.transport is not None
-            lane = PlainLane(shared, peer.transport, client=Client(), done=lambda _rest: None)
+            lane = FastLane(shared, peer.transport, client=Client(), done=lambda _rest: None)
             yield peer, lane, obj
             lane.close()
 
@@ -158,7 +159,8 @@ async def test_a_client_that_reads_nothing_for_a_while_never_makes_the_loop_wait
         lane.take(HEAD)
 
         async def waits_for_the_client() -> bool:
-            return lane._dup is not None
+            assert isinstance(lane._sender, PlainSender)
+            return lane._sender._dup is not None
 
         await eventually(waits_for_the_client)
         assert not os.get_blocking(socket.fileno()), "the next send would wait for the client, and everyone with it"

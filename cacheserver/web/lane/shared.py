@@ -1,0 +1,74 @@
+"""What the fast lanes of all connections share: the table of hot objects, the turns, the buffer, the counters."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, Protocol
+
+from cacheserver.core.request.client import Client
+from cacheserver.ports import Clock
+from cacheserver.web.lane.hot_table import HotEntry, HotTable
+from cacheserver.web.sending import tcp
+from cacheserver.web.sending.turns import Turns
+
+SMALL_BYTES = (1 << 14) + 4096
+"""Answers up to this size, head included, go out by one read and one send."""
+
+Touch = Callable[[Any, int, int], None]
+"""Note a use of pieces ``[first, stop)``."""
+
+
+class LaneAccount(Protocol):
+    """Counts and logs one answer of the lane; ``first_byte_s`` is None where it went out all at once."""
+
+    def __call__(
+        self,
+        entry: HotEntry,
+        status: int,
+        body_bytes: int,
+        started_s: float,
+        client: Client,
+        range_: bytes | None,
+        first_byte_s: float | None = None,
+    ) -> None: ...
+
+
+class LaneShared:
+    """The shared parts, and whether lanes answer at all."""
+
+    def __init__(
+        self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int, executor: Executor
+    ) -> None:
+        self.table = table
+        self.clock = clock
+        self.monotonic_s = clock.monotonic_s
+        self.account = account
+        self.touch = touch
+        self.executor = executor
+        self.turn_bytes = turn_bytes
+        self.turns = Turns(clock)
+        self.read_flags = os.RWF_NOWAIT
+        """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
+        self.corks = not tcp.paces()
+        """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
+        self.buffer = memoryview(bytearray(SMALL_BYTES))
+        """For one small answer at a time: it is filled and sent without giving up the loop."""
+        self.enabled = True
+        self.answers = 0
+        """Answers that the lane has begun since the start."""
+        self.passed = 0
+        """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
+
+    def read_small(self, head: bytes, fd: int, start: int, size: int) -> bool:
+        """Fill the buffer with ``head`` and the file's bytes from ``start``; False when anything is odd."""
+        buffer, first = self.buffer, len(head)
+        buffer[:first] = head
+        try:
+            return os.preadv(fd, (buffer[first:size],), start, self.read_flags) == size - first
+        except OSError as exc:
+            if exc.errno == errno.EOPNOTSUPP:
+                self.read_flags = 0
+            return False
