@@ -36,7 +36,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}lane.senders", "PlainSender.send_medium", DELIVER),
     (f"{_WEB}lane.lane", "FastLane._go_on", DELIVER),
     (f"{_WEB}lane.senders", "PlainSender._writable", DELIVER),
-    ("cacheserver.web.lane.accounting", "HitAccount.lane", ACCOUNT),
+    (f"{_WEB}accounting", "AnswerAccounting.hit", ACCOUNT),
     ("aiohttp.web_protocol", "RequestHandler.start", FRAMEWORK),
     (f"{_WEB}handler", "ContentHandler.__call__", HANDLER),
     (f"{_WEB}handler", "ContentHandler._admit", ADMIT),
@@ -48,11 +48,11 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}answer.answering", "object_cache_status", REPLY),
     (f"{_WEB}answer.answering", "Answerer._hot_entry", HANDLER),
     (f"{_WEB}answer.delivery", "Delivery.send", DELIVER),
-    (f"{_WEB}handler", "Exchange.of", ACCOUNT),
-    ("cacheserver.web.accounting", "Account.close", ACCOUNT),
+    (f"{_WEB}exchange", "Exchange.of", ACCOUNT),
+    (f"{_WEB}accounting", "AnswerAccounting.close", ACCOUNT),
 )  # fmt: skip
 """Module, function in it, and the room that its time belongs to."""
-_ENDS = ("HitAccount.lane", "Account.close")
+_ENDS = ("AnswerAccounting.hit", "AnswerAccounting.close")
 """Each answer ends in one of them."""
 
 

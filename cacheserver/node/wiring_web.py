@@ -19,14 +19,13 @@ from cacheserver.node.admitted import Admitted
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.system.clock import SystemClock
-from cacheserver.web.accounting import Account
+from cacheserver.web.accounting import AnswerAccounting
 from cacheserver.web.answer.answering import Answerer
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.connection import Listener
 from cacheserver.web.handler import ContentHandler
-from cacheserver.web.lane.accounting import HitAccount
 from cacheserver.web.lane.hot_table import HotTable
 from cacheserver.web.lane.shared import LaneShared
 
@@ -76,7 +75,8 @@ def build_front(
 ) -> Front:
     """Every room that answers; nothing listens yet."""
     via = via_token(basis.node_id)
-    account = Account(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=RecentRefusals())
+    refusals = RecentRefusals()
+    accounting = AnswerAccounting(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=refusals)
     rebuilt = RebuiltManifests(
         store=basis.store,
         admit=basis.admitted.target,
@@ -101,23 +101,22 @@ def build_front(
         clock=basis.clock,
         node_id=basis.node_id,
         first_byte_s=basis.settings.fill.first_byte_s,
-        account=account.close,
+        account=accounting.close,
     )
     table = HotTable()
     basis.store.news.on_gone.append(table.forget)
-    listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(basis, account.refusals, answerer, table, listener)
+    listener = _listener(basis, handler, table, accounting, max_connections=max_connections)
+    return Front(basis, refusals, answerer, table, listener)
 
 
 def _listener(
-    basis: Basis, handler: ContentHandler, table: HotTable, account: Account, *, max_connections: int
+    basis: Basis, handler: ContentHandler, table: HotTable, accounting: AnswerAccounting, *, max_connections: int
 ) -> Listener:
     server = basis.settings.server
-    hits = HitAccount(count=basis.meter.tally.add, access_log=basis.logs.access, clock=basis.clock)
     lanes = LaneShared(
         table=table,
         clock=basis.clock,
-        account=hits.lane,
+        account=accounting.hit,
         touch=basis.store.touch,
         executor=basis.store.reading,
         turn_bytes=parse_size(server.turn),
@@ -129,7 +128,7 @@ def _listener(
         lanes=lanes,
         max_connections=max_connections,
         max_head_bytes=parse_size(server.max_head),
-        on_error=account.malformed,
+        on_error=accounting.malformed,
         on_refused=basis.meter.connection_refused,
         subnet_of=basis.admitted.subnet,
     )

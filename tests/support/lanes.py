@@ -20,11 +20,11 @@ from typing import cast
 from aiohttp import web
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
-from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
+from cacheserver.web.lane.hot_table import HotEntry, HotTable
 from cacheserver.web.lane.lane import FastLane
 from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
@@ -50,17 +50,6 @@ def body_of(span: str | None) -> bytes:
         return BODY
     first, _, last = span.partition("-")
     return BODY[int(first) : int(last) + 1 if last else None]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One answer that a lane has accounted for."""
-
-    status: int
-    body_bytes: int
-    client: Client
-    range: bytes | None
-    first_byte_s: float | None
 
 
 class OpenFile:
@@ -100,7 +89,7 @@ class LaneScene:
     listener: Listener
     obj: HeldObject
     path: str = "/b"
-    answered: list[Answered] = field(default_factory=list)
+    answered: list[AnswerRecord] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
     """Paths that went to the full path."""
     after_answer: list[Callable[[], object]] = field(default_factory=list)
@@ -129,7 +118,7 @@ class LaneScene:
 
 
 def _entry(obj: HeldObject) -> HotEntry:
-    label = Label("own", "host", HOST, "/b", None)
+    label = RequestLabel(service="own", form="host", host=HOST, path="/b")
     lines = HitLines(b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
     return HotEntry(obj, obj.file.representation, len(BODY), label, float("inf"), lines)
 
@@ -142,15 +131,9 @@ async def lane_scene(
     (directory / "body").write_bytes(BODY)
     fd = os.open(directory / "body", os.O_RDONLY)
     obj, table, executor = HeldObject(OpenFile(fd)), HotTable(), ThreadPoolExecutor(2)
-    answered: list[Answered] = []
+    answered: list[AnswerRecord] = []
     full: list[str] = []
     after_answer: list[Callable[[], object]] = []
-
-    def account(
-        entry: HotEntry, status: int, body_bytes: int, started_s: float, client: Client, range_: bytes | None,
-        first_byte_s: float | None = None,
-    ) -> None:  # fmt: skip
-        answered.append(Answered(status, body_bytes, client, range_, first_byte_s))
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(ClientConnection, request.protocol)
@@ -166,7 +149,12 @@ async def lane_scene(
         return SentResponse(status=200, keep_alive=request.raw_path != "/last")
 
     lanes = LaneShared(
-        table=table, clock=HandClock(), account=account, touch=lambda *_: None, turn_bytes=turn_bytes, executor=executor
+        table=table,
+        clock=HandClock(),
+        account=lambda answer, _known: answered.append(answer),
+        touch=lambda *_: None,
+        turn_bytes=turn_bytes,
+        executor=executor,
     )
     listener = Listener(
         handler,

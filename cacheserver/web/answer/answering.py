@@ -26,7 +26,7 @@ from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
-from cacheserver.web.lane.hot_table import HotEntry, Label, is_plain
+from cacheserver.web.lane.hot_table import HotEntry, is_plain
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import Channel
 
@@ -205,13 +205,7 @@ class Answerer:
             obj=obj,
             representation=rep,
             length_bytes=rep.length_bytes,
-            label=Label(
-                service=want.target.service.name,
-                form=want.target.form.value,
-                host=want.target.host,
-                path=want.target.path_and_query,
-                user_agent=exchange.user_agent,
-            ),
+            label=exchange.label(),
             fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
             lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
         )

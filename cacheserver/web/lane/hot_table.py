@@ -12,6 +12,7 @@ from typing import Protocol
 
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import PieceMap
+from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.logs.access_json import LineTemplate
 from cacheserver.web.heads import HitLines
 
@@ -73,17 +74,6 @@ class SentObject(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What accounting says of every answer of an entry."""
-
-    service: str
-    form: str
-    host: str
-    path: str
-    user_agent: str | None
-
-
 @dataclass(slots=True)
 class HotEntry:
     """One head shape and the object that answers it."""
@@ -92,7 +82,7 @@ class HotEntry:
     representation: object
     """The object's when this entry was made; another one there means that the entry is void."""
     length_bytes: int
-    label: Label
+    label: RequestLabel
     fresh_until_s: float
     """Monotonic time."""
     lines: HitLines

@@ -13,6 +13,7 @@ import errno
 from collections.abc import Callable
 
 from cacheserver.core.errors import DiskError
+from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.core.request.client import Client
 from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.lane.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, shape_of, span_of
@@ -25,6 +26,7 @@ _MEDIUM_BYTES = 1 << 18
 _REGION_BYTES = _MEDIUM_BYTES
 """What is asked about at once whether it is in memory; no less than a medium answer, which one question covers."""
 _PENDING_LIMIT_BYTES = 1 << 16
+_CACHE_STATUS = "cacheserver; hit"
 
 
 class _Running(Outgoing):
@@ -145,7 +147,11 @@ class FastLane:
         elif size <= _MEDIUM_BYTES and (start // _REGION_BYTES in entry.warm or self._found_warm(entry, start, stop)):
             sent = self._sender.send_medium(head, file.fd, start, size)
         if sent == size:
-            shared.account(entry, status, stop - start, now_s, self._client, value)
+            duration_s = shared.monotonic_s() - now_s
+            answer = AnswerRecord(
+                entry.label, self._client, "hit", status, stop - start, duration_s, None, _CACHE_STATUS, value
+            )
+            shared.account(answer, entry.log_lines)
             if pending:
                 self._end()
             else:
@@ -211,7 +217,7 @@ class FastLane:
     def _note_begun(self, running: _Running) -> None:
         """The first turn of several is over; an answer of one turn costs no second look at the clock."""
         if running.first_byte_s is None and not running.head:
-            running.first_byte_s = self._shared.clock.monotonic_s() - running.started_s
+            running.first_byte_s = self._shared.monotonic_s() - running.started_s
 
     def _read_ahead(self, running: _Running, until: int) -> None:
         """Have a thread of the store bring cold bytes in, then go on; the loop never waits for the disk."""
@@ -229,10 +235,18 @@ class FastLane:
     def _finish(self, running: _Running, *, cut: bool) -> None:
         self._running = None
         running.entry.obj.release()
-        self._shared.account(
-            running.entry, running.status, running.at - running.start, running.started_s, self._client, running.range,
+        answer = AnswerRecord(
+            running.entry.label,
+            self._client,
+            "hit",
+            running.status,
+            running.at - running.start,
+            self._shared.monotonic_s() - running.started_s,
             running.first_byte_s,
-        )  # fmt: skip
+            _CACHE_STATUS,
+            running.range,
+        )
+        self._shared.account(answer, running.entry.log_lines)
         if cut:
             self.busy = False
             self._transport.abort()

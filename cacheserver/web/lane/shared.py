@@ -6,11 +6,12 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any
 
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import AnswerRecord
+from cacheserver.logs.access_json import LineTemplate
 from cacheserver.ports import Clock
-from cacheserver.web.lane.hot_table import HotEntry, HotTable
+from cacheserver.web.lane.hot_table import HotTable
 from cacheserver.web.sending import tcp
 from cacheserver.web.sending.turns import Turns
 
@@ -21,26 +22,15 @@ Touch = Callable[[Any, int, int], None]
 """Note a use of pieces ``[first, stop)``."""
 
 
-class LaneAccount(Protocol):
-    """Counts and logs one answer of the lane; ``first_byte_s`` is None where it went out all at once."""
-
-    def __call__(
-        self,
-        entry: HotEntry,
-        status: int,
-        body_bytes: int,
-        started_s: float,
-        client: Client,
-        range_: bytes | None,
-        first_byte_s: float | None = None,
-    ) -> None: ...
+Account = Callable[[AnswerRecord, dict[str, LineTemplate]], None]
+"""Count and log one answer, with the encoded log lines of its entry."""
 
 
 class LaneShared:
     """The shared parts, and whether lanes answer at all."""
 
     def __init__(
-        self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int, executor: Executor
+        self, *, table: HotTable, clock: Clock, account: Account, touch: Touch, turn_bytes: int, executor: Executor
     ) -> None:
         self.table = table
         self.clock = clock

@@ -15,6 +15,7 @@ from cacheserver.core.request.client import Client
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.web.admin.app import Health, admin_app
 from cacheserver.web.options import AdminOptions
+from tests.support.answers import answer
 
 TOKEN = "0123456789abcdef"
 PATHS = ("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/overview")
@@ -35,7 +36,7 @@ async def admin(
 ) -> AsyncIterator[tuple[ClientSession, str]]:
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
-    meter.request("wu", "hit", 206, 10, 0.1, Client())
+    meter.answered(answer("wu", "hit", 206, 10, 0.1, Client()))
     app = admin_app(options=options or AdminOptions(), meter=meter, health=health, status=status, overview=overview)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
+from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.core.request.client import Client
 from cacheserver.store.object import residency
 from cacheserver.store.object.residency import reading_threads
 from cacheserver.system.clock import SystemClock
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane import lane as fast_lane
-from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
+from cacheserver.web.lane.hot_table import HotEntry, HotTable
 from cacheserver.web.lane.lane import FastLane
 from cacheserver.web.lane.senders import PlainSender
 from cacheserver.web.lane.shared import LaneShared
@@ -120,7 +121,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObjec
     body = PieceMap(len(BODY), MIB, bytes([PRESENT]) * (len(BODY) // MIB))
     obj = StubObject(StubFile(disk.fd, body, representation := object()))
     lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0, arrived_s=0, trust=1)
-    entry = HotEntry(obj, representation, len(BODY), Label("", "", "", "", None), float("inf"), lines)
+    entry = HotEntry(obj, representation, len(BODY), RequestLabel(), float("inf"), lines)
     with reading_threads(2) as threads:
         shared = LaneShared(
             table=HotTable(),
