@@ -122,7 +122,7 @@ class Node:
     async def _sweep_slow_readers(self) -> None:
         while True:
             await asyncio.sleep(RATE_WINDOW_S)
-            self._rooms.front.listener.sweep(RATE_WINDOW_S)
+            self._rooms.web.listener.sweep(RATE_WINDOW_S)
 
     def reload(self) -> None:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
@@ -146,7 +146,7 @@ class Node:
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
         self._certificate.take(settings.tls, pair)
-        rooms.front.use(settings)
+        rooms.web.reconfigure(settings.server)
         rooms.scrubber.use(settings.scrub)
         rooms.pinning.readmit()
         rooms.meter.allow_services(service.name for service in admitted.services())
@@ -180,9 +180,9 @@ class Node:
         rooms = self._rooms
         self._listening = False
         self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
-        rooms.front.drain()
+        rooms.web.drain()
         self._listeners.close_content()
-        await rooms.front.stop(self._settings.server.drain_s)
+        await rooms.web.stop(self._settings.server.drain_s)
         await self._end("pins")
         await rooms.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")

@@ -1,7 +1,7 @@
-"""The side of the node that clients see, put together: handler, fast lane, listener.
+"""The components that answer clients, put together: handler, fast lane, listener.
 
-Owns: who gets what among the rooms that answer; the other half of the composition root is ``node.wiring``. Must not
-start anything, and must hold no rule of caching or HTTP.
+Owns: the wiring of ``web``; the other half of the composition root is ``node.wiring``. Must not start anything, and
+must hold no rule of caching or HTTP.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from cacheserver.web.connection import Listener
 from cacheserver.web.handler import ContentHandler
 from cacheserver.web.lane.hot_table import HotTable
 from cacheserver.web.lane.shared import LaneShared
+from cacheserver.web.options import ServerOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the rooms that answer are built on."""
+    """The components below ``web``."""
 
     settings: Settings
     admitted: Admitted
@@ -44,36 +45,33 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """The rooms that answer."""
+class WebSide:
+    """The components that answer clients."""
 
     basis: Basis
     refusals: RecentRefusals
     answerer: Answerer
-    table: HotTable
     listener: Listener
 
-    def use(self, settings: Settings) -> None:
-        """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
-        self.answerer.options = self.listener.options = settings.server
-        self.listener.lanes.enabled = settings.server.fast_lane
-        self.table.clear()
+    def reconfigure(self, server: ServerOptions) -> None:
+        """Use changed settings, and the services and subnets that are admitted now."""
+        self.answerer.reconfigure(server)
+        self.listener.reconfigure(server, self.basis.admitted.subnets)
 
     def drain(self) -> None:
-        """Nothing new is fetched, and every connection ends with the answer that it is in."""
-        self.answerer.draining = True
-        self.listener.lanes.enabled = False
-        self.table.clear()
+        """Fetch nothing new, and end every connection with the answer that is under way."""
+        self.answerer.drain()
+        self.listener.drain()
 
     async def stop(self, drain_s: float) -> None:
         """Let running answers end for at most ``drain_s`` seconds."""
         await self.listener.shutdown(drain_s)
 
 
-def build_front(
+def build_web_side(
     basis: Basis, coordinator: Coordinator, gated: GatedBodies, passing: Passing, *, max_connections: int
-) -> Front:
-    """Every room that answers; nothing listens yet."""
+) -> WebSide:
+    """Every component that answers clients; nothing listens yet."""
     via = via_token(basis.node_id)
     refusals = RecentRefusals()
     accounting = AnswerAccounting(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=refusals)
@@ -106,7 +104,7 @@ def build_front(
     table = HotTable()
     basis.store.news.on_gone.append(table.forget)
     listener = _listener(basis, handler, table, accounting, max_connections=max_connections)
-    return Front(basis, refusals, answerer, table, listener)
+    return WebSide(basis, refusals, answerer, listener)
 
 
 def _listener(
@@ -120,8 +118,8 @@ def _listener(
         touch=basis.store.touch,
         executor=basis.store.reading,
         turn_bytes=parse_size(server.turn),
+        enabled=server.fast_lane,
     )
-    lanes.enabled = server.fast_lane
     return Listener(
         handler,
         options=server,
@@ -130,5 +128,5 @@ def _listener(
         max_head_bytes=parse_size(server.max_head),
         on_error=accounting.malformed,
         on_refused=basis.meter.connection_refused,
-        subnet_of=basis.admitted.subnet,
+        subnets=basis.admitted.subnets,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import aiohttp
@@ -181,8 +181,9 @@ def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asy
         return web.BaseRequest(message._replace(url=URL("/")), payload, protocol, writer, task, loop)
 
 
-def forgiving(factory: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    """The same for a factory of aiohttp's own: a target that it cannot take apart leads to no route."""
+def tolerate_targets(server: web.Server) -> None:
+    """The same for a server of aiohttp's own: a target that it cannot take apart leads to no route."""
+    factory = server.request_factory
 
     def request(message: Any, *rest: Any) -> web.BaseRequest:
         try:
@@ -190,7 +191,7 @@ def forgiving(factory: Callable[..., web.BaseRequest]) -> Callable[..., web.Base
         except ValueError:
             return factory(message._replace(url=_NOWHERE), *rest)
 
-    return request
+    server.request_factory = request
 
 
 class SentResponse(web.StreamResponse):

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.request.client import PLAIN, TLS, Client
+from cacheserver.core.request.subnets import Subnets
 from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, request_of
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.lane.hot_table import HEAD_END
@@ -63,9 +64,15 @@ class ClientConnection(ServerConnection):
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,
         )
+        self.lane = FastLane(self._listener.lanes, transport, done=self._lane_done)
+        self.identify()
+
+    def identify(self) -> None:
+        """Find out what is known of the client, which a reload may change."""
         address = self.peername[0] if isinstance(self.peername, tuple) else ""
-        self.client = Client(address, TLS if self._secure else PLAIN, self._listener.subnet_of(address))
-        self.lane = FastLane(self._listener.lanes, transport, client=self.client, done=self._lane_done)
+        self.client = Client.of(address, TLS if self._secure else PLAIN, self._listener.subnets)
+        if self.lane is not None:
+            self.lane.identify(self.client)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -201,13 +208,13 @@ class Listener:
         max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
         on_refused: Callable[[], None],
-        subnet_of: Callable[[str], str],
+        subnets: Subnets,
     ) -> None:
-        """``on_refused`` hears of each connection too many; ``subnet_of`` says in which group an address is counted."""
+        """``on_refused`` is called for each connection too many."""
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
-        self.subnet_of = subnet_of
+        self.subnets = subnets
         self.on_refused = on_refused
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
@@ -226,6 +233,17 @@ class Listener:
             lingering_time=0,
             access_log=None,
         )
+
+    def reconfigure(self, options: ServerOptions, subnets: Subnets) -> None:
+        """Use changed settings for open connections too; the lane forgets what it has learned."""
+        self.options, self.subnets = options, subnets
+        self.lanes.reconfigure(enabled=options.fast_lane)
+        for connection in self._connections:
+            connection.identify()
+
+    def drain(self) -> None:
+        """Have every connection end with the answer that is under way."""
+        self.lanes.reconfigure(enabled=False)
 
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""

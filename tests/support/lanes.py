@@ -21,6 +21,7 @@ from aiohttp import web
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
+from cacheserver.core.request.subnets import Subnets
 from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
@@ -164,7 +165,7 @@ async def lane_scene(
         max_head_bytes=1 << 15,
         on_error=lambda *_: None,
         on_refused=lambda: None,
-        subnet_of=lambda _address: "other",
+        subnets=Subnets(),
     )
     trusted, context = _contexts(directory) if tls else (None, None)
     sock = socket.create_server(("127.0.0.1", 0))

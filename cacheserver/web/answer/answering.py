@@ -48,8 +48,7 @@ class Answerer:
         clock: Clock,
         via: str,
     ) -> None:
-        self.options = options
-        """Replaced by a reload."""
+        self._options = options
         self.draining = False
         """Whether the node is going down: nothing new is fetched, connections end with their answers."""
         self._coordinator = coordinator
@@ -59,6 +58,14 @@ class Answerer:
         self._rebuilt = rebuilt
         self._clock = clock
         self._via = via
+
+    def reconfigure(self, options: ServerOptions) -> None:
+        """Use changed settings from now on."""
+        self._options = options
+
+    def drain(self) -> None:
+        """Fetch nothing new, and end each connection with its answer."""
+        self.draining = True
 
     # -- look up, decide ----------------------------------------------------------------------------------------
 
@@ -219,7 +226,7 @@ class Answerer:
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", fwd_status=answered.status, collapsed=collapsed or None
         )
-        await self._passing.answered(channel, want, answered, options=self.options, cache_status=exchange.cache_status)
+        await self._passing.answered(channel, want, answered, options=self._options, cache_status=exchange.cache_status)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
@@ -238,7 +245,7 @@ class Answerer:
             want,
             relayed.answer,
             method=exchange.method,
-            options=self.options,
+            options=self._options,
             cache_status=exchange.cache_status,
             prefix=relayed.prefix,
         )
@@ -250,6 +257,6 @@ class Answerer:
             channel,
             want,
             method=exchange.method,
-            options=self.options,
+            options=self._options,
             cache_status=exchange.cache_status,
         )

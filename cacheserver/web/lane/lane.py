@@ -55,13 +55,11 @@ class FastLane:
         "_transport", "busy", "last_head",
     )  # fmt: skip
 
-    def __init__(
-        self, shared: LaneShared, transport: asyncio.Transport, *, client: Client, done: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, shared: LaneShared, transport: asyncio.Transport, *, done: Callable[[bytes], None]) -> None:
         table = shared.table
         self._shared = shared
         self._transport = transport
-        self._client = client
+        self._client = Client()
         self._done = done
         self._sender: Sender
         self._look_up: Callable[[bytes], HotEntry | None]
@@ -78,6 +76,10 @@ class FastLane:
         self._era = 0
         self._swept: tuple[_Running, int] | None = None
         """The answer that was under way at the last sweep, and what the client had taken then."""
+
+    def identify(self, client: Client) -> None:
+        """Count answers from now on for ``client``."""
+        self._client = client
 
     def take(self, data: bytes) -> bool:
         """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""

@@ -30,7 +30,15 @@ class LaneShared:
     """The shared parts, and whether lanes answer at all."""
 
     def __init__(
-        self, *, table: HotTable, clock: Clock, account: Account, touch: Touch, turn_bytes: int, executor: Executor
+        self,
+        *,
+        table: HotTable,
+        clock: Clock,
+        account: Account,
+        touch: Touch,
+        turn_bytes: int,
+        executor: Executor,
+        enabled: bool = True,
     ) -> None:
         self.table = table
         self.clock = clock
@@ -46,11 +54,16 @@ class LaneShared:
         """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
         self.buffer = memoryview(bytearray(SMALL_BYTES))
         """For one small answer at a time: it is filled and sent without giving up the loop."""
-        self.enabled = True
+        self.enabled = enabled
         self.answers = 0
         """Answers that the lane has begun since the start."""
         self.passed = 0
         """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
+
+    def reconfigure(self, *, enabled: bool) -> None:
+        """Answer or do not, and forget every object: changed settings may not admit it."""
+        self.enabled = enabled
+        self.table.clear()
 
     def read_small(self, head: bytes, fd: int, start: int, size: int) -> bool:
         """Fill the buffer with ``head`` and the file's bytes from ``start``; False when anything is odd."""

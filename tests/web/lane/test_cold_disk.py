@@ -14,7 +14,6 @@ import pytest
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.answer_record import RequestLabel
-from cacheserver.core.request.client import Client
 from cacheserver.store.object import residency
 from cacheserver.store.object.residency import reading_threads
 from cacheserver.system.clock import SystemClock
@@ -135,7 +134,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObjec
             shared.table.learn(head, entry)
         async with connected() as peer:
             assert peer.transport is not None
-            lane = FastLane(shared, peer.transport, client=Client(), done=lambda _rest: None)
+            lane = FastLane(shared, peer.transport, done=lambda _rest: None)
             yield peer, lane, obj
             lane.close()
 
