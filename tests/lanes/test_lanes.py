@@ -146,7 +146,7 @@ async def test_what_was_learned_with_tls_says_nothing_of_plain_requests_nor_the_
     entry = mine(shape)
     assert entry is not None
     assert others(shape) is None
-    table.forget(scene.obj)
+    table.forget(scene.obj.as_stored())
     assert mine(shape) is None
 
 

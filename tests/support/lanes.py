@@ -22,6 +22,7 @@ from aiohttp import web
 from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.core.request.subnets import Subnets
+from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
@@ -54,7 +55,7 @@ def body_of(span: str | None) -> bytes:
 
 
 class OpenFile:
-    """See ``hot_table.SentFile``."""
+    """The open file of an object."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -63,13 +64,17 @@ class OpenFile:
 
 
 class HeldObject:
-    """See ``hot_table.SentObject``; counts who holds it."""
+    """What a lane needs of an object; counts who holds it."""
 
     def __init__(self, file: OpenFile) -> None:
         self.obsolete = False
         self.file = file
         self.pieces = file.pieces
         self.held = 0
+
+    def as_stored(self) -> StoredObject:
+        """This in the place of an object of the store."""
+        return cast(StoredObject, self)
 
     def hold(self) -> None:
         """One more."""
@@ -121,7 +126,7 @@ class LaneScene:
 def _entry(obj: HeldObject) -> HotEntry:
     label = RequestLabel(service="own", form="host", host=HOST, path="/b")
     lines = HitLines(b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
-    return HotEntry(obj, obj.file.representation, len(BODY), label, float("inf"), lines)
+    return HotEntry(obj.as_stored(), obj.file.representation, len(BODY), label, float("inf"), lines)
 
 
 @asynccontextmanager

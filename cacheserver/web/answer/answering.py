@@ -28,7 +28,7 @@ from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
 from cacheserver.web.lane.hot_table import HotEntry, is_plain
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 _LOOKUPS = 4
 
@@ -69,7 +69,7 @@ class Answerer:
 
     # -- look up, decide ----------------------------------------------------------------------------------------
 
-    async def answer(self, want: Want, exchange: Exchange, channel: Channel) -> None:
+    async def answer(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
         """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
             obj = self._coordinator.peek(want) or await self._coordinator.find(want)
@@ -103,7 +103,7 @@ class Answerer:
         obj: StoredObject | None,
         freshness: Freshness | None,
         exchange: Exchange,
-        channel: Channel,
+        channel: ResponseWriter,
     ) -> bool:
         """Do one step; False when the object has to be looked up again."""
         if step is Step.ONLY_IF_CACHED:
@@ -123,7 +123,7 @@ class Answerer:
         await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True
 
-    async def _open(self, want: Want, exchange: Exchange, channel: Channel) -> bool:
+    async def _open(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> bool:
         if self.draining:
             raise Draining("the node is going down")
         exchange.outcome = Outcome.MISS.value
@@ -145,7 +145,7 @@ class Answerer:
         return True
 
     async def _revalidate(
-        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: Channel
+        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: ResponseWriter
     ) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
@@ -169,7 +169,7 @@ class Answerer:
         want: Want,
         obj: StoredObject,
         exchange: Exchange,
-        channel: Channel,
+        channel: ResponseWriter,
         outcome: Outcome,
         *,
         freshness: Freshness | None = None,
@@ -218,7 +218,7 @@ class Answerer:
         )
 
     async def _answered(
-        self, want: Want, answered: Answered, exchange: Exchange, channel: Channel, *, collapsed: bool
+        self, want: Want, answered: Answered, exchange: Exchange, channel: ResponseWriter, *, collapsed: bool
     ) -> None:
         if await self._rebuilt.serve(want, exchange, channel, OriginStatus(answered.status)):
             return
@@ -228,7 +228,9 @@ class Answerer:
         )
         await self._passing.answered(channel, want, answered, options=self._options, cache_status=exchange.cache_status)
 
-    async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
+    async def _relayed(
+        self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: ResponseWriter
+    ) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
         complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
         if not first or not plain or not complete:
@@ -250,7 +252,9 @@ class Answerer:
             prefix=relayed.prefix,
         )
 
-    async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
+    async def _pass(
+        self, want: Want, exchange: Exchange, channel: ResponseWriter, *, detail: str | None = None
+    ) -> None:
         exchange.outcome = Outcome.PASS.value
         exchange.cache_status = cache_status(NODE_NAME, hit=False, fwd="bypass", stored=False, detail=detail)
         await self._passing.through(

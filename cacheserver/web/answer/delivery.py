@@ -15,7 +15,7 @@ from cacheserver.fill.relay.gated_body import BodySpan, GatedBodies
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 _STEP_PIECES = 4
 _PASS_TRIES = 3
@@ -31,7 +31,7 @@ class Delivery:
         self._store = store
         self._gated = gated
 
-    async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
+    async def send(self, channel: ResponseWriter, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
         for part in reply.parts:
             cursor = _Cursor(self, channel, want, obj, part.start, part.stop, whole=reply.whole)
@@ -61,7 +61,7 @@ class Delivery:
         self._store.drop_piece(obj, obj.pieces.piece_at(offset))
 
     async def past_store(
-        self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
+        self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
     ) -> None:
         """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
@@ -86,7 +86,7 @@ class Delivery:
         finally:
             body.close()
 
-    async def _unverified(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
+    async def _unverified(self, channel: ResponseWriter, want: Want, obj: StoredObject, start: int, stop: int) -> None:
         tries = 0
         while start < stop:
             tries += 1
@@ -98,7 +98,7 @@ class Delivery:
                     raise
             start += channel.body_bytes - before
 
-    async def _stream_span(self, channel: Channel, want: Want, obj: StoredObject, start: int, stop: int) -> None:
+    async def _stream_span(self, channel: ResponseWriter, want: Want, obj: StoredObject, start: int, stop: int) -> None:
         opened = await self._coordinator.asker.ask_span(want, obj.representation, start, stop)
         try:
             skip, left = start - opened.accepted.start, stop - start
@@ -120,7 +120,7 @@ class _Cursor:
     def __init__(
         self,
         delivery: Delivery,
-        channel: Channel,
+        channel: ResponseWriter,
         want: Want,
         obj: StoredObject,
         start: int,

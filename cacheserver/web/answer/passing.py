@@ -30,7 +30,7 @@ from cacheserver.web.answer.pass_plan import (
 from cacheserver.web.answer.refusals import relays_status
 from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
 
@@ -50,7 +50,7 @@ class Passing:
         self._first_byte_s = first_byte_s
 
     async def through(
-        self, channel: Channel, want: Want, *, method: str, options: ServerOptions, cache_status: str
+        self, channel: ResponseWriter, want: Want, *, method: str, options: ServerOptions, cache_status: str
     ) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
         by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
@@ -61,7 +61,7 @@ class Passing:
 
     async def relay(
         self,
-        channel: Channel,
+        channel: ResponseWriter,
         want: Want,
         answer: UpstreamAnswer,
         *,
@@ -92,7 +92,7 @@ class Passing:
             answer.close()
 
     async def answered(
-        self, channel: Channel, want: Want, answered: Answered, *, options: ServerOptions, cache_status: str
+        self, channel: ResponseWriter, want: Want, answered: Answered, *, options: ServerOptions, cache_status: str
     ) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
         self._refuse_status(answered.status, want, options, want.target.origin)
@@ -131,7 +131,9 @@ class Passing:
 
     # -- bodies ---------------------------------------------------------------------------------------------------
 
-    async def _send(self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes) -> None:
+    async def _send(
+        self, channel: ResponseWriter, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
+    ) -> None:
         """Head and body: verified where anything says what the content must be, else as it comes."""
         metadata: Metadata | None = None
         expected = self._metadata.expects_manifest(want.target)
@@ -172,7 +174,7 @@ class Passing:
 
     async def _verified(
         self,
-        channel: Channel,
+        channel: ResponseWriter,
         want: Want,
         answer: UpstreamAnswer,
         plan: PassPlan,
@@ -209,7 +211,7 @@ class Passing:
         return ask
 
     async def _stream(
-        self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
+        self, channel: ResponseWriter, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
     ) -> None:
         skip = plan.start - plan.position
         left = None if plan.stop is None else plan.stop - plan.start

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.store.object import residency
 from cacheserver.store.object.residency import reading_threads
+from cacheserver.store.stored_object import StoredObject
 from cacheserver.system.clock import SystemClock
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane import lane as fast_lane
@@ -69,6 +71,11 @@ class StubObject:
         self.holds -= 1
 
 
+def stored(obj: StubObject) -> StoredObject:
+    """``obj`` in the place of an object of the store."""
+    return cast(StoredObject, obj)
+
+
 @dataclass
 class Disk:
     """Who reads and who sends; a span counts as cold until a thread has read it."""
@@ -120,7 +127,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObjec
     body = PieceMap(len(BODY), MIB, bytes([PRESENT]) * (len(BODY) // MIB))
     obj = StubObject(StubFile(disk.fd, body, representation := object()))
     lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0, arrived_s=0, trust=1)
-    entry = HotEntry(obj, representation, len(BODY), RequestLabel(), float("inf"), lines)
+    entry = HotEntry(stored(obj), representation, len(BODY), RequestLabel(), float("inf"), lines)
     with reading_threads(2) as threads:
         shared = LaneShared(
             table=HotTable(),
