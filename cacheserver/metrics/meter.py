@@ -140,10 +140,6 @@ class PrometheusMeter:
         """Ask ``source`` for the state ``name`` of the table, without prefix, at each exposition; same hazard."""
         self._states.sources[name] = source
 
-    def set_connections_source(self, source: Callable[[], int]) -> None:
-        """Ask ``source`` for the number of open client connections at each exposition; same hazard."""
-        self.set_state_source("connections", source)
-
     def certificate(self, name: str, not_after_s: float) -> None:
         """Show the end of the certificate that is served now, in place of the one before."""
         self._states.labelled["certificate_not_after_timestamp_seconds"] = ((name,), not_after_s)

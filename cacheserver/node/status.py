@@ -80,7 +80,7 @@ class NodeStatus:
     def show_in(self, meter: PrometheusMeter) -> None:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""
         rooms = self._rooms
-        meter.set_connections_source(self.connections)
+        meter.set_state_source("connections", self.connections)
         lanes = rooms.web.listener.lanes
         meter.set_state_source("lane_answers_total", lambda: lanes.answers)
         meter.set_state_source("lane_passed_total", lambda: lanes.passed)

@@ -90,11 +90,10 @@ class ClientConnection(ServerConnection):
         """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
         lane = self.lane
         if lane is not None and data:
-            if lane.busy or self.is_idle:
-                if lane.take(data):
-                    return
-            else:
-                lane.last_head = b""
+            if not (lane.busy or self.is_idle):
+                lane.skip()
+            elif lane.take(data):
+                return
         if self.feed(data):
             self._stop_head_timer()
         if self.is_in_head and self._head_timer is None:

@@ -51,7 +51,7 @@ def exercised() -> PrometheusMeter:
     typed.struck(banned=True)
     meter.anchor("name", "claim")
     meter.set_store_source(lambda: [VolumeGauges("/a", 1, 2, 3, True)])
-    meter.set_connections_source(lambda: 7)
+    meter.set_state_source("connections", lambda: 7)
     meter.certificate("node.pem", 2e9)
     return meter
 

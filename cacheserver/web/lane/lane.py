@@ -51,8 +51,8 @@ class FastLane:
     """The lane of one connection; its sender is of the kind that the connection needs."""
 
     __slots__ = (
-        "_client", "_done", "_era", "_look_up", "_pending", "_running", "_sender", "_shared", "_swept", "_teach",
-        "_transport", "busy", "last_head",
+        "_client", "_done", "_era", "_last_head", "_look_up", "_pending", "_running", "_sender", "_shared", "_swept",
+        "_teach", "_transport", "busy",
     )  # fmt: skip
 
     def __init__(self, shared: LaneShared, transport: asyncio.Transport, *, done: Callable[[bytes], None]) -> None:
@@ -71,7 +71,7 @@ class FastLane:
         self._pending = b""
         self._running: _Running | None = None
         self.busy = False
-        self.last_head = b""
+        self._last_head = b""
         """The head that went to the full path last, for it to learn from."""
         self._era = 0
         self._swept: tuple[_Running, int] | None = None
@@ -90,7 +90,7 @@ class FastLane:
             return True
         end = data.find(HEAD_END) + 4
         if end < 4 or end > MAX_HEAD_BYTES:
-            self.last_head = b""
+            self._last_head = b""
             return False
         alone = end == len(data)
         head = data if alone else data[:end]
@@ -98,19 +98,23 @@ class FastLane:
         entry = self._look_up(shape)
         if entry is not None and self._answer(entry, value, b"" if alone else data[end:]):
             return True
-        self.last_head = head if alone and self._shared.enabled else b""
+        self._last_head = head if alone and self._shared.enabled else b""
         self._era = self._shared.table.era
         return False
 
+    def skip(self) -> None:
+        """Note that the full path takes bytes that are no head of their own."""
+        self._last_head = b""
+
     def learn(self, entry: HotEntry) -> None:
-        """The full path has answered ``last_head`` as a plain hit: answer it here from now on.
+        """The full path has answered the last head as a plain hit: answer it here from now on.
 
         Not where the settings have changed since it came: they may not admit it any more.
         """
         shared = self._shared
         if not shared.enabled or self._era != shared.table.era:
             return
-        if not self.last_head or not self._teach(self.last_head, entry):
+        if not self._last_head or not self._teach(self._last_head, entry):
             shared.passed += 1
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
