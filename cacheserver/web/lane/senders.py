@@ -105,11 +105,14 @@ class PlainSender(Sender):
 
     def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
         """Through the shared buffer."""
-        if not self._shared.read_small(head, fd, start, size):
-            return 0
+        buffer, first = self._shared.buffer, len(head)
+        buffer[:first] = head
         try:
-            sent = self._sock.send(self._shared.buffer[:size])
-        except OSError:
+            if os.preadv(fd, (buffer[first:size],), start, self._shared.read_flags) != size - first:
+                return 0
+            sent = self._sock.send(buffer[:size])
+        except OSError as exc:
+            self._shared.note_failed_read(exc)
             return 0
         self.sent_bytes += sent
         return sent
@@ -191,9 +194,15 @@ class SecureSender(Sender):
         transport = self._transport
         if transport.get_write_buffer_size() or transport.is_closing():
             return 0
-        if not self._shared.read_small(head, fd, start, size):
+        buffer, first = self._shared.buffer, len(head)
+        buffer[:first] = head
+        try:
+            if os.preadv(fd, (buffer[first:size],), start, self._shared.read_flags) != size - first:
+                return 0
+        except OSError as exc:
+            self._shared.note_failed_read(exc)
             return 0
-        transport.write(bytes(self._shared.buffer[:size]))
+        transport.write(bytes(buffer[:size]))
         self.sent_bytes += size
         return size
 

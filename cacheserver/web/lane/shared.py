@@ -65,13 +65,7 @@ class LaneShared:
         self.enabled = enabled
         self.table.clear()
 
-    def read_small(self, head: bytes, fd: int, start: int, size: int) -> bool:
-        """Fill the buffer with ``head`` and the file's bytes from ``start``; False when anything is odd."""
-        buffer, first = self.buffer, len(head)
-        buffer[:first] = head
-        try:
-            return os.preadv(fd, (buffer[first:size],), start, self.read_flags) == size - first
-        except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self.read_flags = 0
-            return False
+    def note_failed_read(self, exc: OSError) -> None:
+        """Read small answers without flags from now on where the file system knows none."""
+        if exc.errno == errno.EOPNOTSUPP:
+            self.read_flags = 0
