@@ -1,4 +1,4 @@
-"""What the rooms ask of one another: Protocols only, no behaviour.
+"""Protocols between packages; no behaviour.
 
 ``fill`` and ``web`` are written against these; ``store``, ``upstream`` and ``metrics`` provide them; ``node`` puts
 them together.
