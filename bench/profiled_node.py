@@ -30,29 +30,29 @@ _WEB = "cacheserver.web."
 STEPS: tuple[tuple[str, str, str], ...] = (
     (f"{_WEB}connection", "ClientConnection.data_received", CONNECTION),
     (f"{_WEB}connection", "ClientConnection._lane_done", CONNECTION),
-    (f"{_WEB}fast_lane", "FastLane.take", LOOK_UP),
-    (f"{_WEB}fast_lane", "FastLane._answer", DECIDE),
-    (f"{_WEB}lane_senders", "PlainLane._send_small", DELIVER),
-    (f"{_WEB}lane_senders", "PlainLane._send_medium", DELIVER),
-    (f"{_WEB}fast_lane", "FastLane._go_on", DELIVER),
-    (f"{_WEB}lane_senders", "PlainLane._writable", DELIVER),
-    ("cacheserver.web.lane.accounting", "HitAccount.lane", ACCOUNT),
+    (f"{_WEB}lane.lane", "FastLane.take", LOOK_UP),
+    (f"{_WEB}lane.lane", "FastLane._answer", DECIDE),
+    (f"{_WEB}lane.senders", "PlainSender.send_small", DELIVER),
+    (f"{_WEB}lane.senders", "PlainSender.send_medium", DELIVER),
+    (f"{_WEB}lane.lane", "FastLane._go_on", DELIVER),
+    (f"{_WEB}lane.senders", "PlainSender._writable", DELIVER),
+    (f"{_WEB}accounting", "AnswerAccounting.hit", ACCOUNT),
     ("aiohttp.web_protocol", "RequestHandler.start", FRAMEWORK),
-    (f"{_WEB}content", "ContentHandler.__call__", HANDLER),
-    (f"{_WEB}content", "ContentHandler._admit", ADMIT),
+    (f"{_WEB}handler", "ContentHandler.__call__", HANDLER),
+    (f"{_WEB}handler", "ContentHandler._admit", ADMIT),
     ("cacheserver.fill.lookup", "Lookup.peek", LOOK_UP),
-    (f"{_WEB}answering", "Answerer._assess", DECIDE),
-    (f"{_WEB}answering", "decide", DECIDE),
-    (f"{_WEB}answering", "plan_object_reply", REPLY),
-    (f"{_WEB}answering", "object_lines", REPLY),
-    (f"{_WEB}answering", "object_cache_status", REPLY),
-    (f"{_WEB}answering", "Answerer._hot_entry", HANDLER),
-    (f"{_WEB}delivery", "Delivery.send", DELIVER),
-    (f"{_WEB}content", "Exchange.of", ACCOUNT),
-    ("cacheserver.web.accounting", "Account.close", ACCOUNT),
+    (f"{_WEB}answer.answering", "Answerer._assess", DECIDE),
+    (f"{_WEB}answer.answering", "decide", DECIDE),
+    (f"{_WEB}answer.answering", "plan_object_reply", REPLY),
+    (f"{_WEB}answer.answering", "object_lines", REPLY),
+    (f"{_WEB}answer.answering", "object_cache_status", REPLY),
+    (f"{_WEB}answer.answering", "Answerer._hot_entry", HANDLER),
+    (f"{_WEB}answer.delivery", "Delivery.send", DELIVER),
+    (f"{_WEB}exchange", "Exchange.of", ACCOUNT),
+    (f"{_WEB}accounting", "AnswerAccounting.close", ACCOUNT),
 )  # fmt: skip
 """Module, function in it, and the room that its time belongs to."""
-_ENDS = ("HitAccount.lane", "Account.close")
+_ENDS = ("AnswerAccounting.hit", "AnswerAccounting.close")
 """Each answer ends in one of them."""
 
 

@@ -1,4 +1,4 @@
-"""What the rooms ask of one another: Protocols only, no behaviour.
+"""Protocols between packages; no behaviour.
 
 ``fill`` and ``web`` are written against these; ``store``, ``upstream`` and ``metrics`` provide them; ``node`` puts
 them together.
@@ -6,12 +6,13 @@ them together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.core.request.target import Target
 
 
@@ -27,28 +28,13 @@ class Clock(Protocol):
         ...
 
 
-class AnswerMeter(Protocol):
-    """Where answers are counted: all that a process needs which gives nothing but warm hits."""
+class Meter(Protocol):
+    """Where packages report what happened. Every call is cheap (≤ 1 µs) and never raises."""
 
-    def request(
-        self,
-        service: str,
-        outcome: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        client: Client,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """One finished answer; ``outcome`` is a ``core.cache.decision.Outcome``, ``body_bytes`` reached the socket.
-
-        ``first_byte_s`` is None where the first and the last byte went out together.
-        """
+    @property
+    def answered(self) -> Callable[[AnswerRecord], None]:
+        """Counts one finished answer."""
         ...
-
-
-class Meter(AnswerMeter, Protocol):
-    """Where rooms report what happened. Every call is cheap (≤ 1 µs) and never raises."""
 
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""

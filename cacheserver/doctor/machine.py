@@ -14,6 +14,7 @@ from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
+from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
 
 _OWN_DESCRIPTORS: Final = 256
 _FEW_CLIENTS: Final = 1000
@@ -24,7 +25,15 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTP
 def config_checks(path: str | None, context: Context) -> list[Check]:
     """The settings are valid when this is called; what remains is who may read them."""
     ignored = [Check("config", "warn", key, "is ignored", reason) for key, reason in context.settings.ignored()]
-    return [*ignored, _file_check(path, context)]
+    return [*ignored, *_library_checks(), _file_check(path, context)]
+
+
+def _library_checks() -> list[Check]:
+    found = untested_version()
+    if found is None:
+        return []
+    advice = f"install aiohttp {TESTED_VERSIONS[-1]}"
+    return [Check("config", "warn", "aiohttp", f"the node was not tested with version {found}", advice)]
 
 
 def _file_check(path: str | None, context: Context) -> Check:

@@ -13,6 +13,7 @@ import re
 import time
 from typing import Final
 
+from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.logs.access_json import AccessLogLines, LineTemplate, bare_path
 
 _FIELD_LIMIT: Final = 256
@@ -27,73 +28,29 @@ class CombinedLines(AccessLogLines):
     _local_second = -1
     _local_text = b""
 
-    def template(
-        self,
-        *,
-        client: str,
-        method: str,
-        form: str,
-        service: str,
-        host: str,
-        path: str,
-        outcome: str,
-        cache: str,
-        ua: str | None,
-    ) -> LineTemplate:
-        """See ``AccessLogLines.template``; ``form`` has no place in these lines."""
-        request = f"{_word(method[:_METHOD_LIMIT])} {_word(bare_path(path))} HTTP/1.1"
-        words = f"{_word(host[:_FIELD_LIMIT])} {_word(service)} {_word(outcome)}"
+    def _template(self, answer: AnswerRecord) -> LineTemplate:
+        """The form has no place in these lines."""
+        asked = answer.request
+        request = f"{_word(asked.method[:_METHOD_LIMIT])} {_word(bare_path(asked.path))} HTTP/1.1"
+        outcome = _word(answer.cut or answer.outcome)
+        words = f"{_word(asked.host[:_FIELD_LIMIT])} {_word(asked.service)} {outcome}"
         return LineTemplate(
-            f"{_word(client)} - - [".encode("ascii"),
+            f"{_word(answer.client.address)} - - [".encode("ascii"),
             f'] "{request}" '.encode("ascii"),
-            f' "-" "{_quoted(ua)}" "{_quoted(cache)}" {words} '.encode("ascii"),
+            f' "-" "{_quoted(asked.user_agent)}" "{_quoted(answer.cache_status)}" {words} '.encode("ascii"),
         )
 
-    def record_again(
-        self, template: LineTemplate, status: int, body_bytes: int, duration_s: float, range_: bytes | None
-    ) -> None:
-        """See ``AccessLogLines.record_again``."""
-        self._add_line(template, status, body_bytes, duration_s, b"-" if range_ is None else b"bytes=" + range_)
-
-    def record(
-        self,
-        *,
-        client: str,
-        method: str,
-        form: str,
-        service: str,
-        host: str,
-        path: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        outcome: str,
-        cache: str = "",
-        range_: str | None = None,
-        ua: str | None = None,
-    ) -> None:
-        """See ``AccessLogLines.record``."""
-        template = self.template(
-            client=client, method=method, form=form, service=service, host=host, path=path, outcome=outcome,
-            cache=cache, ua=ua,
-        )  # fmt: skip
-        self._add_line(template, status, body_bytes, duration_s, _quoted(range_).encode("ascii"))
-
-    def _add_line(
-        self, template: LineTemplate, status: int, body_bytes: int, duration_s: float, shown_range: bytes
-    ) -> None:
-        self._add(
-            b'%b%b%b%d %d%b%.3f "%b"'
-            % (
-                template.head,
-                self._local_time(),
-                template.middle,
-                status,
-                body_bytes,
-                template.tail,
-                duration_s,
-                shown_range,
-            )
+    def _line(self, template: LineTemplate, answer: AnswerRecord) -> bytes:
+        shown = answer.range
+        return b'%b%b%b%d %d%b%.3f "%b"' % (
+            template.head,
+            self._local_time(),
+            template.middle,
+            answer.status,
+            answer.body_bytes,
+            template.tail,
+            answer.duration_s,
+            b"bytes=" + shown if isinstance(shown, bytes) else _quoted(shown).encode("ascii"),
         )
 
     def _local_time(self) -> bytes:

@@ -1,7 +1,7 @@
 """Access log lines: one JSON object per answer, made on the event loop and handed over in batches.
 
-Owns: what a line says and how it is encoded. Writing it is ``logs.writer``'s, in a worker the owner process's. Must not
-raise because of a record, and never writes a query string or user information (tokens live there).
+Owns: what a line says and how it is encoded. Writing it is ``logs.writer``'s. Must not raise because of a record, and
+never writes a query string or user information (tokens live there).
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import Final
 
 import msgspec
 
+from cacheserver.core.request.answer_record import AnswerRecord
+
 _FLUSH_BYTES: Final = 64 * 1024
 _FLUSH_S: Final = 0.2
 _PATH_LIMIT: Final = 1024
+_TEMPLATES_LIMIT: Final = 64
 _FIELD_LIMIT: Final = 256
 
 
@@ -64,100 +67,67 @@ class AccessLogLines:
         self._timer: asyncio.TimerHandle | None = None
         self._second = -1
         self._second_text = ""
-        self._milli = -1
-        self._milli_text = b""
+        self._shown_from_s = self._shown_until_s = 0.0
+        """The time that ``_shown_time`` is right for: one millisecond."""
+        self._shown_time = b""
 
-    def template(
-        self,
-        *,
-        client: str,
-        method: str,
-        form: str,
-        service: str,
-        host: str,
-        path: str,
-        outcome: str,
-        cache: str,
-        ua: str | None,
-    ) -> LineTemplate:
-        """What is the same in many lines, encoded once; fill it in with ``record_again``."""
-        line = _Line(
-            "", client, method[:32], form, service, host[:_FIELD_LIMIT], bare_path(path), 0, 0, 0.0, outcome,
-            cache[:_FIELD_LIMIT], None, None if ua is None else ua[:_FIELD_LIMIT],
-        )  # fmt: skip
-        text = _escaped(line)
-        head, rest = text[len(b'{"ts":"') :].split(b'"status":0,"bytes":0,"duration_ms":0.0', 1)
-        middle, tail = rest.split(b'"range":null', 1)
-        return LineTemplate(head + b'"status":', middle + b'"range":', tail)
+    def record(self, answer: AnswerRecord, known: dict[str, LineTemplate] | None = None) -> None:
+        """Add one answer; a query in its path is cut off here. At most 5 µs, never raises.
 
-    def record_again(
-        self, template: LineTemplate, status: int, body_bytes: int, duration_s: float, range_: bytes | None
-    ) -> None:
-        """Add one answer whose facts are mostly known; ``range_`` is plain digits and a hyphen. About 1 µs."""
-        millis = int(self._wall_s() * 1000)
-        if millis != self._milli:
-            self._milli, self._milli_text = millis, self._now().encode("ascii")
-        text = b'{"ts":"%b%b%d,"bytes":%d,"duration_ms":%.3f%b%b%b' % (
-            self._milli_text,
-            template.head,
-            status,
-            body_bytes,
-            duration_s * 1000,
-            template.middle,
-            b"null" if range_ is None else b'"bytes=%b"' % range_,
-            template.tail,
-        )
+        ``known`` is for answers that differ in their numbers and their client alone, and makes that 1 µs: it has the
+        encoded parts by client address, and takes in new ones.
+        """
+        template = None if known is None else known.get(answer.client.address)
+        if template is None:
+            template = self._template(answer)
+            if known is not None:
+                if len(known) >= _TEMPLATES_LIMIT:
+                    known.clear()
+                known[answer.client.address] = template
+        text = self._line(template, answer)
         self._lines.append(text)
         self._size_bytes += len(text)
         if self._size_bytes >= _FLUSH_BYTES or self._timer is None:
             self._pass_on()
 
-    def record(
-        self,
-        *,
-        client: str,
-        method: str,
-        form: str,
-        service: str,
-        host: str,
-        path: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        outcome: str,
-        cache: str = "",
-        range_: str | None = None,
-        ua: str | None = None,
-    ) -> None:
-        """Add one answer; ``path`` may carry a query, which is cut off here. At most 5 µs, never raises."""
+    def _template(self, answer: AnswerRecord) -> LineTemplate:
+        request, client = answer.request, answer.client.address
+        agent = None if request.user_agent is None else request.user_agent[:_FIELD_LIMIT]
         line = _Line(
-            self._now(),
-            client,
-            method[:32],
-            form,
-            service,
-            host[:_FIELD_LIMIT],
-            bare_path(path),
-            status,
-            body_bytes,
-            round(duration_s * 1000, 3),
-            outcome,
-            cache[:_FIELD_LIMIT],
-            None if range_ is None else range_[:_FIELD_LIMIT],
-            None if ua is None else ua[:_FIELD_LIMIT],
+            "", client, request.method[:32], request.form, request.service, request.host[:_FIELD_LIMIT],
+            bare_path(request.path), 0, 0, 0.0, answer.cut or answer.outcome, answer.cache_status[:_FIELD_LIMIT],
+            None, agent,
+        )  # fmt: skip
+        text = self._encoded(line)
+        head, rest = text[len(b'{"ts":"') :].split(b'"status":0,"bytes":0,"duration_ms":0.0', 1)
+        middle, tail = rest.split(b'"range":null', 1)
+        return LineTemplate(head + b'"status":', middle + b'"range":', tail)
+
+    def _line(self, template: LineTemplate, answer: AnswerRecord) -> bytes:
+        wall_s, shown = self._wall_s(), answer.range
+        if not self._shown_from_s <= wall_s < self._shown_until_s:
+            self._show(wall_s)
+        return b'{"ts":"%b%b%d,"bytes":%d,"duration_ms":%.3f%b%b%b' % (
+            self._shown_time,
+            template.head,
+            answer.status,
+            answer.body_bytes,
+            answer.duration_s * 1000,
+            template.middle,
+            b'"bytes=%b"' % shown if type(shown) is bytes else self._encoded(shown and shown[:_FIELD_LIMIT]),
+            template.tail,
         )
+
+    def _encoded(self, value: _Line | str | bytes | None) -> bytes:
+        """JSON of ASCII characters alone."""
         try:
-            text = self._encode(line)
+            text = self._encode(value)
         except Exception:  # lone surrogates; json knows how to escape them
             text = b"\xff"
-        if not text.isascii() or b"\x7f" in text:
-            text = _escaped(line)
-        self._add(text)
-
-    def _add(self, text: bytes) -> None:
-        self._lines.append(text)
-        self._size_bytes += len(text)
-        self._pass_on()
+        if text.isascii() and b"\x7f" not in text:
+            return text
+        plain = msgspec.structs.asdict(value) if isinstance(value, _Line) else value
+        return json.dumps(plain, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
 
     def _pass_on(self) -> None:
         if self._size_bytes >= _FLUSH_BYTES:
@@ -183,14 +153,15 @@ class AccessLogLines:
         except RuntimeError:  # no loop: nobody would come back for the line
             self.flush()
 
-    def _now(self) -> str:
-        """RFC 3339 in UTC with milliseconds; the part down to the second is made once a second."""
-        millis = int(self._wall_s() * 1000)
+    def _show(self, wall_s: float) -> None:
+        """Make RFC 3339 in UTC with milliseconds; the part down to the second is made once a second."""
+        millis = int(wall_s * 1000)
         second = millis // 1000
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{millis % 1000:03d}Z"
+        self._shown_from_s, self._shown_until_s = millis / 1000, (millis + 1) / 1000
+        self._shown_time = f"{self._second_text}.{millis % 1000:03d}Z".encode("ascii")
 
 
 def bare_path(target: str) -> str:
@@ -202,8 +173,3 @@ def bare_path(target: str) -> str:
         path = f"{scheme}://" if found else ""
         path += authority.rpartition("@")[2] + slash + tail
     return path[:_PATH_LIMIT]
-
-
-def _escaped(line: _Line) -> bytes:
-    text = json.dumps(msgspec.structs.asdict(line), ensure_ascii=True, separators=(",", ":"))
-    return text.replace("\x7f", "\\u007f").encode("ascii")

@@ -1,4 +1,4 @@
-"""The meter of a node: every report of the rooms becomes a number in one tally.
+"""The meter of a node: every report of the other packages becomes a number in one tally.
 
 Owns: keeping label values in closed sets, and the exposition. Must not be touched by a label value that a client chose:
 services, subnets, outcomes, code classes, error codes and volumes are closed sets, everything else becomes ``other``.
@@ -18,7 +18,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 import cacheserver
 from cacheserver.core.cache.sources import SOURCE_CLASSES
 from cacheserver.core.errors import error_kinds
-from cacheserver.core.request.client import Client
 from cacheserver.metrics.collectors import StateCollector, StoreCollector, TallyCollector, VolumeGauges
 from cacheserver.metrics.table import (
     ANCHOR_RESULTS,
@@ -40,10 +39,12 @@ class PrometheusMeter:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         self.tally = Tally.of_answers()
-        """Every count; a process that counts apart hands its own over by ``take`` and ``absorb``."""
+        """Every count."""
         self.tally.allow_services(services)
         self.tally.allow_subnets(subnets)
-        self._add, self._count = self.tally.add, self.tally.count
+        self.answered = self.tally.add
+        """Count one answer; see ``ports.Meter``."""
+        self._count = self.tally.count
         self._codes = frozenset(kind.code for kind in error_kinds())
         self._fills = 0
         self._store = StoreCollector()
@@ -59,19 +60,6 @@ class PrometheusMeter:
         ProcessCollector(registry=self.registry)
 
     # -- ports.Meter --------------------------------------------------------------------------------------------
-
-    def request(
-        self,
-        service: str,
-        outcome: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        client: Client,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """Count one answer; see ``ports.Meter``."""
-        self._add(service, outcome, status, body_bytes if body_bytes > 0 else 0, duration_s, client, first_byte_s)
 
     def refused(self, reason: str) -> None:
         """Count one refusal by error code."""
@@ -151,10 +139,6 @@ class PrometheusMeter:
     def set_state_source(self, name: str, source: Callable[[], float]) -> None:
         """Ask ``source`` for the state ``name`` of the table, without prefix, at each exposition; same hazard."""
         self._states.sources[name] = source
-
-    def set_connections_source(self, source: Callable[[], int]) -> None:
-        """Ask ``source`` for the number of open client connections at each exposition; same hazard."""
-        self.set_state_source("connections", source)
 
     def certificate(self, name: str, not_after_s: float) -> None:
         """Show the end of the certificate that is served now, in place of the one before."""

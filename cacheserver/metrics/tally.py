@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from cacheserver.core.request.client import LISTENERS, PLAIN, Client
+from cacheserver.core.request.answer_record import AnswerRecord
+from cacheserver.core.request.client import LISTENERS, PLAIN
 
 OUTCOMES: Final = ("hit", "partial", "miss", "stale", "revalidated", "pass", "refused", "error")
 HIT_OUTCOMES: Final = frozenset(("hit", "stale", "revalidated"))
@@ -96,28 +97,22 @@ class Tally:
         """``name`` where it is counted apart, else ``other``."""
         return name if name in self._services else OTHER
 
-    def add(
-        self,
-        service: str,
-        outcome: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        client: Client,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """Count one answer; ``first_byte_s`` is None where its first and its last byte went out together."""
-        key = (service, outcome, status // 100, client.listener, client.subnet)
+    def add(self, answer: AnswerRecord) -> None:
+        """Count one answer."""
+        client = answer.client
+        key = (answer.request.service, answer.outcome, answer.status // 100, client.listener, client.subnet)
         cell = self._cells.get(key) or self._cell(key)
         cell.count += 1
-        cell.body_bytes += body_bytes
-        if first_byte_s is None:
+        if answer.body_bytes > 0:
+            cell.body_bytes += answer.body_bytes
+        duration_s = answer.duration_s
+        if answer.first_byte_s is None:
             durations = cell.at_once
             durations.sum_s += duration_s
             durations.buckets[bisect_left(durations.bounds_s, duration_s)] += 1
         else:
             cell.times.total.add(duration_s)
-            cell.times.first_byte.add(first_byte_s)
+            cell.times.first_byte.add(answer.first_byte_s)
 
     def count(self, key: tuple[str, ...], amount: int = 1) -> None:
         """Add to one number; ``key`` is a metric and its label values, which the caller keeps to closed sets."""

@@ -33,10 +33,6 @@ class Admitted:
         self.allowlist, self._source_hosts = other.allowlist, other._source_hosts
         self.subnets = other.subnets
 
-    def subnet(self, address: str) -> str:
-        """The group that a client's address is counted in."""
-        return self.subnets.group_of(address)
-
     def services(self) -> tuple[Service, ...]:
         """Every service, own ones first."""
         return tuple(self.allowlist.services)

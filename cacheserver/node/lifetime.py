@@ -24,7 +24,7 @@ from cacheserver.logs.events import configure, event, get_logger
 from cacheserver.logs.writer import LineWriter
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.listeners import Listeners
-from cacheserver.node.preflight import check_libraries
+from cacheserver.node.preflight import check_libraries, warn_of_libraries
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import build_rooms, build_volumes
 from cacheserver.settings.schema import Settings
@@ -35,7 +35,7 @@ from cacheserver.system.clock import SystemClock
 from cacheserver.system.socket_activation import Inherited, take_inherited
 from cacheserver.system.systemd import Supervisor, take_supervisor
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.sending.wire import RATE_WINDOW_S
+from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
@@ -121,7 +121,7 @@ class Node:
     async def _sweep_slow_readers(self) -> None:
         while True:
             await asyncio.sleep(RATE_WINDOW_S)
-            self._rooms.front.listener.sweep(RATE_WINDOW_S)
+            self._rooms.web.listener.sweep(RATE_WINDOW_S)
 
     def reload(self) -> None:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
@@ -145,7 +145,7 @@ class Node:
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
         self._certificate.take(settings.tls, pair)
-        rooms.front.use(settings)
+        rooms.web.reconfigure(settings.server)
         rooms.scrubber.use(settings.scrub)
         rooms.pinning.readmit()
         rooms.meter.allow_services(service.name for service in admitted.services())
@@ -179,9 +179,9 @@ class Node:
         rooms = self._rooms
         self._listening = False
         self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
-        rooms.front.drain()
+        rooms.web.drain()
         self._listeners.close_content()
-        await rooms.front.stop(self._settings.server.drain_s)
+        await rooms.web.stop(self._settings.server.drain_s)
         await self._end("pins")
         await rooms.revalidation.stop()
         await rooms.coordinator.stop()
@@ -207,6 +207,7 @@ def run(load: Callable[[], Settings]) -> int:
     settings = load()
     stderr = LineWriter()
     configure(settings.log, stderr.put)
+    warn_of_libraries()
     supervisor, inherited = take_supervisor(os.environ), take_inherited(os.environ)
     if supervisor.watchdog_s:
         faulthandler.enable()  # the watchdog's SIGABRT then shows what the loop hung in

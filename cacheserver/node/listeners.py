@@ -25,7 +25,7 @@ from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins
 from cacheserver.web.admin.views import Views
-from cacheserver.web.request import forgiving
+from cacheserver.web.aiohttp_adapter import tolerate_targets
 from cacheserver.web.sending.tcp import serve_on
 
 _BACKLOG = 1024
@@ -64,7 +64,7 @@ class Listeners:
         for sock in sockets:
             serve_on(sock)
             server = await asyncio.get_running_loop().create_server(
-                self._rooms.front.listener,
+                self._rooms.web.listener,
                 sock=sock,
                 backlog=_BACKLOG,
                 ssl=tls,
@@ -102,7 +102,7 @@ class Listeners:
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()
         assert self._admin.server is not None
-        self._admin.server.request_factory = forgiving(self._admin.server.request_factory)
+        tolerate_targets(self._admin.server)
         if sockets:
             for sock in sockets:
                 await web.SockSite(self._admin, sock).start()

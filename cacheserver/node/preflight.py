@@ -22,9 +22,13 @@ _log = get_logger(__name__)
 
 
 def check_libraries() -> None:
-    """ConfigError for an aiohttp that is too old, or that reads requests and answers with its parser in Python."""
+    """ConfigError for an aiohttp that is too old, lacks a part, or parses requests and answers in Python."""
     import aiohttp  # here, so that commands which run no node do not wait for it
     from aiohttp import http_parser
+    from aiohttp.web_protocol import RequestHandler
+
+    from cacheserver.upstream import aiohttp_parts
+    from cacheserver.web import aiohttp_adapter
 
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", aiohttp.__version__)
     if found is None or tuple(map(int, found.groups())) < AIOHTTP_FLOOR:
@@ -35,6 +39,24 @@ def check_libraries() -> None:
         raise ConfigError(
             "aiohttp runs without its C parser, and the one in Python reads malformed requests differently: "
             "unset AIOHTTP_NO_EXTENSIONS, or install a build of aiohttp with extensions"
+        )
+    parts = [(RequestHandler, name) for name in aiohttp_adapter.RELIED_ON]
+    for kind, name in (*parts, *aiohttp_parts.RELIED_ON):
+        if not hasattr(kind, name) and name not in getattr(kind, "ATTRS", ()):
+            raise ConfigError(
+                f"aiohttp {aiohttp.__version__} has no {kind.__name__}.{name}, which this node relies on: "
+                f"install aiohttp {aiohttp_adapter.TESTED_VERSIONS[-1]}"
+            )
+
+
+def warn_of_libraries() -> None:
+    """Log a warning for a version of aiohttp that the node was not tested with."""
+    from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
+
+    found = untested_version()
+    if found is not None:
+        event(
+            _log, "library_untested", severity=logging.WARNING, library="aiohttp", found=found, tested=TESTED_VERSIONS
         )
 
 

@@ -30,7 +30,7 @@ class NodeStatus:
     def health(self) -> Health:
         """Whether the node can do its work."""
         reasons = []
-        if self._rooms.front.answerer.draining:
+        if self._rooms.web.answerer.draining:
             reasons.append("draining")
         if not any(volume.online for volume in self._rooms.store.volumes):
             reasons.append("no volume is online; requests pass through")
@@ -42,7 +42,7 @@ class NodeStatus:
         return {
             "version": cacheserver.__version__,
             "uptime_s": round(now_s - self._started_s, 1),
-            "draining": rooms.front.answerer.draining,
+            "draining": rooms.web.answerer.draining,
             "connections": self.connections(),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
@@ -68,18 +68,18 @@ class NodeStatus:
             "node": self.status(),
             "traffic": traffic(rooms.meter.tally),
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
-            "refusals": [_refusal(refused) for refused in rooms.front.refusals.recent()],
+            "refusals": [_refusal(refused) for refused in rooms.web.refusals.recent()],
         }
 
     def connections(self) -> int:
         """Client connections."""
-        return self._rooms.front.listener.connection_count
+        return self._rooms.web.listener.connection_count
 
     def show_in(self, meter: PrometheusMeter) -> None:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""
         rooms = self._rooms
-        meter.set_connections_source(self.connections)
-        lanes = rooms.front.listener.lanes
+        meter.set_state_source("connections", self.connections)
+        lanes = rooms.web.listener.lanes
         meter.set_state_source("lane_answers_total", lambda: lanes.answers)
         meter.set_state_source("lane_passed_total", lambda: lanes.passed)
         meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)

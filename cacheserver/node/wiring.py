@@ -28,7 +28,7 @@ from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics import PrometheusMeter
 from cacheserver.node.admitted import Admitted
-from cacheserver.node.wiring_web import Basis, Front, build_front
+from cacheserver.node.wiring_web import Basis, WebSide, build_web_side
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
@@ -66,7 +66,7 @@ class Rooms:
     scrubber: Scrubber
     pinning: Pinning
     logs: Logs
-    front: Front
+    web: WebSide
 
 
 def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
@@ -118,7 +118,7 @@ def build_rooms(
             store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
         ),
         logs=logs,
-        front=build_front(basis, coordinator, revalidation, relay, passing, max_connections=max_connections),
+        web=build_web_side(basis, coordinator, revalidation, relay, passing, max_connections=max_connections),
     )
 
 

@@ -1,7 +1,7 @@
-"""The side of the node that clients see, put together: handler, fast lane, listener.
+"""The components that answer clients, put together: handler, fast lane, listener.
 
-Owns: who gets what among the rooms that answer; the other half of the composition root is ``node.wiring``. Must not
-start anything, and must hold no rule of caching or HTTP.
+Owns: the wiring of ``web``; the other half of the composition root is ``node.wiring``. Must not start anything, and
+must hold no rule of caching or HTTP.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from cacheserver.node.admitted import Admitted
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.system.clock import SystemClock
-from cacheserver.web.accounting import Account
+from cacheserver.web.accounting import AnswerAccounting
 from cacheserver.web.answer.answering import Answerer
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.connection import Listener
 from cacheserver.web.handler import ContentHandler
-from cacheserver.web.lane.accounting import HitAccount
 from cacheserver.web.lane.hot_table import HotTable
-from cacheserver.web.lane.lane import LaneShared
+from cacheserver.web.lane.shared import LaneShared
+from cacheserver.web.options import ServerOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the rooms that answer are built on."""
+    """The components below ``web``."""
 
     settings: Settings
     admitted: Admitted
@@ -46,35 +46,31 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """The rooms that answer."""
+class WebSide:
+    """The components that answer clients."""
 
     basis: Basis
     refusals: RecentRefusals
     answerer: Answerer
     passing: Passing
-    table: HotTable
     listener: Listener
 
-    def use(self, settings: Settings) -> None:
-        """Take up changed settings, and what is admitted by now; what the fast lane has learned before is forgotten."""
-        self.passing.use(settings.server)
-        self.listener.options = settings.server
-        self.listener.lanes.enabled = settings.server.fast_lane
-        self.table.clear()
+    def reconfigure(self, server: ServerOptions) -> None:
+        """Use changed settings, and the services and subnets that are admitted now."""
+        self.passing.reconfigure(server)
+        self.listener.reconfigure(server, self.basis.admitted.subnets)
 
     def drain(self) -> None:
-        """Nothing new is fetched, and every connection ends with the answer that it is in."""
+        """Fetch nothing new, and end every connection with the answer that is under way."""
         self.answerer.drain()
-        self.listener.lanes.enabled = False
-        self.table.clear()
+        self.listener.drain()
 
     async def stop(self, drain_s: float) -> None:
         """Let running answers end for at most ``drain_s`` seconds."""
         await self.listener.shutdown(drain_s)
 
 
-def build_front(
+def build_web_side(
     basis: Basis,
     coordinator: Coordinator,
     revalidation: Revalidation,
@@ -82,10 +78,11 @@ def build_front(
     passing: Passing,
     *,
     max_connections: int,
-) -> Front:
-    """Every room that answers; nothing listens yet."""
+) -> WebSide:
+    """Every component that answers clients; nothing listens yet."""
     via = via_token(basis.node_id)
-    account = Account(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=RecentRefusals())
+    refusals = RecentRefusals()
+    accounting = AnswerAccounting(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=refusals)
     rebuilt = RebuiltManifests(
         store=basis.store,
         admit=basis.admitted.target,
@@ -111,35 +108,34 @@ def build_front(
         clock=basis.clock,
         node_id=basis.node_id,
         first_byte_s=basis.settings.fill.first_byte_s,
-        account=account.close,
+        account=accounting.close,
     )
     table = HotTable()
     basis.store.notifications.withdrawn.append(table.forget)
-    listener = _listener(basis, handler, table, account, max_connections=max_connections)
-    return Front(basis, account.refusals, answerer, passing, table, listener)
+    listener = _listener(basis, handler, table, accounting, max_connections=max_connections)
+    return WebSide(basis, refusals, answerer, passing, listener)
 
 
 def _listener(
-    basis: Basis, handler: ContentHandler, table: HotTable, account: Account, *, max_connections: int
+    basis: Basis, handler: ContentHandler, table: HotTable, accounting: AnswerAccounting, *, max_connections: int
 ) -> Listener:
     server = basis.settings.server
-    hits = HitAccount(count=basis.meter.tally.add, access_log=basis.logs.access, clock=basis.clock)
     lanes = LaneShared(
         table=table,
         clock=basis.clock,
-        account=hits.lane,
+        account=accounting.hit,
         touch=basis.store.touch,
         executor=basis.store.reading,
         turn_bytes=server.turn.bytes,
+        enabled=server.fast_lane,
     )
-    lanes.enabled = server.fast_lane
     return Listener(
         handler,
         options=server,
         lanes=lanes,
         max_connections=max_connections,
         max_head_bytes=server.max_head.bytes,
-        on_error=account.malformed,
+        on_error=accounting.malformed,
         on_refused=basis.meter.connection_refused,
-        subnet_of=basis.admitted.subnet,
+        subnets=basis.admitted.subnets,
     )

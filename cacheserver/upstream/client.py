@@ -26,6 +26,7 @@ from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
 from cacheserver.ports import Clock
+from cacheserver.upstream.aiohttp_parts import disable_retries, received_bytes
 from cacheserver.upstream.options import UpstreamOptions
 
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
@@ -69,7 +70,7 @@ class Answer:
         except TimeoutError as exc:
             raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
-            data = self._left_over()
+            data = received_bytes(self._response.content)
             if not data:
                 raise TruncatedBody("source broke off inside the body", source=self.source) from exc
         self._check_rate(len(data))
@@ -83,11 +84,6 @@ class Answer:
             if len(body) > limit_bytes:
                 raise BadAnswer("the body is longer than it may be", source=self.source)
         return bytes(body)
-
-    def _left_over(self) -> bytes:
-        """Bytes that came before the body broke off: aiohttp's reader raises without giving them out."""
-        content = self._response.content
-        return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
 
     def _check_rate(self, got_bytes: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -185,7 +181,7 @@ class UpstreamClient:
                 idle_s=self._options.idle_s,
                 connect_timeout_s=self._options.connect_timeout_s,
             )
-            self._session._retry_connection = False  # the fill counts tries, and pauses between them
+            disable_retries(self._session)  # the fill counts tries, and pauses between them
         return self._session
 
     async def close(self) -> None:

@@ -1,1 +1,1 @@
-"""The content and admin listeners: the only rooms that know aiohttp.web."""
+"""The content and admin listeners: the only package that knows aiohttp.web."""

@@ -8,40 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.request.client import PLAIN, TLS, Client
+from cacheserver.core.request.subnets import Subnets
+from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, request_of
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.lane.hot_table import HEAD_END
-from cacheserver.web.lane.lane import FastLane, LaneShared
-from cacheserver.web.lane.senders import PlainLane, SecureLane
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.request import HeadCutter, SentResponse, request_of
 from cacheserver.web.sending.wire import Wire
 
 
-class ClientConnection(RequestHandler):
-    """aiohttp's request handler with the node's deadlines."""
+class ClientConnection(ServerConnection):
+    """aiohttp's protocol with the node's deadlines."""
 
     __slots__ = (
-        "_cutter", "_drain_waiter", "_half_closed", "_head_timer", "_heads", "_lane_idle", "_listener", "_secure",
-        "client", "lane", "wire",
+        "_drained_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "_secure", "client", "lane",
+        "wire",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._listener = listener
         self._head_timer: asyncio.TimerHandle | None = None
-        self._drain_waiter: asyncio.Future[None] | None = None
+        self._drained_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
-        self._heads: deque[bytes] = deque()
-        self._cutter = HeadCutter()
         self._half_closed = False
         self._secure = False
         self.client = Client()
@@ -52,7 +49,7 @@ class ClientConnection(RequestHandler):
         """Count the connection, or close it when there are too many."""
         transport = cast(asyncio.Transport, transport)
         if not self._listener.admit(self):
-            self._manager = None
+            self.disown()
             transport.abort()
             return
         self._secure = transport.get_extra_info("sslcontext") is not None
@@ -67,10 +64,15 @@ class ClientConnection(RequestHandler):
             min_rate_bps=options.min_send_rate_bps,
             executor=self._listener.lanes.executor,
         )
+        self.lane = FastLane(self._listener.lanes, transport, done=self._lane_done)
+        self.identify()
+
+    def identify(self) -> None:
+        """Find out what is known of the client, which a reload may change."""
         address = self.peername[0] if isinstance(self.peername, tuple) else ""
-        self.client = Client(address, TLS if self._secure else PLAIN, self._listener.subnet_of(address))
-        kind = SecureLane if self._secure else PlainLane
-        self.lane = kind(self._listener.lanes, transport, client=self.client, done=self._lane_done)
+        self.client = Client.of(address, TLS if self._secure else PLAIN, self._listener.subnets)
+        if self.lane is not None:
+            self.lane.identify(self.client)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
@@ -88,49 +90,18 @@ class ClientConnection(RequestHandler):
         """To the fast lane when nothing else is under way, else to aiohttp, whose head has a deadline from here on."""
         lane = self.lane
         if lane is not None and data:
-            if lane.busy or self._is_idle():
-                if lane.take(data):
-                    return
-            else:
-                lane.last_head = b""
-        before = self._request_count
-        self._parse(data)
-        if self._cutter.between or self._request_count != before:
+            if not (lane.busy or self.is_idle):
+                lane.skip()
+            elif lane.take(data):
+                return
+        if self.feed(data):
             self._stop_head_timer()
-        if not self._cutter.between and self._head_timer is None:
+        if self.is_in_head and self._head_timer is None:
             self._start_head_timer()
-
-    def _is_idle(self) -> bool:
-        """Whether aiohttp waits for a request, and holds no part of one.
-
-        Else what comes next is not the beginning of a head, or its answer would overtake another one. Between taking a
-        request and beginning it aiohttp has neither a message nor a request in progress, but no waiter either.
-        """
-        waits = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
-        return (
-            waits
-            and self._cutter.between
-            and not (self._messages or self._heads)
-            and not (self._close or self._force_close or self._upgraded)
-        )
-
-    def _parse(self, data: bytes) -> None:
-        """Give aiohttp one head at a time, and no more than it queues.
-
-        What its parser refuses takes everything with it that was parsed in the same call: the requests before it would
-        never be answered. Called with nothing when the queue has drained.
-        """
-        if not data:
-            super().data_received(data)
-        self._heads.extend(self._cutter.cut(data))
-        while self._heads and len(self._messages) < self._max_msg_queue_size:
-            super().data_received(self._heads.popleft())
-        if self._heads and not self._buffer_paused:
-            self._pause_reading_for_buffer()
 
     def _lane_done(self, pending: bytes) -> None:
         """The lane has sent an answer; ``pending`` came meanwhile."""
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self.postpone_idle_end()
         if self._lane_idle is not None:
             self._lane_is_idle()
         if pending and (not self._half_closed or HEAD_END in pending):
@@ -145,37 +116,35 @@ class ClientConnection(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has closed its sending side still gets the answers it has asked for; not through TLS."""
         self._half_closed = True
-        lane_busy = self.lane is not None and self.lane.busy
-        # Without a waiter aiohttp is between two steps of a request: it has taken it, and has not begun it yet.
-        answering = self._request_in_progress or (self._waiter is None and self._request_count > 0)
-        if answering and not lane_busy and self.spent:
-            self._close = True  # what is being answered now is the last
-        return not self._secure and bool(lane_busy or answering or self._messages or self._heads)
+        answering = self.is_answering
+        if answering and not self.is_sending and self.spent:
+            self.end_after_answer()
+        return not self._secure and (self.is_sending or answering or self.has_queued)
 
     @property
     def spent(self) -> bool:
         """Whether the client can ask nothing more: it has closed its sending side, and all is answered."""
-        return self._half_closed and not (self._messages or self._heads or self._message_tail)
+        return self._half_closed and not self.has_unread
 
-    def _process_keepalive(self) -> None:
-        """Idle connections end here; one whose lane is sending is not idle."""
-        if self.lane is not None and self.lane.busy:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        super()._process_keepalive()
+    @property
+    def is_sending(self) -> bool:
+        """Whether the lane is answering: the connection is not idle then."""
+        return self.lane is not None and self.lane.busy
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Let a running answer end, then close."""
-        if self.lane is not None and self.lane.busy:
-            self._lane_idle = self._loop.create_future()
+        if self.is_sending:
+            self._lane_idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._lane_idle,), timeout=timeout)
         await super().shutdown(timeout)
 
     def _start_head_timer(self) -> None:
-        self._head_timer = self._loop.call_later(self._listener.options.head_timeout_s, self._head_is_late)
+        deadline_s = self._listener.options.head_timeout_s
+        self._head_timer = asyncio.get_running_loop().call_later(deadline_s, self._head_is_late)
 
     def _head_is_late(self) -> None:
         """A head that has begun is not complete: it may wait for the answers before it, and for nothing else."""
-        if self._waiter is None or self._messages:
+        if self.is_answering or self.has_queued:
             self._start_head_timer()
         else:
             self.force_close()
@@ -193,18 +162,18 @@ class ClientConnection(RequestHandler):
             self.lane.resumed()
 
     def _wake_drained(self) -> None:
-        if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_result(None)
+        if self._drained_waiter is not None and not self._drained_waiter.done():
+            self._drained_waiter.set_result(None)
 
     async def drained(self) -> None:
         """Until nothing is buffered in the transport; returns at once when the client is gone."""
         if self.transport is None or not self.transport.get_write_buffer_size():
             return
-        self._drain_waiter = self._loop.create_future()
+        self._drained_waiter = asyncio.get_running_loop().create_future()
         try:
-            await self._drain_waiter
+            await self._drained_waiter
         finally:
-            self._drain_waiter = None
+            self._drained_waiter = None
 
     def handle_error(
         self,
@@ -238,13 +207,13 @@ class Listener:
         max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
         on_refused: Callable[[], None],
-        subnet_of: Callable[[str], str],
+        subnets: Subnets,
     ) -> None:
-        """``on_refused`` hears of each connection too many; ``subnet_of`` says in which group an address is counted."""
+        """``on_refused`` is called for each connection too many."""
         self.options = options
         self.lanes = lanes
         self.on_error = on_error
-        self.subnet_of = subnet_of
+        self.subnets = subnets
         self.on_refused = on_refused
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
@@ -264,6 +233,17 @@ class Listener:
             access_log=None,
         )
 
+    def reconfigure(self, options: ServerOptions, subnets: Subnets) -> None:
+        """Use changed settings for open connections too; the lane forgets what it has learned."""
+        self.options, self.subnets = options, subnets
+        self.lanes.reconfigure(enabled=options.fast_lane)
+        for connection in self._connections:
+            connection.identify()
+
+    def drain(self) -> None:
+        """Have every connection end with the answer that is under way."""
+        self.lanes.reconfigure(enabled=False)
+
     def admit(self, connection: ClientConnection) -> bool:
         """Take a connection in, unless there are too many."""
         if len(self._connections) >= self._max_connections:
@@ -278,10 +258,10 @@ class Listener:
 
     def sweep(self, window_s: float) -> None:
         """Cut fast-lane clients that took less than the lowest rate since the last sweep, ``window_s`` ago."""
-        least = self.options.min_send_rate_bps * window_s
         for connection in list(self._connections):
             lane = connection.lane
-            if lane is not None and lane.swept_slow(least) and connection.transport is not None:
+            slow = lane is not None and lane.swept_slow(window_s, min_rate_bps=self.options.min_send_rate_bps)
+            if slow and connection.transport is not None:
                 connection.transport.abort()
 
     @property

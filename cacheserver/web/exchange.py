@@ -1,4 +1,4 @@
-"""One request and what became of it: filled in by the handler, read once by the account at its end."""
+"""One request and what became of it: filled in by the handler, read once by the accounting at its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Target
 from cacheserver.web.lane.hot_table import HotEntry
@@ -48,4 +49,33 @@ class Exchange:
             started_s=started_s,
             range_field=request.headers.getall("Range", [None])[-1],
             user_agent=request.headers.get("User-Agent"),
+        )
+
+    def label(self) -> RequestLabel:
+        """The part that every repeat of the request has."""
+        target = self.target
+        if target is None:
+            return RequestLabel(method=self.method, path=self.raw_target, user_agent=self.user_agent)
+        return RequestLabel(
+            method=self.method,
+            service=target.service.name,
+            form=target.form.value,
+            host=target.host,
+            path=target.path_and_query,
+            user_agent=self.user_agent,
+        )
+
+    def record(self, ended_s: float) -> AnswerRecord:
+        """The answer as metrics and logs see it; ``ended_s`` is in monotonic time."""
+        return AnswerRecord(
+            self.label(),
+            self.client,
+            self.outcome,
+            self.status,
+            self.body_bytes,
+            ended_s - self.started_s,
+            None if self.first_byte_s is None else self.first_byte_s - self.started_s,
+            self.cache_status,
+            self.range_field,
+            self.cut,
         )

@@ -31,14 +31,14 @@ from cacheserver.core.request.admission import check_method, parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.fill.asking import Want
 from cacheserver.ports import Clock
+from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.answer.answering import Answerer
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.answer.refusals import refusal_for
 from cacheserver.web.connection import ClientConnection
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import Head, text_lines
-from cacheserver.web.request import SentResponse
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 from cacheserver.web.sending.wire import ClientGone
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ContentHandler:
         """Answer one request; always returns, unless the task itself is cancelled."""
         connection = cast(ClientConnection, request.protocol)
         assert connection.wire is not None
-        channel = Channel(
+        channel = ResponseWriter(
             connection.wire,
             method=request.method,
             http_10=request.version < (1, 1),
@@ -96,7 +96,7 @@ class ContentHandler:
             self._account(exchange)
         return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive and not connection.spent)
 
-    async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: Channel) -> None:
+    async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: ResponseWriter) -> None:
         try:
             want = self._admit(request, exchange)
             try:
@@ -111,23 +111,17 @@ class ContentHandler:
             else:
                 await self._refuse(exc, exchange, channel)
 
-    async def _answer_in_time(self, want: Want, exchange: Exchange, channel: Channel) -> None:
+    async def _answer_in_time(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
         """A client hears something within ``first_byte_s``, or it would not ask this node again for a while."""
         try:
-            async with asyncio.timeout(self._first_byte_s) as patience:
-
-                def begun() -> None:
-                    patience.reschedule(None)
-                    exchange.first_byte_s = self._clock.monotonic_s()
-
-                channel.on_start = begun
+            async with channel.starting_within(self._first_byte_s, self._clock):
                 await self._answerer.answer(want, exchange, channel)
         except TimeoutError as exc:
             if channel.head_sent:
                 raise
             raise UpstreamTimeout("no byte came in time", source=want.target.origin) from exc
         finally:
-            channel.on_start = None
+            exchange.first_byte_s = channel.started_s
 
     # -- admit --------------------------------------------------------------------------------------------------
 
@@ -150,7 +144,7 @@ class ContentHandler:
             raise LoopDetected("this request has passed here before; DNS may point the origin at this node")
         return Want(target, fields)
 
-    async def _refuse(self, error: CacheserverError, exchange: Exchange, channel: Channel) -> None:
+    async def _refuse(self, error: CacheserverError, exchange: Exchange, channel: ResponseWriter) -> None:
         refusal = refusal_for(error)
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from cacheserver.cli import main as cli
+from cacheserver.core.request.client import Client
 from cacheserver.logs.summary import Subnets, Summary, TopObjects
 from tests.support.access import WrittenLog
+from tests.support.answers import answer
 
 
 def line(**changes: Any) -> bytes:
@@ -173,9 +175,9 @@ def test_sums_are_exact_while_all_objects_fit() -> None:
 
 def test_what_the_node_writes_is_what_the_summary_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     access = WrittenLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
-    known = {"client": "192.0.2.7", "method": "GET", "form": "host", "service": "s", "host": "h", "path": "/p?P4=x"}
-    access.record(**known, status=200, body_bytes=10, duration_s=0.1, outcome="miss")
-    access.record_again(access.template(**known, outcome="hit", cache="", ua=None), 206, 30, 0.1, b"0-29")
+    known: dict[str, Any] = {"client": Client("192.0.2.7"), "form": "host", "host": "h", "path": "/p?P4=x"}
+    access.record(answer("s", "miss", 200, 10, **known))
+    access.record(answer("s", "hit", 206, 30, **known, range=b"0-29"), {})
     access.close()
     found = summed(capsys, str(tmp_path / "a"))
     assert found["total"] == {"requests": 2, "bytes": 40, "hit_bytes": 30, "hit_ratio": 0.75}

@@ -32,7 +32,7 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.object_reply import BodyPart, ObjectReply
 from cacheserver.web.heads import Head
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 from cacheserver.web.sending.wire import ClientGone
 from tests.faults.disk_layer import Call, DiskLayer, works
 from tests.faults.figures import Figure, Size, at_least, none_of
@@ -64,7 +64,7 @@ class _WatchedDelivery(Delivery):
         self.past: Counter[StoredObject] = Counter()
 
     async def past_store(
-        self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
+        self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
     ) -> None:
         """See ``Delivery``."""
         self.past[obj] += 1
@@ -176,7 +176,7 @@ class Simulation:
         start = self._rng.randrange(length) if length and self._rng.random() < 0.5 else 0
         stop = self._rng.randint(start + 1, length) if length > start and self._rng.random() < 0.5 else length
         body = self._body_of(want.target.path_and_query, obj)[start:stop]
-        channel = Channel(cast(Any, wire), method="GET", http_10=False, keep_alive=True)
+        channel = ResponseWriter(cast(Any, wire), method="GET", http_10=False, keep_alive=True)
         reply = ObjectReply(
             Head(200, (), stop - start), (BodyPart(b"", start, stop),) if stop > start else (), whole=start == 0
         )

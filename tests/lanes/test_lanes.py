@@ -19,7 +19,7 @@ from cacheserver.core.request.client import PLAIN, TLS
 from cacheserver.web.lane import lane as room
 from cacheserver.web.lane.hot_table import shape_of
 from cacheserver.web.lane.lane import FastLane
-from cacheserver.web.lane.senders import PlainLane, SecureLane
+from cacheserver.web.lane.senders import Outgoing, PlainSender, SecureSender, Sender
 from cacheserver.web.sending.turns import Turns
 from tests.support.client import ConnectionEnded, RawClient
 from tests.support.flow import eventually
@@ -94,6 +94,32 @@ async def test_a_head_may_be_split_at_every_byte(scene: LaneScene, monkeypatch: 
     assert (len(scene.full), len(scene.answered)) == (len(head) - 1, len(head) - 1)
 
 
+async def test_a_request_that_comes_before_the_framework_waits_again_is_the_lanes(scene: LaneScene) -> None:
+    def send_early() -> None:
+        connection = scene.connection()
+        assert connection._waiter is None, "else this test is about a connection that waits"
+        assert connection.is_answering
+        connection.data_received(scene.request("0-9"))
+
+    scene.after_answer.append(send_early)
+    async with scene.client() as client:
+        await client.send(b"GET /other HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert [(await client.receive()).body for _ in range(2)] == [b"full", BODY[:10]]
+        await client.send(scene.request("10-19"))
+        assert (await client.receive()).body == BODY[10:20]
+    assert scene.full == ["/other"]
+    assert len(scene.answered) == 2
+
+
+async def test_an_early_request_after_the_last_answer_of_a_connection_is_not_answered(scene: LaneScene) -> None:
+    scene.after_answer.append(lambda: scene.connection().data_received(scene.request()))
+    async with scene.client() as client:
+        await client.send(b"GET /last HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert (await client.receive()).body == b"full"
+        assert await client.at_end()
+    assert scene.answered == []
+
+
 @pytest.mark.parametrize("change", ["purged", "evicted", "reloaded", "refreshed"])
 async def test_what_changes_between_two_requests_goes_to_the_full_path(scene: LaneScene, change: str) -> None:
     async with scene.client() as client:
@@ -120,7 +146,7 @@ async def test_what_was_learned_with_tls_says_nothing_of_plain_requests_nor_the_
     entry = mine(shape)
     assert entry is not None
     assert others(shape) is None
-    table.forget(scene.obj)
+    table.forget(scene.obj.as_stored())
     assert mine(shape) is None
 
 
@@ -128,7 +154,7 @@ async def test_a_client_that_takes_nothing_ties_up_little_and_is_cut_by_the_swee
     async with scene.client(receive_buffer=4096) as client:
         await client.send(scene.request())
         await stuck(scene)
-        assert scene.lane()._sent_bytes < 1 << 20
+        assert scene.lane()._sender.sent_bytes < 1 << 20
         scene.listener.sweep(30.0)
         scene.listener.sweep(30.0)
         await released(scene)
@@ -167,12 +193,12 @@ async def test_a_client_is_judged_by_what_it_takes_of_what_the_kernel_holds_for_
         await client.send(scene.request())
         response = await client.receive_head()
         await stuck(scene)
-        sent = scene.lane()._sent_bytes
+        sent = scene.lane()._sender.sent_bytes
         for size in (50_000, 100_000):
             scene.listener.sweep(20.0)
             await client.read_body(response, size)
         scene.listener.sweep(20.0)
-        assert scene.lane()._sent_bytes == sent, "the kernel held enough all the time"
+        assert scene.lane()._sender.sent_bytes == sent, "the kernel held enough all the time"
         assert (await client.finish(response)).body == BODY
 
 
@@ -234,7 +260,9 @@ async def test_a_piece_found_bad_between_two_turns_is_not_sent(scene: LaneScene,
     async with scene.client(receive_buffer=4096) as client:
         await client.send(scene.request())
         await stuck(scene)
-        sent = scene.lane()._at
+        running = scene.lane()._running
+        assert running is not None
+        sent = running.at
         scene.obj.pieces.mark(sent // PIECE + 2, ABSENT)
         response = await client.finish(await client.receive_head())
         assert not response.complete
@@ -246,17 +274,17 @@ async def test_a_piece_found_bad_between_two_turns_is_not_sent(scene: LaneScene,
 
 async def test_clients_share_in_bounded_turns(scene: LaneScene, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[tuple[int, int]] = []
-    sender = SecureLane if kind == TLS else PlainLane
-    send_turn = sender._send_turn
+    kind_of_sender = SecureSender if kind == TLS else PlainSender
+    send_turn = kind_of_sender.send_turn
 
-    def sending(lane: FastLane) -> None:
-        before = lane._sent_bytes
+    def sending(sender: Sender, left: Outgoing) -> None:
+        before = sender.sent_bytes
         try:
-            send_turn(lane)  # type: ignore[arg-type]
+            send_turn(sender, left)  # type: ignore[arg-type]
         finally:
-            turns.append((id(lane), lane._sent_bytes - before))
+            turns.append((id(sender), sender.sent_bytes - before))
 
-    monkeypatch.setattr(sender, "_send_turn", sending)
+    monkeypatch.setattr(kind_of_sender, "send_turn", sending)
 
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(scene.client()) for _ in range(8)]

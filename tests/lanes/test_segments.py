@@ -13,7 +13,7 @@ from tests.support.lanes import SPANS, TURN, LaneScene, body_of, lane_scene, stu
 
 def corked(scene: LaneScene) -> bool:
     """Whether the kernel keeps part segments of the only connection back."""
-    return bool(scene.lane()._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+    return bool(scene.lane()._sender._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
 
 
 @pytest.mark.parametrize("corks", [True, False])

@@ -11,6 +11,7 @@ from cacheserver.core.request.client import Client
 from cacheserver.metrics import METRICS, PrometheusMeter, VolumeGauges
 from cacheserver.metrics.tally import OUTCOMES, SERVICES_LIMIT
 from cacheserver.ports import Meter
+from tests.support.answers import answer
 
 CLIENT = Client()
 BRANCH = Client("10.0.0.1", "plain", "branch")
@@ -37,7 +38,7 @@ def exercised() -> PrometheusMeter:
     """A meter on which everything has happened once."""
     meter = PrometheusMeter(services=["wu"], subnets=["branch"])
     typed: Meter = meter
-    typed.request("wu", "hit", 206, 1000, 0.003, BRANCH)
+    typed.answered(answer("wu", "hit", 206, 1000, 0.003, BRANCH))
     typed.refused("host_not_allowed")
     typed.connection_refused()
     typed.upstream_request("wu", "origin", "ok")
@@ -50,7 +51,7 @@ def exercised() -> PrometheusMeter:
     typed.struck(banned=True)
     meter.anchor("name", "claim")
     meter.set_store_source(lambda: [VolumeGauges("/a", 1, 2, 3, True)])
-    meter.set_connections_source(lambda: 7)
+    meter.set_state_source("connections", lambda: 7)
     meter.certificate("node.pem", 2e9)
     return meter
 
@@ -106,7 +107,7 @@ def test_each_call_counts_under_its_labels() -> None:
 def test_durations_are_cumulative_buckets() -> None:
     meter = PrometheusMeter(services=["wu"])
     for duration_s in (0.002, 0.0021, 1000.0):
-        meter.request("wu", "miss", 200, 1, duration_s, CLIENT)
+        meter.answered(answer("wu", "miss", 200, 1, duration_s, CLIENT))
     buckets = {
         dict(labels)["le"]: count
         for (name, labels), count in exposition(meter).items()
@@ -121,7 +122,7 @@ def test_hit_ratios_count_what_did_not_cross_the_wan() -> None:
     meter = PrometheusMeter(services=["wu"])
     assert value(meter, "hit_ratio_requests") == value(meter, "hit_ratio_bytes") == 0
     for outcome in ("hit", "stale", "miss", "pass", "refused"):
-        meter.request("wu", outcome, 200, 100, 0.1, CLIENT)
+        meter.answered(answer("wu", outcome, 200, 100, 0.1, CLIENT))
     meter.upstream_bytes("wu", "origin", 200)
     assert value(meter, "hit_ratio_requests") == 0.5
     assert value(meter, "hit_ratio_bytes") == pytest.approx(0.6)
@@ -133,7 +134,7 @@ def test_strangers_labels_never_make_series() -> None:
     meter = PrometheusMeter(services=["wu"])
     for number in range(500):
         word = f'client-{number}"\n'
-        meter.request(word, word, number * 10, 1, 0.1, CLIENT)
+        meter.answered(answer(word, word, number * 10, 1, 0.1, CLIENT))
         meter.refused(word)
         meter.upstream_request(word, word, word)
         meter.upstream_bytes(word, word, 1)
@@ -151,15 +152,15 @@ def test_series_stay_in_the_hundreds_with_more_services_than_the_limit() -> None
     meter.allow_services(names)
     for name in names:
         for outcome in OUTCOMES[:3]:
-            meter.request(name, outcome, 206, 1, 0.1, CLIENT)
+            meter.answered(answer(name, outcome, 206, 1, 0.1, CLIENT))
     shown = {dict(labels).get("service") for metric, labels in exposition(meter) if "_requests_" in metric}
     assert shown - {None} == {*names[:SERVICES_LIMIT], "other"}
 
 
 def test_zero_and_negative_bytes_do_not_raise() -> None:
     meter = PrometheusMeter(services=["wu"])
-    meter.request("wu", "hit", 304, 0, 0.0, CLIENT)
-    meter.request("wu", "hit", 304, -1, 0.0, CLIENT)
+    meter.answered(answer("wu", "hit", 304, 0, 0.0, CLIENT))
+    meter.answered(answer("wu", "hit", 304, -1, 0.0, CLIENT))
     meter.upstream_bytes("wu", "origin", -1)
     meter.evicted("/a", "space", -1)
     assert value(meter, "response_bytes_total", service="wu", outcome="hit", listener="plain") == 0
@@ -207,7 +208,7 @@ def test_rendering_in_a_thread_while_counting_loses_nothing() -> None:
     thread = threading.Thread(target=render)
     thread.start()
     for number in range(2000):
-        meter.request("wu", OUTCOMES[number % 8], 200 + 100 * (number % 4), 1, 0.001, CLIENT)
+        meter.answered(answer("wu", OUTCOMES[number % 8], 200 + 100 * (number % 4), 1, 0.001, CLIENT))
     done.set()
     thread.join()
     assert errors == []

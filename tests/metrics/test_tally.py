@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cacheserver.core.request.client import LISTENERS, Client
 from cacheserver.metrics.tally import OTHER, OUTCOMES, Tally
+from tests.support.answers import answer
 
 BOUNDS_S = (0.25, 1.0, 4.0)
 SERVICES = ("wu", "do")
@@ -42,11 +43,11 @@ def test_every_answer_is_in_one_cell_and_in_one_bucket_of_each_time(
     answers: list[tuple[str, str, int, int, float, Client, float | None]],
 ) -> None:
     one = tally()
-    for answer in answers:
-        one.add(*answer)
+    for each in answers:
+        one.add(answer(*each))
     cells = one.cells()
     assert sum(cell.count for _, cell in cells) == one.answers() == len(answers)
-    assert sum(cell.body_bytes for _, cell in cells) == one.body_bytes() == sum(answer[3] for answer in answers)
+    assert sum(cell.body_bytes for _, cell in cells) == one.body_bytes() == sum(each[3] for each in answers)
     for (service, outcome, status_class, listener, subnet), _ in cells:
         assert service in (*SERVICES, OTHER)
         assert outcome in (*OUTCOMES, OTHER)
@@ -58,8 +59,8 @@ def test_every_answer_is_in_one_cell_and_in_one_bucket_of_each_time(
     assert sum(sum(each.at_once.buckets) for each in times) == len(at_once)
     assert sum(sum(each.total.buckets) for each in times) == len(later)
     assert sum(sum(each.first_byte.buckets) for each in times) == len(later)
-    assert sum(each.at_once.sum_s for each in times) == sum(answer[4] for answer in at_once)
-    assert sum(each.total.sum_s for each in times) == sum(answer[4] for answer in later)
+    assert sum(each.at_once.sum_s for each in times) == sum(each[4] for each in at_once)
+    assert sum(each.total.sum_s for each in times) == sum(each[4] for each in later)
 
 
 @given(st.lists(EVENTS, max_size=40))
@@ -74,14 +75,14 @@ def test_the_hit_ratio_leaves_refused_requests_out() -> None:
     one = tally()
     assert one.hit_ratio_requests() == 0
     for outcome in ("hit", "revalidated", "miss", "miss", "refused"):
-        one.add("wu", outcome, 200, 5, 0.1, Client())
+        one.add(answer("wu", outcome, 200, 5))
     assert one.hit_ratio_requests() == 0.5
 
 
 def test_an_answer_of_several_turns_has_two_times_and_one_of_one_turn_one() -> None:
     one = tally()
-    one.add("wu", "hit", 206, 5, 0.1, Client())
-    one.add("wu", "hit", 206, 5, 3.0, Client(), 0.5)
+    one.add(answer("wu", "hit", 206, 5, 0.1))
+    one.add(answer("wu", "hit", 206, 5, 3.0, first_byte_s=0.5))
     ((outcome, times),) = one.times()
     assert outcome == "hit"
     assert (times.at_once.buckets, times.total.buckets) == ([1, 0, 0, 0], [0, 0, 1, 0])

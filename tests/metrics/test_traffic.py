@@ -5,15 +5,16 @@ from __future__ import annotations
 from cacheserver.core.request.client import Client
 from cacheserver.metrics.tally import Tally
 from cacheserver.metrics.traffic import traffic
+from tests.support.answers import answer
 
 
 def test_sums_are_by_outcome_service_and_subnet_and_largest_first() -> None:
     tally = Tally.of_answers()
     tally.allow_services(["wu", "edge"])
     tally.allow_subnets(["north"])
-    tally.add("wu", "hit", 200, 100, 0.1, Client(subnet="north"))
-    tally.add("wu", "miss", 206, 50, 0.1, Client())
-    tally.add("edge", "hit", 200, 900, 0.1, Client())
+    tally.add(answer("wu", "hit", 200, 100, 0.1, Client(subnet="north")))
+    tally.add(answer("wu", "miss", 206, 50, 0.1, Client()))
+    tally.add(answer("edge", "hit", 200, 900, 0.1, Client()))
     tally.count(("upstream_bytes_total", "wu", "origin"), 30)
     tally.count(("upstream_bytes_total", "wu", "parent"), 20)
     tally.count(("upstream_requests_total", "wu", "origin", "ok"), 7)

@@ -19,7 +19,7 @@ _CONFORMANCE = ("collapse", "conditional", "freshness", "generation", "ranges", 
 _LANES = [pytest.param(lane, id=f"lane_{lane}") for lane in ("on", "off")]
 _LEAST_SHARE = 0.95
 _PASSED = {
-    "ranges": "suffix ranges, and heads that follow an answer of the full path on one connection",
+    "ranges": "suffix ranges",
     "request_forms": "heads in parts, pipelined heads, and suffix ranges",
 }
 """Modules in which the full path has to answer hits that could be the lane's, and which ones."""

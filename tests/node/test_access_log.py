@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.request.client import Client
 from cacheserver.logs.access_json import AccessLogLines
 from cacheserver.logs.writer import LineWriter
 from tests.support.access import WrittenLog
+from tests.support.answers import answer
 
 NASTY = "a\nb\r\x00\x1b[31m\x7f\x85\u2028\u202e\u200b\udcff\U0001f600é"
 
@@ -29,7 +31,7 @@ def parsed(line: str | bytes) -> dict[str, Any]:
 
 def add(access: AccessLogLines, **changes: Any) -> None:
     values: dict[str, Any] = {
-        "client": "192.0.2.7",
+        "client": Client("192.0.2.7"),
         "method": "GET",
         "form": "cache-host",
         "service": "windows-update",
@@ -39,11 +41,11 @@ def add(access: AccessLogLines, **changes: Any) -> None:
         "body_bytes": 1_048_576,
         "duration_s": 0.01234567,
         "outcome": "hit",
-        "cache": "cacheserver; hit",
-        "range_": "bytes=0-1048575",
-        "ua": "Microsoft-Delivery-Optimization/10.0",
+        "cache_status": "cacheserver; hit",
+        "range": "bytes=0-1048575",
+        "user_agent": "Microsoft-Delivery-Optimization/10.0",
     }
-    access.record(**{**values, **changes})
+    access.record(answer(**{**values, **changes}))
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -97,7 +99,7 @@ def test_path_is_bounded_and_without_query_and_user(target: str, path: str, tmp_
 def test_access_line_is_ascii_and_bounded_whatever_the_client_sent(tmp_path: Path) -> None:
     access = WrittenLog(str(tmp_path / "a"))
     for text in (NASTY, "\x7f", "é", "\ud800", "x" * 100_000):
-        add(access, ua=text, path="/" + text, host=text, method=text, range_=text)
+        add(access, user_agent=text, path="/" + text, host=text, method=text, range=text)
     access.close()
     lines = lines_of(tmp_path / "a")
     assert lines[0]["ua"] == NASTY

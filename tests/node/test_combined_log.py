@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from cacheserver.core.request.client import Client
 from tests.node.test_access_log import NASTY
 from tests.support.access import WrittenCombinedLog
+from tests.support.answers import answer
 from tests.support.ground import Ground, GroundOptions
 
 GROUND = GroundOptions(config='[log]\naccess_format = "combined"\naccess_file = "access.log"\n')
@@ -19,22 +21,23 @@ LINE = re.compile(
     r'"(?P<range>[^"]*)"'
 )
 FACTS: dict[str, Any] = {
-    "client": "192.0.2.7",
+    "client": Client("192.0.2.7"),
     "method": "GET",
     "form": "cache-host",
     "service": "windows-update",
     "host": "dl.delivery.mp.microsoft.com",
     "path": "/files/abc?P1=1&P4=secret",
     "outcome": "hit",
-    "cache": "cacheserver; hit",
-    "ua": "Microsoft-Delivery-Optimization/10.0",
+    "cache_status": "cacheserver; hit",
+    "user_agent": "Microsoft-Delivery-Optimization/10.0",
 }
 
 
 def test_both_ways_write_the_same_line(tmp_path: Path) -> None:
     access = WrittenCombinedLog(str(tmp_path / "a"), wall_s=lambda: 1_700_000_000.25)
-    access.record(**FACTS, status=206, body_bytes=10, duration_s=0.0123, range_="bytes=0-9")
-    access.record_again(access.template(**FACTS), 206, 10, 0.0123, b"0-9")
+    numbers: dict[str, Any] = {"status": 206, "body_bytes": 10, "duration_s": 0.0123}
+    access.record(answer(**FACTS, **numbers, range="bytes=0-9"))
+    access.record(answer(**FACTS, **numbers, range=b"0-9"), {})
     access.close()
     first, second = (tmp_path / "a").read_text().splitlines()
     assert (
@@ -51,8 +54,8 @@ def test_both_ways_write_the_same_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [NASTY, 'a"b\\c', "a b", "", "\ud800", "x" * 100_000])
 def test_line_keeps_its_shape_whatever_the_client_sent(text: str, tmp_path: Path) -> None:
     access = WrittenCombinedLog(str(tmp_path / "a"))
-    facts = {**FACTS, "ua": text, "path": f"/{text}", "host": text, "method": text, "cache": text}
-    access.record(**facts, status=400, body_bytes=0, duration_s=0.0, range_=text)
+    facts = {**FACTS, "user_agent": text, "path": f"/{text}", "host": text, "method": text, "cache_status": text}
+    access.record(answer(**facts, status=400, range=text))
     access.close()
     raw = (tmp_path / "a").read_bytes()
     line = raw.decode("ascii").removesuffix("\n")
@@ -63,7 +66,7 @@ def test_line_keeps_its_shape_whatever_the_client_sent(text: str, tmp_path: Path
 
 def test_missing_facts_are_hyphens(tmp_path: Path) -> None:
     access = WrittenCombinedLog(str(tmp_path / "a"), wall_s=lambda: 0.0)
-    access.record(**{**FACTS, "ua": None, "cache": "", "host": ""}, status=403, body_bytes=0, duration_s=0.0)
+    access.record(answer(**{**FACTS, "user_agent": None, "cache_status": "", "host": ""}, status=403))
     access.close()
     match = LINE.fullmatch((tmp_path / "a").read_text().rstrip("\n"))
     assert match is not None

@@ -78,6 +78,23 @@ async def test_clients_are_counted_by_group_and_a_reload_takes_up_new_ones(groun
     assert metrics.total("cacheserver_subnet_requests_total", subnet="other") == 0
 
 
+async def test_a_reload_takes_up_groups_for_open_connections(ground: Ground) -> None:
+    path = ground.add(blob(883, 500))
+    async with RawClient(*ground.node.content) as client:
+        for _ in range(3):
+            assert (await client.request("GET", path, host=HOST)).complete
+        config = ground.node.config_file.read_text()
+        name = config.partition('name = "')[2].partition('"')[0]
+        ground.node.config_file.write_text(config.replace(f'"{name}"', '"open"'))
+        mark = len(ground.node.log)
+        ground.node.reload()
+        await ground.node.wait_log(lambda line: line.get("event") == "reloaded", since=mark)
+        for _ in range(3):  # the first is the full path's, the others are the lane's
+            assert (await client.request("GET", path, host=HOST)).complete
+    metrics = await ground.node.metrics()
+    assert metrics.total("cacheserver_subnet_response_bytes_total", subnet="open") == 1500
+
+
 async def test_what_comes_back_after_its_eviction_counts_for_twice_the_disk(ground: Ground) -> None:
     paths = [ground.add(blob(900 + number, 2 * PIECE)) for number in range(6)]
     before = await ground.node.metrics()

@@ -55,6 +55,15 @@ async def test_a_plain_hit_of_a_known_head_that_the_lane_cannot_answer_has_passe
         assert await counted(ground) == (0, passed)
 
 
+async def test_a_client_that_asks_on_at_once_is_answered_by_the_lane(ground: Ground) -> None:
+    paths = [ground.add(b"number %d" % number) for number in range(50)]
+    async with RawClient(*ground.node.content) as client:
+        for _ in range(3):
+            for path in paths:
+                assert (await client.request("GET", path, host=HOST)).status == 200
+    assert await counted(ground) == (50, 0)
+
+
 async def test_a_hit_whose_head_came_behind_another_one_has_passed_the_lane(ground: Ground) -> None:
     path = ground.add(BODY)
     for _ in range(3):

@@ -15,7 +15,7 @@ from cacheserver.node.preflight import AIOHTTP_FLOOR
 from tests.security.figures import Figure, Row, Scene
 from tools.sbom import LOCK, ROOT, Locked, read_lock, render
 
-_FLOOR = re.compile(r"([A-Za-z0-9-]+)(==|>=)([0-9.]+)")
+_FLOOR = re.compile(r"([A-Za-z0-9-]+)(==|>=|~=)([0-9.]+)")
 
 
 def floors() -> dict[str, tuple[int, ...]]:

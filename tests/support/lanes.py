@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,13 +20,16 @@ from typing import cast
 from aiohttp import web
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
+from cacheserver.core.request.subnets import Subnets
+from cacheserver.store.stored_object import StoredObject
+from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.connection import ClientConnection, Listener
 from cacheserver.web.heads import HitLines
-from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
-from cacheserver.web.lane.lane import FastLane, LaneShared
+from cacheserver.web.lane.hot_table import HotEntry, HotTable
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.request import SentResponse
 from tests.support.certificates import NAME, Pki, cert_pem, key_pem, write_pair
 from tests.support.client import RawClient
 from tests.support.content import blob
@@ -51,19 +54,8 @@ def body_of(span: str | None) -> bytes:
     return BODY[int(first) : int(last) + 1 if last else None]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One answer that a lane has accounted for."""
-
-    status: int
-    body_bytes: int
-    client: Client
-    range: bytes | None
-    first_byte_s: float | None
-
-
 class OpenFile:
-    """See ``hot_table.SentFile``."""
+    """The open file of an object."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -72,13 +64,17 @@ class OpenFile:
 
 
 class HeldObject:
-    """See ``hot_table.SentObject``; counts who holds it."""
+    """What a lane needs of an object; counts who holds it."""
 
     def __init__(self, file: OpenFile) -> None:
         self.obsolete = False
         self.file = file
         self.pieces = file.pieces
         self.held = 0
+
+    def as_stored(self) -> StoredObject:
+        """This in the place of an object of the store."""
+        return cast(StoredObject, self)
 
     def hold(self) -> None:
         """One more."""
@@ -99,9 +95,11 @@ class LaneScene:
     listener: Listener
     obj: HeldObject
     path: str = "/b"
-    answered: list[Answered] = field(default_factory=list)
+    answered: list[AnswerRecord] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
     """Paths that went to the full path."""
+    after_answer: list[Callable[[], object]] = field(default_factory=list)
+    """Called once each in the pass of the loop behind the next answer of the full path."""
 
     def client(self, *, receive_buffer: int | None = None) -> RawClient:
         """A client of the kind that the listener is for."""
@@ -113,17 +111,22 @@ class LaneScene:
         line = "" if span is None else f"Range: bytes={span}\r\n"
         return f"GET {self.path} HTTP/1.1\r\nHost: {HOST}\r\n{line}\r\n".encode()
 
+    def connection(self) -> ClientConnection:
+        """The only connection."""
+        (connection,) = self.listener._connections
+        return connection
+
     def lane(self) -> FastLane:
         """The lane of the only connection."""
-        (connection,) = self.listener._connections
-        assert connection.lane is not None
-        return connection.lane
+        lane = self.connection().lane
+        assert lane is not None
+        return lane
 
 
 def _entry(obj: HeldObject) -> HotEntry:
-    label = Label("own", "host", HOST, "/b", None)
+    label = RequestLabel(service="own", form="host", host=HOST, path="/b")
     lines = HitLines(b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
-    return HotEntry(obj, obj.file.representation, len(BODY), label, float("inf"), lines)
+    return HotEntry(obj.as_stored(), obj.file.representation, len(BODY), label, float("inf"), lines)
 
 
 @asynccontextmanager
@@ -134,14 +137,9 @@ async def lane_scene(
     (directory / "body").write_bytes(BODY)
     fd = os.open(directory / "body", os.O_RDONLY)
     obj, table, executor = HeldObject(OpenFile(fd)), HotTable(), ThreadPoolExecutor(2)
-    answered: list[Answered] = []
+    answered: list[AnswerRecord] = []
     full: list[str] = []
-
-    def account(
-        entry: HotEntry, status: int, body_bytes: int, started_s: float, client: Client, range_: bytes | None,
-        first_byte_s: float | None = None,
-    ) -> None:  # fmt: skip
-        answered.append(Answered(status, body_bytes, client, range_, first_byte_s))
+    after_answer: list[Callable[[], object]] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(ClientConnection, request.protocol)
@@ -152,10 +150,17 @@ async def lane_scene(
             await connection.wire.send_file(fd, 0, len(BODY))
         else:
             await connection.wire.write(FULL)
-        return SentResponse(status=200, keep_alive=True)
+        while after_answer:
+            asyncio.get_running_loop().call_soon(after_answer.pop())
+        return SentResponse(status=200, keep_alive=request.raw_path != "/last")
 
     lanes = LaneShared(
-        table=table, clock=HandClock(), account=account, touch=lambda *_: None, turn_bytes=turn_bytes, executor=executor
+        table=table,
+        clock=HandClock(),
+        account=lambda answer, _known: answered.append(answer),
+        touch=lambda *_: None,
+        turn_bytes=turn_bytes,
+        executor=executor,
     )
     listener = Listener(
         handler,
@@ -165,14 +170,14 @@ async def lane_scene(
         max_head_bytes=1 << 15,
         on_error=lambda *_: None,
         on_refused=lambda: None,
-        subnet_of=lambda _address: "other",
+        subnets=Subnets(),
     )
     trusted, context = _contexts(directory) if tls else (None, None)
     sock = socket.create_server(("127.0.0.1", 0))
     if send_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = await asyncio.get_running_loop().create_server(listener, sock=sock, ssl=context)
-    scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full)
+    scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full, after_answer)
     learn = table.learn_secure if tls else table.learn
     for head in (scene.request(), scene.request("0-0")):
         learn(head, _entry(obj))
@@ -201,7 +206,7 @@ async def stuck(scene: LaneScene) -> None:
     async def stands_still() -> bool:
         if not scene.listener.connection_count:
             return False  # the last step of its handshake is still on the way
-        seen.append(scene.lane()._sent_bytes)
+        seen.append(scene.lane()._sender.sent_bytes)
         return scene.lane().busy and len(seen) > 20 and len(set(seen[-20:])) == 1
 
     await eventually(stands_still)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import AnswerRecord
 
 
 class CountingMeter:
@@ -16,18 +16,9 @@ class CountingMeter:
         self.received_bytes = 0
         self.fills_running = 0
 
-    def request(
-        self,
-        service: str,
-        outcome: str,
-        status: int,
-        body_bytes: int,
-        duration_s: float,
-        client: Client,
-        first_byte_s: float | None = None,
-    ) -> None:
+    def answered(self, answer: AnswerRecord) -> None:
         """See ``ports.Meter``."""
-        self.counts["request", service, outcome, str(status)] += 1
+        self.counts["request", answer.request.service, answer.outcome, str(answer.status)] += 1
 
     def refused(self, reason: str) -> None:
         """See ``ports.Meter``."""

@@ -29,8 +29,8 @@ from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
-from cacheserver.web.lane.hot_table import HotEntry, Label, is_plain
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.lane.hot_table import HotEntry, is_plain
+from cacheserver.web.sending.response import ResponseWriter
 
 _LOOKUPS = 4
 
@@ -64,12 +64,12 @@ class Answerer:
         self._via = via
 
     def drain(self) -> None:
-        """The node is going down."""
+        """Fetch nothing new, and end each connection with its answer."""
         self.draining = True
 
     # -- look up, decide ----------------------------------------------------------------------------------------
 
-    async def answer(self, want: Want, exchange: Exchange, channel: Channel) -> None:
+    async def answer(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
         """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
             obj = self._lookup.peek(want) or await self._lookup.find(want)
@@ -103,7 +103,7 @@ class Answerer:
         obj: StoredObject | None,
         freshness: Freshness | None,
         exchange: Exchange,
-        channel: Channel,
+        channel: ResponseWriter,
     ) -> bool:
         """Do one step; False when the object has to be looked up again."""
         if step is Step.ONLY_IF_CACHED:
@@ -123,7 +123,7 @@ class Answerer:
         await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
         return True
 
-    async def _open(self, want: Want, exchange: Exchange, channel: Channel) -> bool:
+    async def _open(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> bool:
         if self.draining:
             raise Draining("the node is going down")
         exchange.outcome = Outcome.MISS.value
@@ -141,7 +141,7 @@ class Answerer:
         return True
 
     async def _revalidate(
-        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: Channel
+        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: ResponseWriter
     ) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
@@ -163,7 +163,7 @@ class Answerer:
         want: Want,
         obj: StoredObject,
         exchange: Exchange,
-        channel: Channel,
+        channel: ResponseWriter,
         outcome: Outcome,
         *,
         freshness: Freshness | None = None,
@@ -206,19 +206,13 @@ class Answerer:
             obj=obj,
             representation=rep,
             length_bytes=rep.length_bytes,
-            label=Label(
-                service=want.target.service.name,
-                form=want.target.form.value,
-                host=want.target.host,
-                path=want.target.path_and_query,
-                user_agent=exchange.user_agent,
-            ),
+            label=exchange.label(),
             fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
             lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
         )
 
     async def _unstored(
-        self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange, channel: Channel
+        self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange, channel: ResponseWriter
     ) -> None:
         """Give a client an outcome that is no object; ``first``: its own request led to it."""
         if isinstance(outcome, Relayed):
@@ -227,7 +221,9 @@ class Answerer:
             _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
             await self._passing.answered(channel, want, outcome, exchange)
 
-    async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: Channel) -> None:
+    async def _relayed(
+        self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: ResponseWriter
+    ) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
         complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
         if not first or not plain or not complete:
@@ -239,7 +235,9 @@ class Answerer:
         _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=reason)
         await self._passing.relay(channel, want, relayed.answer, exchange, prefix=relayed.prefix)
 
-    async def _pass(self, want: Want, exchange: Exchange, channel: Channel, *, detail: str | None = None) -> None:
+    async def _pass(
+        self, want: Want, exchange: Exchange, channel: ResponseWriter, *, detail: str | None = None
+    ) -> None:
         _note_pass(exchange, fwd="bypass", stored=False, detail=detail)
         await self._passing.through(channel, want, exchange)
 

@@ -15,7 +15,7 @@ from cacheserver.fill.relay.relayed_body import BodySpan, Relay
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 _STEP_PIECES = 4
 _PASS_TRIES = 3
@@ -31,7 +31,7 @@ class Delivery:
         self.store = store
         self._relay = relay
 
-    async def send(self, channel: Channel, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
+    async def send(self, channel: ResponseWriter, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
         for part in reply.parts:
             cursor = _Cursor(self, channel, want, obj, part.start, part.stop, whole=reply.whole)
@@ -49,7 +49,7 @@ class Delivery:
         await channel.finish()
 
     async def past_store(
-        self, channel: Channel, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
+        self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
     ) -> None:
         """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
@@ -78,7 +78,7 @@ class _Cursor:
     def __init__(
         self,
         delivery: Delivery,
-        channel: Channel,
+        channel: ResponseWriter,
         want: Want,
         obj: StoredObject,
         start: int,

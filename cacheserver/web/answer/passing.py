@@ -31,7 +31,7 @@ from cacheserver.web.answer.refusals import relays_status
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
 
@@ -57,11 +57,11 @@ class Passing:
         self._buffer = buffer
         self._first_byte_s = first_byte_s
 
-    def use(self, options: ServerOptions) -> None:
-        """Take up changed options."""
+    def reconfigure(self, options: ServerOptions) -> None:
+        """Use changed options from now on."""
         self._options = options
 
-    async def through(self, channel: Channel, want: Want, exchange: Exchange) -> None:
+    async def through(self, channel: ResponseWriter, want: Want, exchange: Exchange) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
         method = exchange.method
         by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
@@ -72,7 +72,7 @@ class Passing:
 
     async def relay(
         self,
-        channel: Channel,
+        channel: ResponseWriter,
         want: Want,
         answer: UpstreamAnswer,
         exchange: Exchange,
@@ -101,7 +101,7 @@ class Passing:
         finally:
             answer.close()
 
-    async def answered(self, channel: Channel, want: Want, answered: Answered, exchange: Exchange) -> None:
+    async def answered(self, channel: ResponseWriter, want: Want, answered: Answered, exchange: Exchange) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
         self._refuse_status(answered, want)
         lines = relayed_lines(answered.fields, via=self._via, cache_status=exchange.cache_status)
@@ -135,7 +135,9 @@ class Passing:
 
     # -- bodies ---------------------------------------------------------------------------------------------------
 
-    async def _send(self, channel: Channel, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes) -> None:
+    async def _send(
+        self, channel: ResponseWriter, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
+    ) -> None:
         """Head and body: verified where anything says what the content must be, else as it comes.
 
         UpstreamError where it is wrong, before the head where it is known by then.

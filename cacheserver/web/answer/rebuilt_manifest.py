@@ -40,7 +40,7 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import plan_object_reply
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, object_lines
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 
 CONTENT_TYPE: Final = "application/octet-stream"
 _CHECK_S: Final = 8.0
@@ -74,7 +74,7 @@ class RebuiltManifests:
         self._clock = clock
         self._via = via
 
-    async def serve(self, want: Want, exchange: Exchange, channel: Channel, error: CacheserverError) -> bool:
+    async def serve(self, want: Want, exchange: Exchange, channel: ResponseWriter, error: CacheserverError) -> bool:
         """Answer in the place of an origin that failed with ``error``; False where this is not to be done."""
         if channel.head_sent or not _is_out_of_reach(error):
             return False
@@ -124,7 +124,7 @@ class RebuiltManifests:
 
     # -- answering ----------------------------------------------------------------------------------------------
 
-    async def _send(self, rebuilt: _Rebuilt, want: Want, exchange: Exchange, channel: Channel) -> None:
+    async def _send(self, rebuilt: _Rebuilt, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
         now_s = self._clock.wall_s()
         rep = _representation(rebuilt, want.target, now_s)
         reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=secrets.token_hex(16))

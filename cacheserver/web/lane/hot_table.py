@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.piece_map import PieceMap
+from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.logs.access_json import LineTemplate
+from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.heads import HitLines
 
 MAX_ENTRIES = 65_536
@@ -30,69 +30,15 @@ _PLAIN = frozenset({"host", "range", "user-agent", "accept", "accept-encoding", 
 """Request fields that cannot change the answer to a fresh object without Vary; any other keeps a head out."""
 
 
-class SentFile(Protocol):
-    """The open file of an object that is sent."""
-
-    @property
-    def fd(self) -> int:
-        """Descriptor; negative once it is closed."""
-        ...
-
-    @property
-    def representation(self) -> object:
-        """Another one as soon as fields or times have changed."""
-        ...
-
-    @property
-    def pieces(self) -> PieceMap:
-        """State of each piece."""
-        ...
-
-
-class SentObject(Protocol):
-    """What the fast lane needs of an object: an open file and its pieces."""
-
-    obsolete: bool
-
-    @property
-    def file(self) -> SentFile:
-        """Its file."""
-        ...
-
-    @property
-    def pieces(self) -> PieceMap:
-        """State of each piece."""
-        ...
-
-    def hold(self) -> None:
-        """Keep the descriptor open; pair with ``release``."""
-        ...
-
-    def release(self) -> None:
-        """End one ``hold``."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What accounting says of every answer of an entry."""
-
-    service: str
-    form: str
-    host: str
-    path: str
-    user_agent: str | None
-
-
 @dataclass(slots=True)
 class HotEntry:
     """One head shape and the object that answers it."""
 
-    obj: SentObject
+    obj: StoredObject
     representation: object
     """The object's when this entry was made; another one there means that the entry is void."""
     length_bytes: int
-    label: Label
+    label: RequestLabel
     fresh_until_s: float
     """Monotonic time."""
     lines: HitLines
@@ -170,7 +116,7 @@ class HotTable:
 
     def __init__(self) -> None:
         self._entries: dict[bytes, HotEntry] = {}
-        self._shapes: dict[SentObject, set[bytes]] = {}
+        self._shapes: dict[StoredObject, set[bytes]] = {}
         self.get = self._entries.get
         self.era = 0
         """Another one after each change of the settings."""
@@ -205,7 +151,7 @@ class HotTable:
         self._shapes.setdefault(entry.obj, set()).add(shape)
         return before is None or before.representation is not entry.representation
 
-    def forget(self, obj: SentObject) -> None:
+    def forget(self, obj: StoredObject) -> None:
         """The object is gone or has lost pieces."""
         for shape in self._shapes.pop(obj, ()):
             self._entries.pop(shape, None)

@@ -10,154 +10,76 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import socket
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any, Protocol
 
 from cacheserver.core.errors import DiskError
+from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.core.request.client import Client
-from cacheserver.ports import Clock
 from cacheserver.store.object.residency import read_through, resident
-from cacheserver.web.lane.hot_table import (
-    HEAD_END,
-    MAX_HEAD_BYTES,
-    HotEntry,
-    HotTable,
-    SentObject,
-    shape_of,
-    span_of,
-)
-from cacheserver.web.sending import tcp
-from cacheserver.web.sending.turns import Turns
+from cacheserver.web.lane.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, shape_of, span_of
+from cacheserver.web.lane.senders import Outgoing, PlainSender, SecureSender, Sender
+from cacheserver.web.lane.shared import SMALL_BYTES, LaneShared
+from cacheserver.web.sending.slow_clients import reads_too_slowly
 
-_SMALL_BYTES = (1 << 14) + 4096
-"""Answers up to this size, head included, go out by one read and one send."""
 _MEDIUM_BYTES = 1 << 18
 """Up to here an answer that is in memory goes out at once, however many others do."""
 _REGION_BYTES = _MEDIUM_BYTES
 """What is asked about at once whether it is in memory; no less than a medium answer, which one question covers."""
 _PENDING_LIMIT_BYTES = 1 << 16
-_NOT_UNDER_WAY: tuple[HotEntry | None, float, int] = (None, 0.0, 0)
+_CACHE_STATUS = "cacheserver; hit"
 
 
-Touch = Callable[[Any, int, int], None]
-"""Note a use of pieces ``[first, stop)``."""
+class _Running(Outgoing):
+    """An answer that takes several turns."""
 
-
-class LaneAccount(Protocol):
-    """Counts and logs one answer of the lane; ``first_byte_s`` is None where it went out all at once."""
-
-    def __call__(
-        self,
-        entry: HotEntry,
-        status: int,
-        body_bytes: int,
-        started_s: float,
-        client: Client,
-        range_: bytes | None,
-        first_byte_s: float | None = None,
-    ) -> None: ...
-
-
-class LaneShared:
-    """What the lanes of all connections share."""
+    __slots__ = ("entry", "first_byte_s", "range", "started_s", "status", "warm_until")
 
     def __init__(
-        self, *, table: HotTable, clock: Clock, account: LaneAccount, touch: Touch, turn_bytes: int, executor: Executor
+        self, left: tuple[bytes, int, int, int], entry: HotEntry, status: int, range_: bytes | None, started_s: float
     ) -> None:
-        self.table = table
-        self.clock = clock
-        self.monotonic_s = clock.monotonic_s
-        self.account = account
-        self.touch = touch
-        self.executor = executor
-        self.turn_bytes = turn_bytes
-        self.turns = Turns(clock)
-        self.read_flags = os.RWF_NOWAIT
-        """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
-        self.corks = not tcp.paces()
-        """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
-        self.buffer = memoryview(bytearray(_SMALL_BYTES))
-        """For one small answer at a time: it is filled and sent without giving up the loop."""
-        self.enabled = True
-        self.answers = 0
-        """Answers that the lane has begun since the start."""
-        self.passed = 0
-        """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
+        super().__init__(*left)
+        self.entry = entry
+        self.status = status
+        self.range = range_
+        self.started_s = started_s
+        self.first_byte_s: float | None = None
+        self.warm_until = 0
+        """Up to here a thread has read the file."""
 
 
-class FastLane(ABC):
-    """The lane of one connection; how bytes leave it is said by a subclass (``web.lane.senders``)."""
+class FastLane:
+    """The lane of one connection; its sender is of the kind that the connection needs."""
 
     __slots__ = (
-        "_at", "_client", "_done", "_entry", "_era", "_fd", "_first_byte_s", "_head", "_look_up", "_loop", "_pending",
-        "_range", "_sent_bytes", "_shared", "_sock", "_start", "_started_s", "_status", "_stop", "_swept",
-        "_transport", "_warm_until", "busy", "last_head",
+        "_client", "_done", "_era", "_last_head", "_look_up", "_pending", "_running", "_sender", "_shared", "_swept",
+        "_teach", "_transport", "busy",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        shared: LaneShared,
-        transport: asyncio.Transport,
-        *,
-        client: Client,
-        done: Callable[[bytes], None],
-        look_up: Callable[[bytes], HotEntry | None],
-    ) -> None:
-        outer = transport.get_extra_info("socket")
+    def __init__(self, shared: LaneShared, transport: asyncio.Transport, *, done: Callable[[bytes], None]) -> None:
+        table = shared.table
         self._shared = shared
         self._transport = transport
-        self._client = client
+        self._client = Client()
         self._done = done
-        self._look_up = look_up
-        self._loop = asyncio.get_running_loop()
-        self._sock = socket.socket(outer.family, outer.type, outer.proto, fileno=outer.fileno())
-        self._sock.setblocking(False)  # else ``dup`` makes the one socket beneath both a blocking one
+        self._sender: Sender
+        self._look_up: Callable[[bytes], HotEntry | None]
+        if transport.get_extra_info("sslcontext") is None:
+            self._sender, self._look_up, self._teach = PlainSender(shared, transport), table.get, table.learn
+        else:  # without TLS the same heads may mean another object
+            self._sender = SecureSender(shared, transport)
+            self._look_up, self._teach = table.get_secure, table.learn_secure
         self._pending = b""
-        self._entry: HotEntry | None = None
-        self._first_byte_s: float | None = None
+        self._running: _Running | None = None
         self.busy = False
-        self.last_head = b""
+        self._last_head = b""
         """The head that went to the full path last, for it to learn from."""
         self._era = 0
-        self._sent_bytes = 0
-        self._swept = _NOT_UNDER_WAY
+        self._swept: tuple[_Running, int] | None = None
+        """The answer that was under way at the last sweep, and what the client had taken then."""
 
-    @abstractmethod
-    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send an answer of at most ``_SMALL_BYTES``, head included, in one call; the bytes that went out.
-
-        0 when anything is odd: the general way meets it again and deals with it.
-        """
-
-    @abstractmethod
-    def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send an answer of at most ``_MEDIUM_BYTES``, which is in memory, in one go; the bytes that went out.
-
-        0 when anything is odd.
-        """
-
-    @abstractmethod
-    def _send_turn(self) -> None:
-        """Send what is left, at most ``turn_bytes`` of it, and move ``_head``, ``_at`` and ``_sent_bytes`` on.
-
-        Raises BlockingIOError when the client has to take some first, OSError and DiskError.
-        """
-
-    @abstractmethod
-    def _wait_writable(self) -> None:
-        """Have ``_go_on`` called once the client has taken some."""
-
-    @abstractmethod
-    def _close_sender(self) -> None:
-        """Give back what the sending side holds; nothing calls ``_go_on`` any more."""
-
-    @abstractmethod
-    def resumed(self) -> None:
-        """The transport has room again."""
+    def identify(self, client: Client) -> None:
+        """Count answers from now on for ``client``."""
+        self._client = client
 
     def take(self, data: bytes) -> bool:
         """Answer the request in ``data``, or keep it while an answer is under way; False: it is for the full path."""
@@ -168,7 +90,7 @@ class FastLane(ABC):
             return True
         end = data.find(HEAD_END) + 4
         if end < 4 or end > MAX_HEAD_BYTES:
-            self.last_head = b""
+            self._last_head = b""
             return False
         alone = end == len(data)
         head = data if alone else data[:end]
@@ -176,24 +98,24 @@ class FastLane(ABC):
         entry = self._look_up(shape)
         if entry is not None and self._answer(entry, value, b"" if alone else data[end:]):
             return True
-        self.last_head = head if alone and self._shared.enabled else b""
+        self._last_head = head if alone and self._shared.enabled else b""
         self._era = self._shared.table.era
         return False
 
+    def skip(self) -> None:
+        """Note that the full path takes bytes that are no head of their own."""
+        self._last_head = b""
+
     def learn(self, entry: HotEntry) -> None:
-        """The full path has answered ``last_head`` as a plain hit: answer it here from now on.
+        """The full path has answered the last head as a plain hit: answer it here from now on.
 
         Not where the settings have changed since it came: they may not admit it any more.
         """
         shared = self._shared
         if not shared.enabled or self._era != shared.table.era:
             return
-        if not self.last_head or not self._teach(self.last_head, entry):
+        if not self._last_head or not self._teach(self._last_head, entry):
             shared.passed += 1
-
-    def _teach(self, head: bytes, entry: HotEntry) -> bool:
-        """Whether the head was new to the table, or cannot be learned."""
-        return self._shared.table.learn(head, entry)
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
         """Answer at once, or begin to; False, with nothing done, when the full path has to judge."""
@@ -226,20 +148,23 @@ class FastLane(ABC):
         shared.answers += 1
         size = len(head) + stop - start
         sent = 0
-        if size <= _SMALL_BYTES:
-            sent = self._send_small(head, file.fd, start, size)
+        if size <= SMALL_BYTES:
+            sent = self._sender.send_small(head, file.fd, start, size)
         elif size <= _MEDIUM_BYTES and (start // _REGION_BYTES in entry.warm or self._found_warm(entry, start, stop)):
-            sent = self._send_medium(head, file.fd, start, size)
+            sent = self._sender.send_medium(head, file.fd, start, size)
         if sent == size:
-            shared.account(entry, status, stop - start, now_s, self._client, value)
+            duration_s = shared.monotonic_s() - now_s
+            answer = AnswerRecord(
+                entry.label, self._client, "hit", status, stop - start, duration_s, None, _CACHE_STATUS, value
+            )
+            shared.account(answer, entry.log_lines)
             if pending:
                 self._end()
             else:
                 self._done(b"")
             return True
-        self._entry, self._status, self._range, self._first_byte_s = entry, status, value, None
-        self._head, self._at = head[sent:], start + max(0, sent - len(head))
-        self._fd, self._start, self._stop, self._started_s, self._warm_until = file.fd, start, stop, now_s, 0
+        self._running = running = _Running((head, file.fd, start, stop), entry, status, value, now_s)
+        running.skip(sent)
         obj.hold()
         self.busy = True
         shared.turns.now(self._go_on)
@@ -263,62 +188,71 @@ class FastLane(ABC):
 
     def _go_on(self) -> None:
         """Send what may be sent in one turn; called again, in its turn, when the socket takes more."""
-        if self._entry is None:
+        running = self._running
+        if running is None:
             return
-        until = min(self._at + self._shared.turn_bytes, self._stop)
-        if self._entry.obj.pieces.present_until(self._at, until) < until:
-            self._finish(cut=True)  # found bad at rest while the pieces before it went out (I1)
+        obj = running.entry.obj
+        until = min(running.at + self._shared.turn_bytes, running.stop)
+        if obj.pieces.present_until(running.at, until) < until:
+            self._finish(running, cut=True)  # found bad at rest while the pieces before it went out (I1)
             return
         if (
-            until > self._warm_until
-            and not self._found_warm(self._entry, self._at, until)
-            and not resident(self._fd, self._at, until)  # the regions reach further than what is sent
+            until > running.warm_until
+            and not self._found_warm(running.entry, running.at, until)
+            and not resident(running.fd, running.at, until)  # the regions reach further than what is sent
         ):
-            self._read_ahead(self._entry.obj, until)
+            self._read_ahead(running, until)
             return
         try:
-            self._send_turn()
+            self._sender.send_turn(running)
         except BlockingIOError:
-            self._note_begun()
-            self._wait_writable()
+            self._note_begun(running)
+            self._sender.when_writable(self._go_on)
             return
         except (OSError, DiskError) as exc:
             if isinstance(exc, DiskError) or exc.errno == errno.EIO:
-                self._shared.table.forget(self._entry.obj)  # the full path knows how to go on past a bad disk
-            self._finish(cut=True)
+                self._shared.table.forget(obj)  # the full path knows how to go on past a bad disk
+            self._finish(running, cut=True)
             return
-        if self._at < self._stop:
-            self._note_begun()
+        if running.at < running.stop:
+            self._note_begun(running)
             self._shared.turns.soon(self._go_on)
         else:
-            self._finish(cut=False)
+            self._finish(running, cut=False)
 
-    def _note_begun(self) -> None:
+    def _note_begun(self, running: _Running) -> None:
         """The first turn of several is over; an answer of one turn costs no second look at the clock."""
-        if self._first_byte_s is None and not self._head:
-            self._first_byte_s = self._shared.clock.monotonic_s() - self._started_s
+        if running.first_byte_s is None and not running.head:
+            running.first_byte_s = self._shared.monotonic_s() - running.started_s
 
-    def _read_ahead(self, obj: SentObject, until: int) -> None:
+    def _read_ahead(self, running: _Running, until: int) -> None:
         """Have a thread of the store bring cold bytes in, then go on; the loop never waits for the disk."""
+        obj = running.entry.obj
         obj.hold()
 
         def done(_reading: asyncio.Future[None]) -> None:
             obj.release()
-            self._warm_until = until  # the probe is not asked again
+            running.warm_until = until  # the probe is not asked again
             self._shared.turns.soon(self._go_on)
 
-        reading = self._loop.run_in_executor(self._shared.executor, read_through, self._fd, self._at, until)
-        reading.add_done_callback(done)
+        loop, executor = asyncio.get_running_loop(), self._shared.executor
+        loop.run_in_executor(executor, read_through, running.fd, running.at, until).add_done_callback(done)
 
-    def _finish(self, *, cut: bool) -> None:
-        entry = self._entry
-        assert entry is not None
-        self._entry = None
-        entry.obj.release()
-        sent_bytes = self._at - self._start
-        self._shared.account(
-            entry, self._status, sent_bytes, self._started_s, self._client, self._range, self._first_byte_s
+    def _finish(self, running: _Running, *, cut: bool) -> None:
+        self._running = None
+        running.entry.obj.release()
+        answer = AnswerRecord(
+            running.entry.label,
+            self._client,
+            "hit",
+            running.status,
+            running.at - running.start,
+            self._shared.monotonic_s() - running.started_s,
+            running.first_byte_s,
+            _CACHE_STATUS,
+            running.range,
         )
+        self._shared.account(answer, running.entry.log_lines)
         if cut:
             self.busy = False
             self._transport.abort()
@@ -329,7 +263,7 @@ class FastLane(ABC):
         """The answer is out. What came meanwhile is handed on in a turn of its own; ``busy`` keeps its order."""
         self.busy = bool(self._pending)
         if self.busy:
-            self._loop.call_soon(self._hand_on)
+            asyncio.get_running_loop().call_soon(self._hand_on)
         else:
             self._done(b"")
 
@@ -338,29 +272,35 @@ class FastLane(ABC):
         pending, self._pending = self._pending, b""
         if len(pending) > _PENDING_LIMIT_BYTES:
             self._transport.resume_reading()
-        self._done(pending)
+        self._done(b"" if self._sender.is_gone() else pending)
 
-    def swept_slow(self, least_bytes: float) -> bool:
-        """Whether the answer that was under way at the last sweep still is, with fewer bytes taken than this.
+    def resumed(self) -> None:
+        """The transport has room again."""
+        self._sender.resumed()
+
+    def swept_slow(self, window_s: float, *, min_rate_bps: int) -> bool:
+        """Whether the answer that was under way at the last sweep, ``window_s`` ago, still is and is taken too slowly.
 
         The caller cuts the connection then, and what is unsent goes with it.
         """
-        entry, started_s, before_bytes = self._swept
-        if self._entry is None:
-            self._swept = _NOT_UNDER_WAY
+        before, running = self._swept, self._running
+        if running is None:
+            self._swept = None
             return False
-        taken_bytes = tcp.taken_bytes(self._sock, self._sent_bytes)
-        self._swept = (self._entry, self._started_s, taken_bytes)
-        same = entry is self._entry and started_s == self._started_s
-        slow = same and taken_bytes - before_bytes < least_bytes
+        taken_bytes = self._sender.taken_bytes()
+        self._swept = running, taken_bytes
+        slow = (
+            before is not None
+            and before[0] is running
+            and reads_too_slowly(taken_bytes - before[1], window_s, min_rate_bps=min_rate_bps)
+        )
         if slow:
-            tcp.reset_on_close(self._sock)
+            self._sender.reset_on_close()
         return slow
 
     def close(self) -> None:
         """The connection is gone: give back what an answer under way holds."""
-        self._close_sender()
-        if self._entry is not None:
-            self._finish(cut=True)
+        self._sender.close()
+        if self._running is not None:
+            self._finish(self._running, cut=True)
         self._pending = b""
-        self._sock.detach()

@@ -1,37 +1,109 @@
 """How the bytes of the fast lane leave: on the socket itself, or through the transport that encrypts them.
 
-Owns: the two kinds of lane, which differ in nothing else, and what each does when its client takes no more. Must not
-judge an entry nor count an answer: ``web.lane.lane`` does.
+Owns: the two kinds of sender, and what each does when its client takes no more. Must not judge an entry nor count an
+answer: ``web.lane.lane`` does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from cacheserver.core.errors import DiskError
-from cacheserver.core.request.client import Client
-from cacheserver.web.lane.hot_table import HotEntry
-from cacheserver.web.lane.lane import FastLane, LaneShared
-from cacheserver.web.sending.tcp import is_established
+from cacheserver.web.lane.shared import LaneShared
+from cacheserver.web.sending import tcp
 from cacheserver.web.sending.wire import TLS_CHUNK_BYTES
 
+GoOn = Callable[[], None]
 
-class PlainLane(FastLane):
-    """The lane of a plain-text connection: ``send`` and ``sendfile`` beside the transport, which holds no bytes."""
+
+class Outgoing:
+    """What is left to send of one answer: ``head``, then bytes ``[at, stop)`` of the open file ``fd``."""
+
+    __slots__ = ("at", "fd", "head", "start", "stop")
+
+    def __init__(self, head: bytes, fd: int, start: int, stop: int) -> None:
+        self.head = head
+        self.fd = fd
+        self.start = self.at = start
+        self.stop = stop
+
+    def skip(self, sent: int) -> None:
+        """Note that the first bytes, head included, are out."""
+        self.at += max(0, sent - len(self.head))
+        self.head = self.head[sent:]
+
+
+class Sender(ABC):
+    """The sending side of one connection's lane."""
+
+    __slots__ = ("_shared", "_sock", "_transport", "sent_bytes")
+
+    def __init__(self, shared: LaneShared, transport: asyncio.Transport) -> None:
+        outer = transport.get_extra_info("socket")
+        self._shared = shared
+        self._transport = transport
+        self._sock = socket.socket(outer.family, outer.type, outer.proto, fileno=outer.fileno())
+        self._sock.setblocking(False)  # else ``dup`` makes the one socket beneath both a blocking one
+        self.sent_bytes = 0
+        """Bytes handed to the socket or the transport since the connection began."""
+
+    @abstractmethod
+    def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
+        """Send an answer of at most ``SMALL_BYTES``, head included, in one call; the bytes that went out.
+
+        0 when anything is odd: the general way meets it again and deals with it.
+        """
+
+    @abstractmethod
+    def send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
+        """Send an answer that is in memory, in one go; the bytes that went out. 0 when anything is odd."""
+
+    @abstractmethod
+    def send_turn(self, left: Outgoing) -> None:
+        """Send at most ``turn_bytes`` of what is left, and move ``left`` on.
+
+        Raises BlockingIOError when the client has to take some first, OSError and DiskError.
+        """
+
+    @abstractmethod
+    def when_writable(self, go_on: GoOn) -> None:
+        """Have ``go_on`` called in its turn once the client has taken some; ``close`` takes it back."""
+
+    @abstractmethod
+    def resumed(self) -> None:
+        """The transport has room again."""
+
+    def is_gone(self) -> bool:
+        """Whether pending requests are to be dropped, because the client has disconnected."""
+        return False
+
+    def taken_bytes(self) -> int:
+        """Bytes that the client has taken since the connection began."""
+        return tcp.taken_bytes(self._sock, self.sent_bytes)
+
+    def reset_on_close(self) -> None:
+        """Throw unsent bytes away when the connection is closed."""
+        tcp.reset_on_close(self._sock)
+
+    def close(self) -> None:
+        """Release the socket; no callback fires any more."""
+        self._sock.detach()
+
+
+class PlainSender(Sender):
+    """Sends on a plain-text connection: ``send`` and ``sendfile`` beside the transport, which holds no bytes."""
 
     __slots__ = ("_dup",)
 
-    def __init__(
-        self, shared: LaneShared, transport: asyncio.Transport, *, client: Client, done: Callable[[bytes], None]
-    ) -> None:
-        super().__init__(shared, transport, client=client, done=done, look_up=shared.table.get)
+    def __init__(self, shared: LaneShared, transport: asyncio.Transport) -> None:
+        super().__init__(shared, transport)
         self._dup: socket.socket | None = None
 
-    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
+    def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
         """Through the shared buffer."""
         buffer, first = self._shared.buffer, len(head)
         buffer[:first] = head
@@ -40,13 +112,12 @@ class PlainLane(FastLane):
                 return 0
             sent = self._sock.send(buffer[:size])
         except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
+            self._shared.note_failed_read(exc)
             return 0
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
-    def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
+    def send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
         """In two calls, without copying the body."""
         sent = 0
         try:
@@ -55,89 +126,87 @@ class PlainLane(FastLane):
                 sent += os.sendfile(self._sock.fileno(), fd, start, size - sent)
         except OSError:
             pass  # a context manager would cost as much as the probe that was here
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
-    def _send_turn(self) -> None:
+    def send_turn(self, left: Outgoing) -> None:
+        """The head, then the file, in whole segments where that is faster."""
         corks = self._shared.corks
-        if self._head and corks:
+        if left.head and corks:
             self._cork(True)
-        while self._head:
-            sent = self._sock.send(self._head, socket.MSG_MORE)
-            self._head = self._head[sent:]
+        while left.head:
+            sent = self._sock.send(left.head, socket.MSG_MORE)
+            left.head = left.head[sent:]
         budget = self._shared.turn_bytes
         out = self._sock.fileno()
-        while budget > 0 and self._at < self._stop:
-            sent = os.sendfile(out, self._fd, self._at, min(budget, self._stop - self._at))
+        while budget > 0 and left.at < left.stop:
+            sent = os.sendfile(out, left.fd, left.at, min(budget, left.stop - left.at))
             if not sent:
                 raise DiskError("object file is shorter than it should be")
-            self._at += sent
-            self._sent_bytes += sent
+            left.at += sent
+            self.sent_bytes += sent
             budget -= sent
-        if corks and self._at >= self._stop:
+        if corks and left.at >= left.stop:
             self._cork(False)
 
     def _cork(self, on: bool) -> None:
         """Have the kernel send nothing but whole segments until it is told to send the rest too."""
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
-    def _wait_writable(self) -> None:
+    def when_writable(self, go_on: GoOn) -> None:
+        """Wait for the socket, on a descriptor of its own."""
         if self._dup is None:
             self._dup = self._sock.dup()
-        self._loop.add_writer(self._dup, self._writable)
+        asyncio.get_running_loop().add_writer(self._dup, self._writable, go_on)
 
     def resumed(self) -> None:
-        """Nothing: this lane waits for the socket itself."""
+        """Nothing: this sender waits for the socket itself."""
 
-    def _writable(self) -> None:
+    def _writable(self, go_on: GoOn) -> None:
         assert self._dup is not None
-        self._loop.remove_writer(self._dup)
-        self._shared.turns.soon(self._go_on)
+        asyncio.get_running_loop().remove_writer(self._dup)
+        self._shared.turns.soon(go_on)
 
-    def _close_sender(self) -> None:
+    def close(self) -> None:
+        """See ``Sender.close``."""
         if self._dup is not None:
-            self._loop.remove_writer(self._dup)
+            asyncio.get_running_loop().remove_writer(self._dup)
             self._dup.close()
             self._dup = None
+        super().close()
 
 
-class SecureLane(FastLane):
-    """The lane of a TLS connection: reads, and writes through the transport, which holds at most about two chunks.
+class SecureSender(Sender):
+    """Sends on a TLS connection: reads, and writes through the transport, which holds at most about two chunks.
 
     What is written is never a view of memory that is used again: a client can make OpenSSL keep it for later. The
     transport must pause its protocol as soon as it holds a byte, and its protocol call ``resumed``.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_go_on",)
 
-    def __init__(
-        self, shared: LaneShared, transport: asyncio.Transport, *, client: Client, done: Callable[[bytes], None]
-    ) -> None:
-        super().__init__(shared, transport, client=client, done=done, look_up=shared.table.get_secure)
-        self._waiting = False
+    def __init__(self, shared: LaneShared, transport: asyncio.Transport) -> None:
+        super().__init__(shared, transport)
+        self._go_on: GoOn | None = None
 
-    def _teach(self, head: bytes, entry: HotEntry) -> bool:
-        """The same for heads that come over TLS: without TLS they may mean another object."""
-        return self._shared.table.learn_secure(head, entry)
-
-    def _send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
+    def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
         """As one record."""
-        transport, buffer, first = self._transport, self._shared.buffer, len(head)
+        transport = self._transport
         if transport.get_write_buffer_size() or transport.is_closing():
             return 0
+        buffer, first = self._shared.buffer, len(head)
         buffer[:first] = head
         try:
             if os.preadv(fd, (buffer[first:size],), start, self._shared.read_flags) != size - first:
                 return 0
         except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                self._shared.read_flags = 0
+            self._shared.note_failed_read(exc)
             return 0
         transport.write(bytes(buffer[:size]))
-        self._sent_bytes += size
+        self.sent_bytes += size
         return size
 
-    def _send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
+    def send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
         """By one read and one call into the kernel, where it is one chunk; else in the general way."""
         transport, count = self._transport, size - len(head)
         if count > TLS_CHUNK_BYTES or transport.get_write_buffer_size() or transport.is_closing():
@@ -149,48 +218,50 @@ class SecureLane(FastLane):
         if len(data) != count:
             return 0
         transport.writelines((head, data))
-        self._sent_bytes += size
+        self.sent_bytes += size
         return size
 
-    def _send_turn(self) -> None:
+    def send_turn(self, left: Outgoing) -> None:
+        """Chunk by chunk, the head with the first one."""
         transport = self._transport
-        if transport.is_closing() or not is_established(self._sock):
+        if self.is_gone():
             raise ConnectionResetError("client closed the connection")
-        until = min(self._at + self._shared.turn_bytes, self._stop)
-        while self._at < until:
+        until = min(left.at + self._shared.turn_bytes, left.stop)
+        while left.at < until:
             if transport.get_write_buffer_size():
                 raise BlockingIOError
-            data = os.pread(self._fd, min(TLS_CHUNK_BYTES, until - self._at), self._at)
+            data = os.pread(left.fd, min(TLS_CHUNK_BYTES, until - left.at), left.at)
             if not data:
                 raise DiskError("object file is shorter than it should be")
-            if self._head:
-                transport.writelines((self._head, data))
-                self._head = b""
+            if left.head:
+                transport.writelines((left.head, data))
+                left.head = b""
             else:
                 transport.write(data)
-            self._at += len(data)
-            self._sent_bytes += len(data)
+            left.at += len(data)
+            self.sent_bytes += len(data)
 
-    def _wait_writable(self) -> None:
-        self._waiting = True
-        self._loop.call_soon(self._look_again)
+    def when_writable(self, go_on: GoOn) -> None:
+        """Wait for the transport."""
+        self._go_on = go_on
+        asyncio.get_running_loop().call_soon(self._look_again)
 
     def _look_again(self) -> None:
-        """Bytes of TLS itself that were on their way as data came in are gone by now, and nobody tells of those."""
+        """Bytes of TLS itself that were on their way as data came in are gone by now; no callback fires for them."""
         if not self._transport.get_write_buffer_size():
             self.resumed()
 
     def resumed(self) -> None:
         """Go on, in a turn of its own: the transport is still busy with telling."""
-        if self._waiting:
-            self._waiting = False
+        if self._go_on is not None:
             self._shared.turns.soon(self._go_on)
+            self._go_on = None
 
-    def _hand_on(self) -> None:
-        """Nothing more is answered into a connection whose client is gone."""
-        if self._transport.is_closing() or not is_established(self._sock):
-            self._pending = b""
-        super()._hand_on()
+    def is_gone(self) -> bool:
+        """See ``Sender.is_gone``; a transport of TLS takes bytes for a client that has disconnected."""
+        return self._transport.is_closing() or not tcp.is_established(self._sock)
 
-    def _close_sender(self) -> None:
-        self._waiting = False
+    def close(self) -> None:
+        """See ``Sender.close``."""
+        self._go_on = None
+        super().close()

@@ -5,13 +5,16 @@ Owns: framing (Content-Length, chunked, HEAD) and the rule that an incomplete bo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from cacheserver.ports import Clock
 from cacheserver.web.heads import Head
 from cacheserver.web.sending.wire import Wire
 
 
-class Channel:
+class ResponseWriter:
     """Writes one response; ``keep_alive`` tells afterwards whether the connection may take another request."""
 
     def __init__(self, wire: Wire, *, method: str, http_10: bool, keep_alive: bool) -> None:
@@ -19,8 +22,9 @@ class Channel:
         self.keep_alive = keep_alive
         self.status = 0
         self.body_bytes = 0
-        self.on_start: Callable[[], None] | None = None
-        """Called when the head goes out."""
+        self.started_s: float | None = None
+        """Monotonic time at which the head went out inside ``starting_within``."""
+        self._deadline: tuple[asyncio.Timeout, Clock] | None = None
         self._wire = wire
         self._bodiless = method == "HEAD"
         self._remaining: int | None = 0
@@ -31,15 +35,27 @@ class Channel:
         """Whether the answer has begun, so that no other can be given."""
         return self.status != 0
 
+    @asynccontextmanager
+    async def starting_within(self, limit_s: float, clock: Clock) -> AsyncIterator[None]:
+        """Cancel the block, with TimeoutError, unless the head goes out within ``limit_s``."""
+        try:
+            async with asyncio.timeout(limit_s) as deadline:
+                self._deadline = deadline, clock
+                yield
+        finally:
+            self._deadline = None
+
     async def start(self, head: Head, *, close: bool = False) -> None:
         """Send the head; a second one, which would be taken for another request's answer, is refused under -O too."""
         if self.head_sent:
-            raise AssertionError("one response per channel")
+            raise AssertionError("one answer per request")
         delimited_by_close = head.length_bytes is None and self.http_10
         self.keep_alive = self.keep_alive and not close and not delimited_by_close
         self.status = head.status
-        if self.on_start is not None:
-            self.on_start()
+        if self._deadline is not None:
+            deadline, clock = self._deadline
+            deadline.reschedule(None)
+            self.started_s = clock.monotonic_s()
         self._remaining = head.length_bytes
         self._chunked = head.length_bytes is None and not delimited_by_close and not self._bodiless
         self._bodiless = self._bodiless or head.status in (204, 304)

@@ -18,9 +18,9 @@ from typing import Protocol
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.sending import tcp
+from cacheserver.web.sending.slow_clients import RATE_WINDOW_S, reads_too_slowly
 from cacheserver.web.sending.turns import Turns
 
-RATE_WINDOW_S = 30.0
 TLS_CHUNK_BYTES = 1 << 16
 """Read and encrypted at once: more is not faster, and twice this is what a client that reads slowly ties up."""
 _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
@@ -169,7 +169,7 @@ class Wire:
             return
 
     def _judge(self, taken_bytes: int, waited_s: float) -> None:
-        if taken_bytes < self._min_rate_bps * waited_s:
+        if reads_too_slowly(taken_bytes, waited_s, min_rate_bps=self._min_rate_bps):
             tcp.reset_on_close(self._transport().get_extra_info("socket"))
             raise ClientGone("client reads too slowly")
 

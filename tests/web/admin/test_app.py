@@ -16,6 +16,7 @@ from cacheserver.metrics import PrometheusMeter
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.views import Health, Views
 from cacheserver.web.options import AdminOptions
+from tests.support.answers import answer
 
 TOKEN = "0123456789abcdef"
 PATHS = ("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/overview")
@@ -36,7 +37,7 @@ async def admin(
 ) -> AsyncIterator[tuple[ClientSession, str]]:
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
-    meter.request("wu", "hit", 206, 10, 0.1, Client())
+    meter.answered(answer("wu", "hit", 206, 10, 0.1, Client()))
     views = Views(render=meter.render, health=health, node_status=status, node_overview=overview)
     app = admin_app(options or AdminOptions(), views)
     async with TestServer(app) as server, ClientSession() as session:

@@ -20,7 +20,7 @@ from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.object_reply import plan_object_reply
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, want_for
 from tests.support.manifests import manifest_of
@@ -40,7 +40,7 @@ class Room:
         self.rig = rig
         self.peer = peer
         self.wire = wire_over(peer)
-        self.channel = Channel(self.wire, method="GET", http_10=False, keep_alive=True)
+        self.channel = ResponseWriter(self.wire, method="GET", http_10=False, keep_alive=True)
 
     async def deliver(self, obj: StoredObject, *fields: tuple[str, str]) -> None:
         """As the handler does."""

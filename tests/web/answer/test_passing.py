@@ -21,7 +21,7 @@ from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.options import ServerOptions
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, CancelAt, filling, want_for
 from tests.support.manifests import manifest_of
@@ -38,7 +38,7 @@ class Room:
     def __init__(self, passing: Passing, peer: Peer) -> None:
         self.peer = peer
         self.passing = passing
-        self.channel = Channel(wire_over(peer), method="GET", http_10=False, keep_alive=True)
+        self.channel = ResponseWriter(wire_over(peer), method="GET", http_10=False, keep_alive=True)
 
     async def through(self, want: Want, *, method: str = "GET") -> tuple[bytes, bytes]:
         """Head and body that the client gets."""

@@ -9,19 +9,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
-from cacheserver.core.request.client import Client
+from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.store.object import residency
 from cacheserver.store.object.residency import reading_threads
+from cacheserver.store.stored_object import StoredObject
 from cacheserver.system.clock import SystemClock
 from cacheserver.web.heads import HitLines
 from cacheserver.web.lane import lane as fast_lane
-from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label
-from cacheserver.web.lane.lane import LaneShared
-from cacheserver.web.lane.senders import PlainLane
+from cacheserver.web.lane.hot_table import HotEntry, HotTable
+from cacheserver.web.lane.lane import FastLane
+from cacheserver.web.lane.senders import PlainSender
+from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.sending import wire
 from cacheserver.web.sending.turns import Turns
 from cacheserver.web.sending.wire import Wire
@@ -66,6 +69,11 @@ class StubObject:
 
     def release(self) -> None:
         self.holds -= 1
+
+
+def stored(obj: StubObject) -> StoredObject:
+    """``obj`` in the place of an object of the store."""
+    return cast(StoredObject, obj)
 
 
 @dataclass
@@ -114,12 +122,12 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 
 @asynccontextmanager
-async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, PlainLane, StubObject]]:
+async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObject]]:
     """The lane of one connection, and an object that it may answer from."""
     body = PieceMap(len(BODY), MIB, bytes([PRESENT]) * (len(BODY) // MIB))
     obj = StubObject(StubFile(disk.fd, body, representation := object()))
     lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0, arrived_s=0, trust=1)
-    entry = HotEntry(obj, representation, len(BODY), Label("", "", "", "", None), float("inf"), lines)
+    entry = HotEntry(stored(obj), representation, len(BODY), RequestLabel(), float("inf"), lines)
     with reading_threads(2) as threads:
         shared = LaneShared(
             table=HotTable(),
@@ -133,7 +141,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, PlainLane, StubObje
             shared.table.learn(head, entry)
         async with connected() as peer:
             assert peer.transport is not None
-            lane = PlainLane(shared, peer.transport, client=Client(), done=lambda _rest: None)
+            lane = FastLane(shared, peer.transport, done=lambda _rest: None)
             yield peer, lane, obj
             lane.close()
 
@@ -158,7 +166,8 @@ async def test_a_client_that_reads_nothing_for_a_while_never_makes_the_loop_wait
         lane.take(HEAD)
 
         async def waits_for_the_client() -> bool:
-            return lane._dup is not None
+            assert isinstance(lane._sender, PlainSender)
+            return lane._sender._dup is not None
 
         await eventually(waits_for_the_client)
         assert not os.get_blocking(socket.fileno()), "the next send would wait for the client, and everyone with it"

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from cacheserver.core.request.answer_record import RequestLabel
 from cacheserver.web.heads import HitLines
-from cacheserver.web.lane.hot_table import HotEntry, HotTable, Label, shape_of
+from cacheserver.web.lane.hot_table import HotEntry, HotTable, shape_of
 from tests.support.lanes import OpenFile
 from tests.support.stored import NOW_S
-from tests.web.lane.test_cold_disk import StubObject
+from tests.web.lane.test_cold_disk import StubObject, stored
 
 SERIAL_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/.!-"
 HEAD = b"GET /a HTTP/1.1\r\nHost: a.example\r\n%b\r\n"
@@ -54,7 +55,7 @@ def test_a_head_that_does_not_say_what_it_seems_to_is_not_learned(odd: bytes) ->
 def entry_of(lifetime_s: float) -> HotEntry:
     lines = HitLines(kept=b"", lifetime_s=lifetime_s, age_on_arrival_s=0, arrived_s=NOW_S, trust=0)
     obj = StubObject(OpenFile(-1))  # type: ignore[arg-type]
-    return HotEntry(obj, object(), 1, Label("", "", "", "", None), float("inf"), lines)
+    return HotEntry(stored(obj), object(), 1, RequestLabel(), float("inf"), lines)
 
 
 def test_an_entry_that_is_stale_by_the_wall_clock_is_not_answered() -> None:

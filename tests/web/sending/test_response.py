@@ -12,9 +12,10 @@ import pytest_asyncio
 
 from cacheserver.core.errors import DiskError
 from cacheserver.web.heads import Head
-from cacheserver.web.sending.response import Channel
+from cacheserver.web.sending.response import ResponseWriter
 from tests.support.content import blob
 from tests.support.sockets import Peer, connected, wire_over
+from tests.support.stored import HandClock
 
 BODY = blob(6, 200_000)
 
@@ -26,9 +27,9 @@ async def peer() -> AsyncIterator[Peer]:
         yield peer
 
 
-def channel_of(peer: Peer, *, method: str = "GET", http_10: bool = False, keep_alive: bool = True) -> Channel:
+def channel_of(peer: Peer, *, method: str = "GET", http_10: bool = False, keep_alive: bool = True) -> ResponseWriter:
     assert peer.wire is not None
-    return Channel(peer.wire, method=method, http_10=http_10, keep_alive=keep_alive)
+    return ResponseWriter(peer.wire, method=method, http_10=http_10, keep_alive=keep_alive)
 
 
 async def received(peer: Peer) -> tuple[bytes, bytes]:
@@ -180,3 +181,23 @@ async def test_a_failing_disk_leaves_the_count_of_what_went_out(peer: Peer, tmp_
     assert channel.keep_alive, "the rest came from elsewhere"
     assert (await received(peer))[1] == b"helloworld"
     os.close(fd)
+
+
+async def test_a_response_that_does_not_start_in_time_is_given_up(peer: Peer) -> None:
+    channel = channel_of(peer)
+    with pytest.raises(TimeoutError):
+        async with channel.starting_within(0.01, HandClock()):
+            await asyncio.Event().wait()
+    await channel.start(Head(504, (), 0))  # the answer that follows has no deadline
+    assert channel.started_s is None
+
+
+async def test_a_response_that_has_started_has_no_deadline_any_more(peer: Peer) -> None:
+    channel, clock = channel_of(peer), HandClock()
+    async with channel.starting_within(60, clock):
+        assert channel._deadline is not None
+        deadline, _ = channel._deadline
+        assert deadline.when() is not None
+        await channel.start(Head(200, (), 0))
+        assert deadline.when() is None
+    assert channel.started_s == clock.monotonic_s()

@@ -210,14 +210,15 @@ async def test_a_client_that_takes_too_little_is_cut(peer: Peer, monkeypatch: py
 async def test_a_client_is_judged_by_what_it_takes_of_what_the_kernel_holds_for_it(
     file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "RATE_WINDOW_S", 0.5)
+    window_s = 0.5
+    monkeypatch.setattr(room, "RATE_WINDOW_S", window_s)
     async with connected(over_tcp=True, buffer_bytes=1 << 18) as peer:
         wire = wire_of(peer, min_rate_bps=10_000)
         sending = asyncio.create_task(wire.send_file(file, 0, len(BODY)))
         await blocked(sending, wire)
         sent = wire.sent_bytes
         began_s, taken = asyncio.get_running_loop().time(), b""
-        while asyncio.get_running_loop().time() - began_s < 3 * room.RATE_WINDOW_S:
+        while asyncio.get_running_loop().time() - began_s < 3 * window_s:
             taken += await peer.receive(4096)
             await asyncio.sleep(0.05)  # the pace is what is tested: 80,000 bytes a second, at most
         assert (sending.done(), wire.sent_bytes) == (False, sent), "the kernel held enough all the time"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.web.request import HeadCutter
+from cacheserver.web.aiohttp_adapter import HeadCutter
 
 HEADS = st.lists(
     st.sampled_from([b"GET / HTTP/1.1\r\n", b"A: 1\r\n", b"\r\n", b"\r", b"\n", b"x", b"\r\n\r\n"]), max_size=30
