@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import re
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,3 +74,16 @@ def test_every_package_has_a_row_in_the_table_of_packages() -> None:
     named = re.findall(r"`([\w*]+)(?:/|\.py)`", first_cells)
     patterns = [re.compile(name.replace("*", r"\w*") + r"\Z") for name in named]
     assert sorted(package for package in packages() if not any(pattern.match(package) for pattern in patterns)) == []
+
+
+def test_every_module_and_test_that_the_page_names_exists() -> None:
+    modules = re.findall(r"(?<![\w/<])((?:\w+/)+\w+)(?:\.py|\b)", PAGE)
+    named = {name for name in modules if name.split("/")[0] in packages()}
+    assert len(named) > 30
+    missing = [name for name in named if not (PACKAGE / f"{name}.py").exists() and not (PACKAGE / name).is_dir()]
+    tests = re.findall(r"(test_\w+)\.py(?:::(test_\w+))?", PAGE)
+    texts: defaultdict[str, str] = defaultdict(str)
+    for path in ROOT.glob("tests/**/test_*.py"):
+        texts[path.stem] += path.read_text(encoding="utf-8")
+    missing += [f"{file}::{test}" for file, test in tests if file not in texts or test not in texts[file]]
+    assert missing == []
