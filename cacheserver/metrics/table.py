@@ -61,6 +61,7 @@ STATES: Final = (
     _doc("hit_ratio_requests", "gauge", "", "Hit, stale and revalidated answers / all answers but refused."),
     _doc("hit_ratio_bytes", "gauge", "", "1 - upstream bytes / response bytes since the start, at least 0."),
     _doc("connections", "gauge", "", "Open client connections of the content listener."),
+    _doc("restart_required", "gauge", "", "1 while a changed setting waits for a restart, else 0."),
     _doc("lane_answers_total", "counter", "", "Warm hits that the fast lane answered."),
     _doc("lane_passed_total", "counter", "", "Plain warm hits that missed the fast lane."),
     _doc("fills_in_flight", "gauge", "", "Running upstream requests of fills."),

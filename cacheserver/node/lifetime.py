@@ -25,6 +25,7 @@ from cacheserver.logs.writer import LineWriter
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.listeners import Listeners
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
+from cacheserver.node.restart import needs_restart
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import build_rooms, build_volumes
 from cacheserver.settings.schema import Settings
@@ -38,7 +39,6 @@ from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
-_RESTART_SECTIONS = ("admin", "store", "fill", "upstream")
 _RECENCY_EVERY_S = 300.0
 WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
@@ -57,7 +57,7 @@ class Node:
         inherited: Inherited | None = None,
     ) -> None:
         self._load = load
-        self._settings = settings
+        self._settings = self._started_with = settings
         self._stderr = stderr
         self._supervisor = supervisor or Supervisor()
         self._listening = False
@@ -75,7 +75,7 @@ class Node:
             stderr=stderr,
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
-        status = NodeStatus(self._rooms, self._certificate)
+        status = NodeStatus(self._rooms, self._certificate, lambda: needs_restart(self._started_with, self._settings))
         self._listeners = Listeners(self._rooms, status, self._certificate, inherited)
         status.show_in(self._rooms.meter)
 
@@ -140,7 +140,7 @@ class Node:
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
             return f"reload refused: {exc}"
-        later = self._needs_restart(settings)
+        later = needs_restart(self._started_with, settings)
         self._settings = settings
         rooms = self._rooms
         rooms.admitted.take_over(admitted)
@@ -153,22 +153,8 @@ class Node:
         configure(settings.log, self._stderr.put)
         self._flush_access_log()
         rooms.logs.file.reopen()
-        event(_log, "reloaded", services=len(admitted.services()), needs_restart=later)
+        event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
-
-    def _needs_restart(self, settings: Settings) -> list[str]:
-        sections = [name for name in _RESTART_SECTIONS if getattr(settings, name) != getattr(self._settings, name)]
-        addresses = [
-            f"server.{name}"
-            for name in ("listen", "listen_tls")
-            if getattr(settings.server, name) != getattr(self._settings.server, name)
-        ]
-        log = [
-            f"log.{name}"
-            for name in ("access", "access_file", "access_format")
-            if getattr(settings.log, name) != getattr(self._settings.log, name)
-        ]
-        return sections + addresses + log
 
     def _flush_access_log(self) -> None:
         if self._rooms.logs.access is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +23,11 @@ _FILLS_SHOWN = 50
 class NodeStatus:
     """Reads the rooms; changes nothing."""
 
-    def __init__(self, rooms: Rooms, certificate: CurrentCertificate) -> None:
+    def __init__(
+        self, rooms: Rooms, certificate: CurrentCertificate, needs_restart: Callable[[], tuple[str, ...]]
+    ) -> None:
         self._rooms = rooms
+        self._needs_restart = needs_restart
         self._certificate = certificate
         self._started_s = rooms.clock.monotonic_s()
 
@@ -43,6 +47,7 @@ class NodeStatus:
             "version": cacheserver.__version__,
             "uptime_s": round(now_s - self._started_s, 1),
             "draining": rooms.web.answerer.draining,
+            "needs_restart": list(self._needs_restart()),
             "connections": self.connections(),
             "fills": rooms.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
@@ -79,6 +84,7 @@ class NodeStatus:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""
         rooms = self._rooms
         meter.set_state_source("connections", self.connections)
+        meter.set_state_source("restart_required", lambda: bool(self._needs_restart()))
         lanes = rooms.web.listener.lanes
         meter.set_state_source("lane_answers_total", lambda: lanes.answers)
         meter.set_state_source("lane_passed_total", lambda: lanes.passed)
