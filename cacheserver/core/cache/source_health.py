@@ -16,14 +16,6 @@ STRIKES_TO_BAN = 3
 """Bad pieces after which a source is not asked any more."""
 
 
-@dataclass(slots=True)
-class _State:
-    strikes: int = 0
-    struck_s: float = 0.0
-    banned_until_s: float = 0.0
-    failed_until_s: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Ban:
     """One source that is not asked."""
@@ -33,67 +25,49 @@ class Ban:
 
 
 class SourceHealth:
-    """Strikes and bans of all sources; ``strikes`` bad pieces within ``ban_s`` seconds ban a source for ``ban_s``."""
+    """Strikes and bans of all sources; ``strikes`` bad pieces within ``ban_s`` seconds ban a source for ``ban_s``.
+
+    Bans and strikes have memories of their own: only bad bytes get a source in, so failures elsewhere push none out.
+    """
 
     def __init__(self, *, strikes: int = STRIKES_TO_BAN, ban_s: float = 900.0, demotion_s: float = 30.0) -> None:
-        self._strikes = strikes
+        self._strikes_to_ban = strikes
         self._ban_s = ban_s
         self._demotion_s = demotion_s
-        self._states: BoundedMemory[str, _State] = BoundedMemory(MAX_SOURCES)
+        self._strikes: BoundedMemory[str, int] = BoundedMemory(MAX_SOURCES)
+        self._bans: BoundedMemory[str, float] = BoundedMemory(MAX_SOURCES)
+        """Monotonic time at which each ban ends."""
+        self._failed: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
 
     def strike(self, source: str, now_s: float) -> bool:
         """Note a bad piece; True when the source is banned by it."""
-        state = self._state(source)
-        if now_s - state.struck_s > self._ban_s:
-            state.strikes = 0
-        state.strikes += 1
-        state.struck_s = now_s
-        if state.strikes < self._strikes:
+        strikes, until_s = (self._strikes.get(source, now_s) or 0) + 1, now_s + self._ban_s
+        if strikes < self._strikes_to_ban:
+            self._strikes.keep(source, strikes, until_s)
             return False
-        state.strikes = 0
-        state.banned_until_s = now_s + self._ban_s
+        self._strikes.forget(source)
+        self._bans.keep(source, until_s, until_s)
         return True
 
     def failed(self, source: str, now_s: float) -> None:
         """Note that the source did not answer as asked: others come first for a while."""
-        self._state(source).failed_until_s = now_s + self._demotion_s
+        self._failed.keep(source, True, now_s + self._demotion_s)
 
     def succeeded(self, source: str) -> None:
         """Note a good answer."""
-        state = self._states.get(source)
-        if state is not None:
-            state.failed_until_s = 0.0
+        self._failed.forget(source)
 
     def order(self, sources: Sequence[str], now_s: float, *, avoid: frozenset[str] = frozenset()) -> list[str]:
         """The sources that may be asked, best first: banned ones are left out, failed and avoided ones come last."""
-        allowed = [source for source in sources if not self._is_banned(source, now_s)]
-        return sorted(allowed, key=lambda source: (source in avoid, self._has_failed(source, now_s)))
+        allowed = [source for source in sources if self._bans.get(source, now_s) is None]
+        return sorted(allowed, key=lambda source: (source in avoid, bool(self._failed.get(source, now_s))))
 
     def bans(self, now_s: float) -> list[Ban]:
-        """Sources banned now."""
-        return [
-            Ban(source, state.banned_until_s - now_s)
-            for source, state in self._states.items()  # a copy: the thread that renders metrics asks too
-            if state.banned_until_s > now_s
-        ]
+        """Sources banned now; another thread may ask."""
+        return [Ban(source, until_s - now_s) for source, until_s in self._bans.items() if until_s > now_s]
 
-    def lift(self, source: str) -> bool:
-        """End a ban at once and forget its strikes; False when there was none."""
-        state = self._states.get(source)
-        self._states.forget(source)
-        return state is not None and state.banned_until_s > 0
-
-    def _is_banned(self, source: str, now_s: float) -> bool:
-        state = self._states.get(source)
-        return state is not None and state.banned_until_s > now_s
-
-    def _has_failed(self, source: str, now_s: float) -> bool:
-        state = self._states.get(source)
-        return state is not None and state.failed_until_s > now_s
-
-    def _state(self, source: str) -> _State:
-        state = self._states.get(source)
-        if state is None:
-            state = _State()
-            self._states.keep(source, state)
-        return state
+    def lift(self, source: str) -> None:
+        """End a ban at once, and forget strikes and failures."""
+        self._bans.forget(source)
+        self._strikes.forget(source)
+        self._failed.forget(source)

@@ -1,0 +1,67 @@
+"""Strikes, bans and demotions of sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from cacheserver.core.cache.source_health import MAX_SOURCES, Ban, SourceHealth
+
+BAD, GOOD = "http://bad.example:80", "http://good.example:80"
+
+
+def banned(health: SourceHealth) -> SourceHealth:
+    assert [health.strike(BAD, now_s) for now_s in (0.0, 1.0, 2.0)] == [False, False, True]
+    return health
+
+
+def test_three_strikes_ban_a_source_until_the_ban_ends() -> None:
+    health = banned(SourceHealth(ban_s=100.0))
+    assert health.order((BAD, GOOD), 101.9) == [GOOD]
+    assert health.bans(2.0) == [Ban(BAD, 100.0)]
+    assert health.order((BAD, GOOD), 102.0) == [BAD, GOOD]
+    assert health.bans(102.0) == []
+
+
+def test_strikes_count_anew_after_a_ban_and_after_a_pause() -> None:
+    health = banned(SourceHealth(ban_s=100.0))
+    assert not health.strike(BAD, 103.0)
+    assert not health.strike(BAD, 104.0)
+    assert not health.strike(BAD, 204.1), "the one before is older than the ban lasts"
+    assert not health.strike(BAD, 204.2)
+    assert health.strike(BAD, 204.3)
+
+
+@pytest.mark.parametrize("others", [MAX_SOURCES, 4 * MAX_SOURCES])
+def test_failures_of_others_push_out_neither_a_ban_nor_strikes(others: int) -> None:
+    health = banned(SourceHealth())
+    for now_s in (2.0, 3.0):
+        health.strike(GOOD, now_s)
+    for number in range(others):
+        health.failed(f"http://host{number}.example:80", 4.0)
+        health.succeeded(f"http://host{number}.example:80")
+        health.failed(f"http://other{number}.example:80", 4.0)
+    assert health.order((BAD,), 5.0) == []
+    assert health.strike(GOOD, 5.0)
+
+
+def test_a_lifted_ban_ends_at_once_and_its_strikes_are_forgotten() -> None:
+    health = banned(SourceHealth())
+    health.lift(BAD)
+    assert health.order((BAD,), 3.0) == [BAD]
+    assert not health.strike(BAD, 3.0)
+
+
+def test_a_failed_source_comes_last_for_a_while_or_until_it_succeeds() -> None:
+    health = SourceHealth(demotion_s=30.0)
+    health.failed(BAD, 0.0)
+    assert health.order((BAD, GOOD), 29.9) == [GOOD, BAD]
+    assert health.order((BAD, GOOD), 30.0) == [BAD, GOOD]
+    health.failed(BAD, 40.0)
+    health.succeeded(BAD)
+    assert health.order((BAD, GOOD), 41.0) == [BAD, GOOD]
+
+
+def test_an_avoided_source_comes_after_a_failed_one() -> None:
+    health = SourceHealth()
+    health.failed(GOOD, 0.0)
+    assert health.order((BAD, GOOD), 1.0, avoid=frozenset((BAD,))) == [GOOD, BAD]
