@@ -270,6 +270,12 @@ class Listener:
         return len(self._connections)
 
     async def shutdown(self, timeout_s: float) -> None:
-        """Close idle connections, let running answers end, then cut what is left."""
+        """Close idle connections, let running answers end, then cut what is left after ``timeout_s``."""
         self._server.pre_shutdown()
-        await self._server.shutdown(timeout_s)
+        ending = asyncio.create_task(self._server.shutdown(timeout_s))
+        # aiohttp waits for as long once more after it has cancelled a handler.
+        await asyncio.wait((ending,), timeout=timeout_s)
+        for connection in list(self._connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await ending

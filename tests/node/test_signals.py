@@ -62,6 +62,24 @@ async def test_sigterm_cuts_what_does_not_end_and_exits_with_0(tmp_path: Path) -
         gate.open()
 
 
+@pytest.mark.parametrize("warm", [True, False], ids=["lane", "fill"])
+async def test_a_client_that_does_not_read_holds_up_the_end_for_the_drain_time_once(tmp_path: Path, warm: bool) -> None:
+    drain_s = 2.0
+    async with running_ground(tmp_path, GroundOptions(config=f"[server]\ndrain_s = {drain_s}\n")) as ground:
+        path = ground.add(blob(112, 32 * PIECE))
+        if warm:
+            for _ in range(2):
+                await ground.get(path)
+        async with RawClient(*ground.node.content) as client:
+            response = await client.start("GET", path, host=HOST)
+            began_s = asyncio.get_running_loop().time()
+            assert await ground.node.stop() == 0
+            took_s = asyncio.get_running_loop().time() - began_s
+            await client.finish(response)
+            assert not response.complete, "the client was to be too slow"
+        assert took_s < 1.8 * drain_s
+
+
 async def test_idle_connections_do_not_hold_up_the_end(ground: Ground) -> None:
     path = ground.add(BODY)
     async with RawClient(*ground.node.content) as used, RawClient(*ground.node.content) as unused:
