@@ -66,8 +66,8 @@ class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[
         str,
         Meta(
-            description="Bearer token that every admin request must carry, but for the files of the status page, "
-            "which asks for it; required when listening off loopback."
+            description="Bearer token of every admin request but those for health and the files of the status page, "
+            "which asks for it; required when listening off loopback. `openssl rand -hex 16` makes one."
         ),
     ] = ""
     metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True

@@ -1,7 +1,7 @@
 """The admin listener: health, metrics, status, actions and the status page, on a port of its own.
 
-Owns: the table of routes and the application made of it. Each route needs the token, where one is set, but for the
-status page, which holds no data.
+Owns: the table of routes and the application made of it. Each route needs the token, where one is set, except the
+status page, which holds no data, and health, which load balancers and container runtimes ask without a secret.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Route:
 ROUTES: Final[Mapping[type, tuple[Route, ...]]] = {
     StatusPage: tuple(Route("GET", path, StatusPage.file, needs_token=False) for path in sorted(PATHS)),
     Views: (
-        Route("GET", "/healthz", Views.healthz),
-        Route("GET", "/readyz", Views.readyz),
+        Route("GET", "/healthz", Views.healthz, needs_token=False),
+        Route("GET", "/readyz", Views.readyz, needs_token=False),
         Route("GET", _METRICS, Views.metrics),
         Route("GET", "/api/v1/status", Views.status),
         Route("GET", "/api/v1/overview", Views.overview),

@@ -19,7 +19,9 @@ from cacheserver.web.options import AdminOptions
 from tests.support.answers import answer
 
 TOKEN = "0123456789abcdef"
-PATHS = ("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/overview")
+HEALTH = ("/healthz", "/readyz")
+PROTECTED = ("/metrics", "/api/v1/status", "/api/v1/overview")
+PATHS = (*HEALTH, *PROTECTED)
 Get = Callable[..., Any]
 
 
@@ -135,7 +137,7 @@ async def test_no_answer_names_the_server_or_may_be_cached(path: str) -> None:
 @pytest.mark.parametrize(
     "sent", [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer é"]
 )
-@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+@pytest.mark.parametrize("path", [*PROTECTED, "/nothing"])
 async def test_wrong_token_is_401_everywhere(path: str, sent: str | None) -> None:
     headers = {} if sent is None else {"Authorization": sent}
     options = AdminOptions(token=TOKEN)
@@ -145,11 +147,20 @@ async def test_wrong_token_is_401_everywhere(path: str, sent: str | None) -> Non
         assert TOKEN not in json.dumps(await one_line(response))
 
 
+@pytest.mark.parametrize("sent", [None, "Bearer wrong", f"Bearer {TOKEN}"])
+@pytest.mark.parametrize("path", HEALTH)
+async def test_health_needs_no_token(path: str, sent: str | None) -> None:
+    headers = {} if sent is None else {"Authorization": sent}
+    options = AdminOptions(token=TOKEN)
+    async with admin(options) as (session, base), session.get(base + path, headers=headers) as response:
+        assert response.status == 200
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 async def test_right_token_admits_under_any_host_name(scheme: str) -> None:
     async with admin(AdminOptions(token=TOKEN, listen="0.0.0.0:1")) as (session, base):
         headers = {"Authorization": f"{scheme} {TOKEN}", "Host": "node.example"}
-        async with session.get(f"{base}/readyz", headers=headers) as response:
+        async with session.get(f"{base}/api/v1/status", headers=headers) as response:
             assert response.status == 200
 
 
