@@ -105,7 +105,8 @@ def _token(token: str) -> Iterator[Problem]:
     if len(token) < MIN_TOKEN_LENGTH:
         yield Problem(("admin", "token"), f"is shorter than {MIN_TOKEN_LENGTH} characters")
     if not token.isascii() or any(char <= " " or char == "\x7f" for char in token):
-        yield Problem(("admin", "token"), "may hold letters, digits and signs of ASCII only, no spaces; openssl rand -hex 16 makes one")
+        text = "may hold visible ASCII characters only, no spaces; `openssl rand -hex 16` makes one"
+        yield Problem(("admin", "token"), text)
 
 
 def _store(store: StoreOptions) -> Iterator[Problem]:
