@@ -1,26 +1,26 @@
 """From a stopped node's volumes into a bundle.
 
-Owns: which objects are fit to be exported: complete, and every piece as recorded. Blocking.
+Owns: the meaning of a SELECTION, and which objects are fit for export: complete, each piece as recorded. Blocking.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import unquote
 
 from cacheserver.bundle.header import BundledObject, shown_name
-from cacheserver.bundle.selection import Selection
 from cacheserver.bundle.volumes import open_object, stored_ids
 from cacheserver.bundle.writer import BundleWriter
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.piece_map import PRESENT
+from cacheserver.core.request.keys import is_object_id
 from cacheserver.core.units import format_size
-from cacheserver.store.object.file import ObjectFile, disk_errors
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.rebuilt_manifest import PIECE_BYTES, manifest_of, recorded_digests
 from cacheserver.store.volume import Volume
-
-Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -28,33 +28,30 @@ class ExportReport:
     """What an export did."""
 
     exported: int = 0
-    body_bytes: int = 0
     incomplete: int = 0
     damaged: int = 0
-    seen: set[str] = field(default_factory=set)
 
 
 class Exporter:
     """Writes the selected objects of some volumes into one bundle."""
 
-    def __init__(self, *, volumes: Sequence[Volume], writer: BundleWriter, tell: Tell) -> None:
+    def __init__(self, *, volumes: Sequence[Volume], writer: BundleWriter, tell: Callable[[str], None]) -> None:
         self._volumes = volumes
         self._writer = writer
         self._tell = tell
+        self._exported: set[str] = set()
         self.report = ExportReport()
 
-    def export(self, selection: Selection) -> ExportReport:
-        """Export what is selected; one line is told for each object left out. Raises DiskError."""
+    def export(self, words: Sequence[str]) -> ExportReport:
+        """Export the objects that ``words`` select; print one line for each object left out. Raises DiskError."""
+        only_ids = all(is_object_id(word) for word in words)  # no other file needs to be opened then
         for volume in self._volumes:
-            ids = selection.only_ids
-            for object_id in stored_ids(volume) if ids is None else ids:
-                if object_id in self.report.seen:
-                    continue
-                file = open_object(volume, object_id)
+            for object_id in words if only_ids else stored_ids(volume):
+                file = None if object_id in self._exported else open_object(volume, object_id)
                 if file is None:
                     continue
                 try:
-                    if selection.names(file.representation):
+                    if selected(file.representation, words):
                         self._consider(file)
                 finally:
                     file.close()
@@ -68,15 +65,27 @@ class Exporter:
             self.report.incomplete += 1
             return
         try:
-            bundled = _checked(file)
-            self._writer.add(bundled, _pieces(file))
+            self._writer.add(_checked(file), _pieces(file))
         except (PieceMismatch, _Unreadable) as exc:
             self._tell(f"{name}: left out: {exc}")
             self.report.damaged += 1
             return
-        self.report.seen.add(file.representation.object_id)
+        self._exported.add(file.representation.object_id)
         self.report.exported += 1
-        self.report.body_bytes += file.layout.length_bytes
+
+
+def selected(representation: Representation, words: Sequence[str]) -> bool:
+    """Whether a word fits: ``all``, the object id, the service's name, or a glob over ``host/path``.
+
+    In a glob ``*`` and ``?`` match ``/`` too; it is held against the escaped and the decoded path, with the host of the
+    key (shards folded into one) and with the host that was asked.
+    """
+    if not {"all", representation.object_id, representation.service}.isdisjoint(words):
+        return True
+    asked = representation.origin.partition("://")[2] + representation.path_and_query.partition("?")[0]
+    texts = {shown_name(representation), asked}
+    texts |= {unquote(text) for text in texts}
+    return any(fnmatchcase(text, glob) for glob in words for text in texts)
 
 
 class _Unreadable(Exception):
@@ -100,14 +109,7 @@ def _checked(file: ObjectFile) -> BundledObject:
 
 def _pieces(file: ObjectFile) -> Iterator[bytes]:
     """The bytes, piece by piece; they are hashed again on their way into the bundle."""
-    for piece in range(len(file.pieces)):
-        start, stop = file.pieces.bounds(piece)
-        parts = []
-        try:
-            with disk_errors("read"):
-                while start < stop and (data := os.pread(file.fd, stop - start, start)):
-                    parts.append(data)
-                    start += len(data)
-        except DiskError as exc:
-            raise _Unreadable(str(exc)) from exc
-        yield b"".join(parts)
+    try:
+        yield from map(file.read_piece, range(len(file.pieces)))
+    except DiskError as exc:
+        raise _Unreadable(str(exc)) from exc

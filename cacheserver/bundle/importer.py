@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from cacheserver.bundle.header import primary_key, shown_name
 from cacheserver.bundle.reader import BundleReader, Damaged, Found
@@ -30,17 +29,6 @@ from cacheserver.store.store import MARKER_BYTES
 from cacheserver.store.volume import Volume
 from cacheserver.system.atomic_file import sync_folder
 
-Tell = Callable[[str], None]
-
-
-class Fate(Enum):
-    """What became of one object."""
-
-    IMPORTED = "imported"
-    UNCHANGED = "already there"
-    KEPT = "kept"
-    """Another generation is here, complete, and was not to be replaced."""
-
 
 @dataclass(slots=True)
 class ImportReport:
@@ -50,6 +38,7 @@ class ImportReport:
     body_bytes: int = 0
     unchanged: int = 0
     kept: int = 0
+    """Another generation is here, complete, and was not to be replaced."""
     damaged: int = 0
     stopped: str | None = None
     """Why the import ended early; None when it did not."""
@@ -58,7 +47,9 @@ class ImportReport:
 class Importer:
     """Takes the objects of one bundle into some volumes."""
 
-    def __init__(self, *, volumes: Sequence[Volume], reader: BundleReader, replace: bool, tell: Tell) -> None:
+    def __init__(
+        self, *, volumes: Sequence[Volume], reader: BundleReader, replace: bool, tell: Callable[[str], None]
+    ) -> None:
         self._volumes = volumes
         self._reader = reader
         self._replace = replace
@@ -76,7 +67,7 @@ class Importer:
                 continue
             name = shown_name(found.bundled.representation)
             try:
-                self._count(found, self._take(found))
+                self._take(found)
             except (BundleError, CorruptObject) as exc:
                 self._damaged(f"object {found.number} {name}", str(exc))
             except StoreError as exc:
@@ -88,24 +79,11 @@ class Importer:
         self._tell(f"{name}: not imported: {reason}")
         self.report.damaged += 1
 
-    def _count(self, found: Found, fate: Fate) -> None:
-        representation = found.bundled.representation
-        if fate is Fate.IMPORTED:
-            self.report.imported += 1
-            self.report.body_bytes += representation.length_bytes
-        elif fate is Fate.UNCHANGED:
-            self.report.unchanged += 1
-        else:
-            self.report.kept += 1
-            self._tell(f"{shown_name(representation)}: kept as it is: another generation is here; see --replace")
-
-    def _take(self, found: Found) -> Fate:
+    def _take(self, found: Found) -> None:
         """Import one object. Raises BundleError for the bundle's faults, StoreError for the volume's."""
         representation = found.bundled.believed(signed=self._reader.signed)
-        for volume in self._volumes:
-            fate = self._standing(volume, representation, found.bundled.digests)
-            if fate is not None:
-                return fate
+        if any(self._stays(volume, representation, found.bundled.digests) for volume in self._volumes):
+            return
         volume, reservation = self._room(representation)
         with reservation:
             file = self._staged(volume, found, representation)
@@ -124,26 +102,30 @@ class Importer:
             if other is not volume:
                 _remove(other, representation.object_id)
         self._mark_variants(volume, representation)
-        return Fate.IMPORTED
+        self.report.imported += 1
+        self.report.body_bytes += representation.length_bytes
 
-    def _standing(self, volume: Volume, representation: Representation, digests: bytes) -> Fate | None:
-        """What an object that is here already decides; None: nothing, it may be written over."""
-        file = open_object(volume, representation.object_id)
+    def _stays(self, volume: Volume, new: Representation, digests: bytes) -> bool:
+        """Whether the volume has the object already and keeps it; counts it then."""
+        file = open_object(volume, new.object_id)
         if file is None:
-            return None
+            return False
         try:
             if not file.pieces.complete:
-                return None
+                return False
             here = file.representation
-            same = (here.length_bytes, here.piece_size_bytes) == (
-                representation.length_bytes,
-                representation.piece_size_bytes,
-            ) and recorded_digests(file) == digests
-            if same:
-                return Fate.UNCHANGED if here.trust >= representation.trust else None
-            return None if self._replace else Fate.KEPT
+            sizes = (here.length_bytes, here.piece_size_bytes)
+            same = sizes == (new.length_bytes, new.piece_size_bytes) and recorded_digests(file) == digests
         finally:
             file.close()
+        if same and here.trust >= new.trust:
+            self.report.unchanged += 1
+            return True
+        if same or self._replace:
+            return False
+        self.report.kept += 1
+        self._tell(f"{shown_name(new)}: kept as it is: another generation is here; see --replace")
+        return True
 
     def _room(self, representation: Representation) -> tuple[Volume, Reservation]:
         """A volume with room for the object; nothing is evicted for it. Raises StoreFull."""

@@ -76,11 +76,6 @@ class BundleReader:
         """Whether what this reader finds is sealed by a trusted key."""
         return self._key is not None
 
-    @property
-    def object_count(self) -> int | None:
-        """Objects by the contents; None without sound ones."""
-        return None if self._contents is None else len(self._contents.objects)
-
     def _sound_contents(self) -> fmt.Contents:
         start = max(0, self._file_bytes - fmt.TAIL_BYTES)
         tail = fmt.decode_tail(self._read(start, fmt.TAIL_BYTES), file_bytes=self._file_bytes)

@@ -6,7 +6,6 @@ Owns: taking and giving back the locks. A volume that a running node holds is re
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,14 +14,7 @@ from cacheserver.core.request.keys import is_object_id
 from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.options import StoreOptions
 from cacheserver.store.volume import Volume
-
-
-class _Clock:
-    def wall_s(self) -> float:
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
+from cacheserver.system.clock import SystemClock
 
 
 @contextmanager
@@ -37,7 +29,7 @@ def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
                 low_water_percent=store.low_water_percent,
                 errors_until_offline=store.errors_until_offline,
                 retry_s=store.retry_offline_s,
-                clock=_Clock(),
+                clock=SystemClock(),
             )
             volume.open()
             opened.append(volume)

@@ -39,11 +39,6 @@ class BundleWriter:
         self._offset = 0
         self._write(self._head.encode())
 
-    @property
-    def object_count(self) -> int:
-        """Sections that are written."""
-        return len(self._entries)
-
     def add(self, bundled: BundledObject, pieces: Iterable[bytes]) -> None:
         """Write one object; ``pieces`` are its bytes, piece by piece.
 

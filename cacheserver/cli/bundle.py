@@ -22,12 +22,7 @@ from cacheserver.store.options import StoreOptions
 @click.argument("bundle")
 @with_store
 @click.option("--key", metavar="PEM", help="Ed25519 private key to sign with; without it the bundle is unsigned.")
-def export_command(
-    selection: tuple[str, ...],
-    bundle: str,
-    store: StoreOptions,
-    key: str | None,
-) -> int:
+def export_command(selection: tuple[str, ...], bundle: str, store: StoreOptions, key: str | None) -> int:
     """Write objects of a stopped node into the file BUNDLE.
 
     SELECTION is one or more of: all, a service's name, an object id, a glob over host/path. Only complete objects are
@@ -37,13 +32,12 @@ def export_command(
     """
     from cacheserver.bundle.exporter import Exporter
     from cacheserver.bundle.keys import load_signing_key
-    from cacheserver.bundle.selection import Selection
     from cacheserver.bundle.volumes import opened_volumes
     from cacheserver.bundle.writer import BundleWriter
 
     signing = None if key is None else load_signing_key(key)
     with opened_volumes(store) as volumes, BundleWriter(bundle, signing) as writer:
-        report = Exporter(volumes=volumes, writer=writer, tell=tell).export(Selection.of(selection))
+        report = Exporter(volumes=volumes, writer=writer, tell=tell).export(selection)
         if not report.exported:
             raise BundleError("nothing to export: no complete object is selected")
         size_bytes = writer.finish(created_s=time.time())
@@ -68,13 +62,7 @@ def export_command(
     "--unsigned", is_flag=True, help="Take a bundle without looking at signatures; its objects are not anchored."
 )
 @click.option("--replace", is_flag=True, help="Replace complete objects of another generation.")
-def import_command(
-    bundle: str,
-    store: StoreOptions,
-    trusted: tuple[str, ...],
-    unsigned: bool,
-    replace: bool,
-) -> int:
+def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], unsigned: bool, replace: bool) -> int:
     """Take the objects of the file BUNDLE into a stopped node's cache.
 
     Signatures and every piece are verified before an object appears; a damaged one is named on stderr and not imported,

@@ -6,6 +6,7 @@ Owns: the command line of both. What is printed comes from ``client_config`` and
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -92,15 +93,15 @@ def firewall_list_command(config: str | None, as_json: bool) -> int:
     return 0
 
 
+def _entry(name: str, hosts: Sequence[str], ports: Sequence[int], ports_for_tls: Sequence[int]) -> dict[str, Any]:
+    return {"service": name, "hosts": hosts, "ports": ports, "ports_for_tls_clients": ports_for_tls}
+
+
 def _service(service: Service) -> dict[str, Any]:
     ports = origin_ports(service)
     sources = (urlsplit(url.removeprefix("cachehost+")).hostname for url in service.sources)
-    return {
-        "service": service.name,
-        "hosts": [*service.hosts, *(host for host in sources if host and host not in service.hosts)],
-        "ports": list(ports.required),
-        "ports_for_tls_clients": list(ports.optional),
-    }
+    hosts = [*service.hosts, *(host for host in sources if host and host not in service.hosts)]
+    return _entry(service.name, hosts, ports.required, ports.optional)
 
 
 def _trust_services(settings: Settings) -> list[dict[str, Any]]:
@@ -109,19 +110,8 @@ def _trust_services(settings: Settings) -> list[dict[str, Any]]:
         ("content-policy", trust.content_policy, trust.content_policy_url),
         ("edge-cdp", trust.edge_cdp, trust.edge_cdp_url),
     )
-    entries = []
-    for name, enabled, url in asked:
-        parts = urlsplit(url)
-        if enabled and parts.hostname:
-            entries.append(
-                {
-                    "service": name,
-                    "hosts": [parts.hostname],
-                    "ports": [parts.port or 443],
-                    "ports_for_tls_clients": [],
-                }
-            )
-    return entries
+    named = [(name, urlsplit(url)) for name, enabled, url in asked if enabled]
+    return [_entry(name, [parts.hostname], [parts.port or 443], []) for name, parts in named if parts.hostname]
 
 
 def _incoming() -> list[dict[str, Any]]:

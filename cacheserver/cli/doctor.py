@@ -68,19 +68,22 @@ def doctor_command(
 
     Exit codes: 0 nothing failed (warnings may stand there), 2 wrong usage, 3 a check failed.
     """
-    from cacheserver.doctor.bundle import BundleParts, write_bundle
+    from cacheserver.doctor.bundle import write_bundle
 
     wanted: dict[Group, bool] = {"health": health, "mcc": mcc, "p2p": p2p}
     groups = [name for name, on in wanted.items() if on] or list(wanted)
     settings, diagnosis = _run(config, flags, _options(own), groups, collect=bundle is not None)
+    levels = [check.level for check in diagnosis.checks]
+    counts = {level: levels.count(level) for level in ("ok", "warn", "fail")}
     if as_json:
-        click.echo(json.dumps(_as_json(diagnosis)))
+        facts = {"version": cacheserver.__version__, "failed": diagnosis.failed, "counts": counts}
+        click.echo(json.dumps({**facts, "checks": [check.as_json() for check in diagnosis.checks]}))
     else:
         for check in diagnosis.checks:
             click.echo(check.line())
-        click.echo(_summary(diagnosis))
+        click.echo(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures")
     if bundle is not None:
-        names = write_bundle(bundle, BundleParts(settings, config, logs, diagnosis))
+        names = write_bundle(bundle, diagnosis, settings=settings, config_file=config, logs=logs)
         click.echo(f"wrote {bundle}: {', '.join(names)}", err=True)
     return EXIT_FOUND if diagnosis.failed else 0
 
@@ -128,22 +131,3 @@ def _run(
     if unknown:
         raise ConfigError(f"there is no service {', '.join(sorted(unknown))}", where="--service")
     return settings, asyncio.run(diagnose(settings, options, groups, path=config, collect=collect))
-
-
-def _counts(diagnosis: Diagnosis) -> dict[str, int]:
-    levels = [check.level for check in diagnosis.checks]
-    return {level: levels.count(level) for level in ("ok", "warn", "fail")}
-
-
-def _as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    return {
-        "version": cacheserver.__version__,
-        "failed": diagnosis.failed,
-        "counts": _counts(diagnosis),
-        "checks": [check.as_json() for check in diagnosis.checks],
-    }
-
-
-def _summary(diagnosis: Diagnosis) -> str:
-    counts = _counts(diagnosis)
-    return f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures"

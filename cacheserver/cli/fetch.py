@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import os
 import sys
-from types import TracebackType
 from typing import Any, Final
 
 import click
@@ -83,7 +81,7 @@ def fetch_command(url: str, output: str, quiet: bool, as_json: bool, allow_unver
         raise
     code = 0 if allow_unverified else EXIT_CODES[result.trust]
     if as_json:
-        click.echo(json.dumps(_facts(request, result.sources) | _outcome(result) | {"exit_code": code}))
+        click.echo(json.dumps(_facts(request, work.sources) | _outcome(result) | {"exit_code": code}))
     elif not quiet:
         click.echo(f"{printable(output, 300)}: {format_size(result.length_bytes)}, {_WORDS[result.trust]}")
     return code
@@ -108,6 +106,8 @@ def _request(
     try:
         place = parse_url(url)
         sources = sources_of(place, cache_hosts, origin=not no_origin)
+        rule = manifest_url_of(place, load_shipped_services())
+        manifest_sources = () if rule is None else sources_of(rule, cache_hosts, origin=not no_origin)
         if manifest is not None and "://" in manifest:
             parse_url(manifest)
     except MalformedRequest as exc:
@@ -116,22 +116,22 @@ def _request(
         url=place,
         output=output,
         sources=sources,
-        cache_hosts=cache_hosts,
-        ask_origin=not no_origin,
         manifest=manifest,
-        manifest_rule=manifest_url_of(place, load_shipped_services()),
-        hash_of_hashes=None if hash_of_hashes is None else _digest(hash_of_hashes, "--hash-of-hashes"),
-        sha256=None if sha256 is None else _digest(sha256, "--sha256"),
+        manifest_sources=manifest_sources,
+        hash_of_hashes=_digest(hash_of_hashes, "--hash-of-hashes"),
+        sha256=_digest(sha256, "--sha256"),
         connections=connections,
         connect_to=dict(_address(text) for text in connect_to),
         user_agent=f"cacheserver-fetch/{cacheserver.__version__}",
     )
 
 
-def _digest(text: str, flag: str) -> bytes:
+def _digest(text: str | None, flag: str) -> bytes | None:
+    if text is None:
+        return None
     try:
         raw = bytes.fromhex(text) if flag == "--sha256" else base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raw = b""
     if len(raw) != 32:
         raise ConfigError("is not a SHA-256 of 32 bytes", where=flag)
@@ -188,9 +188,7 @@ class _Console:
     def __enter__(self) -> _Console:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         self._end_bar()
 
     def _end_bar(self) -> None:

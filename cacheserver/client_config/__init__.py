@@ -1,4 +1,1 @@
-"""What points clients at a node: policies and DHCP options as text for the tools that carry them.
-
-Pure renderers, one module per family; nothing here reads a file, a clock or the network.
-"""
+"""Client configuration: policies and DHCP options as text. Pure: reads no file, no clock and no network."""

@@ -54,8 +54,8 @@ class ClientPolicy:
             pairs.append(("DODownloadMode", self.download_mode))
         return tuple(pairs)
 
-    def remarks(self, *, dhcp: bool = False) -> tuple[str, ...]:
-        """What the reader must know besides; ``dhcp``: of an option, not of the policy."""
+    def remarks(self, mark: str = "", *, dhcp: bool = False) -> list[str]:
+        """What the reader must know besides, each after a comment ``mark``; ``dhcp``: of an option, not of a policy."""
         lines = []
         if dhcp:
             lines.append(f"Clients read option {HOST_OPTION} only where the policy sets DOCacheHostSource to 1.")
@@ -63,7 +63,7 @@ class ClientPolicy:
             lines.append("Clients ask on port 80, or 443 for https; try whether yours take another port.")
         if self.tls:
             lines.append("Over https clients ask port 443: the certificate must name every host above, and be trusted.")
-        return tuple(lines)
+        return [f"{mark} {line}" for line in lines] if mark else lines
 
 
 def cache_hosts(hosts: tuple[str, ...], *, port: int = 80) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""What an operator sends to somebody who helps: one archive with settings, logs, metrics, status and check results.
+"""The support bundle: one archive with settings, logs, metrics, status and check results.
 
-Owns: which files are looked at, how much of each, and that all text goes through ``redact``. Never opens a key file.
+Owns: which files are read, how much of each, and that all text goes through ``redact``. Never opens a key file.
 Blocking.
 """
 
@@ -11,14 +11,13 @@ import io
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tarfile
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Any, Final
 
@@ -37,30 +36,24 @@ _UNIT: Final = "cacheserver"
 _PACKAGES: Final = ("aiohttp", "aiofiles", "diskcache", "prometheus-client", "cryptography", "msgspec", "uvloop")
 
 
-@dataclass(frozen=True, slots=True)
-class BundleParts:
-    """What goes into the archive; ``settings`` None: they are wrong."""
+def write_bundle(
+    path: str, diagnosis: Diagnosis, *, settings: Settings | None, config_file: str | None, logs: Sequence[str]
+) -> list[str]:
+    """Write the archive to ``path`` (mode 0600); the names in it. Raises OSError; ConfigError where a file is there.
 
-    settings: Settings | None
-    config_file: str | None
-    logs: Sequence[str]
-    """Further log files."""
-    diagnosis: Diagnosis
-
-
-def write_bundle(path: str, parts: BundleParts) -> list[str]:
-    """Write the archive to ``path`` (mode 0600); the names in it. Raises OSError; ConfigError where a file is there."""
-    raw = _raw_config(parts.config_file)
-    secrets = secrets_of(raw)
-    if parts.settings is not None:
-        secrets |= secrets_of(msgspec.to_builtins(parts.settings, enc_hook=str))
+    ``settings`` None: they are wrong. ``logs``: further log files.
+    """
+    trees = {"config.json": _raw_config(config_file)}
+    if settings is not None:
+        trees["settings.json"] = msgspec.to_builtins(settings, enc_hook=str)
+        logs = [*filter(None, [settings.log.access_file]), *logs]
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError as exc:
         raise ConfigError("is there already", where=printable(path, 300)) from exc
     names = []
     with open(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, text in _members(parts, raw, secrets):
+        for name, text in _members(diagnosis, trees, logs):
             data = text.encode("utf-8", "replace")
             entry = tarfile.TarInfo(f"cacheserver-doctor/{name}")
             entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
@@ -69,29 +62,22 @@ def write_bundle(path: str, parts: BundleParts) -> list[str]:
     return names
 
 
-def _members(parts: BundleParts, raw: dict[str, Any], secrets: set[str]) -> Iterator[tuple[str, str]]:
-    diagnosis = parts.diagnosis
-    yield "checks.json", _redacted(json.dumps([check.as_json() for check in diagnosis.checks], indent=2), secrets)
-    yield "checks.txt", _redacted("".join(f"{check.line()}\n" for check in diagnosis.checks), secrets)
+def _members(diagnosis: Diagnosis, trees: dict[str, dict[str, Any]], logs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    secrets = secrets_of(trees)
+    redacted = partial(redact_text, secrets=secrets)
+    yield "checks.json", redacted(json.dumps([check.as_json() for check in diagnosis.checks], indent=2))
+    yield "checks.txt", redacted("".join(f"{check.line()}\n" for check in diagnosis.checks))
     yield "system.json", json.dumps(_system(), indent=2)
-    if raw:
-        yield "config.json", json.dumps(redact_settings(raw, secrets), indent=2)
-    if parts.settings is not None:
-        effective = msgspec.to_builtins(parts.settings, enc_hook=str)
-        yield "settings.json", json.dumps(redact_settings(effective, secrets), indent=2)
-    if diagnosis.status:
-        yield "status.json", _redacted(diagnosis.status.decode("utf-8", "replace"), secrets)
-    if diagnosis.metrics:
-        yield "metrics.txt", _redacted(diagnosis.metrics.decode("utf-8", "replace"), secrets)
-    own = [parts.settings.log.access_file] if parts.settings is not None and parts.settings.log.access_file else []
-    for number, name in enumerate((*own, *parts.logs)):
-        yield f"logs/{number}-{os.path.basename(name)}.txt", _redacted(_tail(name), secrets)
+    for name, tree in trees.items():
+        if tree:
+            yield name, json.dumps(redact_settings(tree, secrets), indent=2)
+    for name, body in (("status.json", diagnosis.status), ("metrics.txt", diagnosis.metrics)):
+        if body:
+            yield name, redacted(body.decode("utf-8", "replace"))
+    for number, name in enumerate(logs):
+        yield f"logs/{number}-{os.path.basename(name)}.txt", redacted(_tail(name))
     if journal := _journal():
-        yield "logs/journal.txt", _redacted(journal, secrets)
-
-
-def _redacted(text: str, secrets: set[str]) -> str:
-    return redact_text(text, secrets)
+        yield "logs/journal.txt", redacted(journal)
 
 
 def _raw_config(path: str | None) -> dict[str, Any]:
@@ -123,10 +109,7 @@ def _tail(path: str) -> str:
 
 def _journal() -> str:
     """The unit's last lines, where there is a journal."""
-    journalctl = shutil.which("journalctl")
-    if journalctl is None:
-        return ""
-    command = [journalctl, "--unit", _UNIT, "--lines", "2000", "--no-pager", "--output", "cat", "--quiet"]
+    command = ["journalctl", "--unit", _UNIT, "--lines", "2000", "--no-pager", "--output", "cat", "--quiet"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -6,7 +6,6 @@ Owns: HTTP requests and the answers that are shared. Holds no judgement.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.request.service import Service
 from cacheserver.core.units import address_text, parse_listen, reachable
-from cacheserver.doctor.dialer import Dialer
+from cacheserver.doctor.dialer import Dialer, reason_of
 from cacheserver.doctor.processes import Listening, Process, listening
 from cacheserver.outgoing.faults import certificate_fault
 from cacheserver.outgoing.session import open_session
@@ -133,7 +132,7 @@ class Context:
         except aiohttp.ClientConnectorCertificateError as exc:
             return Reply(error=f"certificate refused: {certificate_fault(exc)}", sent_s=sent_s)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            return Reply(error=_reason(exc), sent_s=sent_s)
+            return Reply(error=reason_of(exc), sent_s=sent_s)
 
     # -- what several checks need ---------------------------------------------------------------------------------
 
@@ -165,10 +164,3 @@ class Context:
         """The services to look at."""
         wanted = self.options.services
         return [service for service in self.settings.all_services() if not wanted or service.name in wanted]
-
-
-def _reason(exc: Exception) -> str:
-    inner = getattr(exc, "os_error", exc)
-    number = getattr(inner, "errno", None)
-    text = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None) or str(inner)
-    return " ".join(text.split())[:200] or type(exc).__name__

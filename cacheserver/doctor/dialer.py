@@ -89,7 +89,7 @@ async def _attempt(address: str, port: int) -> str:
     except TimeoutError:
         return f"no answer from {address} port {port} within {_CONNECT_S:g} s"
     except OSError as exc:
-        return f"{address} port {port}: {_reason(exc)}"
+        return f"{address} port {port}: {reason_of(exc)}"
     await dropped(writer)
     return ""
 
@@ -101,5 +101,9 @@ async def dropped(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _reason(exc: OSError) -> str:
-    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else (exc.strerror or str(exc))
+def reason_of(exc: Exception) -> str:
+    """What the system says of a failed connection, or else the error itself, on one line."""
+    inner = getattr(exc, "os_error", exc)
+    number = getattr(inner, "errno", None)
+    text = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None) or str(inner)
+    return " ".join(text.split())[:200] or type(exc).__name__

@@ -8,8 +8,8 @@ import json
 import os
 import pwd
 import stat
+import tempfile
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 from cacheserver.concurrency.daemon_thread import in_thread
@@ -24,29 +24,20 @@ _BLOCK_BYTES: Final = 1 << 20
 _ROOM_FOR_SAMPLE_BYTES: Final = 4 * _SAMPLE_BYTES
 _VOLUME_S: Final = 10.0
 _SLOW_BPS: Final = 10 << 20
-_O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """Who the node is: ``uid`` None where that is not known."""
-
-    uid: int | None
-    stored: dict[str, dict[str, Any]]
-    """What the running node says of each of its volumes."""
 
 
 async def disk_checks(context: Context) -> list[Check]:
     """Every volume, all at once: one that hangs is a line of its own."""
-    expected = await _expected(context)
-    parts = await asyncio.gather(*(_volume(volume, expected) for volume in context.settings.store.volumes))
+    known, uid = await _known_volumes(context), await _node_uid(context)
+    volumes = context.settings.store.volumes
+    parts = await asyncio.gather(*(_volume(volume, uid, known.get(volume.path)) for volume in volumes))
     return [check for part in parts for check in part]
 
 
-async def _volume(volume: VolumeOptions, expected: _Expected) -> list[Check]:
+async def _volume(volume: VolumeOptions, uid: int | None, known: dict[str, Any] | None) -> list[Check]:
     try:
         async with asyncio.timeout(_VOLUME_S):
-            return await in_thread(volume_checks, volume, expected.uid, expected.stored.get(volume.path))
+            return await in_thread(volume_checks, volume, uid, known)
     except TimeoutError:
         found = f"hangs: no result within {_VOLUME_S:g} s"
         return [Check("disk", "fail", f"volume {volume.path}", found, "look at the drive, or at the network it is on")]
@@ -55,28 +46,26 @@ async def _volume(volume: VolumeOptions, expected: _Expected) -> list[Check]:
         return [Check("disk", "fail", f"volume {volume.path}", found, "run the doctor as the node's user or as root")]
 
 
-async def _expected(context: Context) -> _Expected:
-    stored: dict[str, dict[str, Any]] = {}
-    if context.settings.admin.listen:
-        reply = await context.admin("/api/v1/status")
-        try:
-            volumes = json.loads(reply.body)["volumes"] if reply.status == 200 else []
-            stored = {str(volume["path"]): volume for volume in volumes}
-        except (ValueError, KeyError, TypeError):
-            stored = {}
-    if context.options.user:
-        return _Expected(_uid(context.options.user), stored)
-    process = await context.node_process()
-    if process is not None:
-        return _Expected(process.uid, stored)
-    return _Expected(os.geteuid() if os.geteuid() else None, stored)
-
-
-def _uid(user: str) -> int | None:
+async def _known_volumes(context: Context) -> dict[str, dict[str, Any]]:
+    """The running node's own status of its volumes, by path."""
+    if not context.settings.admin.listen:
+        return {}
+    reply = await context.admin("/api/v1/status")
     try:
-        return int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None
+        return {str(volume["path"]): volume for volume in json.loads(reply.body)["volumes"]}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+async def _node_uid(context: Context) -> int | None:
+    """The node's user; None where it is not known."""
+    if user := context.options.user:
+        try:
+            return int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+        except KeyError:
+            return None
+    process = await context.node_process()
+    return os.geteuid() or None if process is None else process.uid
 
 
 def volume_checks(volume: VolumeOptions, uid: int | None, known: dict[str, Any] | None) -> list[Check]:
@@ -164,9 +153,8 @@ def _sample(what: str, path: str) -> Check:
 def _speed(path: str) -> tuple[float, float]:
     """Bytes a second written (synced) and read, through a file without a name."""
     block = os.urandom(_BLOCK_BYTES)
-    fd = _unnamed_file(path)
-    try:
-        began = time.perf_counter()
+    with tempfile.TemporaryFile(dir=path, buffering=0) as file:
+        fd, began = file.fileno(), time.perf_counter()
         for _ in range(_SAMPLE_BYTES // _BLOCK_BYTES):
             os.write(fd, block)
         os.fdatasync(fd)
@@ -176,21 +164,7 @@ def _speed(path: str) -> tuple[float, float]:
             if os.pread(fd, _BLOCK_BYTES, number * _BLOCK_BYTES) != block:
                 raise OSError(errno.EIO, "what was read is not what was written")
         read = time.perf_counter()
-    finally:
-        os.close(fd)
     return _SAMPLE_BYTES / max(written - began, 1e-6), _SAMPLE_BYTES / max(read - written, 1e-6)
-
-
-def _unnamed_file(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDWR | _O_TMPFILE | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        if exc.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
-    name = os.path.join(path, f".doctor-{os.getpid()}")
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.unlink(name)
-    return fd
 
 
 def _errors(what: str, device: int, known: dict[str, Any] | None) -> Check:

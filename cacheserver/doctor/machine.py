@@ -1,4 +1,4 @@
-"""Checks of this machine: who holds the node's ports, how many descriptors it may open, proxies in the environment."""
+"""Checks of this machine: settings file, holders of the node's ports, descriptor limit, proxy variables, firewall."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
-from cacheserver.doctor.processes import Listening, covers, descriptor_limit, user_name
+from cacheserver.doctor.processes import covers, descriptor_limit, user_name
 from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
 
 _OWN_DESCRIPTORS: Final = 256
@@ -25,15 +25,11 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTP
 def config_checks(path: str | None, context: Context) -> list[Check]:
     """The settings are valid when this is called; what remains is who may read them."""
     ignored = [Check("config", "warn", key, "is ignored", reason) for key, reason in context.settings.ignored()]
-    return [*ignored, *_library_checks(), _file_check(path, context)]
-
-
-def _library_checks() -> list[Check]:
-    found = untested_version()
-    if found is None:
-        return []
-    advice = f"install aiohttp {TESTED_VERSIONS[-1]}"
-    return [Check("config", "warn", "aiohttp", f"the node was not tested with version {found}", advice)]
+    library = []
+    if found := untested_version():
+        advice = f"install aiohttp {TESTED_VERSIONS[-1]}"
+        library.append(Check("config", "warn", "aiohttp", f"the node was not tested with version {found}", advice))
+    return [*ignored, *library, _file_check(path, context)]
 
 
 def _file_check(path: str | None, context: Context) -> Check:
@@ -66,17 +62,12 @@ async def _port(context: Context, text: str) -> Check:
     if not sockets:
         return await _free(what, host, port)
     owners = [owner for one in sockets for owner in one.owners]
+    shown = ", ".join(dict.fromkeys(owner.shown for owner in owners))
     if any(owner.is_node for owner in owners):
-        shown = ", ".join(dict.fromkeys(owner.shown for owner in owners))
         return Check("port", "ok", what, f"held by {shown}")
     if owners:
-        shown = ", ".join(dict.fromkeys(owner.shown for owner in owners))
         advice = "stop that program, or give the node another address"
         return Check("port", "fail", what, f"port taken: held by {shown}, which is no node", advice)
-    return _hidden(what, sockets)
-
-
-def _hidden(what: str, sockets: list[Listening]) -> Check:
     users = ", ".join(dict.fromkeys(user_name(one.uid) for one in sockets))
     advice = "run the doctor as root to see which program it is"
     return Check("port", "warn", what, f"held by a program of user {users} that may not be seen", advice)
@@ -148,3 +139,29 @@ def _without_secrets(url: str) -> str:
         return f"{parts.scheme}://{host}:{parts.port}" if parts.port else f"{parts.scheme}://{host}"
     except ValueError:
         return "(not a URL)"
+
+
+async def firewall_checks(context: Context) -> list[Check]:
+    """Hints for the ports of clients; no program of a firewall is run."""
+    server = context.settings.server
+    ports = sorted({parse_listen(text)[1] for text in (*server.listen, *server.listen_tls)} - {0})
+    active = await in_thread(_active_firewall)
+    shown = ", ".join(map(str, ports)) or "80"
+    what = f"firewall of this machine for TCP {shown} from clients"
+    if active == "ufw":
+        return [Check("firewall", "ok", what, "ufw is enabled", " && ".join(f"ufw allow {port}/tcp" for port in ports))]
+    if active == "firewalld":
+        opened = " ".join(f"--add-port={port}/tcp" for port in ports)
+        return [Check("firewall", "ok", what, "firewalld is running", f"firewall-cmd --permanent {opened}")]
+    hint = f"where one stands between, open TCP {shown} from clients to this machine (80 and 443 in the end)"
+    return [Check("firewall", "ok", what, "neither ufw nor firewalld is active", hint)]
+
+
+def _active_firewall() -> str:
+    try:
+        with open("/etc/ufw/ufw.conf", encoding="utf-8", errors="replace") as file:
+            if any(line.strip().lower() == "enabled=yes" for line in file):
+                return "ufw"
+    except OSError:
+        pass
+    return "firewalld" if os.path.exists("/run/firewalld.pid") or os.path.isdir("/run/firewalld") else ""

@@ -46,15 +46,14 @@ async def first_probes(context: Context) -> list[Probe]:
 
 
 async def _probe_all(context: Context) -> list[Probe]:
-    wanted: list[tuple[str, str, str, int | None]] = [
-        (one.origin, f"test URL {one.name}", f"http://{one.origin}{one.path}", one.length_bytes) for one in TEST_URLS
-    ]
-    names = {service.name for service in context.services()}
-    if "windows-update" not in names:
-        wanted = []
-    wanted += [(urlsplit(url).hostname or "", "own URL", url, None) for url in context.options.range_urls]
-    replies = await asyncio.gather(*(context.get(url, headers=_RANGE) for _, _, url, _ in wanted))
-    return [Probe(host, name, reply, total) for (host, name, _, total), reply in zip(wanted, replies, strict=True)]
+    async def probe(url: str, name: str, total_bytes: int | None) -> Probe:
+        return Probe(urlsplit(url).hostname or "", name, await context.get(url, headers=_RANGE), total_bytes)
+
+    asked = [probe(url, "own URL", None) for url in context.options.range_urls]
+    if any(service.name == "windows-update" for service in context.services()):
+        known = [probe(f"http://{one.origin}{one.path}", f"test URL {one.name}", one.length_bytes) for one in TEST_URLS]
+        asked = known + asked
+    return await asyncio.gather(*asked)
 
 
 # -- byte ranges and portals ----------------------------------------------------------------------------------------
@@ -127,17 +126,13 @@ def _is_allowed(host: str, allowlist: AllowList) -> bool:
 # -- HTTPS services -------------------------------------------------------------------------------------------------
 
 
-def _endpoints(context: Context) -> list[tuple[str, int]]:
-    trust = context.settings.trust
-    urls = [trust.content_policy_url, *([trust.edge_cdp_url] if trust.edge_cdp else [])]
-    urls += [f"https://{host}" for host in context.options.endpoints]
-    parts = [urlsplit(url) for url in urls]
-    return list(dict.fromkeys((part.hostname, part.port or 443) for part in parts if part.hostname))
-
-
 async def _answers(context: Context) -> dict[str, Reply]:
-    tls = client_context(context.settings.trust.ca_file or context.settings.upstream.ca_file)
-    places = _endpoints(context)
+    """The answers of the HTTPS services, by host."""
+    trust = context.settings.trust
+    tls = client_context(trust.ca_file or context.settings.upstream.ca_file)
+    known = [trust.content_policy_url, *([trust.edge_cdp_url] if trust.edge_cdp else [])]
+    known += [f"https://{host}" for host in context.options.endpoints]
+    places = dict.fromkeys((part.hostname, part.port or 443) for part in map(urlsplit, known) if part.hostname)
     urls = [f"https://{host}/" if port == 443 else f"https://{host}:{port}/" for host, port in places]
     replies = await asyncio.gather(*(context.get(url, tls=tls) for url in urls))
     return {host: reply for (host, _), reply in zip(places, replies, strict=True)}
@@ -145,20 +140,18 @@ async def _answers(context: Context) -> dict[str, Reply]:
 
 async def endpoint_checks(context: Context) -> list[Check]:
     """The Delivery Optimization service answers over HTTPS with a certificate that this machine trusts."""
-    checks = []
-    for host, reply in (await context.once("endpoints", lambda: _answers(context))).items():
-        what = f"https to {host}"
-        if reply.error:
-            inspected = reply.error.startswith("certificate")
-            advice = (
-                "a proxy may open TLS: exempt this host, or name its authority in trust.ca_file"
-                if inspected
-                else "let the firewall pass TCP 443 (cacheserver firewall-list)"
-            )
-            checks.append(Check("endpoint", "fail", what, reply.error, advice))
-        else:
-            checks.append(Check("endpoint", "ok", what, f"answers ({reply.status})"))
-    return checks
+    replies = await context.once("endpoints", lambda: _answers(context))
+    return [_endpoint(host, reply) for host, reply in replies.items()]
+
+
+def _endpoint(host: str, reply: Reply) -> Check:
+    what = f"https to {host}"
+    if not reply.error:
+        return Check("endpoint", "ok", what, f"answers ({reply.status})")
+    advice = "let the firewall pass TCP 443 (cacheserver firewall-list)"
+    if reply.error.startswith("certificate"):
+        advice = "a proxy may open TLS: exempt this host, or name its authority in trust.ca_file"
+    return Check("endpoint", "fail", what, reply.error, advice)
 
 
 # -- the clock ------------------------------------------------------------------------------------------------------

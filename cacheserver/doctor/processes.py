@@ -1,13 +1,17 @@
 """Who listens on which TCP port of this machine, from /proc.
 
-Owns: reading /proc/net/tcp, /proc/net/tcp6 and the descriptors of processes. What may not be read is left out: without
+Owns: reading /proc/net/tcp, /proc/net/tcp6 and the descriptors of processes. Leaves out what it may not read: without
 root the descriptors of other users' processes are hidden, their sockets and user ids are not. Blocking.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import pwd
+import resource
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -61,7 +65,7 @@ def listening(ports: set[int]) -> list[Listening]:
     sockets = [row for name in ("tcp", "tcp6") for row in _rows(name) if row[1] in ports]
     holders = _holders({inode for *_, inode in sockets})
     return [
-        Listening(address, port, uid, tuple(holders.get(inode, ()))) for address, port, uid, inode in sorted(sockets)
+        Listening(address, port, uid, tuple(holders[inode].values())) for address, port, uid, inode in sorted(sockets)
     ]
 
 
@@ -74,20 +78,11 @@ def covers(listener: Listening, host: str, port: int) -> bool:
 
 
 def descriptor_limit(pid: int) -> tuple[int, int] | None:
-    """Soft and hard limit of a process's descriptors; None where they may not be read."""
+    """Soft and hard limit of a process's descriptors, -1 for no limit; None where they may not be read."""
     try:
-        text = (PROC / str(pid) / "limits").read_text(encoding="ascii")
+        return resource.prlimit(pid, resource.RLIMIT_NOFILE)
     except OSError:
         return None
-    for line in text.splitlines():
-        if line.startswith("Max open files"):
-            soft, hard = line.split()[3:5]
-            return _number(soft), _number(hard)
-    return None
-
-
-def _number(text: str) -> int:
-    return 1 << 62 if text == "unlimited" else int(text)
 
 
 def _rows(name: str) -> Iterator[tuple[str, int, int, int]]:
@@ -109,43 +104,19 @@ def _address(text: str) -> str:
     return str(IPv4Address(raw)) if len(raw) == 4 else str(IPv6Address(raw))
 
 
-def _pids() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir(PROC) if name.isdigit()]
-    except OSError:
-        return []
+def _process(pid: int) -> Process:
+    """Raises OSError where the process is gone or hidden."""
+    words = (PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    return Process(pid, (PROC / str(pid)).stat().st_uid, tuple(word for word in words if word))
 
 
-def _process(pid: int) -> Process | None:
-    try:
-        uid = (PROC / str(pid)).stat().st_uid
-        raw = (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return None
-    words = raw.decode("utf-8", "replace").rstrip("\0").split("\0")
-    return Process(pid, uid, tuple(word for word in words if word))
-
-
-def _holders(inodes: set[int]) -> dict[int, list[Process]]:
+def _holders(inodes: set[int]) -> dict[int, dict[int, Process]]:
+    """The processes that hold each socket, by process id."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
-    found: dict[int, list[Process]] = {}
-    for pid in _pids() if wanted else ():
-        held = {wanted[target] for target in _links(pid) if target in wanted}
-        process = _process(pid) if held else None
-        for inode in held if process is not None else ():
-            assert process is not None
-            found.setdefault(inode, []).append(process)
+    found: dict[int, dict[int, Process]] = defaultdict(dict)
+    for path in glob.iglob(f"{PROC}/[0-9]*/fd/*") if wanted else ():
+        with contextlib.suppress(OSError):
+            if (inode := wanted.get(os.readlink(path))) is not None:
+                pid = int(path.split("/")[-3])
+                found[inode][pid] = _process(pid)
     return found
-
-
-def _links(pid: int) -> Iterator[str]:
-    folder = f"{PROC}/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        try:
-            yield os.readlink(f"{folder}/{name}")
-        except OSError:
-            continue

@@ -1,4 +1,4 @@
-"""Checks of the way to the origins: names, TCP ports, and whether it leads back to this very node."""
+"""Checks of the network: names and TCP ports of origins, loops back to this node, and ports between clients."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from cacheserver.doctor.dialer import Place
 from cacheserver.doctor.origins import first_probes
 
 _ESSENTIAL: Final = "windows-update"
+_PEER_PORT: Final = 7680
+_TEREDO_PORT: Final = 3544
 
 
 async def reach_checks(context: Context) -> list[Check]:
@@ -145,3 +147,30 @@ def _own_token(context: Context) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return f"cacheserver-{node_id}" if len(node_id) == 16 else ""
+
+
+# -- peers ------------------------------------------------------------------------------------------------------------
+
+
+async def peer_checks(context: Context) -> list[Check]:
+    """Peers answer on TCP 7680; what cannot be tried from here is said as a hint."""
+    checks = list(await asyncio.gather(*(_peer(context, peer) for peer in context.options.peers)))
+    if not checks:
+        hint = "name a client with --peer to have it tried; open TCP 7680 between clients"
+        checks.append(Check("peer", "ok", f"TCP {_PEER_PORT} between clients", "not tried from here", hint))
+    hint = f"open UDP {_TEREDO_PORT} to the internet where peers stand behind different NATs"
+    checks.append(Check("teredo", "ok", f"UDP {_TEREDO_PORT} of clients", "cannot be tried from here", hint))
+    return checks
+
+
+async def _peer(context: Context, text: str) -> Check:
+    try:
+        host, port = parse_listen(text)
+    except ValueError:
+        host, port = text, _PEER_PORT
+    reason = await context.dialer.connect(host, port)
+    what = f"TCP {port} of peer {host}"
+    if reason:
+        advice = "open TCP 7680 between clients; Delivery Optimization must run there, with a download mode above 0"
+        return Check("peer", "fail", what, reason, advice)
+    return Check("peer", "ok", what, "answers")

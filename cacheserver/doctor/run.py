@@ -9,9 +9,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from cacheserver.doctor import certificate, disks, machine, origins, reach, surroundings, through_node
+from cacheserver.doctor import certificate, disks, machine, origins, reach, through_node
 from cacheserver.doctor.check import Check, Group
 from cacheserver.doctor.context import Context, DoctorOptions
 from cacheserver.settings.schema import Settings
@@ -21,38 +21,33 @@ _DEADLINE_S: Final = 16.0
 _CLOSING_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One group of lines; ``name`` is theirs when there is no result."""
+class _Job(NamedTuple):
+    """Checks that run together; ``name`` is that of their line when there is no result."""
 
     name: str
-    groups: frozenset[Group]
+    groups: str
     run: Callable[[Context], Awaitable[list[Check]]]
-    own: bool
+    own: bool = False
     """About this machine's node: left out where another node is asked for."""
 
 
-def _job(name: str, groups: str, run: Callable[[Context], Awaitable[list[Check]]], *, own: bool = False) -> _Job:
-    return _Job(name, frozenset(group for group in GROUPS if group in groups.split()), run, own)
-
-
 _JOBS: Final = (
-    _job("port", "health mcc", machine.port_checks, own=True),
-    _job("node", "health mcc", through_node.node_checks, own=True),
-    _job("descriptors", "health", machine.descriptor_checks, own=True),
-    _job("disk", "health", disks.disk_checks, own=True),
-    _job("clock", "health", origins.clock_checks),
-    _job("proxy", "health", machine.proxy_checks),
-    _job("dns", "health", reach.reach_checks),
-    _job("loop", "health mcc", reach.loop_checks),
-    _job("portal", "health", origins.portal_checks),
-    _job("range", "health", origins.range_checks),
-    _job("endpoint", "health p2p", origins.endpoint_checks),
-    _job("addresses", "mcc", through_node.address_checks, own=True),
-    _job("certificate", "mcc", certificate.certificate_checks, own=True),
-    _job("test-url", "mcc", through_node.known_url_checks),
-    _job("firewall", "mcc", surroundings.firewall_checks, own=True),
-    _job("peer", "p2p", surroundings.peer_checks),
+    _Job("port", "health mcc", machine.port_checks, own=True),
+    _Job("node", "health mcc", through_node.node_checks, own=True),
+    _Job("descriptors", "health", machine.descriptor_checks, own=True),
+    _Job("disk", "health", disks.disk_checks, own=True),
+    _Job("clock", "health", origins.clock_checks),
+    _Job("proxy", "health", machine.proxy_checks),
+    _Job("dns", "health", reach.reach_checks),
+    _Job("loop", "health mcc", reach.loop_checks),
+    _Job("portal", "health", origins.portal_checks),
+    _Job("range", "health", origins.range_checks),
+    _Job("endpoint", "health p2p", origins.endpoint_checks),
+    _Job("addresses", "mcc", through_node.address_checks, own=True),
+    _Job("certificate", "mcc", certificate.certificate_checks, own=True),
+    _Job("test-url", "mcc", through_node.known_url_checks),
+    _Job("firewall", "mcc", machine.firewall_checks, own=True),
+    _Job("peer", "p2p", reach.peer_checks),
 )
 
 
@@ -84,7 +79,8 @@ async def diagnose(
 
     ``collect`` fetches status and metrics too.
     """
-    jobs = [job for job in _JOBS if job.groups.intersection(groups) and not (job.own and options.nodes)]
+    wanted = set(groups)
+    jobs = [job for job in _JOBS if wanted.intersection(job.groups.split()) and not (job.own and options.nodes)]
     async with Context(settings, options, wall_s) as context:
         results = await asyncio.gather(*(_finished(job, context, deadline_s) for job in jobs))
         checks = tuple(machine.config_checks(path, context)) if "health" in groups else ()

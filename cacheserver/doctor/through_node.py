@@ -67,20 +67,20 @@ async def known_url_checks(context: Context) -> list[Check]:
 
 def _bases(context: Context) -> list[tuple[str, tuple[str, int]]]:
     if context.options.nodes:
-        return [place for text in context.options.nodes for place in _named_node(context, text)]
+        return [_named_node(text) for text in context.options.nodes]
     found = [("http", place) for place in context.content_addresses(tls=False)]
     found += [("https", place) for place in context.content_addresses(tls=True)]
     return [(scheme, place) for scheme, place in found if place[1]]
 
 
-def _named_node(context: Context, text: str) -> list[tuple[str, tuple[str, int]]]:
+def _named_node(text: str) -> tuple[str, tuple[str, int]]:
     """A node by its name is asked as clients do: on 80, and on 443 where TLS is expected of it."""
     scheme, _, rest = text.rpartition("://")
     try:
         place = parse_listen(rest)
     except ValueError:
         place = (rest.removeprefix("[").removesuffix("]"), 443 if scheme == "https" else 80)
-    return [(scheme or "http", place)]
+    return scheme or "http", place
 
 
 async def _test_url(context: Context, base: tuple[str, tuple[str, int]], url: KnownUrl, timeout_s: float) -> Check:
@@ -94,18 +94,13 @@ async def _test_url(context: Context, base: tuple[str, tuple[str, int]], url: Kn
     wrong = _what_is_wrong(reply, url)
     if wrong:
         return Check("test-url", "fail", what, wrong, "see the lines range and portal; look at the node's log")
-    return Check(
-        "test-url", "ok", what, f"{reply.status}, {_shown(url)}, first byte after {reply.took_s * 1000:.0f} ms"
-    )
+    shown = f"{url.content_type}, {url.length_bytes} bytes" if url.whole else f"bytes 0-9/{url.length_bytes}"
+    return Check("test-url", "ok", what, f"{reply.status}, {shown}, first byte after {reply.took_s * 1000:.0f} ms")
 
 
 def _client_tls(context: Context) -> ssl.SSLContext:
     """As clients check it for nodes by name; of this node's listeners the line handshake tells about trust."""
     return client_context(context.options.ca_file) if context.options.nodes else unverified_context()
-
-
-def _shown(url: KnownUrl) -> str:
-    return f"{url.content_type}, {url.length_bytes} bytes" if url.whole else f"bytes 0-9/{url.length_bytes}"
 
 
 def _what_is_wrong(reply: Reply, url: KnownUrl) -> str:
@@ -134,8 +129,7 @@ async def address_checks(context: Context) -> list[Check]:
     if all(is_loopback(host) for host, _ in places):
         advice = "set server.listen to 0.0.0.0:80, unless another program passes clients on"
         return [Check("addresses", "warn", "content listeners", f"{shown}: this machine only", advice)]
-    ports = {port for _, port in places}
-    hint = "" if 80 in ports else "clients ask on port 80 (443 for https): listen there, or redirect it here"
-    if ports == {80} or 80 in ports:
-        hint = "" if all(is_ip(host) for host, _ in places) else "the host name must lead to this machine"
+    hint = "" if all(is_ip(host) for host, _ in places) else "the host name must lead to this machine"
+    if 80 not in {port for _, port in places}:
+        hint = "clients ask on port 80 (443 for https): listen there, or redirect it here"
     return [Check("addresses", "ok", "content listeners", shown, hint)]

@@ -6,6 +6,7 @@ Owns: the tasks, and when the note is written. A piece is written only after its
 from __future__ import annotations
 
 import asyncio
+import time
 
 from cacheserver.core.cache.answer import Asked, check_answer
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
@@ -51,7 +52,7 @@ class PieceFetch:
                 if len(self._tasks) >= self._request.connections:
                     await self._wait(None)
                     continue
-                step = self.workflow.next(self._now_s())
+                step = self.workflow.next(time.monotonic())
                 if isinstance(step, Complete):
                     return
                 if isinstance(step, Hopeless):
@@ -88,8 +89,8 @@ class PieceFetch:
         self._tasks -= done
         for task in done:
             task.result()
-        if len(self.workflow.done) != self._noted and self._now_s() - self._noted_s >= _NOTE_EVERY_S:
-            self._noted_s, self._noted = self._now_s(), len(self.workflow.done)
+        if len(self.workflow.done) != self._noted and time.monotonic() - self._noted_s >= _NOTE_EVERY_S:
+            self._noted_s, self._noted = time.monotonic(), len(self.workflow.done)
             await asyncio.to_thread(self._part.save_note, pieces_note(self._manifest, self.workflow.done))
 
     async def _perform(self, ask: Ask) -> None:
@@ -98,7 +99,7 @@ class PieceFetch:
             data = await self._piece(ask, start, stop)
         except UpstreamError as exc:
             if exc.retryable:
-                self._reporter.notice(self.workflow.faulty(ask, str(exc), self._now_s()))
+                self._reporter.notice(self.workflow.faulty(ask, str(exc), time.monotonic()))
             else:
                 self._reporter.notice(self.workflow.refused(ask, str(exc)))
             return
@@ -128,7 +129,3 @@ class PieceFetch:
         if len(data) != stop - start:
             raise BadAnswer("the body is short", expected=stop - start, got=len(data))
         return data
-
-    @staticmethod
-    def _now_s() -> float:
-        return asyncio.get_running_loop().time()

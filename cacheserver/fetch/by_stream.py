@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 
 from cacheserver.core.cache.answer import Asked, check_answer, resume_condition
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
@@ -44,7 +45,7 @@ class StreamFetch:
         await self._resume()
         try:
             while True:
-                ask = self.workflow.next(self._now_s())
+                ask = self.workflow.next(time.monotonic())
                 if isinstance(ask, Hopeless):
                     raise FetchFailed(f"no source is left: {ask.reason}")
                 await asyncio.sleep(ask.rest_s)
@@ -71,24 +72,24 @@ class StreamFetch:
 
     async def _try(self, ask: AskRest) -> bool:
         """Perform one request; whether the file is complete."""
-        started_s = self._now_s()
+        started_s = time.monotonic()
         fields = {}
         if ask.start and ask.generation is not None and ask.generation.condition is not None:
             fields = {"Range": f"bytes={ask.start}-", "If-Range": ask.generation.condition}
         try:
             async with get(self._client, ask.source, fields) as answer:
                 await self._take(ask, answer, ranged=bool(fields))
+            return True
         except UpstreamError as exc:
-            self._reporter.notice(self._failed(ask, exc, started_s))
+            changed = isinstance(exc, GenerationChanged)
+            if changed:
+                self.workflow.restart()
+            if changed or exc.retryable:
+                line = self.workflow.faulty(ask, str(exc), started_s=started_s, now_s=time.monotonic())
+            else:
+                line = self.workflow.refused(ask, str(exc))
+            self._reporter.notice(line)
             return False
-        return True
-
-    def _failed(self, ask: AskRest, error: UpstreamError, started_s: float) -> str:
-        if isinstance(error, GenerationChanged):
-            return self.workflow.changed(ask, str(error), started_s=started_s, now_s=self._now_s())
-        if error.retryable:
-            return self.workflow.faulty(ask, str(error), started_s=started_s, now_s=self._now_s())
-        return self.workflow.refused(ask, str(error))
 
     async def _take(self, ask: AskRest, answer: Answer, *, ranged: bool) -> None:
         accepted = check_answer(
@@ -112,7 +113,9 @@ class StreamFetch:
             self._digest = await asyncio.to_thread(self._written, data)
             self.workflow.received(ask, len(data))
             self._reporter.advance(len(data))
-            await self._save_note_now_and_then()
+            if time.monotonic() - self._noted_s > _NOTE_EVERY_S:
+                self._noted_s = time.monotonic()
+                await asyncio.to_thread(self._part.save_note, self._note())
         if accepted.stop is not None and self.workflow.have_bytes != accepted.stop:
             raise BadAnswer("the body is short", expected=accepted.stop, got=self.workflow.have_bytes)
 
@@ -122,11 +125,6 @@ class StreamFetch:
         self._part.write_at(self.workflow.have_bytes, data)
         digest.update(data)
         return digest
-
-    async def _save_note_now_and_then(self) -> None:
-        if self._now_s() - self._noted_s > _NOTE_EVERY_S:
-            self._noted_s = self._now_s()
-            await asyncio.to_thread(self._part.save_note, self._note())
 
     def _note(self) -> SimpleNote | None:
         """The note, or None where the bytes at hand cannot be gone on with."""
@@ -143,7 +141,3 @@ class StreamFetch:
             have_bytes=self.workflow.have_bytes,
             sha256=self._digest.hexdigest(),
         )
-
-    @staticmethod
-    def _now_s() -> float:
-        return asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from cacheserver.core.errors import BadAnswer, FetchFailed, ManifestError, Origi
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest
 from cacheserver.fetch.http import get
 from cacheserver.fetch.request import FetchRequest, Reporter, checked_manifest
-from cacheserver.fetch.sources import parse_url, sources_of
+from cacheserver.fetch.sources import parse_url
 from cacheserver.upstream.client import UpstreamClient
 
 _ROUNDS = 2
@@ -35,11 +35,10 @@ async def get_manifest(client: UpstreamClient, request: FetchRequest, reporter: 
 
 
 async def _by_rule(client: UpstreamClient, request: FetchRequest, reporter: Reporter) -> Manifest | None:
-    if request.manifest_rule is None:
+    if not request.manifest_sources:
         reporter.notice("no manifest: no service has a rule for this URL")
         return None
-    sources = sources_of(request.manifest_rule, request.cache_hosts, origin=request.ask_origin)
-    waiting = sorted(sources, key=lambda source: source.kind == NODE)
+    waiting = sorted(request.manifest_sources, key=lambda source: source.kind == NODE)
     for round_number in range(_ROUNDS):
         again: list[Source] = []
         for source in waiting:

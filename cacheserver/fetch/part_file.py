@@ -6,7 +6,6 @@ calls block and belong in a thread. What the note says is never believed: whoeve
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import hashlib
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from cacheserver.core.errors import DiskError, FetchFailed
+from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.system.atomic_file import write_atomically
 
@@ -46,13 +46,6 @@ class SimpleNote(msgspec.Struct, frozen=True, tag="simple", forbid_unknown_field
 
 Note = PiecesNote | SimpleNote
 _NOTES: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Note)
-
-
-class WholeDigests(msgspec.Struct, frozen=True):
-    """Digests over a finished file."""
-
-    sha256: bytes
-    hash_of_hashes: bytes
 
 
 class PartFile:
@@ -121,7 +114,7 @@ class PartFile:
             digest.update(chunk)
         return digest
 
-    def whole_digests(self, length_bytes: int, piece_bytes: int) -> WholeDigests:
+    def whole_digests(self, length_bytes: int, piece_bytes: int) -> tuple[bytes, bytes]:
         """Read the finished file once more: its SHA-256 and its hash of hashes."""
         whole, pieces = hashlib.sha256(), []
         for start in range(0, length_bytes, piece_bytes):
@@ -130,7 +123,7 @@ class PartFile:
                 whole.update(chunk)
                 piece.update(chunk)
             pieces.append(piece.digest())
-        return WholeDigests(whole.digest(), Manifest(length_bytes, piece_bytes, b"".join(pieces)).hash_of_hashes)
+        return whole.digest(), Manifest(length_bytes, piece_bytes, b"".join(pieces)).hash_of_hashes
 
     def _chunks(self, start: int, stop: int) -> Iterator[bytes]:
         with _disk_errors("read the output"):
@@ -168,14 +161,12 @@ def pieces_note(manifest: Manifest, done: Iterable[int]) -> PiecesNote:
     bitmap = bytearray(-(-manifest.piece_count // 8))
     for piece in done:
         bitmap[piece // 8] |= 1 << piece % 8
-    return PiecesNote(base64.b64encode(manifest.hash_of_hashes).decode("ascii"), bitmap.hex())
+    return PiecesNote(to_base64(manifest.hash_of_hashes), bitmap.hex())
 
 
 def noted_pieces(note: Note | None, manifest: Manifest) -> list[int]:
     """The pieces that a note names; none when it is for another content or malformed."""
-    if not isinstance(note, PiecesNote):
-        return []
-    if note.hash_of_hashes != base64.b64encode(manifest.hash_of_hashes).decode("ascii"):
+    if not isinstance(note, PiecesNote) or note.hash_of_hashes != to_base64(manifest.hash_of_hashes):
         return []
     try:
         bitmap = bytes.fromhex(note.done)

@@ -12,22 +12,19 @@ from typing import Protocol
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.integrity.manifest import Manifest, parse_manifest
 from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
-from cacheserver.fetch.standing import Standing
 
 ASSERTED = "the operator"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """One fetch. ``manifest`` is a URL or a file name; None: by ``manifest_rule``, where there is one."""
+    """One fetch. ``manifest`` is a URL or a file name; None: from ``manifest_sources``, where there are some."""
 
     url: Source
     output: str
     sources: tuple[Source, ...]
-    cache_hosts: tuple[str, ...] = ()
-    ask_origin: bool = True
     manifest: str | None = None
-    manifest_rule: Source | None = None
+    manifest_sources: tuple[Source, ...] = ()
     hash_of_hashes: bytes | None = None
     sha256: bytes | None = None
     connections: int = 4
@@ -62,7 +59,6 @@ class FetchResult:
     resumed_bytes: int
     sha256: bytes
     hash_of_hashes: bytes
-    sources: tuple[Standing, ...]
 
 
 def checked_manifest(data: bytes, request: FetchRequest) -> Manifest:

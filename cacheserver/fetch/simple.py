@@ -68,7 +68,7 @@ class SimpleWorkflow:
         return AskRest(chosen.source, self.have_bytes, self.generation, max(0.0, chosen.rest_until_s - now_s))
 
     def restart(self) -> None:
-        """Throw the bytes at hand away."""
+        """Drop the bytes at hand, as when the source holds another generation now."""
         self.have_bytes, self.generation = 0, None
 
     def answered(self, ask: AskRest, accepted: AcceptedAnswer, condition: str | None) -> None:
@@ -87,11 +87,6 @@ class SimpleWorkflow:
         health = self.health[ask.source]
         health.fault(reason, started_s=started_s, now_s=now_s)
         return f"{ask.source.origin}: {reason}" + (": not asked again" if health.banned else "")
-
-    def changed(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
-        """The source holds another generation now: begin anew."""
-        self.restart()
-        return self.faulty(ask, reason, started_s=started_s, now_s=now_s)
 
     def refused(self, ask: AskRest, reason: str) -> str:
         """The source does not serve this content."""

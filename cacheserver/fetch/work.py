@@ -16,7 +16,6 @@ from cacheserver.fetch.metadata import get_manifest
 from cacheserver.fetch.part_file import DEFAULT_PIECE_BYTES, PartFile
 from cacheserver.fetch.request import FetchRequest, FetchResult, Reporter, contradiction, trust_of
 from cacheserver.fetch.standing import Standing
-from cacheserver.upstream.client import UpstreamClient
 
 
 class Work:
@@ -34,37 +33,32 @@ class Work:
 
     async def run(self) -> FetchResult:
         """Fetch, check, and give the file its name. Raises FetchFailed, DiskError."""
-        request = self._request
+        request, reporter = self._request, self._reporter
         part = await asyncio.to_thread(PartFile, request.output)
         try:
             async with open_client(
                 connect_to=request.connect_to, connections=request.connections, user_agent=request.user_agent
             ) as client:
-                manifest = await get_manifest(client, request, self._reporter)
+                manifest = await get_manifest(client, request, reporter)
                 if manifest is None:
-                    self._reporter.notice("simple mode: pieces cannot be verified")
-                await self._bytes(client, manifest, part)
-            return await self._finish(part, manifest)
+                    reporter.notice("simple mode: pieces cannot be verified")
+                    self._fetch = StreamFetch(client=client, request=request, part=part, reporter=reporter)
+                else:
+                    self._fetch = PieceFetch(
+                        client=client, request=request, manifest=manifest, part=part, reporter=reporter
+                    )
+                await self._fetch.run()
+            return await self._finish(self._fetch, part, manifest)
         finally:
             part.close()
 
-    async def _bytes(self, client: UpstreamClient, manifest: Manifest | None, part: PartFile) -> None:
-        if manifest is None:
-            self._fetch = StreamFetch(client=client, request=self._request, part=part, reporter=self._reporter)
-        else:
-            self._fetch = PieceFetch(
-                client=client, request=self._request, manifest=manifest, part=part, reporter=self._reporter
-            )
-        await self._fetch.run()
-
-    async def _finish(self, part: PartFile, manifest: Manifest | None) -> FetchResult:
-        assert self._fetch is not None
-        length = self._fetch.length_bytes
+    async def _finish(self, fetch: PieceFetch | StreamFetch, part: PartFile, manifest: Manifest | None) -> FetchResult:
+        length = fetch.length_bytes
         piece_bytes = manifest.piece_size_bytes if manifest is not None else DEFAULT_PIECE_BYTES
-        digests = await asyncio.to_thread(part.whole_digests, length, piece_bytes)
-        if manifest is not None and digests.hash_of_hashes != manifest.hash_of_hashes:
+        sha256, hash_of_hashes = await asyncio.to_thread(part.whole_digests, length, piece_bytes)
+        if manifest is not None and hash_of_hashes != manifest.hash_of_hashes:
             raise FetchFailed("what the disk gives back is not what was written to it")
-        reason = contradiction(self._request, sha256=digests.sha256, hash_of_hashes=digests.hash_of_hashes)
+        reason = contradiction(self._request, sha256=sha256, hash_of_hashes=hash_of_hashes)
         if reason is not None:
             await asyncio.to_thread(part.discard)
             raise FetchFailed(f"{reason}: discarded")
@@ -73,8 +67,7 @@ class Work:
             trust=trust_of(self._request, by_manifest=manifest is not None),
             mode="simple" if manifest is None else "pieces",
             length_bytes=length,
-            resumed_bytes=self._fetch.resumed_bytes,
-            sha256=digests.sha256,
-            hash_of_hashes=digests.hash_of_hashes,
-            sources=self.sources,
+            resumed_bytes=fetch.resumed_bytes,
+            sha256=sha256,
+            hash_of_hashes=hash_of_hashes,
         )

@@ -15,7 +15,7 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.units import Size
 from cacheserver.doctor import dialer as dialer_module
-from cacheserver.doctor import disks, processes, surroundings
+from cacheserver.doctor import disks, machine, processes
 from cacheserver.doctor.certificate import uncovered
 from cacheserver.doctor.check import Check, named
 from cacheserver.doctor.context import Context, DoctorOptions, Reply
@@ -89,7 +89,7 @@ def test_descriptors_that_may_not_be_read_leave_the_rest(monkeypatch: pytest.Mon
     (tmp_path / "net" / "tcp").write_text(f"  sl  local_address ...\n{row}\n")
     monkeypatch.setattr(processes, "PROC", tmp_path)
     assert listening({8080}) == [Listening("127.0.0.1", 8080, 998, ())]
-    assert processes.descriptor_limit(1) is None
+    assert processes.descriptor_limit(1 << 30) is None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ async def test_volume_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.mark.parametrize(("active", "part"), [("ufw", "ufw allow 8080/tcp"), ("firewalld", "--add-port=8080/tcp")])
 async def test_firewall_hints_fit_the_firewall(active: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surroundings, "_active_firewall", lambda: active)
+    monkeypatch.setattr(machine, "_active_firewall", lambda: active)
     context = Context(load_settings(None, Flags()), DoctorOptions(), time.time)
-    (check,) = await surroundings.firewall_checks(context)
+    (check,) = await machine.firewall_checks(context)
     assert part in check.advice
