@@ -19,9 +19,9 @@ import msgspec
 
 from cacheserver.cli.main import cli
 from cacheserver.core.errors import CacheserverError, error_kinds
+from cacheserver.core.request.service import ServiceTable
 from cacheserver.metrics import METRICS
 from cacheserver.settings.schema import Settings
-from cacheserver.settings.services_table import ServiceTable
 from cacheserver.web.admin.app import ROUTES
 
 EXAMPLE_PATH: Final = "config/cacheserver.toml"

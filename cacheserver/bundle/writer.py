@@ -52,7 +52,7 @@ class BundleWriter:
             for number, piece in enumerate(pieces):
                 got = hashlib.sha256(piece).digest()
                 if got != bundled.digest(number):
-                    raise PieceMismatch(number, expected=bundled.digest(number), got=got, against="stored")
+                    raise PieceMismatch(number, expected=bundled.digest(number), got=got)
                 self._write(piece)
         except BaseException:
             with disk_errors("cannot write the bundle"):

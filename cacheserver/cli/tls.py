@@ -21,13 +21,14 @@ from cacheserver.cli.output import EXIT_FOUND, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
-from cacheserver.tls import TlsOptions, checks
+from cacheserver.tls import checks
 from cacheserver.tls.chain import Chain, chain_for
 from cacheserver.tls.facts import DAY_S, CertificateFacts, alternative_names, certificate_facts, utc_text
 from cacheserver.tls.formats import any_certificates, private_key, read_bytes
 from cacheserver.tls.install import CERTIFICATE_MODE, KEY_MODE, already_there, write_file
 from cacheserver.tls.issue import KEY_TYPES, ServerKey, key_pem, request_pem, self_signed_pem
 from cacheserver.tls.names import certificate_name
+from cacheserver.tls.options import TlsOptions
 
 _CONFIG = click.option("--config", metavar="FILE", help="Settings file (TOML); its [tls] names files and names.")
 _CERTIFICATE = click.option("--certificate", metavar="FILE", help="Certificate file instead of tls.certificate.")
@@ -206,7 +207,7 @@ def _requested(key_path: str, key: PrivateKeyTypes) -> list[str]:
     """The names in the request beside the key, if it is this key's."""
     try:
         request = x509.load_pem_x509_csr(read_bytes(f"{key_path}.csr"))
-        if checks.public_bytes(request.public_key()) != checks.public_bytes(key.public_key()):
+        if request.public_key() != key.public_key():
             return []
         return [certificate_name(name) for name in alternative_names(request.extensions)]
     except (OSError, ValueError):

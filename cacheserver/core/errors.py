@@ -28,8 +28,7 @@ class CacheserverError(Exception):
 
     ``code`` is a short, stable word for metrics and logs. ``label`` names it on the status page, ``remedy`` says what
     an operator can do. ``own_status`` and ``own_fields`` make the node's answer while no head is out (a 4xx only where
-    the request is at fault, I8); ``hint`` follows its message; ``closes`` ends its connection. ``exit_code`` is that of
-    a command.
+    the request is at fault, I8); ``hint`` follows its message; ``closes`` ends its connection.
     """
 
     code: ClassVar[str] = "error"
@@ -41,6 +40,15 @@ class CacheserverError(Exception):
     exit_code: ClassVar[int] = 1
     hint = ""
 
+    def __init_subclass__(
+        cls, *, code: str | None = None, own_status: int | None = None, retryable: bool | None = None
+    ) -> None:
+        """Set the attributes that a class statement names as keywords; the others are inherited."""
+        super().__init_subclass__()
+        for name, value in (("code", code), ("own_status", own_status), ("retryable", retryable)):
+            if value is not None:
+                setattr(cls, name, value)
+
     @classmethod
     def advice(cls, _host: str) -> Remedy:
         """What an operator can do where the client named ``_host``."""
@@ -50,23 +58,21 @@ class CacheserverError(Exception):
 # -- what a client asked for ------------------------------------------------------------------------------------
 
 
-class RequestError(CacheserverError):
+class RequestError(CacheserverError, code="bad_request", own_status=400):
     """The request cannot be served as it stands."""
 
-    code, own_status = "bad_request", 400
 
-
-class MalformedRequest(RequestError):
+class MalformedRequest(RequestError, code="malformed"):
     """The target, the host or a field does not follow the grammar."""
 
-    code, label, closes = "malformed", "malformed request", True
+    label, closes = "malformed request", True
     remedy = "The request was no valid HTTP, or named no valid host: look at the client, or the proxy before it."
 
 
-class HostNotAllowed(RequestError):
+class HostNotAllowed(RequestError, code="host_not_allowed", own_status=403):
     """The origin host is in no service of this node."""
 
-    code, label, own_status = "host_not_allowed", "host not allowed", 403
+    label = "host not allowed"
     remedy = "Add this host to allow at the top of the settings file, then reload."
 
     def __init__(self, host: str) -> None:
@@ -83,10 +89,10 @@ class HostNotAllowed(RequestError):
         return Remedy(cls.remedy, f"allow = [{json.dumps(host)}]")
 
 
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(RequestError, code="method_not_allowed", own_status=405):
     """Only GET and HEAD are served."""
 
-    code, label, own_status, closes = "method_not_allowed", "method not allowed", 405, True
+    label, closes = "method not allowed", True
     own_fields = (("Allow", "GET, HEAD"),)
     remedy = "The node serves GET and HEAD only: this client should not use it for anything else."
 
@@ -95,41 +101,40 @@ class MethodNotAllowed(RequestError):
         self.method = method
 
 
-class BodyRefused(RequestError):
+class BodyRefused(RequestError, code="body_refused", own_status=413):
     """A request body was announced."""
 
-    code, label, own_status, closes = "body_refused", "request with a body", 413, True
+    label, closes = "request with a body", True
     remedy = "The client sent a body, which a cache has no use for: it should go to the origin directly."
 
 
-class LoopDetected(RequestError):
+class LoopDetected(RequestError, code="loop", own_status=508):
     """The request has passed through this node before."""
 
-    code, label, own_status = "loop", "loop", 508
+    label = "loop"
     remedy = (
         "This request came back to the node: its DNS leads the host here. Give the node another resolver, "
         "or name the origin's address in [upstream.connect_to]."
     )
 
 
-class Draining(RequestError):
+class Draining(RequestError, code="draining", own_status=503):
     """The node is going down and takes no new fill."""
 
-    code, label, own_status = "draining", "node going down", 503
+    label = "node going down"
     remedy = "The node is going down and takes nothing new."
 
 
 # -- what an upstream source did --------------------------------------------------------------------------------
 
 
-class UpstreamError(CacheserverError):
+class UpstreamError(CacheserverError, code="upstream", own_status=502):
     """A source did not give what was asked of it.
 
     ``source`` is ``scheme://host:port`` without path or query; ``retryable`` says whether another try or another
     source can help.
     """
 
-    code, own_status = "upstream", 502
     retryable = True
 
     def __init__(self, message: str, *, source: str = "") -> None:
@@ -137,51 +142,38 @@ class UpstreamError(CacheserverError):
         self.source = source
 
 
-class ResolveFailed(UpstreamError):
+class ResolveFailed(UpstreamError, code="resolve"):
     """The origin host has no address."""
 
-    code = "resolve"
 
-
-class AddressRefused(UpstreamError):
+class AddressRefused(UpstreamError, code="address_refused", retryable=False):
     """The origin host resolved only to addresses that the address policy refuses (I9)."""
 
-    code, label = "address_refused", "address not allowed"
+    label = "address not allowed"
     remedy = (
         "The host is allowed, but its address is private or special. If that is right, name the block in "
         "allow_addresses of its service, or the address in [upstream.connect_to]."
     )
-    retryable = False
 
 
-class ConnectFailed(UpstreamError):
+class ConnectFailed(UpstreamError, code="connect"):
     """No connection, or TLS failed."""
 
-    code = "connect"
 
-
-class UntrustedSource(ConnectFailed):
+class UntrustedSource(ConnectFailed, code="untrusted"):
     """The TLS certificate of a source is of no trusted authority, out of date, or for another name."""
 
-    code = "untrusted"
 
-
-class CertificateRefused(UpstreamError):
+class CertificateRefused(UpstreamError, code="certificate", retryable=False):
     """The TLS certificate of a trust service is not trusted, out of date, or for another name."""
 
-    code, retryable = "certificate", False
 
-
-class AnchorPaused(UpstreamError):
+class AnchorPaused(UpstreamError, code="anchor_paused"):
     """A trust service failed a moment ago and is not asked again yet."""
 
-    code = "anchor_paused"
 
-
-class UpstreamTimeout(UpstreamError):
+class UpstreamTimeout(UpstreamError, code="timeout", own_status=504):
     """The source was silent for too long."""
-
-    code, own_status = "timeout", 504
 
 
 class _Answer(Protocol):
@@ -193,13 +185,11 @@ class _Answer(Protocol):
     def source(self) -> str: ...
 
 
-class OriginStatus(UpstreamError):
+class OriginStatus(UpstreamError, code="origin_status"):
     """The source answered with a status that is not the representation (4xx, 5xx, a refused redirect)."""
 
-    code = "origin_status"
-
-    def __init__(self, status: int, *, source: str = "", message: str = "", retry_after: str | None = None) -> None:
-        super().__init__(message or f"origin answered {status}", source=source)
+    def __init__(self, status: int, *, source: str = "", retry_after: str | None = None) -> None:
+        super().__init__(f"origin answered {status}", source=source)
         self.status = status
         self.retryable = meaning_of(status).passing
         self.retry_after = retry_after
@@ -211,16 +201,12 @@ class OriginStatus(UpstreamError):
         return cls(answer.status, source=answer.source, retry_after=answer.fields.value("Retry-After"))
 
 
-class TooManyRedirects(UpstreamError):
+class TooManyRedirects(UpstreamError, code="redirects", retryable=False):
     """The source leads in circles, or too far."""
 
-    code, retryable = "redirects", False
 
-
-class BadAnswer(UpstreamError):
+class BadAnswer(UpstreamError, code="bad_answer"):
     """The source's answer contradicts the request: wrong range, length, total, coding or framing."""
-
-    code = "bad_answer"
 
     def __init__(self, what: str, *, expected: object = None, got: object = None, source: str = "") -> None:
         detail = "" if expected is None and got is None else f": expected {expected}, got {got}"
@@ -233,148 +219,113 @@ class BadContentRange(BadAnswer):
     """The source cannot do ranges: its 206 says nothing usable of which bytes it holds."""
 
 
-class TruncatedBody(UpstreamError):
+class TruncatedBody(UpstreamError, code="truncated"):
     """The source ended the body early, or the connection broke."""
 
-    code = "truncated"
 
-
-class BadPiece(UpstreamError):
+class BadPiece(UpstreamError, code="bad_piece"):
     """The bytes that a source gave for a piece do not have the digest that the manifest names."""
-
-    code = "bad_piece"
 
     def __init__(self, piece: int, *, source: str = "") -> None:
         super().__init__(f"piece {piece} is not what the manifest says", source=source)
         self.piece = piece
 
 
-class WrongContent(UpstreamError):
+class WrongContent(UpstreamError, code="wrong_content", retryable=False):
     """The whole content does not have the digest that its name, a catalogue or a digest field says."""
-
-    code, retryable = "wrong_content", False
 
     def __init__(self, anchor: str, *, source: str = "") -> None:
         super().__init__(f"the whole content is not what {anchor} says", source=source)
         self.anchor = anchor
 
 
-class NoSource(UpstreamError):
+class NoSource(UpstreamError, code="no_source", retryable=False):
     """Every source of this content is banned for bad bytes."""
 
-    code, retryable = "no_source", False
 
-
-class GenerationChanged(UpstreamError):
+class GenerationChanged(UpstreamError, code="generation_changed", retryable=False):
     """The source now holds another representation than the one being filled (I5)."""
-
-    code, retryable = "generation_changed", False
 
 
 # -- what the disk did ------------------------------------------------------------------------------------------
 
 
-class StoreError(CacheserverError):
+class StoreError(CacheserverError, code="store", own_status=503):
     """The store cannot keep or give bytes."""
 
-    code, own_status = "store", 503
 
-
-class StoreFull(StoreError):
+class StoreFull(StoreError, code="store_full"):
     """No space could be reserved, or the file system is full: pass through.
 
     ``missing_bytes`` is how much would have to be freed first; 0 where that is not known.
     """
-
-    code = "store_full"
 
     def __init__(self, *args: object, missing_bytes: int = 0) -> None:
         super().__init__(*args)
         self.missing_bytes = missing_bytes
 
 
-class VolumeOffline(StoreError):
+class VolumeOffline(StoreError, code="volume_offline"):
     """No volume is online for this object."""
 
-    code = "volume_offline"
 
-
-class DiskError(StoreError):
+class DiskError(StoreError, code="disk_error"):
     """A disk call failed; ``errno`` tells which way."""
-
-    code = "disk_error"
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
         self.errno = errno
 
 
-class CorruptObject(StoreError):
+class CorruptObject(StoreError, code="corrupt_object"):
     """An object file does not describe itself correctly."""
 
-    code = "corrupt_object"
 
-
-class PieceMismatch(StoreError):
+class PieceMismatch(StoreError, code="piece_mismatch"):
     """The bytes of a piece do not have the digest that they must have."""
 
-    code = "piece_mismatch"
-
-    def __init__(self, piece: int, *, expected: bytes, got: bytes, against: str) -> None:
-        super().__init__(f"piece {piece} does not match the {against} digest")
+    def __init__(self, piece: int, *, expected: bytes, got: bytes) -> None:
+        super().__init__(f"piece {piece} does not match the stored digest")
         self.piece = piece
         self.expected = expected
         self.got = got
-        self.against = against
 
 
 # -- metadata and configuration ---------------------------------------------------------------------------------
 
 
-class ManifestError(CacheserverError):
+class ManifestError(CacheserverError, code="bad_manifest"):
     """A piece-hash file is malformed or contradicts itself."""
 
-    code = "bad_manifest"
 
-
-class CatalogueError(CacheserverError):
+class CatalogueError(CacheserverError, code="bad_catalogue"):
     """A content catalogue is malformed, contradicts itself, or is not signed by a trusted key."""
 
-    code = "bad_catalogue"
 
-
-class BundleError(CacheserverError):
+class BundleError(CacheserverError, code="bad_bundle"):
     """A bundle, or one object in it, is damaged, hostile or not signed by a trusted key."""
 
-    code = "bad_bundle"
 
-
-class FetchFailed(CacheserverError):
+class FetchFailed(CacheserverError, code="fetch_failed"):
     """The fetch tool could not get the content, or what it got is not what it must be."""
 
-    code = "fetch_failed"
 
-
-class PinRefused(CacheserverError):
+class PinRefused(CacheserverError, code="pin_refused"):
     """Content cannot be pinned: it would take too much room, may not be stored, or the origin does not have it."""
 
-    code = "pin_refused"
 
-
-class AdminFailed(CacheserverError):
+class AdminFailed(CacheserverError, code="admin_failed"):
     """A running node could not be reached on its admin listener, or refused what was asked of it there."""
 
-    code = "admin_failed"
 
-
-class ConfigError(CacheserverError):
+class ConfigError(CacheserverError, code="config"):
     """A setting is wrong. ``where`` is ``file:line`` or a flag, ``key`` the dotted key."""
 
-    code, exit_code = "config", 2
+    exit_code = 2
 
     def __init__(self, message: str, *, where: str = "", key: str = "") -> None:
-        place = ": ".join(part for part in (where, key) if part)
-        super().__init__(f"{place}: {message}" if place else message)
+        super().__init__(": ".join(part for part in (where, key, message) if part))
+        self.message = message
         self.where = where
         self.key = key
 

@@ -180,19 +180,13 @@ def _check_services(settings: Settings, source: _Source) -> None:
         try:
             service = service_from_allow(host)
         except ConfigError as exc:
-            _fail(source, Problem(("allow", position), _bare(exc)))
+            _fail(source, Problem(("allow", position), exc.message))
         if seen.setdefault(service.name, service) != service:
             _fail(source, Problem(("allow", position), f"{service.name} is allowed twice with different rules"))
     try:
         settings.own_services()
     except ConfigError as exc:
-        _fail(source, Problem(_service_path(exc.key, settings.services), _bare(exc)))
-
-
-def _bare(exc: ConfigError) -> str:
-    """The message without the place that the error's text begins with."""
-    prefix = ": ".join(part for part in (exc.where, exc.key) if part)
-    return str(exc).removeprefix(f"{prefix}: ")
+        _fail(source, Problem(_service_path(exc.key, settings.services), exc.message))
 
 
 def _service_path(key: str, services: dict[str, dict[str, Any]]) -> Path:

@@ -20,8 +20,8 @@ from cacheserver.settings.file import Problem
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.toml_lines import Path
 from cacheserver.store.options import StoreOptions, VolumeOptions
-from cacheserver.tls import TlsOptions
 from cacheserver.tls.names import certificate_name
+from cacheserver.tls.options import TlsOptions
 from cacheserver.trust.https_json import check_base_url
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key

@@ -17,7 +17,7 @@ from cacheserver.metrics.options import SubnetOptions
 from cacheserver.settings.services_table import service_from_allow, services_from_tables
 from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import StoreOptions
-from cacheserver.tls import TlsOptions
+from cacheserver.tls.options import TlsOptions
 from cacheserver.trust.options import TrustOptions
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.web.options import AdminOptions, ServerOptions

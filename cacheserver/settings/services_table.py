@@ -9,24 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, cast
+from typing import Final, cast
 
 import msgspec
-from msgspec import Meta
 
 from cacheserver.core.errors import ConfigError, MalformedRequest
 from cacheserver.core.request.addresses import parse_network
 from cacheserver.core.request.allowlist import canonical_pattern
 from cacheserver.core.request.hostname import literal_address, parse_authority
-from cacheserver.core.request.service import (
-    HostRewrite,
-    LifetimeRule,
-    ManifestRule,
-    QueryRule,
-    RequireRule,
-    SchemeRule,
-    Service,
-)
+from cacheserver.core.request.service import HostRewrite, ManifestRule, SchemeRule, Service, ServiceTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -41,73 +32,11 @@ _PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 
 # Fields that the node writes itself or that end at each hop (RFC 9110 §7.6.1): naming them could only do harm.
 _NEVER_FORWARDED: Final = frozenset(
-    (
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "if-range",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "range",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-    )
-)
-
-
-class RewriteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of ``rewrites``."""
-
-    pattern: Annotated[str, Meta(min_length=1, description="Regular expression over the whole lower-case host.")]
-    replacement: Annotated[str, Meta(description=r"Host in the key; \1 or \g<name> for groups of the pattern.")]
-
-
-class ManifestTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of ``manifests``."""
-
-    path: Annotated[str, Meta(min_length=1, description="Glob over the decoded path; * matches / too.")]
-    url: Annotated[str, Meta(description="URL of the piece-hash file, of {base}, {path}, {key_host}.")]
-
-
-class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[services.<name>]`` table."""
-
-    hosts: Annotated[
-        tuple[str, ...],
-        Meta(
-            min_length=1, description='Names, *.zone, IP literals; or "http://name:port", which sets scheme and port.'
-        ),
-    ]
-    canonical_host: Annotated[str | None, Meta(description="Host in the key for all hosts of the service.")] = None
-    rewrites: Annotated[tuple[RewriteTable, ...], Meta(description="Hosts that share keys; first match wins.")] = ()
-    query: Annotated[QueryRule, Meta(description="Query in the key: all, none, or all but query_drop.")] = "keep"
-    query_drop: Annotated[tuple[str, ...], Meta(description="Decoded names of pairs left out of the key.")] = ()
-    collapse_slashes: Annotated[bool, Meta(description="// in a path counts as / in the key.")] = False
-    scheme: Annotated[SchemeRule | None, Meta(description="How origins are asked; unset: as the client asked.")] = None
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65_535)] | None, Meta(description="Origin port; unset: 80 or 443.")
-    ] = None
-    lifetime: Annotated[LifetimeRule, Meta(description="rfc, or immutable: fresh until evicted.")] = "rfc"
-    mutable: Annotated[tuple[str, ...], Meta(description="Globs over decoded paths that immutable leaves out.")] = ()
-    mutable_lifetime_s: Annotated[int, Meta(ge=0, description="Seconds for which a mutable path is fresh.")] = 300
-    stale_while_revalidate_s: Annotated[int, Meta(ge=0, description="Seconds of staleness served meanwhile.")] = 0
-    stale_if_error_s: Annotated[int, Meta(ge=0, description="Seconds of staleness served on errors.")] = 86_400
-    cacheable: Annotated[bool, Meta(description="False: pass everything through, store nothing.")] = True
-    forward_fields: Annotated[tuple[str, ...], Meta(description="Request fields sent upstream; * for all.")] = ()
-    manifests: Annotated[tuple[ManifestTable, ...], Meta(description="Where piece-hash files live.")] = ()
-    require: Annotated[RequireRule, Meta(description="Trust that content needs: any, or anchored.")] = "any"
-    sources: Annotated[tuple[str, ...], Meta(description="Further sources as base URLs.")] = ()
-    prefer_sources: Annotated[bool, Meta(description="Ask them before the origin that the client named.")] = False
-    digest_in_name: Annotated[
-        bool, Meta(description="File names carry the content's SHA-1, as /Content/XX/<40 hex>.<ext> of WSUS does.")
-    ] = False
-    allow_addresses: Annotated[tuple[str, ...], Meta(description="CIDR blocks that the hosts may resolve to.")] = ()
+    {
+        "connection", "content-length", "expect", "host", "if-range", "keep-alive", "proxy-authenticate",
+        "proxy-authorization", "proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade", "via",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +78,20 @@ def _service(name: str, raw: object, *, own: bool) -> Service:
         raise ConfigError("a service name is 1 to 64 letters, digits, dots, hyphens or underscores", key=prefix)
     table = _converted(raw, prefix)
     hosts, scheme, port = _hosts(table, prefix)
-    _check_query(table, prefix)
+    if (table.query == "drop-listed") != bool(table.query_drop):
+        raise ConfigError('query_drop and query = "drop-listed" need one another', key=f"{prefix}.query_drop")
+    for rewrite in table.rewrites:
+        _check_rewrite(rewrite, f"{prefix}.rewrites")
+    for rule in table.manifests:
+        _check_manifest(rule, f"{prefix}.manifests")
+    for url in table.sources:
+        _check_source(url, f"{prefix}.sources")
     translated = {
         "hosts": hosts,
         "canonical_host": _canonical_host(table.canonical_host, f"{prefix}.canonical_host"),
-        "rewrites": tuple(_rewrite(each, f"{prefix}.rewrites") for each in table.rewrites),
         "scheme": scheme,
         "port": port,
         "forward_fields": tuple(_field_name(each, f"{prefix}.forward_fields") for each in table.forward_fields),
-        "manifests": tuple(_manifest(each, f"{prefix}.manifests") for each in table.manifests),
-        "sources": tuple(_source(each, f"{prefix}.sources") for each in table.sources),
         "allow_addresses": _blocks(table.allow_addresses, f"{prefix}.allow_addresses")
         + (_literal_blocks(hosts) if own else ()),
     }
@@ -205,11 +138,6 @@ def _hosts(table: ServiceTable, prefix: str) -> tuple[tuple[str, ...], SchemeRul
     return tuple(each.pattern for each in entries), scheme, table.port or first.port
 
 
-def _check_query(table: ServiceTable, prefix: str) -> None:
-    if (table.query == "drop-listed") != bool(table.query_drop):
-        raise ConfigError('query_drop and query = "drop-listed" need one another', key=f"{prefix}.query_drop")
-
-
 def _canonical_host(text: str | None, key: str) -> str | None:
     if text is None:
         return None
@@ -218,14 +146,13 @@ def _canonical_host(text: str | None, key: str) -> str | None:
     return canonical_pattern(text, key=key)
 
 
-def _rewrite(table: RewriteTable, key: str) -> HostRewrite:
+def _check_rewrite(table: HostRewrite, key: str) -> None:
     if not _REPLACEMENT.fullmatch(table.replacement):
         raise ConfigError(f"{table.replacement!r} is no host name with group references", key=key)
     try:
         re.compile(table.pattern).sub(table.replacement, "")
     except (re.error, IndexError) as exc:
         raise ConfigError(f"{table.pattern!r} with {table.replacement!r}: {exc}", key=key) from exc
-    return HostRewrite(table.pattern, table.replacement)
 
 
 def _field_name(name: str, key: str) -> str:
@@ -234,13 +161,12 @@ def _field_name(name: str, key: str) -> str:
     return name.lower()
 
 
-def _manifest(table: ManifestTable, key: str) -> ManifestRule:
+def _check_manifest(table: ManifestRule, key: str) -> None:
     if not _TEMPLATE.fullmatch(table.url):
         raise ConfigError(f"{table.url!r} is no URL made of {{base}}, {{path}}, {{key_host}}", key=key)
-    return ManifestRule(table.path, table.url)
 
 
-def _source(url: str, key: str) -> str:
+def _check_source(url: str, key: str) -> None:
     found = _SOURCE.fullmatch(url)
     try:
         if found is None:
@@ -248,7 +174,6 @@ def _source(url: str, key: str) -> str:
         parse_authority(found[1])
     except MalformedRequest as exc:
         raise ConfigError(f"{url!r}: {exc}", key=key) from exc
-    return url
 
 
 def _blocks(texts: Iterable[str], key: str) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cacheserver.tls.facts import CertificateFacts, key_type, utc_text
 from cacheserver.tls.names import missing_names
@@ -73,10 +72,4 @@ def weak_key(key: object) -> str | None:
 
 def belongs(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
     """Whether ``certificate`` was issued for ``key``."""
-    return public_bytes(certificate.public_key()) == public_bytes(key.public_key())
-
-
-def public_bytes(key: object) -> bytes:
-    """The SubjectPublicKeyInfo of a public key."""
-    data: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
-    return data
+    return certificate.public_key() == key.public_key()

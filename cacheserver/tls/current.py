@@ -106,10 +106,10 @@ class CurrentCertificate:
             else:
                 self.take(options, found)
                 return
-        if found is not None and found == self._pending:
-            self._tell(found)
         if found is None:
             self._told = None
+        elif found == self._pending:
+            self._tell(found)
         self._pending = found
         self._warn()
 
@@ -127,10 +127,8 @@ class CurrentCertificate:
     def _tell(self, refused: _Refused) -> None:
         if refused != self._told:
             self._told = refused
-            event(_log, "certificate_refused", severity=logging.ERROR, reason=refused.reason, kept=self._served())
-
-    def _served(self) -> str:
-        return "" if self._pair is None else self._pair.facts.fingerprint
+            kept = "" if self._pair is None else self._pair.facts.fingerprint
+            event(_log, "certificate_refused", severity=logging.ERROR, reason=refused.reason, kept=kept)
 
     def _warn(self) -> None:
         """One line for each kind of fault that the served pair has."""

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from cacheserver.core.errors import MalformedRequest
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.units import is_ip
 
 
 def certificate_name(text: str) -> str:
@@ -55,12 +56,4 @@ def _plain(held: Iterable[str]) -> Iterator[str]:
 
 def _by_wildcard(name: str, names: set[str]) -> bool:
     label, dot, domain = name.partition(".")
-    return bool(dot) and label != "*" and not _is_address(name) and f"*.{domain}" in names
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return bool(dot) and label != "*" and not is_ip(name) and f"*.{domain}" in names

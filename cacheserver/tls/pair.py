@@ -108,24 +108,20 @@ def _read_key(path: str) -> PrivateKeyTypes:
     try:
         if stat.S_IMODE(os.stat(path).st_mode) & _LOOSE:
             raise ValueError("can be read by everyone or written by a group; chmod 600 it")
-        key = private_key(read_bytes(path))
+        return private_key(read_bytes(path))
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror}", "key") from exc
     except ValueError as exc:
         raise _refused(path, str(exc), "key") from exc
-    return key
 
 
 def _read_certificate(path: str, key: PrivateKeyTypes) -> CertificateFacts:
     try:
         leaf, *chain = pem_certificates(read_bytes(path))
         if not checks.belongs(leaf, key):
-            later = any(checks.belongs(certificate, key) for certificate in chain)
-            raise ValueError(
-                "has the certificate of tls.key behind others; it must be the first"
-                if later
-                else "does not belong to tls.key: it was issued for another key"
-            )
+            if any(checks.belongs(certificate, key) for certificate in chain):
+                raise ValueError("has the certificate of tls.key behind others; it must be the first")
+            raise ValueError("does not belong to tls.key: it was issued for another key")
         for certificate in (leaf, *chain):
             if (reason := checks.weakness(certificate)) is not None:
                 raise ValueError(f"is too weak: {reason}")

@@ -1,7 +1,7 @@
 """All anchors of a node as one: asked in order, each within its deadline, each fault counted and kept from the caller.
 
-Owns: the order, the merging of claims, and building the anchors that the settings name. Must not weigh claims: that is
-``core.integrity.trust``.
+Owns: the order, the merging of claims, building the anchors that the settings name, and the two that ask no service and
+read no file. Must not weigh claims: that is ``core.integrity.trust``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import AnchorPaused, CacheserverError
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.digest_fields import claim_from_fields
+from cacheserver.core.integrity.name_digest import claim_from_name
 from cacheserver.core.integrity.trust import Claim
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
 from cacheserver.trust.catalogue_anchor import CatalogueAnchor
 from cacheserver.trust.content_policy import ContentPolicyAnchor
-from cacheserver.trust.digest_field_anchor import DigestFieldAnchor
 from cacheserver.trust.edge_cdp import EdgeCdpAnchor
 from cacheserver.trust.https_json import HttpsJson
-from cacheserver.trust.name_anchor import NameAnchor
 from cacheserver.trust.options import TrustOptions
 
 Count = Callable[[str, str], None]
@@ -45,6 +45,34 @@ class ClaimSource(Protocol):
     async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
         """What it says; empty when it has nothing to say. Raises UpstreamError when it cannot tell."""
         ...
+
+
+class NameAnchor:
+    """Says what the name of the file says; the rule is ``core.integrity.name_digest``."""
+
+    name = "name"
+
+    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """At most one claim."""
+        claim = claim_from_name(target)
+        return () if claim is None else (claim,)
+
+
+class DigestFieldAnchor:
+    """Says what the origin's own fields say; the grammar is ``core.integrity.digest_fields``.
+
+    An answer counts as whole when it has Content-Length and no Content-Range, so that stored fields, which have
+    neither, are never taken for those of a 200. It counts as authentic when the target's scheme is https: callers
+    must not pass the fields of an answer that a redirect led off TLS.
+    """
+
+    name = "digest_field"
+
+    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        """At most one claim."""
+        whole = "Content-Length" in response and "Content-Range" not in response
+        claim = claim_from_fields(response, https=target.scheme == "https", whole=whole)
+        return () if claim is None else (claim,)
 
 
 class Anchors:
@@ -127,24 +155,13 @@ def build_anchors(
 
     Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``. Raises ConfigError.
     """
-
     services: list[HttpsJson] = []
 
     def https(base_url: str) -> HttpsJson:
-        services.append(
-            HttpsJson(
-                base_url=base_url,
-                ca_file=options.ca_file,
-                timeout_s=options.deadline_s,
-                user_agent=user_agent,
-                resolver=resolver,
-            )
-        )
+        services.append(HttpsJson(base_url=base_url, options=options, user_agent=user_agent, resolver=resolver))
         return services[-1]
 
-    local: list[ClaimSource] = [
-        CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys),
-    ]
+    local: list[ClaimSource] = [CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys)]
     if options.names:
         local.append(NameAnchor())
     if options.digest_fields:

@@ -19,7 +19,7 @@ from cacheserver.core.integrity.trust import Claim
 from cacheserver.core.request.keys import content_name
 from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock
-from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.https_json import HttpsJson, member
 from cacheserver.trust.memory import AnswerMemory
 from cacheserver.trust.options import TrustOptions
 
@@ -60,12 +60,12 @@ class ContentPolicyAnchor:
     def _claim(self, answer: object) -> Claim:
         options, source = self._options, self._https.source
         try:
-            hash_of_hashes = from_base64(_member(answer, options.content_policy_hash_field), 32)
+            hash_of_hashes = from_base64(member(answer, options.content_policy_hash_field), 32)
         except ValueError as exc:
             raise BadAnswer(f"content policy's {options.content_policy_hash_field} {exc}", source=source) from exc
         length_bytes: object = None
         if options.content_policy_length_field:
-            length_bytes = _member(answer, options.content_policy_length_field)
+            length_bytes = member(answer, options.content_policy_length_field)
             if type(length_bytes) is not int or not 0 <= length_bytes <= MAX_CONTENT_BYTES:
                 raise BadAnswer("content policy's length is not a length", source=source)
         return Claim(
@@ -74,10 +74,3 @@ class ContentPolicyAnchor:
             hash_of_hashes=hash_of_hashes,
             length_bytes=length_bytes if isinstance(length_bytes, int) else None,
         )
-
-
-def _member(value: object, path: str) -> object:
-    """The member at a dotted path, or None where there is none."""
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -21,7 +21,7 @@ from cacheserver.core.integrity.trust import Claim
 from cacheserver.core.request.keys import canonical_target, content_name
 from cacheserver.core.request.target import Target
 from cacheserver.ports import Clock
-from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.https_json import HttpsJson, member
 from cacheserver.trust.memory import AnswerMemory
 from cacheserver.trust.options import TrustOptions
 
@@ -86,14 +86,12 @@ def _claim(file: _File) -> Claim:
     if file.size_in_bytes is not None and not 0 <= file.size_in_bytes <= MAX_CONTENT_BYTES:
         raise ValueError("has a length out of bounds")
     hashes = file.hashes or _Hashes()
-    node: Any = file.delivery_optimization
-    for name in ("Properties", "IntegrityCheckInfo", "HashOfHashes"):
-        node = node.get(name) if isinstance(node, dict) else None
+    hash_of_hashes = member(file.delivery_optimization, "Properties.IntegrityCheckInfo.HashOfHashes")
     return Claim(
         anchor=EdgeCdpAnchor.name,
         authentic=True,
         length_bytes=file.size_in_bytes,
-        hash_of_hashes=None if node is None else from_base64(node, 32),
+        hash_of_hashes=None if hash_of_hashes is None else from_base64(hash_of_hashes, 32),
         sha256=None if hashes.sha256 is None else from_base64(hashes.sha256, 32),
         sha1=None if hashes.sha1 is None else from_base64(hashes.sha1, 20),
     )

@@ -13,17 +13,13 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from cacheserver.core.errors import (
-    BadAnswer,
-    CertificateRefused,
-    MalformedRequest,
-    OriginStatus,
-)
+from cacheserver.core.errors import BadAnswer, CertificateRefused, MalformedRequest, OriginStatus
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.core.request.target import origin_text
 from cacheserver.core.strict_json import strict_json
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.session import client_context, open_session
+from cacheserver.trust.options import TrustOptions
 
 MAX_BODY_BYTES: Final = 1 << 20
 _BASE: Final = re.compile(r"https://([^/?#@]+)/?")
@@ -41,20 +37,27 @@ def check_base_url(text: str) -> str:
     return origin_text("https", authority.host, authority.port or 443)
 
 
+def member(value: object, path: str) -> object:
+    """The member of a JSON value at a dotted path, or None where there is none."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 class HttpsJson:
-    """Asks one service. ``ca_file``: PEM bundle, or empty for the system's. Raises ConfigError for a bad one.
+    """Asks one service. Raises ConfigError for a bad ``trust.ca_file``.
 
     ``resolver`` vets addresses (I9) and belongs to the node, which closes it; None: the system's resolver.
     """
 
     def __init__(
-        self, *, base_url: str, ca_file: str, timeout_s: float, user_agent: str, resolver: AbstractResolver | None
+        self, *, base_url: str, options: TrustOptions, user_agent: str, resolver: AbstractResolver | None
     ) -> None:
         self.source = check_base_url(base_url)
-        self._timeout_s = timeout_s
+        self._timeout_s = options.deadline_s
         self._user_agent = user_agent
         self._resolver = resolver
-        self._tls = client_context(ca_file, key="trust.ca_file")
+        self._tls = client_context(options.ca_file, key="trust.ca_file")
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, method: str, path_and_query: str, body: bytes | None = None) -> object:
@@ -65,9 +68,8 @@ class HttpsJson:
         """
         if not path_and_query.startswith("/"):
             raise BadAnswer("path of a trust service does not start with /", source=self.source)
-        async with translated(
-            self.source, within_s=self._timeout_s, what="trust service", untrusted=CertificateRefused
-        ):
+        limits = translated(self.source, within_s=self._timeout_s, what="trust service", untrusted=CertificateRefused)
+        async with limits:
             return await self._ask(method, path_and_query, body)
 
     async def _ask(self, method: str, path_and_query: str, body: bytes | None) -> object:

@@ -9,13 +9,7 @@ from collections.abc import Collection
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from msgspec.structs import replace
 
 from cacheserver.core.errors import CatalogueError
@@ -32,7 +26,7 @@ def new_private_key() -> bytes:
 
 def public_key(private_pem: bytes) -> bytes:
     """The 32 raw bytes of the public key that belongs to a private one. Raises CatalogueError."""
-    return _public_bytes(_private(private_pem))
+    return _private(private_pem).public_key().public_bytes_raw()
 
 
 def parse_public_key(text: str) -> bytes:
@@ -48,10 +42,8 @@ def parse_public_key(text: str) -> bytes:
 def sign(document: CatalogueDocument, private_pem: bytes) -> CatalogueDocument:
     """The document with a new signature in place of any old one. Raises CatalogueError for a bad key."""
     key = _private(private_pem)
-    value = key.sign(sign_bytes(document))
-    return replace(
-        document, signature=Signature(alg="Ed25519", key=to_base64(_public_bytes(key)), value=to_base64(value))
-    )
+    public, value = key.public_key().public_bytes_raw(), key.sign(sign_bytes(document))
+    return replace(document, signature=Signature(alg="Ed25519", key=to_base64(public), value=to_base64(value)))
 
 
 def verify(document: CatalogueDocument, trusted_keys: Collection[bytes]) -> None:
@@ -79,7 +71,3 @@ def _private(private_pem: bytes) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise CatalogueError("the private key is not an Ed25519 key")
     return key
-
-
-def _public_bytes(key: Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

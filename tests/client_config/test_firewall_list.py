@@ -67,12 +67,12 @@ def test_table_has_one_line_a_host(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("service", "ports"),
     [
-        (Service("x", ("h.example",), scheme="http"), OriginPorts((80,))),
-        (Service("x", ("h.example",), scheme="https"), OriginPorts((443,))),
-        (Service("x", ("h.example",), port=81), OriginPorts((81,))),
-        (Service("x", ("h.example",)), OriginPorts((80,), (443,))),
-        (Service("intune", ("h.example",)), OriginPorts((80, 443))),
-        (Service("intune", ("h.example",), own=True), OriginPorts((80,), (443,))),
+        (Service(name="x", hosts=("h.example",), scheme="http"), OriginPorts((80,))),
+        (Service(name="x", hosts=("h.example",), scheme="https"), OriginPorts((443,))),
+        (Service(name="x", hosts=("h.example",), port=81), OriginPorts((81,))),
+        (Service(name="x", hosts=("h.example",)), OriginPorts((80,), (443,))),
+        (Service(name="intune", hosts=("h.example",)), OriginPorts((80, 443))),
+        (Service(name="intune", hosts=("h.example",), own=True), OriginPorts((80,), (443,))),
     ],
 )
 def test_ports_follow_the_rule_of_the_service(service: Service, ports: OriginPorts) -> None:

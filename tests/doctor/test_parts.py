@@ -27,7 +27,7 @@ from cacheserver.doctor.reach import is_local
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.shipped import load_shipped_services
 from cacheserver.store.options import VolumeOptions
-from cacheserver.tls import TlsOptions
+from cacheserver.tls.options import TlsOptions
 from cacheserver.tls.pair import read_pair
 from tests.doctor.lab import leaf_files
 from tests.support.certificates import Authority

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.tls import TlsOptions
 from cacheserver.tls.current import CurrentCertificate
+from cacheserver.tls.options import TlsOptions
 from tests.support.certificates import NAME, Issued, Pki, key_pem, replace, write_pair
 
 PKI = Pki()

@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.tls import TlsOptions, formats
+from cacheserver.tls import formats
 from cacheserver.tls.facts import CertificateFacts
+from cacheserver.tls.options import TlsOptions
 from cacheserver.tls.pair import hand_over, policy_context, read_pair, signature_of
 from tests.support.certificates import Pki, cert_pem, key_pem, new_key, replace, write_pair
 

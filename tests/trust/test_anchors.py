@@ -15,8 +15,7 @@ from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.trust import Claim
 from cacheserver.core.request.target import Target
 from cacheserver.trust import anchors as anchors_module
-from cacheserver.trust.anchors import Anchors, build_anchors
-from cacheserver.trust.digest_field_anchor import DigestFieldAnchor
+from cacheserver.trust.anchors import Anchors, DigestFieldAnchor, build_anchors
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import new_private_key, public_key, sign
 from tests.support.certificates import Authority

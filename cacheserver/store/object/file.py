@@ -186,7 +186,7 @@ class ObjectFile:
         expected = self.digest_of(piece)
         got = self.hash_piece(piece)
         if expected is None or expected != got:
-            raise PieceMismatch(piece, expected=expected or b"", got=got, against="stored")
+            raise PieceMismatch(piece, expected=expected or b"", got=got)
 
     def erase(self, first: int, stop: int) -> int:
         """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.

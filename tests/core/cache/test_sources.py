@@ -8,8 +8,8 @@ from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.service import Service
 
 SERVICE = Service(
-    "wsus",
-    ("one.test", "two.test"),
+    name="wsus",
+    hosts=("one.test", "two.test"),
     canonical_host="one.test",
     sources=("https://mirror.test/base", "cachehost+http://node.test:8080", "http://two.test"),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.http.fields import Fields

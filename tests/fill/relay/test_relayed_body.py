@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cacheserver.core.errors import BadPiece, TruncatedBody, WrongContent
@@ -22,7 +22,7 @@ from tests.support.stored import PIECE, representation
 
 BODY = blob(41, 4 * PIECE + 100)
 REP = representation("a", len(BODY))
-TWO = dataclasses.replace(SHIPPED, sources=("http://mirror.test",))
+TWO = msgspec.structs.replace(SHIPPED, sources=("http://mirror.test",))
 WANT = want_for("a", service=TWO)
 CHECKED = Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)
 OTHER_NAME = Claim("name", authentic=True, sha1=hashlib.sha1(b"another").digest())

@@ -14,7 +14,7 @@ MADE: dict[type[errors.CacheserverError], errors.CacheserverError] = {
     errors.HostNotAllowed: errors.HostNotAllowed("evil.test"),
     errors.MethodNotAllowed: errors.MethodNotAllowed("PUT"),
     errors.OriginStatus: errors.OriginStatus(404),
-    errors.PieceMismatch: errors.PieceMismatch(1, expected=b"", got=b"", against="stored"),
+    errors.PieceMismatch: errors.PieceMismatch(1, expected=b"", got=b""),
     errors.BadPiece: errors.BadPiece(1),
 }
 
