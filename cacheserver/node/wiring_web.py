@@ -134,7 +134,6 @@ def _listener(
         options=server,
         lanes=lanes,
         max_connections=max_connections,
-        max_head_bytes=server.max_head.bytes,
         on_error=accounting.malformed,
         on_refused=basis.meter.connection_refused,
         subnets=basis.admitted.subnets,

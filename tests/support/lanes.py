@@ -167,7 +167,6 @@ async def lane_scene(
         options=ServerOptions(),
         lanes=lanes,
         max_connections=100,
-        max_head_bytes=1 << 15,
         on_error=lambda *_: None,
         on_refused=lambda: None,
         subnets=Subnets(),
