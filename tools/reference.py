@@ -19,7 +19,7 @@ import msgspec
 
 from cacheserver.cli.main import cli
 from cacheserver.core.errors import CacheserverError, error_kinds
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
 from cacheserver.web.admin.app import ROUTES

@@ -15,7 +15,7 @@ from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.logs.build import Logs
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cacheserver.cli.main import cli
 from cacheserver.core import errors
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 from cacheserver.settings.services_table import ServiceTable
