@@ -23,7 +23,7 @@ from cacheserver.core.http.validators import Validators
 from cacheserver.core.request.admission import parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.target import Target
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.settings.services_table import service_from_allow
 from cacheserver.store.catalogue.catalogue import CatalogueRecord
 from cacheserver.store.store import Store

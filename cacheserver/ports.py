@@ -21,11 +21,9 @@ class Clock(Protocol):
 
     def wall_s(self) -> float:
         """Unix time in seconds; may jump."""
-        ...
 
     def monotonic_s(self) -> float:
         """Seconds that never go back."""
-        ...
 
 
 class Meter(Protocol):
@@ -34,98 +32,63 @@ class Meter(Protocol):
     @property
     def answered(self) -> Callable[[AnswerRecord], None]:
         """Counts one finished answer."""
-        ...
 
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""
-        ...
 
     def connection_refused(self) -> None:
         """One connection closed at once, because there are too many."""
-        ...
 
     def upstream_request(self, service: str, source_class: str, result: str) -> None:
         """One upstream answer; ``source_class`` as in ``core.cache.sources``, ``result`` ok, not_modified or a code."""
-        ...
 
     def upstream_bytes(self, service: str, source_class: str, body_bytes: int) -> None:
         """Body bytes received from a source of that class."""
-        ...
 
     def fill_started(self) -> None:
         """One upstream fill request began."""
-        ...
 
     def fill_ended(self) -> None:
         """It ended, however."""
-        ...
 
     def collapsed(self) -> None:
         """One request waited for a fill that another request had started."""
-        ...
 
     def verified(self, level: str, result: str) -> None:
         """One piece checked; ``level`` is ``at_rest``, ``self_consistent`` or ``anchored``; ``result`` ok or bad."""
-        ...
 
     def manifest(self, result: str) -> None:
-        """One look for a manifest: a trust level, ``absent``, ``refused``, ``contradicts`` or ``timeout``."""
-        ...
+        """One manifest look-up: a trust level, ``absent``, ``refused``, ``contradicts`` or ``timeout``."""
 
     def struck(self, *, banned: bool) -> None:
         """A source gave a bad piece; ``banned``: it is not asked any more for a while."""
-        ...
 
     def evicted(self, volume: str, reason: str, freed_bytes: int) -> None:
         """Space given back on a volume, named by its path; ``reason`` is space, purged, superseded or corrupt."""
-        ...
 
 
 class UpstreamAnswer(Protocol):
     """A source's answer whose head has come and whose body is still on the wire."""
 
-    @property
-    def status(self) -> int:
-        """Final status code."""
-        ...
-
-    @property
-    def fields(self) -> Fields:
-        """All field lines as sent."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """``scheme://host:port`` of the last hop."""
-        ...
-
-    @property
-    def asked(self) -> str:
-        """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
-        ...
-
-    @property
-    def source_class(self) -> str:
-        """Which kind of source was asked; one of ``core.cache.sources.SOURCE_CLASSES``."""
-        ...
-
-    @property
-    def request_time_s(self) -> float:
-        """Wall clock when the request was sent."""
-        ...
-
-    @property
-    def response_time_s(self) -> float:
-        """Wall clock when the head had come."""
-        ...
+    status: int
+    fields: Fields
+    """All field lines as sent."""
+    source: str
+    """``scheme://host:port`` of the last hop."""
+    asked: str
+    """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
+    source_class: str
+    """Which kind of source was asked; one of ``core.cache.sources.SOURCE_CLASSES``."""
+    request_time_s: float
+    """Wall clock when the request was sent."""
+    response_time_s: float
+    """Wall clock when the head had come."""
 
     async def read(self) -> bytes:
         """The next body bytes as they come; empty at the end. TruncatedBody, UpstreamTimeout."""
-        ...
 
     def close(self) -> None:
         """Done with it; the connection is kept only when the body was read to its end. Idempotent."""
-        ...
 
 
 class Upstream(Protocol):
@@ -133,11 +96,10 @@ class Upstream(Protocol):
 
     async def open(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Send a request, follow allowed redirects, return once the head is there. Raises UpstreamError."""
-        ...
 
 
 class Anchor(Protocol):
-    """Somebody who can say what a content must be: a service over TLS, a signed catalogue, the name itself."""
+    """States what a content must be: a service over TLS, a signed catalogue, the name itself."""
 
     async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
         """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
@@ -145,4 +107,3 @@ class Anchor(Protocol):
         Empty when it says nothing. Bounded in time; never raises: a mute or failing anchor is no claim, and is counted
         and logged by itself.
         """
-        ...

@@ -20,7 +20,7 @@ import msgspec
 from cacheserver.cli.main import cli
 from cacheserver.core.errors import CacheserverError, error_kinds
 from cacheserver.core.request.service import ServiceTable
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.web.admin.app import ROUTES
 

@@ -6,39 +6,35 @@ services, subnets, outcomes, code classes, error codes and volumes are closed se
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
 import cacheserver
 from cacheserver.core.cache.sources import SOURCE_CLASSES
 from cacheserver.core.errors import error_kinds
-from cacheserver.metrics.collectors import StateCollector, StoreCollector, TallyCollector, VolumeGauges
-from cacheserver.metrics.table import (
-    ANCHOR_RESULTS,
-    ANCHORS,
-    EVICTION_REASONS,
-    LEVELS,
-    MANIFESTS,
-    RESULTS,
-)
+from cacheserver.metrics.collectors import Rows, VolumeGauges, families
+from cacheserver.metrics.table import ANCHOR_RESULTS, ANCHORS, EVICTION_REASONS, LEVELS, MANIFESTS, RESULTS
 from cacheserver.metrics.tally import OTHER, Tally
 
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class PrometheusMeter:
+class PrometheusMeter(Collector):
     """Implements ``ports.Meter``; each instance has a registry of its own."""
 
     def __init__(self, *, services: Iterable[str] = (), subnets: Iterable[str] = ()) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
-        self.tally = Tally.of_answers()
+        self.tally = Tally()
         """Every count."""
         self.tally.allow_services(services)
         self.tally.allow_subnets(subnets)
@@ -47,17 +43,22 @@ class PrometheusMeter:
         self._count = self.tally.count
         self._codes = frozenset(kind.code for kind in error_kinds())
         self._fills = 0
-        self._store = StoreCollector()
-        self._states = StateCollector()
-        self._states.labelled["build_info"] = ((cacheserver.__version__, platform.python_version()), 1)
-        self._states.sources |= {
-            "hit_ratio_requests": self.tally.hit_ratio_requests,
-            "hit_ratio_bytes": self.hit_ratio_bytes,
-            "fills_in_flight": lambda: self._fills,
-        }
-        for collector in (TallyCollector(self.tally), self._states, self._store):
-            self.registry.register(collector)
+        self._volumes: Callable[[], Iterable[VolumeGauges]] = tuple
+        build = (cacheserver.__version__, platform.python_version())
+        self._states: dict[str, Callable[[], Rows]] = {"build_info": lambda: [(build, 1.0)]}
+        self.set_state_source("hit_ratio_requests", self.tally.hit_ratio_requests)
+        self.set_state_source("hit_ratio_bytes", self.hit_ratio_bytes)
+        self.set_state_source("fills_in_flight", lambda: self._fills)
+        self.registry.register(self)
         ProcessCollector(registry=self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every row of the table but those of the process."""
+        states = {name: rows() for name, rows in self._states.copy().items()}
+        volumes: list[VolumeGauges] = []
+        with contextlib.suppress(Exception):  # a volume that fails must not take the other metrics along
+            volumes = list(self._volumes())
+        yield from families(self.tally, states, volumes)
 
     # -- ports.Meter --------------------------------------------------------------------------------------------
 
@@ -134,15 +135,15 @@ class PrometheusMeter:
 
     def set_store_source(self, source: Callable[[], Iterable[VolumeGauges]]) -> None:
         """Ask ``source`` at each exposition; it runs in the rendering thread and must be safe there."""
-        self._store.source = source
+        self._volumes = source
 
     def set_state_source(self, name: str, source: Callable[[], float]) -> None:
         """Ask ``source`` for the state ``name`` of the table, without prefix, at each exposition; same hazard."""
-        self._states.sources[name] = source
+        self._states[name] = lambda: [((), source())]
 
     def certificate(self, name: str, not_after_s: float) -> None:
         """Show the end of the certificate that is served now, in place of the one before."""
-        self._states.labelled["certificate_not_after_timestamp_seconds"] = ((name,), not_after_s)
+        self._states["certificate_not_after_timestamp_seconds"] = lambda: [((name,), not_after_s)]
 
     def response_bytes(self) -> int:
         """Body bytes that reached clients since the start."""
@@ -157,15 +158,11 @@ class PrometheusMeter:
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """Exposition and its Content-Type: OpenMetrics where ``accept`` names it, else text. May run in a thread."""
         if accept is not None and "application/openmetrics-text" in accept:
-            return _openmetrics(self.registry), OPENMETRICS_TYPE
-        return _text(self.registry), TEXT_TYPE
+            return generate_openmetrics(self.registry), OPENMETRICS_TYPE  # type: ignore[no-untyped-call]
+        return generate_latest(self.registry), TEXT_TYPE
 
     def _code(self, code: str) -> str:
         return code if code in self._codes else OTHER
-
-
-_text: Callable[[CollectorRegistry], bytes] = generate_latest
-_openmetrics: Callable[[CollectorRegistry], bytes] = generate_openmetrics  # untyped in the package
 
 
 def _one_of(word: str, words: tuple[str, ...]) -> str:

@@ -25,6 +25,11 @@ class MetricDoc(NamedTuple):
     labels: tuple[str, ...]
     meaning: str
 
+    @property
+    def key(self) -> str:
+        """The name without prefix."""
+        return self.name.removeprefix(PREFIX)
+
 
 def _doc(name: str, kind: str, labels: str, meaning: str) -> MetricDoc:
     return MetricDoc(PREFIX + name, kind, tuple(labels.split()), meaning)

@@ -8,7 +8,9 @@ apart from one another.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from cacheserver.core.request.answer_record import AnswerRecord
@@ -20,8 +22,6 @@ OTHER: Final = "other"
 
 CellKey: TypeAlias = tuple[str, str, int, str, str]
 """Service, outcome, status class (1 to 5, or 0), listener, subnet."""
-
-
 SERVICES_LIMIT: Final = 32
 """Service names with series of their own; an operator with more sees the rest as ``other``."""
 DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
@@ -49,39 +49,30 @@ class Times:
     __slots__ = ("at_once", "first_byte", "total")
 
     def __init__(self, bounds_s: tuple[float, ...]) -> None:
-        self.at_once = Durations(bounds_s)
-        self.total = Durations(bounds_s)
-        self.first_byte = Durations(bounds_s)
+        self.at_once, self.total, self.first_byte = (Durations(bounds_s) for _ in range(3))
 
 
+@dataclass(slots=True, eq=False)
 class Cell:
     """What was counted for one key."""
 
-    __slots__ = ("at_once", "body_bytes", "count", "times")
-
-    def __init__(self, times: Times) -> None:
-        self.count = 0
-        self.body_bytes = 0
-        self.times = times
-        self.at_once = times.at_once
+    times: Times
+    count: int = 0
+    body_bytes: int = 0
 
 
 class Tally:
     """Counts answers and events. ``bounds_s`` are the upper bounds of the duration buckets, ascending."""
 
-    def __init__(self, *, bounds_s: tuple[float, ...], services_limit: int) -> None:
-        self._bounds_s = bounds_s
+    def __init__(
+        self, *, bounds_s: tuple[float, ...] = DURATION_BUCKETS_S, services_limit: int = SERVICES_LIMIT
+    ) -> None:
         self._limit = services_limit
         self._services: set[str] = set()
         self._subnets: frozenset[str] = frozenset()
         self._cells: dict[CellKey, Cell] = {}
-        self._times: dict[str, Times] = {}
+        self._times = defaultdict[str, Times](lambda: Times(bounds_s))
         self._counts: dict[tuple[str, ...], int] = {}
-
-    @classmethod
-    def of_answers(cls) -> Tally:
-        """An empty tally with the bounds of a node."""
-        return cls(bounds_s=DURATION_BUCKETS_S, services_limit=SERVICES_LIMIT)
 
     def allow_services(self, names: Iterable[str]) -> None:
         """Count these names apart, up to the limit in all; the rest is counted as ``other``."""
@@ -107,7 +98,7 @@ class Tally:
             cell.body_bytes += answer.body_bytes
         duration_s = answer.duration_s
         if answer.first_byte_s is None:
-            durations = cell.at_once
+            durations = cell.times.at_once
             durations.sum_s += duration_s
             durations.buckets[bisect_left(durations.bounds_s, duration_s)] += 1
         else:
@@ -153,22 +144,12 @@ class Tally:
         service, outcome, status_class, listener, subnet = key
         key = (
             self.service(service),
-            _word(outcome),
+            outcome if outcome in OUTCOMES else OTHER,
             status_class if 1 <= status_class <= 5 else 0,
             listener if listener in LISTENERS else PLAIN,
             subnet if subnet in self._subnets else OTHER,
         )
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = Cell(self._times_of(key[1]))
+            cell = self._cells[key] = Cell(self._times[key[1]])
         return cell
-
-    def _times_of(self, outcome: str) -> Times:
-        times = self._times.get(outcome)
-        if times is None:
-            times = self._times[outcome] = Times(self._bounds_s)
-        return times
-
-
-def _word(outcome: str) -> str:
-    return outcome if outcome in OUTCOMES else OTHER

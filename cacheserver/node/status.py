@@ -10,7 +10,8 @@ from typing import Any
 import cacheserver
 from cacheserver.core.errors import kind_of
 from cacheserver.core.request.recent_refusals import Refused
-from cacheserver.metrics import PrometheusMeter, VolumeGauges
+from cacheserver.metrics.collectors import VolumeGauges
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.metrics.traffic import traffic
 from cacheserver.node.wiring import Rooms
 from cacheserver.store.volume import Volume
@@ -102,18 +103,18 @@ class NodeStatus:
         pinned_objects, pinned_bytes = self._rooms.pinning.space.on_volume(volume)
         return VolumeGauges(
             volume=volume.path,
-            stored_bytes=volume.ledger.stored_bytes,
-            capacity_bytes=volume.ledger.capacity_bytes,
-            objects=volume.object_count,
-            online=volume.online,
-            quarantined=volume.quarantine.count,
-            scrubbed_s=self._rooms.scrubber.completed_s(volume),
-            reserved_bytes=volume.ledger.reserved_bytes,
-            writable=volume.writable,
-            errors=volume.error_count,
-            eviction_age_s=volume.eviction_age_s,
-            ghost_hits=volume.policy.ghost_hits,
-            ghost_hit_bytes=volume.policy.ghost_hit_bytes,
+            store_bytes=volume.ledger.stored_bytes,
+            store_capacity_bytes=volume.ledger.capacity_bytes,
+            store_objects=volume.object_count,
+            store_online=volume.online,
+            quarantined_pieces=volume.quarantine.count,
+            scrub_last_complete_timestamp_seconds=self._rooms.scrubber.completed_s(volume),
+            store_reserved_bytes=volume.ledger.reserved_bytes,
+            store_writable=volume.writable,
+            store_errors_total=volume.error_count,
+            store_eviction_age_seconds=volume.eviction_age_s,
+            store_ghost_hits_total=volume.policy.ghost_hits,
+            store_ghost_hit_bytes_total=volume.policy.ghost_hit_bytes,
             pinned_objects=pinned_objects,
             pinned_bytes=pinned_bytes,
         )

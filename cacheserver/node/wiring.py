@@ -26,7 +26,7 @@ from cacheserver.logs.writer import LineWriter
 from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.wiring_web import Basis, WebSide, build_web_side
 from cacheserver.settings.schema import Settings

@@ -15,7 +15,7 @@ from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.logs.build import Logs
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
@@ -134,7 +134,6 @@ def _listener(
         options=server,
         lanes=lanes,
         max_connections=max_connections,
-        max_head_bytes=server.max_head.bytes,
         on_error=accounting.malformed,
         on_refused=basis.meter.connection_refused,
         subnets=basis.admitted.subnets,

@@ -60,7 +60,7 @@ class AnswerAccounting:
             self._refusals.note(reason, host, self._clock.wall_s())
         if refused:
             self._meter.refused(reason)
-            event(_log, "refused", reason=reason, client=exchange.client.address, status=exchange.status)
+            event(_log, "refused", reason=reason, client=exchange.client.address, status=exchange.channel.status)
 
     def _may_log_malformed(self) -> bool:
         """Whether one more malformed request gets a line: 200 at once, then five a second; the metrics count all."""

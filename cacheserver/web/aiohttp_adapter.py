@@ -168,21 +168,12 @@ class HeadCutter:
         self._before = joined[max(searched, len(joined) - len(_END_OF_HEAD) + 1) :]
 
 
-def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
-    """The request of one parsed head; admission reads the target itself, from ``raw_path``.
-
-    aiohttp takes an absolute target apart before anybody is asked. Where it cannot (``http://xn--a/``), the error would
-    end its loop over requests, without an answer and without closing the connection.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        return web.BaseRequest(message, payload, protocol, writer, task, loop)
-    except ValueError:
-        return web.BaseRequest(message._replace(url=URL("/")), payload, protocol, writer, task, loop)
-
-
 def tolerate_targets(server: web.Server) -> None:
-    """The same for a server of aiohttp's own: a target that it cannot take apart leads to no route."""
+    """Have a server accept targets that it cannot take apart (``http://xn--a/``): they lead to no route.
+
+    Their error would end aiohttp's loop over requests, without an answer and without closing the connection. Admission
+    reads the target itself, from ``raw_path``.
+    """
     factory = server.request_factory
 
     def request(message: Any, *rest: Any) -> web.BaseRequest:

@@ -16,12 +16,13 @@ from aiohttp import web
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.request.client import PLAIN, TLS, Client
 from cacheserver.core.request.subnets import Subnets
-from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, request_of
+from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, tolerate_targets
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.lane.hot_table import HEAD_END
 from cacheserver.web.lane.lane import FastLane
 from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
+from cacheserver.web.sending.turns import resolve
 from cacheserver.web.sending.wire import Wire
 
 
@@ -78,10 +79,10 @@ class ClientConnection(ServerConnection):
         """Give everything back."""
         self._listener.forget(self)
         self._stop_head_timer()
-        self._wake_drained()
+        resolve(self._drained_waiter)
         if self.lane is not None:
             self.lane.close()
-            self._lane_is_idle()
+            resolve(self._lane_idle)
         if self.wire is not None:
             self.wire.close()
         super().connection_lost(exc)
@@ -103,15 +104,11 @@ class ClientConnection(ServerConnection):
         """The lane has sent an answer; ``pending`` came meanwhile."""
         self.postpone_idle_end()
         if self._lane_idle is not None:
-            self._lane_is_idle()
+            resolve(self._lane_idle)
         if pending and (not self._half_closed or HEAD_END in pending):
             self.data_received(pending)
         elif self._half_closed and self.transport is not None:
             self.transport.close()  # what may have come of another head stays without its end
-
-    def _lane_is_idle(self) -> None:
-        if self._lane_idle is not None and not self._lane_idle.done():
-            self._lane_idle.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has closed its sending side still gets the answers it has asked for; not through TLS."""
@@ -157,13 +154,9 @@ class ClientConnection(ServerConnection):
     def resume_writing(self) -> None:
         """The buffer is empty."""
         super().resume_writing()
-        self._wake_drained()
+        resolve(self._drained_waiter)
         if self.lane is not None:
             self.lane.resumed()
-
-    def _wake_drained(self) -> None:
-        if self._drained_waiter is not None and not self._drained_waiter.done():
-            self._drained_waiter.set_result(None)
 
     async def drained(self) -> None:
         """Until nothing is buffered in the transport; returns at once when the client is gone."""
@@ -204,7 +197,6 @@ class Listener:
         options: ServerOptions,
         lanes: LaneShared,
         max_connections: int,
-        max_head_bytes: int,
         on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
         on_refused: Callable[[], None],
         subnets: Subnets,
@@ -216,9 +208,10 @@ class Listener:
         self.subnets = subnets
         self.on_refused = on_refused
         self._max_connections = max_connections
-        self._max_head_bytes = max_head_bytes
+        self._max_line_bytes = options.max_head.bytes // 2
         self._connections: set[ClientConnection] = set()
-        self._server = web.Server(handler, request_factory=request_of, handler_cancellation=True)
+        self._server = web.Server(handler, handler_cancellation=True)
+        tolerate_targets(self._server)
 
     def __call__(self) -> ClientConnection:
         """Protocol factory for ``loop.create_server``."""
@@ -227,8 +220,8 @@ class Listener:
             self._server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self.options.idle_timeout_s,
-            max_line_size=self._max_head_bytes // 2,
-            max_field_size=self._max_head_bytes // 2,
+            max_line_size=self._max_line_bytes,
+            max_field_size=self._max_line_bytes,
             lingering_time=0,
             access_log=None,
         )

@@ -10,12 +10,14 @@ from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Target
 from cacheserver.web.lane.hot_table import HotEntry
+from cacheserver.web.sending.response import ResponseWriter
 
 
 @dataclass(slots=True)
 class Exchange:
-    """Facts of one answer for the access log and the metrics."""
+    """The response of one request, and facts of it for the access log and the metrics."""
 
+    channel: ResponseWriter
     client: Client
     method: str
     raw_target: str
@@ -26,27 +28,24 @@ class Exchange:
     outcome: str = "error"
     """A word of ``core.cache.decision.Outcome``."""
     cache_status: str = ""
-    status: int = 0
-    body_bytes: int = 0
     refused: str | None = None
     """Error code when the request was refused."""
     refused_host: str = ""
     """Host that is in no service, in its canonical form, perhaps with a port."""
     hot: HotEntry | None = None
     """Set when the fast lane may answer the same head again."""
-    first_byte_s: float | None = None
-    """Monotonic time at which the head went out, its first byte of body at hand; None: with the last byte."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
 
     @classmethod
-    def of(cls, request: web.BaseRequest, client: Client, *, started_s: float) -> Exchange:
-        """What is known of a request before it was looked at."""
+    def of(cls, request: web.BaseRequest, channel: ResponseWriter, client: Client, *, started_s: float) -> Exchange:
+        """What is known of a request before admission."""
         return cls(
-            client=client,
-            method=request.method,
-            raw_target=request.raw_path,
-            started_s=started_s,
+            channel,
+            client,
+            request.method,
+            request.raw_path,
+            started_s,
             range_field=request.headers.getall("Range", [None])[-1],
             user_agent=request.headers.get("User-Agent"),
         )
@@ -67,14 +66,15 @@ class Exchange:
 
     def record(self, ended_s: float) -> AnswerRecord:
         """The answer as metrics and logs see it; ``ended_s`` is in monotonic time."""
+        channel = self.channel
         return AnswerRecord(
             self.label(),
             self.client,
             self.outcome,
-            self.status,
-            self.body_bytes,
+            channel.status,
+            channel.body_bytes,
             ended_s - self.started_s,
-            None if self.first_byte_s is None else self.first_byte_s - self.started_s,
+            None if channel.started_s is None else channel.started_s - self.started_s,
             self.cache_status,
             self.range_field,
             self.cut,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -44,27 +45,17 @@ from cacheserver.web.sending.wire import ClientGone
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContentHandler:
     """Serves GET and HEAD from store and origins."""
 
-    def __init__(
-        self,
-        *,
-        allowlist: Callable[[], AllowList],
-        answerer: Answerer,
-        rebuilt: RebuiltManifests,
-        clock: Clock,
-        node_id: str,
-        first_byte_s: float,
-        account: Callable[[Exchange], None],
-    ) -> None:
-        self._allowlist = allowlist
-        self._answerer = answerer
-        self._rebuilt = rebuilt
-        self._clock = clock
-        self._node_id = node_id
-        self._first_byte_s = first_byte_s
-        self._account = account
+    allowlist: Callable[[], AllowList]
+    answerer: Answerer
+    rebuilt: RebuiltManifests
+    clock: Clock
+    node_id: str
+    first_byte_s: float
+    account: Callable[[Exchange], None]
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; always returns, unless the task itself is cancelled."""
@@ -74,11 +65,11 @@ class ContentHandler:
             connection.wire,
             method=request.method,
             http_10=request.version < (1, 1),
-            keep_alive=request.keep_alive and not self._answerer.draining,
+            keep_alive=request.keep_alive and not self.answerer.draining,
         )
-        exchange = Exchange.of(request, connection.client, started_s=self._clock.monotonic_s())
+        exchange = Exchange.of(request, channel, connection.client, started_s=self.clock.monotonic_s())
         try:
-            await self._guarded(request, exchange, channel)
+            await self._guarded(request, exchange)
             if exchange.hot is not None and channel.keep_alive and connection.lane is not None:
                 connection.lane.learn(exchange.hot)
         except ClientGone:
@@ -92,36 +83,35 @@ class ContentHandler:
             exchange.cut = "internal"
             channel.cut()
         finally:
-            exchange.status, exchange.body_bytes = channel.status, channel.body_bytes
-            self._account(exchange)
+            self.account(exchange)
         return SentResponse(status=channel.status or 500, keep_alive=channel.keep_alive and not connection.spent)
 
-    async def _guarded(self, request: web.BaseRequest, exchange: Exchange, channel: ResponseWriter) -> None:
+    async def _guarded(self, request: web.BaseRequest, exchange: Exchange) -> None:
+        channel = exchange.channel
         try:
             want = self._admit(request, exchange)
             try:
-                await self._answer_in_time(want, exchange, channel)
+                await self._answer_in_time(want, exchange)
             except UpstreamError as exc:
-                if not await self._rebuilt.serve(want, exchange, channel, exc):
+                if not await self.rebuilt.serve(want, exchange, exc):
                     raise
         except CacheserverError as exc:
             if channel.head_sent:
                 exchange.cut = exc.code
                 channel.cut()
             else:
-                await self._refuse(exc, exchange, channel)
+                await self._refuse(exc, exchange)
 
-    async def _answer_in_time(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
+    async def _answer_in_time(self, want: Want, exchange: Exchange) -> None:
         """A client hears something within ``first_byte_s``, or it would not ask this node again for a while."""
+        channel = exchange.channel
         try:
-            async with channel.starting_within(self._first_byte_s, self._clock):
-                await self._answerer.answer(want, exchange, channel)
+            async with channel.starting_within(self.first_byte_s, self.clock):
+                await self.answerer.answer(want, exchange)
         except TimeoutError as exc:
             if channel.head_sent:
                 raise
             raise UpstreamTimeout("no byte came in time", source=want.target.origin) from exc
-        finally:
-            exchange.first_byte_s = channel.started_s
 
     # -- admit --------------------------------------------------------------------------------------------------
 
@@ -136,22 +126,22 @@ class ContentHandler:
             request.raw_path,
             fields.lines("Host"),
             tls=request.secure,
-            allowlist=self._allowlist(),
+            allowlist=self.allowlist(),
             http_10=request.version < (1, 1),
         )
         exchange.target = target
-        if passed_here(fields, self._node_id):
+        if passed_here(fields, self.node_id):
             raise LoopDetected("this request has passed here before; DNS may point the origin at this node")
         return Want(target, fields)
 
-    async def _refuse(self, error: CacheserverError, exchange: Exchange, channel: ResponseWriter) -> None:
-        refusal = refusal_for(error)
+    async def _refuse(self, error: CacheserverError, exchange: Exchange) -> None:
+        refusal, channel = refusal_for(error), exchange.channel
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value
         exchange.refused = error.code
         exchange.refused_host = error.host if isinstance(error, HostNotAllowed) else ""
         body = refusal.text.encode("ascii", "backslashreplace")
-        lines = text_lines(format_http_date(self._clock.wall_s()), *refusal.extra)
+        lines = text_lines(format_http_date(self.clock.wall_s()), *refusal.extra)
         await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)
         await channel.write(body)
         await channel.finish()

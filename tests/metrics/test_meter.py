@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from cacheserver.core.request.client import Client
-from cacheserver.metrics import METRICS, PrometheusMeter, VolumeGauges
+from cacheserver.metrics.collectors import VolumeGauges
+from cacheserver.metrics.meter import PrometheusMeter
+from cacheserver.metrics.table import METRICS
 from cacheserver.metrics.tally import OUTCOMES, SERVICES_LIMIT
 from cacheserver.ports import Meter
 from tests.support.answers import answer

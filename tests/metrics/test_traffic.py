@@ -9,7 +9,7 @@ from tests.support.answers import answer
 
 
 def test_sums_are_by_outcome_service_and_subnet_and_largest_first() -> None:
-    tally = Tally.of_answers()
+    tally = Tally()
     tally.allow_services(["wu", "edge"])
     tally.allow_subnets(["north"])
     tally.add(answer("wu", "hit", 200, 100, 0.1, Client(subnet="north")))
@@ -38,12 +38,12 @@ def test_sums_are_by_outcome_service_and_subnet_and_largest_first() -> None:
 
 
 def test_a_service_that_was_only_fetched_for_is_there() -> None:
-    tally = Tally.of_answers()
+    tally = Tally()
     tally.count(("upstream_bytes_total", "other", "origin"), 5)
     assert traffic(tally)["services"] == [{"name": "other", "requests": 0, "response_bytes": 0, "upstream_bytes": 5}]
 
 
 def test_nothing_is_zero_and_empty() -> None:
-    sums = traffic(Tally.of_answers())
+    sums = traffic(Tally())
     assert (sums["requests"], sums["response_bytes"], sums["upstream_bytes"]) == (0, 0, 0)
     assert sums["services"] == sums["subnets"] == sums["outcomes"] == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from tests.monitoring.dashboard import ALERTS, CERTIFICATE, RULES, metric_names, panels
 from tests.monitoring.prometheus import Prometheus, needs_prometheus, running_prometheus
 from tests.support.content import Content, blob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from tests.metrics.test_meter import exercised
 from tests.monitoring.dashboard import ALERTS, ROOT, RULES
 from tests.monitoring.prometheus import needs_prometheus, promtool

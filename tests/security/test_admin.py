@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
 
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins

@@ -167,7 +167,6 @@ async def lane_scene(
         options=ServerOptions(),
         lanes=lanes,
         max_connections=100,
-        max_head_bytes=1 << 15,
         on_error=lambda *_: None,
         on_refused=lambda: None,
         subnets=Subnets(),
@@ -178,9 +177,8 @@ async def lane_scene(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = await asyncio.get_running_loop().create_server(listener, sock=sock, ssl=context)
     scene = LaneScene(sock.getsockname()[:2], trusted, lanes, listener, obj, "/b", answered, full, after_answer)
-    learn = table.learn_secure if tls else table.learn
     for head in (scene.request(), scene.request("0-0")):
-        learn(head, _entry(obj))
+        table.learn(head, _entry(obj), secure=tls)
     try:
         yield scene
     finally:

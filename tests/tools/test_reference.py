@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cacheserver.cli.main import cli
 from cacheserver.core import errors
 from cacheserver.core.request.service import ServiceTable
-from cacheserver.metrics import METRICS
+from cacheserver.metrics.table import METRICS
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 from cacheserver.web.admin.app import ROUTES

@@ -8,6 +8,7 @@ refused before.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass, field
 from typing import Any
 
 from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
@@ -30,38 +31,25 @@ from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
 from cacheserver.web.lane.hot_table import HotEntry, is_plain
-from cacheserver.web.sending.response import ResponseWriter
 
 _LOOKUPS = 4
 
 
+@dataclass(slots=True, kw_only=True)
 class Answerer:
     """Answers from the store and from origins."""
 
-    def __init__(
-        self,
-        *,
-        lookup: Lookup,
-        coordinator: Coordinator,
-        revalidation: Revalidation,
-        store: Store,
-        delivery: Delivery,
-        passing: Passing,
-        rebuilt: RebuiltManifests,
-        clock: Clock,
-        via: str,
-    ) -> None:
-        self.draining = False
-        """Whether the node is going down: nothing new is fetched, connections end with their answers."""
-        self._lookup = lookup
-        self._coordinator = coordinator
-        self._revalidation = revalidation
-        self._store = store
-        self._delivery = delivery
-        self._passing = passing
-        self._rebuilt = rebuilt
-        self._clock = clock
-        self._via = via
+    lookup: Lookup
+    coordinator: Coordinator
+    revalidation: Revalidation
+    store: Store
+    delivery: Delivery
+    passing: Passing
+    rebuilt: RebuiltManifests
+    clock: Clock
+    via: str
+    draining: bool = field(default=False, init=False)
+    """Whether the node is going down: nothing new is fetched, connections end with their answers."""
 
     def drain(self) -> None:
         """Fetch nothing new, and end each connection with its answer."""
@@ -69,93 +57,84 @@ class Answerer:
 
     # -- look up, decide ----------------------------------------------------------------------------------------
 
-    async def answer(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
-        """Serve, fetch or pass on; CacheserverError, before the head where ``channel.head_sent`` says so."""
+    async def answer(self, want: Want, exchange: Exchange) -> None:
+        """Serve, fetch or pass on; CacheserverError, before the head where ``exchange.channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
-            obj = self._lookup.peek(want) or await self._lookup.find(want)
+            obj = self.lookup.peek(want) or await self.lookup.find(want)
             freshness = None if obj is None else self._assess(want, obj)
             facts = Facts(
                 method=exchange.method,
                 service=want.target.service,
                 freshness=freshness,
-                passes=self._coordinator.passes(want),
+                passes=self.coordinator.passes(want),
                 request=request_cache_control(want.fields),
             )
             try:
-                if await self._act(decide(facts), want, obj, freshness, exchange, channel):
+                if await self._act(decide(facts), want, obj, freshness, exchange):
                     return
             except GenerationChanged:
-                if channel.head_sent:
+                if exchange.channel.head_sent:
                     raise
-        await self._pass(want, exchange, channel, detail="contended")
+        await self._pass(want, exchange, detail="contended")
 
     def _assess(self, want: Want, obj: StoredObject) -> Freshness:
-        path = want.target.path_and_query.partition("?")[0]
-        now_s = self._clock.wall_s()
-        return assess(obj.representation, want.target.service, path, request_cache_control(want.fields), now_s)
+        asked, now_s = request_cache_control(want.fields), self.clock.wall_s()
+        return assess(obj.representation, want.target.service, want.target.path_and_query, asked, now_s)
 
     # -- act ----------------------------------------------------------------------------------------------------
 
     async def _act(
-        self,
-        step: Step,
-        want: Want,
-        obj: StoredObject | None,
-        freshness: Freshness | None,
-        exchange: Exchange,
-        channel: ResponseWriter,
+        self, step: Step, want: Want, obj: StoredObject | None, freshness: Freshness | None, exchange: Exchange
     ) -> bool:
         """Do one step; False when the object has to be looked up again."""
         if step is Step.ONLY_IF_CACHED:
             raise UpstreamTimeout("nothing usable is stored, and the client asked for nothing else")
         if step is Step.PASS:
-            await self._pass(want, exchange, channel)
+            await self._pass(want, exchange)
             return True
         if step is Step.OPEN:
-            return await self._open(want, exchange, channel)
+            return await self._open(want, exchange)
         assert obj is not None
         assert freshness is not None
         if step is Step.REVALIDATE:
-            return await self._revalidate(want, obj, freshness, exchange, channel)
+            return await self._revalidate(want, obj, freshness, exchange)
         if step is Step.SERVE_STALE:
-            self._revalidation.start(obj, want)
+            self.revalidation.start(obj, want)
         outcome = Outcome.STALE if step is Step.SERVE_STALE else Outcome.HIT
-        await self._serve(want, obj, exchange, channel, outcome, freshness=freshness)
+        await self._serve(want, obj, exchange, outcome, freshness=freshness)
         return True
 
-    async def _open(self, want: Want, exchange: Exchange, channel: ResponseWriter) -> bool:
+    async def _open(self, want: Want, exchange: Exchange) -> bool:
         if self.draining:
             raise Draining("the node is going down")
         exchange.outcome = Outcome.MISS.value
-        field = asked_range(want.fields, None, method=exchange.method)
-        outcome, first = await self._coordinator.open(want, opening_demand(field))
+        demand = opening_demand(asked_range(want.fields, None, method=exchange.method))
+        outcome, first = await self.coordinator.open(want, demand)
         if isinstance(outcome, Answered) and not first and not outcome.meaning.for_all:
-            await self._pass(want, exchange, channel)
+            await self._pass(want, exchange)
         elif not isinstance(outcome, Stored):
-            await self._unstored(want, outcome, first, exchange, channel)
+            await self._unstored(want, outcome, first, exchange)
         else:
-            obj = outcome.obj if first else await self._lookup.find(want)
+            obj = outcome.obj if first else await self.lookup.find(want)
             if obj is None:
                 return False
-            await self._serve(want, obj, exchange, channel, Outcome.MISS, collapsed=not first)
+            await self._serve(want, obj, exchange, Outcome.MISS, collapsed=not first)
         return True
 
-    async def _revalidate(
-        self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange, channel: ResponseWriter
-    ) -> bool:
+    async def _revalidate(self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
-            outcome = await self._revalidation.run(obj, want)
+            outcome = await self.revalidation.run(obj, want)
         except UpstreamError:
             if not freshness.stale_if_error:
                 raise
-            await self._serve(want, obj, exchange, channel, Outcome.STALE)
+            await self._serve(want, obj, exchange, Outcome.STALE)
             return True
         if isinstance(outcome, Stored):
             word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
-            await self._serve(want, outcome.obj, exchange, channel, word)
+            await self._serve(want, outcome.obj, exchange, word)
         else:
-            await self._unstored(want, outcome, True, exchange, channel)
+            await self._unstored(want, outcome, True, exchange)
         return True
 
     async def _serve(
@@ -163,7 +142,6 @@ class Answerer:
         want: Want,
         obj: StoredObject,
         exchange: Exchange,
-        channel: ResponseWriter,
         outcome: Outcome,
         *,
         freshness: Freshness | None = None,
@@ -174,7 +152,7 @@ class Answerer:
             raise GenerationChanged("the object was replaced")
         obj.hold()
         try:
-            rep, now_s = obj.representation, self._clock.wall_s()
+            rep, now_s = obj.representation, self.clock.wall_s()
             boundary = secrets.token_hex(16)
             reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=boundary)
             spans = [(part.start, part.stop) for part in reply.parts]
@@ -184,14 +162,12 @@ class Answerer:
             exchange.outcome = outcome.value
             freshness = freshness or self._assess(want, obj)
             exchange.cache_status = object_cache_status(freshness, rep.trust, outcome, collapsed=collapsed)
-            lines = object_lines(
-                rep, age_s=current_age_s(rep, now_s), via=self._via, cache_status=exchange.cache_status
-            )
+            lines = object_lines(rep, age_s=current_age_s(rep, now_s), via=self.via, cache_status=exchange.cache_status)
             reply = reply.with_lines(lines)
             for start, stop in spans:
-                self._store.touch(obj, *obj.pieces.covering(start, stop))
-            await self._delivery.send(channel, want, obj, reply)
-            if outcome is Outcome.HIT and len(spans) == 1 and not channel.http_10:
+                self.store.touch(obj, *obj.pieces.covering(start, stop))
+            await self.delivery.send(exchange.channel, want, obj, reply)
+            if outcome is Outcome.HIT and len(spans) == 1 and not exchange.channel.http_10:
                 exchange.hot = self._hot_entry(want, obj, exchange)
         finally:
             obj.release()
@@ -207,39 +183,33 @@ class Answerer:
             representation=rep,
             length_bytes=rep.length_bytes,
             label=exchange.label(),
-            fresh_until_s=self._clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
-            lines=hit_lines(rep, via=self._via, lifetime_s=freshness.lifetime_s),
+            fresh_until_s=self.clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
+            lines=hit_lines(rep, via=self.via, lifetime_s=freshness.lifetime_s),
         )
 
-    async def _unstored(
-        self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange, channel: ResponseWriter
-    ) -> None:
+    async def _unstored(self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange) -> None:
         """Give a client an outcome that is no object; ``first``: its own request led to it."""
         if isinstance(outcome, Relayed):
-            await self._relayed(want, outcome, first, exchange, channel)
-        elif not await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(outcome)):
+            await self._relayed(want, outcome, first, exchange)
+        elif not await self.rebuilt.serve(want, exchange, OriginStatus.of(outcome)):
             _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
-            await self._passing.answered(channel, want, outcome, exchange)
+            await self.passing.answered(want, outcome, exchange)
 
-    async def _relayed(
-        self, want: Want, relayed: Relayed, first: bool, exchange: Exchange, channel: ResponseWriter
-    ) -> None:
+    async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange) -> None:
         plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
         complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
         if not first or not plain or not complete:
             if first:
                 relayed.answer.close()
-            await self._pass(want, exchange, channel, detail=relayed.reason)
+            await self._pass(want, exchange, detail=relayed.reason)
             return
         status, reason = relayed.answer.status, relayed.reason
         _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=reason)
-        await self._passing.relay(channel, want, relayed.answer, exchange, prefix=relayed.prefix)
+        await self.passing.pass_on(want, relayed.answer, exchange, prefix=relayed.prefix)
 
-    async def _pass(
-        self, want: Want, exchange: Exchange, channel: ResponseWriter, *, detail: str | None = None
-    ) -> None:
+    async def _pass(self, want: Want, exchange: Exchange, *, detail: str | None = None) -> None:
         _note_pass(exchange, fwd="bypass", stored=False, detail=detail)
-        await self._passing.through(channel, want, exchange)
+        await self.passing.through(want, exchange)
 
 
 def _note_pass(exchange: Exchange, **members: Any) -> None:

@@ -6,6 +6,8 @@ fails under a delivery the rest comes straight from the source, and the client i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cacheserver.core.errors import BadPiece, DiskError, GenerationChanged, StoreError
 from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Opened, Want
@@ -23,18 +25,18 @@ _DISK_TRIES = 3
 """Unreadable pieces in one part before the rest comes straight from the source."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """Sends planned replies."""
 
-    def __init__(self, *, coordinator: Coordinator, store: Store, relay: Relay) -> None:
-        self.coordinator = coordinator
-        self.store = store
-        self._relay = relay
+    coordinator: Coordinator
+    store: Store
+    relay: Relay
 
     async def send(self, channel: ResponseWriter, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
         """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
         for part in reply.parts:
-            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, whole=reply.whole)
+            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole)
             try:
                 await cursor.ready()
                 if not channel.head_sent:
@@ -59,10 +61,10 @@ class Delivery:
         metadata.refuse_blocked()
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
-            return await self._relay.asker.ask_span(want, obj.representation, first, end, avoid)
+            return await self.relay.asker.ask_span(want, obj.representation, first, end, avoid)
 
         span = BodySpan(start, stop, obj.representation.length_bytes)
-        body = self._relay.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        body = self.relay.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
         if body.verified and reader.has_tasted(start):
             raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         try:
@@ -72,80 +74,71 @@ class Delivery:
             body.close()
 
 
+@dataclass(slots=True)
 class _Cursor:
     """The position of one delivery inside one part."""
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        channel: ResponseWriter,
-        want: Want,
-        obj: StoredObject,
-        start: int,
-        stop: int,
-        *,
-        whole: bool,
-    ) -> None:
-        self._delivery = delivery
-        self._channel = channel
-        self._want = want
-        self._obj = obj
-        self._at = start
-        self._stop = stop
-        self._whole = whole
-        self._readable = start
-        self._past_store = False
-        self._disk_errors = 0
-        self._reader: Reader | None = None
-        if obj.pieces.stored_until(start, stop) < stop:
-            self._reader = delivery.coordinator.reader(obj, want, start, stop, whole=whole)
+    delivery: Delivery
+    channel: ResponseWriter
+    want: Want
+    obj: StoredObject
+    at: int
+    stop: int
+    whole: bool
+    readable: int = 0
+    past_store: bool = False
+    disk_errors: int = 0
+    reader: Reader | None = None
+
+    def __post_init__(self) -> None:
+        if self.obj.pieces.stored_until(self.at, self.stop) < self.stop:
+            self.reader = self._new_reader()
+
+    def _new_reader(self) -> Reader:
+        return self.delivery.coordinator.reader(self.obj, self.want, self.at, self.stop, whole=self.whole)
 
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
-        pieces = self._obj.pieces
-        while self._readable <= self._at and not self._past_store:
+        pieces = self.obj.pieces
+        while self.readable <= self.at and not self.past_store:
             # In steps, so that a piece found bad at rest while those before it go out is not sent any more (I1).
-            step = min(self._stop, self._at + _STEP_PIECES * pieces.piece_size_bytes)
-            if self._reader is None:
-                self._readable = pieces.present_until(self._at, step)
-                if self._readable > self._at:
+            step = min(self.stop, self.at + _STEP_PIECES * pieces.piece_size_bytes)
+            if self.reader is None:
+                self.readable = pieces.present_until(self.at, step)
+                if self.readable > self.at:
                     return
-                if pieces.state(pieces.piece_at(self._at)) == STORED:
-                    await self._delivery.store.check(self._obj, (pieces.piece_at(self._at),))
+                if pieces.state(pieces.piece_at(self.at)) == STORED:
+                    await self.delivery.store.check(self.obj, (pieces.piece_at(self.at),))
                     continue
-                if self._obj.obsolete:
+                if self.obj.obsolete:
                     raise GenerationChanged("the object was replaced")
-                self._reader = self._delivery.coordinator.reader(
-                    self._obj, self._want, self._at, self._stop, whole=self._whole
-                )
+                self.reader = self._new_reader()
             try:
-                self._readable = min(step, await self._reader.readable(self._at))
+                self.readable = min(step, await self.reader.readable(self.at))
             except StoreError:
-                self._past_store = True
+                self.past_store = True
 
     async def send(self) -> None:
         """Send everything from the position to the end of the part."""
-        while self._at < self._stop:
+        while self.at < self.stop:
             await self.ready()
-            if self._past_store:
-                assert self._reader is not None, "only a reader's object fails"
-                await self._delivery.past_store(
-                    self._channel, self._want, self._obj, self._reader, self._at, self._stop
-                )
-                self._at = self._stop
+            if self.past_store:
+                assert self.reader is not None, "only a reader's object fails"
+                await self.delivery.past_store(self.channel, self.want, self.obj, self.reader, self.at, self.stop)
+                self.at = self.stop
                 return
-            before = self._channel.body_bytes
+            before = self.channel.body_bytes
             try:
-                await self._channel.send_file(self._obj.file.fd, self._at, self._readable)
+                await self.channel.send_file(self.obj.file.fd, self.at, self.readable)
             except DiskError:
-                unreadable = self._obj.pieces.piece_at(self._at + self._channel.body_bytes - before)
-                self._delivery.store.drop_piece(self._obj, unreadable)
-                self._readable = 0
-                self._disk_errors += 1
-                self._past_store = self._disk_errors >= _DISK_TRIES
-            self._at += self._channel.body_bytes - before
+                unreadable = self.obj.pieces.piece_at(self.at + self.channel.body_bytes - before)
+                self.delivery.store.drop_piece(self.obj, unreadable)
+                self.readable = 0
+                self.disk_errors += 1
+                self.past_store = self.disk_errors >= _DISK_TRIES
+            self.at += self.channel.body_bytes - before
 
     def close(self) -> None:
         """Give the reader back."""
-        if self._reader is not None:
-            self._reader.close(reached=self._at)
+        if self.reader is not None:
+            self.reader.close(reached=self.at)

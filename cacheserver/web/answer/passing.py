@@ -7,6 +7,7 @@ something says what it must be (I1). Must not store anything; framing is ``web.a
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from cacheserver.core.cache.answer import ExpectedGeneration, combinable, validators_of
 from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
@@ -36,59 +37,42 @@ from cacheserver.web.sending.response import ResponseWriter
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
 
 
+@dataclass(slots=True, kw_only=True)
 class Passing:
     """Relays answers to clients."""
 
-    def __init__(
-        self,
-        *,
-        options: ServerOptions,
-        relay: Relay,
-        metadata: PassMetadata,
-        via: str,
-        buffer: BodyBuffer,
-        first_byte_s: float,
-    ) -> None:
-        self._options = options
-        self._asker = relay.asker
-        self._relay = relay
-        self._metadata = metadata
-        self._via = via
-        self._buffer = buffer
-        self._first_byte_s = first_byte_s
+    options: ServerOptions
+    relay: Relay
+    metadata: PassMetadata
+    via: str
+    buffer: BodyBuffer
+    first_byte_s: float
 
     def reconfigure(self, options: ServerOptions) -> None:
         """Use changed options from now on."""
-        self._options = options
+        self.options = options
 
-    async def through(self, channel: ResponseWriter, want: Want, exchange: Exchange) -> None:
+    async def through(self, want: Want, exchange: Exchange) -> None:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
         method = exchange.method
-        by_pieces = method == "GET" and self._metadata.expects_manifest(want.target)
-        wider = wider_range(want, self._metadata.piece_size_bytes) if by_pieces else None
+        by_pieces = method == "GET" and self.metadata.expects_manifest(want.target)
+        wider = wider_range(want, self.metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
-        answer = await self._asker.send(want, method=method, extra=extra)
-        await self.relay(channel, want, answer, exchange, wider=wider)
+        answer = await self.relay.asker.send(want, method=method, extra=extra)
+        await self.pass_on(want, answer, exchange, wider=wider)
 
-    async def relay(
-        self,
-        channel: ResponseWriter,
-        want: Want,
-        answer: UpstreamAnswer,
-        exchange: Exchange,
-        *,
-        prefix: bytes = b"",
-        wider: Wider | None = None,
+    async def pass_on(
+        self, want: Want, answer: UpstreamAnswer, exchange: Exchange, *, prefix: bytes = b"", wider: Wider | None = None
     ) -> None:
         """Send an open answer on; ``prefix`` are bytes of its body that were read already.
 
         ``wider``: what was asked for in place of the client's range.
         """
-        method = exchange.method
+        method, channel = exchange.method, exchange.channel
         try:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
-            lines = relayed_lines(answer.fields, via=self._via, cache_status=exchange.cache_status)
+            lines = relayed_lines(answer.fields, via=self.via, cache_status=exchange.cache_status)
             plan = plan_pass(answer, want, method, lines, wider=wider)
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(plan.head)
@@ -101,10 +85,11 @@ class Passing:
         finally:
             answer.close()
 
-    async def answered(self, channel: ResponseWriter, want: Want, answered: Answered, exchange: Exchange) -> None:
+    async def answered(self, want: Want, answered: Answered, exchange: Exchange) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
+        channel = exchange.channel
         self._refuse_status(answered, want)
-        lines = relayed_lines(answered.fields, via=self._via, cache_status=exchange.cache_status)
+        lines = relayed_lines(answered.fields, via=self.via, cache_status=exchange.cache_status)
         await channel.start(Head(answered.status, lines, len(answered.body)))
         await channel.write(answered.body)
         await channel.finish()
@@ -113,7 +98,7 @@ class Passing:
         status, form = answer.status, want.target.form
         useless = form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS)
         if useless or not relays_status(
-            status, form, cache_host_errors=self._options.cache_host_errors, host_errors=self._options.host_errors
+            status, form, cache_host_errors=self.options.cache_host_errors, host_errors=self.options.host_errors
         ):
             raise OriginStatus.of(answer)
 
@@ -124,11 +109,11 @@ class Passing:
             return
         if "Accept-Encoding" not in want.fields and "Content-Encoding" in answer.fields:
             raise BadAnswer("content coding was not asked for", source=answer.source)
-        if answer.status == 206 and wider is None and self._metadata.expects_manifest(want.target):
+        if answer.status == 206 and wider is None and self.metadata.expects_manifest(want.target):
             raise BadAnswer("partial answer to a request without Range", source=answer.source)
 
     async def _buffered(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
-        body = await self._buffer.collect(answer, limit_s=self._first_byte_s, prefix=prefix)
+        body = await self.buffer.collect(answer, limit_s=self.first_byte_s, prefix=prefix)
         if not body.complete:
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
         return body.data
@@ -143,11 +128,11 @@ class Passing:
         UpstreamError where it is wrong, before the head where it is known by then.
         """
         metadata = NOTHING
-        expected = self._metadata.expects_manifest(want.target)
+        expected = self.metadata.expects_manifest(want.target)
         if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked()
-        body = self._relay.body(
+        body = self.relay.body(
             want,
             metadata if plan.whole or metadata.manifest is not None else NOTHING,
             BodySpan(plan.start, plan.stop, plan.total),
@@ -161,7 +146,7 @@ class Passing:
             while data := await body.read():
                 await channel.write(data)
         except (BadPiece, WrongContent):
-            self._metadata.forget(want, answer.fields, plan.total)
+            self.metadata.forget(want, answer.fields, plan.total)
             raise
         finally:
             body.close()
@@ -173,12 +158,12 @@ class Passing:
 
         Where no manifest is expected only names and fields are looked at: nothing is read, which could take its time.
         """
-        if not self._metadata.expects_manifest(want.target):
-            return prefix, await self._metadata.get(want, answer.fields, plan.total)
-        asking = asyncio.create_task(self._metadata.get(want, answer.fields, plan.total))
+        if not self.metadata.expects_manifest(want.target):
+            return prefix, await self.metadata.get(want, answer.fields, plan.total)
+        asking = asyncio.create_task(self.metadata.get(want, answer.fields, plan.total))
         chunks, size = [prefix], len(prefix)
         try:
-            while not asking.done() and size < self._metadata.piece_size_bytes:
+            while not asking.done() and size < self.metadata.piece_size_bytes:
                 data = await answer.read()
                 if not data:
                     break
@@ -198,7 +183,7 @@ class Passing:
         expected = ExpectedGeneration(total, validators)
 
         async def ask(start: int, stop: int, avoid: frozenset[str]) -> Opened:
-            return await self._asker.ask_same(want, expected, date, start, stop, avoid)
+            return await self.relay.asker.ask_same(want, expected, date, start, stop, avoid)
 
         return ask
 

@@ -40,7 +40,6 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import plan_object_reply
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.heads import NODE_NAME, object_lines
-from cacheserver.web.sending.response import ResponseWriter
 
 CONTENT_TYPE: Final = "application/octet-stream"
 _CHECK_S: Final = 8.0
@@ -55,44 +54,38 @@ class _Rebuilt:
     trust: Trust
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RebuiltManifests:
-    """Answers for piece-hash files from stored content."""
+    """Answers for piece-hash files from stored content.
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        admit: Callable[[str], Target | None],
-        services: Callable[[], Iterable[Service]],
-        clock: Clock,
-        via: str,
-    ) -> None:
-        """``admit`` gives the target of a URL on an allowed host, None for others; ``services`` are today's."""
-        self._store = store
-        self._admit = admit
-        self._services = services
-        self._clock = clock
-        self._via = via
+    ``admit`` gives the target of a URL on an allowed host, None for others; ``services`` gives those in use now.
+    """
 
-    async def serve(self, want: Want, exchange: Exchange, channel: ResponseWriter, error: CacheserverError) -> bool:
+    store: Store
+    admit: Callable[[str], Target | None]
+    services: Callable[[], Iterable[Service]]
+    clock: Clock
+    via: str
+
+    async def serve(self, want: Want, exchange: Exchange, error: CacheserverError) -> bool:
         """Answer in the place of an origin that failed with ``error``; False where this is not to be done."""
-        if channel.head_sent or not _is_out_of_reach(error):
+        if exchange.channel.head_sent or not _is_out_of_reach(error):
             return False
         patience_s = _HURRIED_CHECK_S if isinstance(error, Timeout) else _CHECK_S
         rebuilt = await self._rebuilt(want.target, patience_s)
         if rebuilt is None:
             return False
-        await self._send(rebuilt, want, exchange, channel)
+        await self._send(rebuilt, want, exchange)
         return True
 
     # -- finding ------------------------------------------------------------------------------------------------
 
     async def _rebuilt(self, manifest: Target, patience_s: float) -> _Rebuilt | None:
-        for url in content_urls(manifest, self._services()):
-            content = self._admit(url)
+        for url in content_urls(manifest, self.services()):
+            content = self.admit(url)
             if content is None or not self._belongs(manifest, content):
                 continue
-            found = await self._store.find(content.object_id)
+            found = await self.store.find(content.object_id)
             if isinstance(found, StoredObject) and found.representation.key == content.key:
                 return await self._from(found, content, patience_s)
         return None
@@ -100,20 +93,20 @@ class RebuiltManifests:
     def _belongs(self, manifest: Target, content: Target) -> bool:
         """Whether the content's own rule leads to the very file that is asked for."""
         url = manifest_url(content)
-        place = self._admit(url) if url is not None else None
+        place = self.admit(url) if url is not None else None
         return place is not None and place.key == manifest.key
 
     async def _from(self, obj: StoredObject, content: Target, patience_s: float) -> _Rebuilt | None:
         known = obj.representation
         path = content.path_and_query
-        freshness = assess(known, content.service, path, CacheControl(), self._clock.wall_s())
+        freshness = assess(known, content.service, path, CacheControl(), self.clock.wall_s())
         if not (freshness.fresh or freshness.stale_if_error) or not obj.usable or not obj.pieces.complete:
             return None
         obj.hold()
         try:
             async with asyncio.timeout(patience_s):
-                await self._store.check(obj, obj.pieces.pieces_in_state(0, len(obj.pieces), STORED))
-            body, hash_of_hashes = await self._store.run(obj.volume, _rendered, obj.file)
+                await self.store.check(obj, obj.pieces.pieces_in_state(0, len(obj.pieces), STORED))
+            body, hash_of_hashes = await self.store.run(obj.volume, _rendered, obj.file)
         except (StoreError, ManifestError, TimeoutError):
             return None
         finally:
@@ -124,15 +117,15 @@ class RebuiltManifests:
 
     # -- answering ----------------------------------------------------------------------------------------------
 
-    async def _send(self, rebuilt: _Rebuilt, want: Want, exchange: Exchange, channel: ResponseWriter) -> None:
-        now_s = self._clock.wall_s()
+    async def _send(self, rebuilt: _Rebuilt, want: Want, exchange: Exchange) -> None:
+        now_s, channel = self.clock.wall_s(), exchange.channel
         rep = _representation(rebuilt, want.target, now_s)
         reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=secrets.token_hex(16))
         exchange.outcome = Outcome.STALE.value
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", stored=False, detail=f"rebuilt:{rebuilt.trust.word}"
         )
-        reply = reply.with_lines(object_lines(rep, age_s=0.0, via=self._via, cache_status=exchange.cache_status))
+        reply = reply.with_lines(object_lines(rep, age_s=0.0, via=self.via, cache_status=exchange.cache_status))
         await channel.start(reply.head)
         for part in reply.parts:
             await channel.write(part.prefix + rebuilt.body[part.start : part.stop])

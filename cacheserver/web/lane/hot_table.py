@@ -124,25 +124,20 @@ class HotTable:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def learn(self, head: bytes, entry: HotEntry) -> bool:
-        """Answer heads of this shape from ``entry`` from now on; False where the shape was known for this object."""
-        return self._put(shape_of(head)[0], b"", entry)
-
-    def learn_secure(self, head: bytes, entry: HotEntry) -> bool:
-        """Answer heads of this shape that come over TLS.
-
-        They stand apart from those without TLS: the scheme may be a part of the key.
-        """
-        return self._put(shape_of(head)[0], _SECURE, entry)
-
     def get_secure(self, shape: bytes) -> HotEntry | None:
         """The entry of a shape that came over TLS."""
         return self._entries.get(shape + _SECURE)
 
-    def _put(self, shape: bytes, suffix: bytes, entry: HotEntry) -> bool:
+    def learn(self, head: bytes, entry: HotEntry, *, secure: bool = False) -> bool:
+        """Answer heads of this shape from ``entry`` from now on; False where the shape was known for this object.
+
+        ``secure``: those that come over TLS alone, as the scheme may be a part of the key.
+        """
+        shape, _value = shape_of(head)
         if not _is_learnable(shape):
             return True
-        shape += suffix
+        if secure:
+            shape += _SECURE
         before = self._entries.get(shape)
         self._drop(shape)
         if len(self._entries) >= MAX_ENTRIES:

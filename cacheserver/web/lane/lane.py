@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cacheserver.core.errors import DiskError
 from cacheserver.core.request.answer_record import AnswerRecord
@@ -19,7 +20,7 @@ from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.lane.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, shape_of, span_of
 from cacheserver.web.lane.senders import Outgoing, PlainSender, SecureSender, Sender
 from cacheserver.web.lane.shared import SMALL_BYTES, LaneShared
-from cacheserver.web.sending.slow_clients import reads_too_slowly
+from cacheserver.web.sending.wire import reads_too_slowly
 
 _MEDIUM_BYTES = 1 << 18
 """Up to here an answer that is in memory goes out at once, however many others do."""
@@ -29,30 +30,26 @@ _PENDING_LIMIT_BYTES = 1 << 16
 _CACHE_STATUS = "cacheserver; hit"
 
 
+@dataclass(slots=True, eq=False)
 class _Running(Outgoing):
-    """An answer that takes several turns."""
+    """An answer that takes several turns; ``start`` is where it began."""
 
-    __slots__ = ("entry", "first_byte_s", "range", "started_s", "status", "warm_until")
-
-    def __init__(
-        self, left: tuple[bytes, int, int, int], entry: HotEntry, status: int, range_: bytes | None, started_s: float
-    ) -> None:
-        super().__init__(*left)
-        self.entry = entry
-        self.status = status
-        self.range = range_
-        self.started_s = started_s
-        self.first_byte_s: float | None = None
-        self.warm_until = 0
-        """Up to here a thread has read the file."""
+    start: int
+    entry: HotEntry
+    status: int
+    range: bytes | None
+    started_s: float
+    first_byte_s: float | None = None
+    warm_until: int = 0
+    """Up to here a thread has read the file."""
 
 
 class FastLane:
     """The lane of one connection; its sender is of the kind that the connection needs."""
 
     __slots__ = (
-        "_client", "_done", "_era", "_last_head", "_look_up", "_pending", "_running", "_sender", "_shared", "_swept",
-        "_teach", "_transport", "busy",
+        "_client", "_done", "_era", "_last_head", "_look_up", "_pending", "_running", "_secure", "_sender", "_shared",
+        "_swept", "_transport", "busy",
     )  # fmt: skip
 
     def __init__(self, shared: LaneShared, transport: asyncio.Transport, *, done: Callable[[bytes], None]) -> None:
@@ -61,13 +58,9 @@ class FastLane:
         self._transport = transport
         self._client = Client()
         self._done = done
-        self._sender: Sender
-        self._look_up: Callable[[bytes], HotEntry | None]
-        if transport.get_extra_info("sslcontext") is None:
-            self._sender, self._look_up, self._teach = PlainSender(shared, transport), table.get, table.learn
-        else:  # without TLS the same heads may mean another object
-            self._sender = SecureSender(shared, transport)
-            self._look_up, self._teach = table.get_secure, table.learn_secure
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        self._sender: Sender = (SecureSender if self._secure else PlainSender)(shared, transport)
+        self._look_up: Callable[[bytes], HotEntry | None] = table.get_secure if self._secure else table.get
         self._pending = b""
         self._running: _Running | None = None
         self.busy = False
@@ -114,7 +107,7 @@ class FastLane:
         shared = self._shared
         if not shared.enabled or self._era != shared.table.era:
             return
-        if not self._last_head or not self._teach(self._last_head, entry):
+        if not self._last_head or not shared.table.learn(self._last_head, entry, secure=self._secure):
             shared.passed += 1
 
     def _answer(self, entry: HotEntry, value: bytes | None, pending: bytes) -> bool:
@@ -163,7 +156,7 @@ class FastLane:
             else:
                 self._done(b"")
             return True
-        self._running = running = _Running((head, file.fd, start, stop), entry, status, value, now_s)
+        self._running = running = _Running(head, file.fd, start, stop, start, entry, status, value, now_s)
         running.skip(sent)
         obj.hold()
         self.busy = True

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cacheserver.core.errors import DiskError
 from cacheserver.web.lane.shared import LaneShared
@@ -20,16 +20,14 @@ from cacheserver.web.sending.wire import TLS_CHUNK_BYTES
 GoOn = Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
 class Outgoing:
     """What is left to send of one answer: ``head``, then bytes ``[at, stop)`` of the open file ``fd``."""
 
-    __slots__ = ("at", "fd", "head", "start", "stop")
-
-    def __init__(self, head: bytes, fd: int, start: int, stop: int) -> None:
-        self.head = head
-        self.fd = fd
-        self.start = self.at = start
-        self.stop = stop
+    head: bytes
+    fd: int
+    at: int
+    stop: int
 
     def skip(self, sent: int) -> None:
         """Note that the first bytes, head included, are out."""
@@ -37,7 +35,7 @@ class Outgoing:
         self.head = self.head[sent:]
 
 
-class Sender(ABC):
+class _Sender:
     """The sending side of one connection's lane."""
 
     __slots__ = ("_shared", "_sock", "_transport", "sent_bytes")
@@ -50,36 +48,6 @@ class Sender(ABC):
         self._sock.setblocking(False)  # else ``dup`` makes the one socket beneath both a blocking one
         self.sent_bytes = 0
         """Bytes handed to the socket or the transport since the connection began."""
-
-    @abstractmethod
-    def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send an answer of at most ``SMALL_BYTES``, head included, in one call; the bytes that went out.
-
-        0 when anything is odd: the general way meets it again and deals with it.
-        """
-
-    @abstractmethod
-    def send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Send an answer that is in memory, in one go; the bytes that went out. 0 when anything is odd."""
-
-    @abstractmethod
-    def send_turn(self, left: Outgoing) -> None:
-        """Send at most ``turn_bytes`` of what is left, and move ``left`` on.
-
-        Raises BlockingIOError when the client has to take some first, OSError and DiskError.
-        """
-
-    @abstractmethod
-    def when_writable(self, go_on: GoOn) -> None:
-        """Have ``go_on`` called in its turn once the client has taken some; ``close`` takes it back."""
-
-    @abstractmethod
-    def resumed(self) -> None:
-        """The transport has room again."""
-
-    def is_gone(self) -> bool:
-        """Whether pending requests are to be dropped, because the client has disconnected."""
-        return False
 
     def taken_bytes(self) -> int:
         """Bytes that the client has taken since the connection began."""
@@ -94,7 +62,7 @@ class Sender(ABC):
         self._sock.detach()
 
 
-class PlainSender(Sender):
+class PlainSender(_Sender):
     """Sends on a plain-text connection: ``send`` and ``sendfile`` beside the transport, which holds no bytes."""
 
     __slots__ = ("_dup",)
@@ -104,7 +72,10 @@ class PlainSender(Sender):
         self._dup: socket.socket | None = None
 
     def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """Through the shared buffer."""
+        """Send an answer of at most ``SMALL_BYTES``, head included, in one call; the bytes that went out.
+
+        0 when anything is odd: the general way meets it again and deals with it.
+        """
         buffer, first = self._shared.buffer, len(head)
         buffer[:first] = head
         try:
@@ -118,7 +89,10 @@ class PlainSender(Sender):
         return sent
 
     def send_medium(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """In two calls, without copying the body."""
+        """Send an answer that is in memory, in one go; the bytes that went out. 0 when anything is odd.
+
+        Two calls, without copying the body.
+        """
         sent = 0
         try:
             sent = self._sock.send(head, socket.MSG_MORE)
@@ -130,7 +104,10 @@ class PlainSender(Sender):
         return sent
 
     def send_turn(self, left: Outgoing) -> None:
-        """The head, then the file, in whole segments where that is faster."""
+        """Send at most ``turn_bytes`` of what is left, and move ``left`` on; in whole segments where that is faster.
+
+        Raises BlockingIOError when the client has to take some first, OSError and DiskError.
+        """
         corks = self._shared.corks
         if left.head and corks:
             self._cork(True)
@@ -154,13 +131,20 @@ class PlainSender(Sender):
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def when_writable(self, go_on: GoOn) -> None:
-        """Wait for the socket, on a descriptor of its own."""
+        """Have ``go_on`` called in its turn once the client has taken some; ``close`` takes it back.
+
+        Waits on a descriptor of its own.
+        """
         if self._dup is None:
             self._dup = self._sock.dup()
         asyncio.get_running_loop().add_writer(self._dup, self._writable, go_on)
 
     def resumed(self) -> None:
-        """Nothing: this sender waits for the socket itself."""
+        """The transport has room again; this sender waits for the socket itself."""
+
+    def is_gone(self) -> bool:
+        """Whether pending requests are to be dropped, because the client has disconnected."""
+        return False
 
     def _writable(self, go_on: GoOn) -> None:
         assert self._dup is not None
@@ -168,7 +152,7 @@ class PlainSender(Sender):
         self._shared.turns.soon(go_on)
 
     def close(self) -> None:
-        """See ``Sender.close``."""
+        """See ``_Sender.close``."""
         if self._dup is not None:
             asyncio.get_running_loop().remove_writer(self._dup)
             self._dup.close()
@@ -176,7 +160,7 @@ class PlainSender(Sender):
         super().close()
 
 
-class SecureSender(Sender):
+class SecureSender(_Sender):
     """Sends on a TLS connection: reads, and writes through the transport, which holds at most about two chunks.
 
     What is written is never a view of memory that is used again: a client can make OpenSSL keep it for later. The
@@ -190,7 +174,7 @@ class SecureSender(Sender):
         self._go_on: GoOn | None = None
 
     def send_small(self, head: bytes, fd: int, start: int, size: int) -> int:
-        """As one record."""
+        """As one record; see ``PlainSender.send_small``."""
         transport = self._transport
         if transport.get_write_buffer_size() or transport.is_closing():
             return 0
@@ -258,10 +242,13 @@ class SecureSender(Sender):
             self._go_on = None
 
     def is_gone(self) -> bool:
-        """See ``Sender.is_gone``; a transport of TLS takes bytes for a client that has disconnected."""
+        """Whether the client has disconnected: a transport of TLS takes bytes for a client that has disconnected."""
         return self._transport.is_closing() or not tcp.is_established(self._sock)
 
     def close(self) -> None:
-        """See ``Sender.close``."""
+        """See ``_Sender.close``."""
         self._go_on = None
         super().close()
+
+
+Sender = PlainSender | SecureSender

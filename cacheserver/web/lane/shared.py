@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Any
 
 from cacheserver.core.request.answer_record import AnswerRecord
@@ -18,47 +19,35 @@ from cacheserver.web.sending.turns import Turns
 SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
 
-Touch = Callable[[Any, int, int], None]
-"""Note a use of pieces ``[first, stop)``."""
 
-
-Account = Callable[[AnswerRecord, dict[str, LineTemplate]], None]
-"""Count and log one answer, with the encoded log lines of its entry."""
-
-
+@dataclass(slots=True, kw_only=True, eq=False)
 class LaneShared:
     """The shared parts, and whether lanes answer at all."""
 
-    def __init__(
-        self,
-        *,
-        table: HotTable,
-        clock: Clock,
-        account: Account,
-        touch: Touch,
-        turn_bytes: int,
-        executor: Executor,
-        enabled: bool = True,
-    ) -> None:
-        self.table = table
-        self.clock = clock
-        self.monotonic_s = clock.monotonic_s
-        self.account = account
-        self.touch = touch
-        self.executor = executor
-        self.turn_bytes = turn_bytes
-        self.turns = Turns(clock)
-        self.read_flags = os.RWF_NOWAIT
-        """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
-        self.corks = not tcp.paces()
-        """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
-        self.buffer = memoryview(bytearray(SMALL_BYTES))
-        """For one small answer at a time: it is filled and sent without giving up the loop."""
-        self.enabled = enabled
-        self.answers = 0
-        """Answers that the lane has begun since the start."""
-        self.passed = 0
-        """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
+    table: HotTable
+    clock: Clock
+    account: Callable[[AnswerRecord, dict[str, LineTemplate]], None]
+    """Count and log one answer, with the encoded log lines of its entry."""
+    touch: Callable[[Any, int, int], None]
+    """Note a use of pieces ``[first, stop)``."""
+    turn_bytes: int
+    executor: Executor
+    enabled: bool = True
+    read_flags: int = os.RWF_NOWAIT
+    """A read that would wait for the disk gives up, and the general way reads ahead in a thread."""
+    corks: bool = field(default_factory=lambda: not tcp.paces())
+    """Whether large answers go out in whole segments: up to a quarter faster, but half as fast where TCP paces."""
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(SMALL_BYTES)))
+    """For one small answer at a time: it is filled and sent without giving up the loop."""
+    answers: int = 0
+    """Answers that the lane has begun since the start."""
+    passed: int = 0
+    """Plain hits of known or unseen heads that the full path has answered while the lane was enabled."""
+    monotonic_s: Callable[[], float] = field(init=False)
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.monotonic_s, self.turns = self.clock.monotonic_s, Turns(self.clock)
 
     def reconfigure(self, *, enabled: bool) -> None:
         """Answer or do not, and forget every object: changed settings may not admit it."""

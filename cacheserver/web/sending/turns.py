@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from cacheserver.ports import Clock
 
@@ -18,6 +19,12 @@ _ROUND_S = 0.001
 """A round ends early after that long: the processor may have been taken away in the midst of it."""
 
 GoOn = Callable[[], None]
+
+
+def resolve(waiter: asyncio.Future[None] | None) -> None:
+    """Wake the coroutine that waits, if one does."""
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 class Turns:
@@ -32,7 +39,7 @@ class Turns:
         self._round_is_due = False
 
     def now(self, go_on: GoOn) -> None:
-        """Call ``go_on`` at once when nobody waits and few have begun at once since, else in its turn."""
+        """Call ``go_on`` at once when no other waits and few have begun at once since, else in its turn."""
         if self._waiting or not self._left:
             self.soon(go_on)
             return
@@ -47,11 +54,11 @@ class Turns:
     def mine(self) -> asyncio.Future[None]:
         """The same for a coroutine: it is its turn when this is done."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.soon(lambda: None if turn.done() else turn.set_result(None))
+        self.soon(partial(resolve, turn))
         return turn
 
     def _round(self) -> None:
-        """Give some their turn; whoever wants another one during it comes after all that wait."""
+        """Give some their turn; a sender that asks again during it comes after all that wait."""
         waiting, until_s = self._waiting, self._clock.monotonic_s() + _ROUND_S
         self._left = _ROUND_TURNS
         self._round_is_due = False

@@ -13,14 +13,15 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import Final, Protocol
 
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.sending import tcp
-from cacheserver.web.sending.slow_clients import RATE_WINDOW_S, reads_too_slowly
-from cacheserver.web.sending.turns import Turns
+from cacheserver.web.sending.turns import Turns, resolve
 
+RATE_WINDOW_S: Final = 30.0
+"""The shortest time that a client is judged by."""
 TLS_CHUNK_BYTES = 1 << 16
 """Read and encrypted at once: more is not faster, and twice this is what a client that reads slowly ties up."""
 _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
@@ -30,6 +31,11 @@ class ClientGone(Exception):
     """The client closed, reset, or read too slowly."""
 
 
+def reads_too_slowly(taken_bytes: int, waited_s: float, *, min_rate_bps: int) -> bool:
+    """Whether a client that the node waited for took fewer bytes than the lowest rate allows; 0 allows every rate."""
+    return taken_bytes < min_rate_bps * waited_s
+
+
 class Connection(Protocol):
     """What the wire needs of its connection."""
 
@@ -37,7 +43,6 @@ class Connection(Protocol):
 
     async def drained(self) -> None:
         """Until nothing is buffered in the transport; returns at once when the client is gone."""
-        ...
 
 
 class Wire:
@@ -145,7 +150,7 @@ class Wire:
         if self._dup is None:
             self._dup = self._transport().get_extra_info("socket").dup()
         writable = self._writable_waiter = self._loop.create_future()
-        self._loop.add_writer(self._dup, _resolve, writable)
+        self._loop.add_writer(self._dup, resolve, writable)
         try:
             await writable
         finally:
@@ -187,10 +192,4 @@ class Wire:
             self._loop.remove_writer(self._dup)
             self._dup.close()
             self._dup = None
-        if self._writable_waiter is not None:
-            _resolve(self._writable_waiter)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        resolve(self._writable_waiter)

@@ -12,7 +12,7 @@ from aiohttp import ClientResponse, ClientSession
 from aiohttp.test_utils import TestServer
 
 from cacheserver.core.request.client import Client
-from cacheserver.metrics import PrometheusMeter
+from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.views import Health, Views
 from cacheserver.web.options import AdminOptions

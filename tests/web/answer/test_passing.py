@@ -43,8 +43,8 @@ class Room:
     async def through(self, want: Want, *, method: str = "GET") -> tuple[bytes, bytes]:
         """Head and body that the client gets."""
         self.channel._bodiless = method == "HEAD"
-        exchange = Exchange(Client(), method, "/", 0.0, cache_status="cacheserver; fwd=bypass")
-        await self.passing.through(self.channel, want, exchange)
+        exchange = Exchange(self.channel, Client(), method, "/", 0.0, cache_status="cacheserver; fwd=bypass")
+        await self.passing.through(want, exchange)
         assert self.peer.transport is not None
         self.peer.transport.close()
         head, _, body = (await self.peer.rest()).partition(b"\r\n\r\n")

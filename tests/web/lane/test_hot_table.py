@@ -47,8 +47,8 @@ def test_a_serial_of_any_other_form_makes_another_shape(value: bytes) -> None:
 )
 def test_a_head_that_does_not_say_what_it_seems_to_is_not_learned(odd: bytes) -> None:
     table, entry = HotTable(), entry_of(60.0)
-    for learn in (table.learn, table.learn_secure):
-        learn(odd, entry)
+    for secure in (False, True):
+        table.learn(odd, entry, secure=secure)
         assert len(table) == 0
 
 
