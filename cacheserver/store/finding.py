@@ -14,7 +14,7 @@ from functools import partial
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.core.piece_map import STORED
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.logs.events import event, get_logger
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import disk_errors
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key

@@ -19,7 +19,7 @@ from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
 from cacheserver.ports import Meter
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.finding import Finder
 from cacheserver.store.ledger import Reservation
