@@ -7,6 +7,7 @@ the catalogue is read; after an unclean one every object directory is listed as 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -103,8 +104,5 @@ def _listed(directories: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _unlink_stray(path: str) -> None:
-    with disk_errors("remove"):
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
-            pass
+    with disk_errors("remove"), contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+        os.unlink(path)
