@@ -17,7 +17,8 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 
 LIMIT_S_PER_MILLION = 4.0
 READS = 20_000

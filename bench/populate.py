@@ -25,7 +25,7 @@ from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.target import Target
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.settings.services_table import service_from_allow
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
 from cacheserver.store.volume import Volume

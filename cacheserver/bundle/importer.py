@@ -19,7 +19,7 @@ from cacheserver.bundle.volumes import open_object
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import BundleError, CorruptObject, StoreError, StoreFull
 from cacheserver.core.request.keys import object_id
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.object.layout import GENERATION_BYTES, layout_for

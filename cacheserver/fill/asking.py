@@ -20,9 +20,10 @@ from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
 from cacheserver.core.request.target import Target
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ class Asker:
         """A source gave bytes that are not the content: three such pieces ban it."""
         banned = self._health.strike(source, self._clock.monotonic_s())
         self._meter.struck(banned=banned)
-        extra = {"event": "source_banned" if banned else "source_struck", "facts": {"source": source}}
-        _log.warning(extra["event"], extra=extra)
+        event(_log, "source_banned" if banned else "source_struck", severity=logging.WARNING, source=source)
 
     async def ask_span(
         self, want: Want, representation: Representation, start: int, stop: int, avoid: frozenset[str] = frozenset()

@@ -14,18 +14,17 @@ from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.errors import StoreError
 from cacheserver.core.http.fields import Fields
-from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.asking import Opened, Want
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import NOTHING, Metadata, MetadataFetcher
-from cacheserver.fill.object.completion import Completion
+from cacheserver.fill.object.completion import complete
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed
-from cacheserver.fill.options import FillOptions
-from cacheserver.fill.slots import Priority, Slots
+from cacheserver.fill.slots import Priority
 from cacheserver.fill.snapshots import FillSnapshot, snapshots
-from cacheserver.ports import Clock, Meter
-from cacheserver.store.store import Store
+from cacheserver.ports import Clock
 from cacheserver.store.stored_object import StoredObject
 
 _log = logging.getLogger(__name__)
@@ -37,24 +36,16 @@ class Coordinator:
 
     def __init__(
         self,
+        context: FillContext,
         *,
-        store: Store,
-        asker: Asker,
         opener: Opener,
         fetcher: MetadataFetcher,
-        slots: Slots,
-        options: FillOptions,
-        meter: Meter,
         clock: Clock,
     ) -> None:
-        self._asker = asker
-        self._fetcher = fetcher
-        self._store = store
+        self._context = context
         self._opener = opener
-        self._options = options
-        self._meter = meter
+        self._fetcher = fetcher
         self._clock = clock
-        self._slots = slots
         self._fills: dict[StoredObject, ObjectFill] = {}
         self._openings = SingleFlight[str, Opening]("open")
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
@@ -79,7 +70,7 @@ class Coordinator:
             return remembered, False
         first = object_id not in self._openings
         if not first:
-            self._meter.collapsed()
+            self._context.meter.collapsed()
         outcome = await self._openings.run(
             object_id, lambda: self._open(want, demand), on_cancelled=close_relayed if first else None
         )
@@ -87,20 +78,20 @@ class Coordinator:
 
     async def open_in_background(self, want: Want) -> tuple[Opening, bool]:
         """``open`` for its length alone, once no client wants the slot."""
-        async with self._slots.slot(want.target.origin, Priority.BACKGROUND):
+        async with self._context.slots.slot(want.target.origin, Priority.BACKGROUND):
             pass  # a client that comes while this one is queued opens the object itself
         return await self.open(want, None)
 
     async def _open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
-        async with self._slots.slot(want.target.origin, Priority.DEMANDED):
+        async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
             outcome = await self._opener.open(want, demand)
             await self.begin(outcome, want)
         now_s = self._clock.monotonic_s()
         if isinstance(outcome, Relayed) and outcome.remember:
-            self._passes.keep(want.target.object_id, True, now_s + self._options.pass_memory_s)
+            self._passes.keep(want.target.object_id, True, now_s + self._context.options.pass_memory_s)
         shipped = not want.target.service.own
         if isinstance(outcome, Answered) and shipped and outcome.meaning is StatusMeaning.GONE:
-            self._refusals.keep(want.target.object_id, outcome, now_s + self._options.negative_s)
+            self._refusals.keep(want.target.object_id, outcome, now_s + self._context.options.negative_s)
         return outcome
 
     async def begin(self, outcome: Opening, want: Want) -> None:
@@ -131,23 +122,14 @@ class Coordinator:
         """Fetch what is missing of an object after all clients' requests, as long as it is ``wanted``."""
         if not obj.pieces.complete:
             fill = self._fill(obj, want, obj.representation.fields, None)
-            await Completion(fill, slots=self._slots, span_pieces=self._options.span_pieces).run(wanted)
+            await complete(fill, wanted)
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
             state = MetadataState(metadata, expected=self._fetcher.expects_manifest(want.target))
-            fill = self._fills[obj] = ObjectFill(
-                obj,
-                want,
-                store=self._store,
-                asker=self._asker,
-                slots=self._slots,
-                options=self._options,
-                meter=self._meter,
-                metadata=state,
-                on_idle=lambda idle: self._fills.__delitem__(idle.obj),
-            )
+            fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
+            self._fills[obj] = fill
             if state.pending:
                 self._metadata.start(fill, lambda: self._verify(fill, want, response))
         return fill
@@ -173,7 +155,7 @@ class Coordinator:
     @property
     def reader_count(self) -> int:
         """Answers that are being fed by fills; may be asked from another thread."""
-        return sum(fill.reader_count for fill in list(self._fills.values()))
+        return sum(len(fill.demand.readers) for fill in list(self._fills.values()))
 
     def snapshots(self, limit: int) -> tuple[list[FillSnapshot], int]:
         """What is being fetched now, at most ``limit`` objects, and how many there are."""
@@ -182,11 +164,11 @@ class Coordinator:
     @property
     def fills_in_flight(self) -> int:
         """Upstream fill requests under way or queued."""
-        return sum(fill.flight_count for fill in self._fills.values())
+        return sum(len(fill.flights) for fill in self._fills.values())
 
     async def stop(self) -> None:
         """End every fill; pieces in hand are given up, finished ones are kept."""
         await self._openings.stop()
         await self._metadata.stop()
         for fill in list(self._fills.values()):
-            await fill.cancel()
+            await fill.cancel(fill.flights)

@@ -21,9 +21,10 @@ from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _MEMORY_ENTRIES = 4096
 _DEADLINE_S = 15.0
 
@@ -142,8 +143,7 @@ class MetadataFetcher:
 
 def _refused(word: str, source: str, error: ManifestError) -> str:
     """Say in the log why a manifest is not used; ``word`` is the label in metrics, given back."""
-    facts = {"source": source, "result": word, "reason": str(error)}
-    _log.warning("manifest_refused", extra={"event": "manifest_refused", "facts": facts})
+    event(_log, "manifest_refused", severity=logging.WARNING, source=source, result=word, reason=str(error))
     return word
 
 

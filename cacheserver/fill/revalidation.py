@@ -15,11 +15,11 @@ from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, OriginStatus
 from cacheserver.core.http.field_rules import merge_304, storable_fields
-from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.asking import Opened, Want
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, dated
-from cacheserver.fill.slots import Priority, Slots
-from cacheserver.ports import Meter, UpstreamAnswer
-from cacheserver.store.store import Store
+from cacheserver.fill.slots import Priority
+from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -28,20 +28,14 @@ class Revalidation:
 
     def __init__(
         self,
+        context: FillContext,
         *,
-        store: Store,
-        asker: Asker,
         opener: Opener,
-        slots: Slots,
         begin: Callable[[Opening, Want], Awaitable[None]],
-        meter: Meter,
     ) -> None:
-        self._store = store
-        self._asker = asker
+        self._context = context
         self._opener = opener
-        self._slots = slots
         self._begin = begin
-        self._meter = meter
         self._flights = SingleFlight[str, Opening]("revalidate")
 
     async def run(self, obj: StoredObject, want: Want) -> Opening:
@@ -51,7 +45,7 @@ class Revalidation:
         """
         first = obj.object_id not in self._flights
         if not first:
-            self._meter.collapsed()
+            self._context.meter.collapsed()
         outcome = await self._flights.run(
             obj.object_id, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
         )
@@ -77,8 +71,8 @@ class Revalidation:
             ("If-Modified-Since", known.validators.last_modified),
         )
         extra = tuple((name, value) for name, value in conditions if value is not None)
-        async with self._slots.slot(want.target.origin, Priority.DEMANDED):
-            answer = await self._asker.send(want, extra=extra)
+        async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
+            answer = await self._context.asker.send(want, extra=extra)
         if answer.status == 304:
             answer.close()
             return await self._refresh(obj, answer)
@@ -89,16 +83,16 @@ class Revalidation:
                 answer.close()
                 raise OriginStatus.of(answer)
             if meaning.ends_object:
-                await self._store.forget(obj.object_id, reason="superseded")
+                await self._context.store.forget(obj.object_id, reason="superseded")
             return await self._opener.refusal(answer, asked)
-        opened = self._asker.checked(want, answer, asked)
+        opened = self._context.asker.checked(want, answer, asked)
         if _is_same(known, opened):
             answer.close()
             return await self._refresh(obj, answer)
         outcome = await self._opener.take(want, opened, asked)
         await self._begin(outcome, want)
         if not isinstance(outcome, Stored):
-            await self._store.forget(obj.object_id, reason="superseded")
+            await self._context.store.forget(obj.object_id, reason="superseded")
         return outcome
 
     async def _refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
@@ -109,7 +103,7 @@ class Revalidation:
             request_time_s=answer.request_time_s - received_age_s(answer.fields),
             response_time_s=answer.response_time_s,
         )
-        await self._store.refresh(obj, refreshed)
+        await self._context.store.refresh(obj, refreshed)
         return Stored(obj)
 
 

@@ -33,7 +33,7 @@ class FillSnapshot:
 
 def snapshots(fills: Iterable[ObjectFill], limit: int) -> tuple[list[FillSnapshot], int]:
     """The first ``limit`` objects with requests under way, in the order in which they began, and how many there are."""
-    running = [fill for fill in fills if fill.flight_count]
+    running = [fill for fill in fills if fill.flights]
     return [_snapshot(fill) for fill in running[:limit]], len(running)
 
 
@@ -46,8 +46,8 @@ def _snapshot(fill: ObjectFill) -> FillSnapshot:
         host=fill.want.target.host,
         length_bytes=pieces.length_bytes,
         stored_bytes=min(pieces.length_bytes, pieces.stored_bytes + fill.progress.arrived_bytes),
-        requests=fill.flight_count,
-        readers=fill.reader_count,
+        requests=len(fill.flights),
+        readers=len(fill.demand.readers),
     )
 
 

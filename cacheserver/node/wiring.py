@@ -13,6 +13,7 @@ from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
 from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
@@ -196,20 +197,9 @@ def _fills(
         piece_size_bytes=settings.store.piece_size.bytes,
         buffer=buffer,
     )
-    coordinator = Coordinator(
-        store=store,
-        asker=sources.asker,
-        opener=opener,
-        fetcher=fetcher,
-        slots=slots,
-        options=settings.fill,
-        meter=meter,
-        clock=clock,
-    )
-    revalidation = Revalidation(
-        store=store, asker=sources.asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
-    )
-    return coordinator, revalidation
+    context = FillContext(store, sources.asker, slots, settings.fill, meter)
+    coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
+    return coordinator, Revalidation(context, opener=opener, begin=coordinator.begin)
 
 
 def _passing(

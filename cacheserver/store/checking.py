@@ -98,7 +98,7 @@ def _is_good(file: ObjectFile, piece: int, quarantine: Quarantine, leave_cold: b
             return True
         except PieceMismatch:
             pass
-        # A second look: a piece that was replaced while it was read is no bad piece, and the copy must be of a bad one.
+        # A second look: the piece may have been replaced while it was read, and the copy must be of a bad one.
         data = file.read_piece(piece)
         if hashlib.sha256(data).digest() == file.digest_of(piece):
             return True

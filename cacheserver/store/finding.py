@@ -14,7 +14,7 @@ from functools import partial
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.core.piece_map import STORED
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order
@@ -32,7 +32,8 @@ class Finder:
         self._volumes = volumes
         self._objects = objects
         self._remover = remover
-        self._flights: SingleFlight[str, Found] = SingleFlight("find")
+        self.flights = SingleFlight[str, Found]("find")
+        """By object id."""
 
     async def find(self, object_id: str) -> Found:
         """The object, opened, or the marker at its key; None when it is on no volume or unusable."""
@@ -43,15 +44,7 @@ class Finder:
                 continue
             if found is not None or object_id in self._objects.forgetting or object_id in self._objects.creating:
                 return self._objects.peek(object_id)
-            return await self._flights.run(object_id, partial(self._look, object_id))
-
-    def is_finding(self, object_id: str) -> bool:
-        """Whether the object's file is being opened right now."""
-        return object_id in self._flights
-
-    async def settled(self, object_id: str) -> None:
-        """Wait for a look-up that is under way."""
-        await self._flights.settled(object_id)
+            return await self.flights.run(object_id, partial(self._look, object_id))
 
     async def _look(self, object_id: str) -> Found:
         unknown = []

@@ -9,7 +9,7 @@ recovery). ``free_bytes`` is negative then and nothing is granted until enough w
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import Final
 
 from cacheserver.core.errors import StoreFull
 
@@ -20,37 +20,24 @@ class Ledger:
     def __init__(self, *, capacity_bytes: int) -> None:
         if capacity_bytes < 0:
             raise ValueError("capacity_bytes must not be negative")
-        self._capacity_bytes = capacity_bytes
-        self._stored_bytes = 0
-        self._reserved_bytes = 0
-        self._started = False
-
-    @property
-    def capacity_bytes(self) -> int:
-        """Most bytes the volume may hold."""
-        return self._capacity_bytes
-
-    @property
-    def stored_bytes(self) -> int:
+        self.capacity_bytes: Final = capacity_bytes
+        self.stored_bytes = 0
         """Bytes that objects hold."""
-        return self._stored_bytes
-
-    @property
-    def reserved_bytes(self) -> int:
+        self.reserved_bytes = 0
         """Bytes promised to fills and not committed yet."""
-        return self._reserved_bytes
+        self._started = False
 
     @property
     def free_bytes(self) -> int:
         """Bytes that can be reserved; negative while more is stored than the capacity."""
-        return self._capacity_bytes - self._stored_bytes - self._reserved_bytes
+        return self.capacity_bytes - self.stored_bytes - self.reserved_bytes
 
     def set_stored(self, stored_bytes: int) -> None:
         """Say what is on disk at the start. Raises ValueError the second time, or when anything happened before."""
         if self._started or stored_bytes < 0:
             raise ValueError("set_stored is called once, first, and not with a negative number")
         self._started = True
-        self._stored_bytes = stored_bytes
+        self.stored_bytes = stored_bytes
 
     def reserve(self, amount_bytes: int) -> Reservation:
         """Promise ``amount_bytes``. Raises StoreFull, whose ``missing_bytes`` would have to be given back first."""
@@ -74,47 +61,41 @@ class Ledger:
         self._move(stored_bytes=delta_bytes)
 
     def _move(self, *, stored_bytes: int = 0, reserved_bytes: int = 0) -> None:
-        assert self._stored_bytes + stored_bytes >= 0, "I4: more given back than was stored"
-        assert self._reserved_bytes + reserved_bytes >= 0, "I4: more released than was reserved"
+        assert self.stored_bytes + stored_bytes >= 0, "I4: more given back than was stored"
+        assert self.reserved_bytes + reserved_bytes >= 0, "I4: more released than was reserved"
         self._started = True
-        self._stored_bytes += stored_bytes
-        self._reserved_bytes += reserved_bytes
+        self.stored_bytes += stored_bytes
+        self.reserved_bytes += reserved_bytes
 
 
 class Reservation:
     """Bytes promised to one writer; commit what was written, then release. As a context it releases the rest."""
 
-    __slots__ = ("_ledger", "_remaining_bytes")
+    __slots__ = ("_ledger", "remaining_bytes")
 
     def __init__(self, ledger: Ledger, amount_bytes: int) -> None:
         """Only ``Ledger.reserve`` makes one."""
         self._ledger = ledger
-        self._remaining_bytes = amount_bytes
-
-    @property
-    def remaining_bytes(self) -> int:
+        self.remaining_bytes = amount_bytes
         """Promised and neither committed nor released."""
-        return self._remaining_bytes
 
     def commit(self, amount_bytes: int) -> None:
         """Count ``amount_bytes`` of the promise as stored; may be called for part after part.
 
         Raises ValueError for more than ``remaining_bytes`` (always after a release) or a negative amount.
         """
-        if not 0 <= amount_bytes <= self._remaining_bytes:
-            raise ValueError(f"cannot commit {amount_bytes} of {self._remaining_bytes} reserved bytes")
-        self._remaining_bytes -= amount_bytes
+        if not 0 <= amount_bytes <= self.remaining_bytes:
+            raise ValueError(f"cannot commit {amount_bytes} of {self.remaining_bytes} reserved bytes")
+        self.remaining_bytes -= amount_bytes
         self._ledger._move(stored_bytes=amount_bytes, reserved_bytes=-amount_bytes)
 
     def release(self) -> None:
         """Give up the rest; again is nothing."""
-        rest, self._remaining_bytes = self._remaining_bytes, 0
+        rest, self.remaining_bytes = self.remaining_bytes, 0
         self._ledger._move(reserved_bytes=-rest)
 
     def __enter__(self) -> Reservation:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self.release()

@@ -7,6 +7,8 @@ list is kept in memory only. Must not touch the disk.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from cacheserver.ports import Clock
 
 _AT_ONCE = 8
@@ -48,11 +50,4 @@ class Leftovers:
 
     def due(self) -> list[str]:
         """A few that may be tried again."""
-        now_s, found = self._clock.monotonic_s(), list[str]()
-        for object_id, due_s in self._due_s.items():
-            if due_s == _UNDER_WAY:
-                continue
-            if due_s > now_s or len(found) == _AT_ONCE:
-                break  # those behind it were refused later
-            found.append(object_id)
-        return found
+        return list(islice(filter(self.is_due, self._due_s), _AT_ONCE))

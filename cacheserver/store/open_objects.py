@@ -16,11 +16,41 @@ from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.notifications import Notifications
 from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.rows import Rows
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
+_ROW_DELAY_S = 1.0
+
+
+class Rows:
+    """Catalogue rows that are due, written a moment after their objects changed; the files can rebuild a lost one."""
+
+    def __init__(self) -> None:
+        self._due: set[StoredObject] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __contains__(self, obj: StoredObject) -> bool:
+        return obj in self._due
+
+    def note(self, obj: StoredObject) -> None:
+        """Have the object's row written within a second."""
+        self._due.add(obj)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_ROW_DELAY_S, self.write)
+
+    def drop(self, obj: StoredObject) -> None:
+        """Do not write the row of an object that was removed."""
+        self._due.discard(obj)
+
+    def write(self) -> None:
+        """Hand every changed row to the catalogue's writer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for obj in self._due:
+            obj.volume.catalogue.put(obj.object_id, obj.row())
+        self._due.clear()
 
 
 class OpenObjects:

@@ -7,7 +7,10 @@ extents in use, and pinned objects, are never chosen.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from functools import partial
 
+from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.ports import Meter
@@ -28,14 +31,14 @@ class Reclaimer:
         self._finder = finder
         self._remover = remover
         self._meter = meter
-        self._locks: dict[Volume, asyncio.Lock] = {}
-        self._shedding: dict[Volume, asyncio.Task[None]] = {}
+        self._locks = defaultdict[Volume, asyncio.Lock](asyncio.Lock)
+        self.shedding = SingleFlight[Volume, None]("shed")
+        """Evictions from full drives."""
         objects.notifications.drive_full.append(self._shed_behind)
 
     async def free(self, volume: Volume, wanted: int) -> bool:
         """Evict until ``wanted`` bytes are free; False when nothing more can go."""
-        lock = self._locks.setdefault(volume, asyncio.Lock())
-        async with lock:
+        async with self._locks[volume]:
             await volume.loaded.wait()
             await self._remove_leftovers(volume)
             while volume.ledger.free_bytes < wanted:
@@ -54,28 +57,22 @@ class Reclaimer:
 
     def _shed_behind(self, volume: Volume) -> None:
         """The drive is full although the ledger has space: other programs fill it. Evict an eighth of the cache."""
-        running = self._shedding.get(volume)
-        if running is None or running.done():
-            self._shedding[volume] = asyncio.create_task(self._shed(volume), name="shed")
+        self.shedding.start(volume, partial(self._shed, volume))
 
     async def _shed(self, volume: Volume) -> None:
         if not volume.loaded.is_set():
             return
         wanted = max(_LEAST_SHED_BYTES, volume.ledger.stored_bytes // 8)
-        async with self._locks.setdefault(volume, asyncio.Lock()):
+        async with self._locks[volume]:
             for unit in volume.policy.victims(wanted, skip=self._in_use):
                 await self._evict(volume, unit)
-
-    async def stop(self) -> None:
-        """Wait for evictions under way."""
-        await asyncio.gather(*self._shedding.values(), return_exceptions=True)
 
     def _in_use(self, unit: bytes) -> bool:
         object_id = split_unit(unit)[0]
         found = self._objects.peek_quietly(object_id)
         if isinstance(found, StoredObject):
             return found.held or found.erasing is not None
-        return self._finder.is_finding(object_id)
+        return object_id in self._finder.flights
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         object_id, extent = split_unit(unit)
@@ -84,7 +81,7 @@ class Reclaimer:
             return  # pinned since it was chosen; opening it lets the policy know of its units again
         if isinstance(found, StoredObject) and found.volume is volume:
             await self._evict_open(found, unit, extent)
-        elif extent is None and not self._finder.is_finding(object_id):
+        elif extent is None and object_id not in self._finder.flights:
             await self._remover.drop_file(volume, object_id, reason="space")
         else:
             opened = await self._finder.find(object_id)

@@ -7,6 +7,7 @@ the catalogue is read; after an unclean one every object directory is listed as 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.logs.events import event, get_logger
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import disk_errors
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
@@ -103,8 +104,5 @@ def _listed(directories: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _unlink_stray(path: str) -> None:
-    with disk_errors("remove"):
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
-            pass
+    with disk_errors("remove"), contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+        os.unlink(path)

@@ -19,7 +19,7 @@ from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
 from cacheserver.ports import Meter
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.checking import Checker
 from cacheserver.store.finding import Finder
 from cacheserver.store.ledger import Reservation
@@ -222,7 +222,7 @@ class Store:
         """
         self._objects.forgetting.add(object_id)
         try:
-            await self._finder.settled(object_id)
+            await self._finder.flights.settled(object_id)
             found = self._objects.peek_quietly(object_id)
             dropped = None
             if isinstance(found, StoredObject):
@@ -249,7 +249,8 @@ class Store:
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""
         loop = asyncio.get_running_loop()
-        await self._reclaimer.stop()
+        for volume in self.volumes:
+            await self._reclaimer.shedding.settled(volume)
         self.write_rows()
         for volume in self.volumes:
             if not volume.opened:

@@ -24,7 +24,7 @@ from cacheserver.core.http.validators import Validators
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.units import Size
-from cacheserver.store.catalogue.catalogue import CatalogueRecord
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.store.volume import Volume

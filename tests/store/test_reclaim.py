@@ -120,7 +120,7 @@ async def test_a_file_that_is_being_opened_is_not_evicted(tmp_path: Path) -> Non
         finding = asyncio.ensure_future(store.find(rep.object_id))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert store._finder.is_finding(rep.object_id)
+        assert rep.object_id in store._finder.flights
         assert not await store._reclaimer.free(store.volumes[0], store.volumes[0].ledger.free_bytes + 1)
         assert isinstance(await finding, StoredObject)
 

@@ -12,7 +12,8 @@ import pytest
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import STORED
 from cacheserver.store import recovery
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import VaryMarker

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cacheserver.store.catalogue.batch_writer import Row
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 
 
 def oid(number: int) -> str:

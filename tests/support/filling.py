@@ -19,6 +19,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
@@ -114,7 +115,7 @@ class Rig:
         await self.idle()
         await settled()
         assert self.coordinator.fills_in_flight == 0
-        assert self.coordinator._slots.in_use == 0
+        assert self.coordinator._context.slots.in_use == 0
         assert self.meter.fills_running == 0
         assert self.upstream.unclosed == 0, "an answer was not given back"
         assert all(volume.ledger.reserved_bytes == 0 for volume in self.store.volumes)
@@ -160,19 +161,9 @@ async def filling(
             buffer=BodyBuffer(limit_bytes=1 << 20),
         )
         slots = Slots(per_origin=options.per_origin, total=options.total)
-        coordinator = Coordinator(
-            store=store,
-            asker=asker,
-            opener=opener,
-            fetcher=fetcher,
-            slots=slots,
-            options=options,
-            meter=meter,
-            clock=clock,
-        )
-        revalidation = Revalidation(
-            store=store, asker=asker, opener=opener, slots=slots, begin=coordinator.begin, meter=meter
-        )
+        context = FillContext(store, asker, slots, options, meter)
+        coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
+        revalidation = Revalidation(context, opener=opener, begin=coordinator.begin)
         lookup = Lookup(store=store, asker=asker)
         relay = Relay(
             asker=asker,

@@ -17,13 +17,11 @@ from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.service import Service
-from cacheserver.fill.asking import Asker
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.progress import Progress
 from cacheserver.fill.object.whole_digest import WholeDigest
-from cacheserver.ports import Meter
-from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -34,10 +32,8 @@ class PieceChecks:
         self,
         obj: StoredObject,
         service: Service,
+        context: FillContext,
         *,
-        store: Store,
-        asker: Asker,
-        meter: Meter,
         metadata: MetadataState,
         progress: Progress,
         abandon: Callable[[CacheserverError], Awaitable[None]],
@@ -47,13 +43,11 @@ class PieceChecks:
         """Sources of all pieces; an empty name stands for those of pieces that were here before."""
         self._obj = obj
         self._service = service
-        self._store = store
-        self._asker = asker
-        self._meter = meter
+        self._store, self._asker, self._meter = context.store, context.asker, context.meter
         self._metadata = metadata
         self._progress = progress
         self._abandon = abandon
-        self._whole = WholeDigest(obj, store, on_idle=on_idle)
+        self._whole = WholeDigest(obj, context.store, on_idle=on_idle)
         self._whole_checked = False
         self._earned = Trust.SIMPLE
         self._commits = asyncio.Lock()

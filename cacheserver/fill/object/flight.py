@@ -14,12 +14,10 @@ from collections.abc import Callable
 from cacheserver.core.errors import BadAnswer, BadPiece, GenerationChanged, TruncatedBody, UpstreamError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Ask, Opened
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.progress import Progress
-from cacheserver.fill.options import FillOptions
-from cacheserver.ports import Meter
 from cacheserver.store.ledger import Reservation
-from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -39,9 +37,7 @@ class Flight:
         checks: PieceChecks,
         wanted: Callable[[int, int], bool],
         ask: Ask,
-        store: Store,
-        options: FillOptions,
-        meter: Meter,
+        context: FillContext,
         opened: Opened | None = None,
         cause: object = None,
     ) -> None:
@@ -54,10 +50,9 @@ class Flight:
         self._checks = checks
         self._wanted = wanted
         self._ask = ask
-        self._store = store
-        self._options = options
-        self._meter = meter
-        self._opened = opened
+        self._context = context
+        self.opened = opened
+        """An answer that is open already, so that it must not queue."""
         self._piece = first
         self._offset = obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
@@ -69,11 +64,6 @@ class Flight:
         self._avoid: frozenset[str] = frozenset()
         self._reservation: Reservation | None = None
 
-    @property
-    def has_answer(self) -> bool:
-        """Whether its answer is open already, so that it must not queue."""
-        return self._opened is not None
-
     async def run(self) -> None:
         """Fetch until done, given up or unwanted; raises what ended it early."""
         try:
@@ -83,8 +73,8 @@ class Flight:
 
     def close(self) -> None:
         """Give back what it holds: an answer that was not begun, room that was not used."""
-        if self._opened is not None:
-            self._opened.answer.close()
+        if self.opened is not None:
+            self.opened.answer.close()
         if self._reservation is not None:
             self._reservation.release()
 
@@ -97,12 +87,12 @@ class Flight:
                 return
             except UpstreamError as exc:
                 tries = 1 if self._committed > committed else tries + 1
-                if not exc.retryable or tries >= self._options.tries or not self._obj.representation.combinable:
+                if not exc.retryable or tries >= self._context.options.tries or not self._obj.representation.combinable:
                     raise
-                await asyncio.sleep(self._options.backoff_s * 2 ** (tries - 1))
+                await asyncio.sleep(self._context.options.backoff_s * 2 ** (tries - 1))
 
     async def _fetch(self) -> None:
-        opened, self._opened = self._opened, None
+        opened, self.opened = self.opened, None
         if opened is None:
             await self._reserve()
             opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1], self._avoid)
@@ -118,7 +108,7 @@ class Flight:
             data = await answer.read()
             if not data:
                 raise TruncatedBody("source ended the body early", source=answer.source)
-            self._meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
+            self._context.meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
             skip = min(len(data), max(0, self._offset - position))
             position += len(data)
             if position > (opened.accepted.stop or position):
@@ -135,7 +125,7 @@ class Flight:
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
             self._contributors.add(self._source)
-            await self._store.write(self._obj, self._offset, part, self._digest)
+            await self._context.store.write(self._obj, self._offset, part, self._digest)
             self._offset += len(part)
             if self._offset < piece_stop:
                 self._progress.advance(self._piece, self._offset)
@@ -148,7 +138,7 @@ class Flight:
     async def _reserve(self) -> Reservation:
         """Room for the piece in hand, before its bytes are asked for."""
         if self._reservation is None:
-            self._reservation = await self._store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
+            self._reservation = await self._context.store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
         return self._reservation
 
     def _verify_piece(self, piece: int) -> None:
@@ -166,11 +156,11 @@ class Flight:
 
     async def _finish_piece(self, reservation: Reservation) -> None:
         piece = self._piece
-        async with self._checks.finishing(piece, patience_s=self._options.hold_timeout_s):
+        async with self._checks.finishing(piece, patience_s=self._context.options.hold_timeout_s):
             self._verify_piece(piece)
             await self._checks.check_last(piece, self._contributors)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
-            await self._store.commit(self._obj, piece, self._digest.digest(), reservation)
+            await self._context.store.commit(self._obj, piece, self._digest.digest(), reservation)
             self._reservation = None
             self._committed += 1
             self._piece += 1

@@ -6,6 +6,7 @@ Owns: that state and the waiting for it. Must not fetch metadata or judge bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from cacheserver.fill.metadata import Metadata
 
@@ -42,11 +43,9 @@ class MetadataState:
 
     async def wait(self, timeout_s: float) -> None:
         """Until settled, at most ``timeout_s``."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._settled.wait()
-        except TimeoutError:
-            pass
 
     async def settled(self) -> Metadata:
         """What it was given; metadata always comes to an end, within 15 s."""

@@ -128,17 +128,12 @@ class Progress:
     async def wait(self, piece: int) -> None:
         """Until something happened to this piece: more bytes, done, free again (returns) or failed (raises)."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(piece, []).append(waiter)
+        waiters = self._waiters.setdefault(piece, [])
+        waiters.append(waiter)
         try:
             await waiter
         finally:
-            if waiter.done() and not waiter.cancelled():
-                waiter.exception()
-            waiters = self._waiters.get(piece)
-            if waiters is not None and waiter in waiters:
-                waiters.remove(waiter)
-                if not waiters:
-                    del self._waiters[piece]
+            waiters.remove(waiter)
 
     @property
     def arrived_bytes(self) -> int:
@@ -159,3 +154,4 @@ class Progress:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
+                waiter.exception()  # retrieved here, as the reader may be cancelled at this moment

@@ -13,7 +13,9 @@ from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.plan import Window
 from cacheserver.fill.asking import Want
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.progress import Progress
 from cacheserver.store.stored_object import StoredObject
@@ -27,11 +29,8 @@ class _Fill(Protocol):
     progress: Progress
     metadata: MetadataState
 
-    @property
-    def read_ahead_pieces(self) -> int: ...
-    def began_before(self, piece: int, moment_s: float, want: Want) -> bool: ...
-    def note_collapse(self) -> None: ...
-    async def check(self, piece: int) -> None: ...
+    context: FillContext
+
     async def wait(self, piece: int, since_s: float) -> None: ...
     def plan_ahead(self) -> None: ...
     def leave(self, reader: Reader, *, served: bool) -> None: ...
@@ -61,10 +60,10 @@ class Reader:
     def window(self) -> Window:
         """The pieces that it wants now, read-ahead included."""
         pieces = self._fill.obj.pieces
-        first = (
-            -(-self._offset // pieces.piece_size_bytes) if self._offset >= self._stop else pieces.piece_at(self._offset)
-        )
-        return Window(first, min(self._until_piece, first + self._fill.read_ahead_pieces), self._waiting)
+        done = self._offset >= self._stop
+        first = -(-self._offset // pieces.piece_size_bytes) if done else pieces.piece_at(self._offset)
+        ahead = max(1, self._fill.context.options.read_ahead_pieces)
+        return Window(first, min(self._until_piece, first + ahead), self._waiting)
 
     async def readable(self, offset: int) -> int:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
@@ -81,11 +80,11 @@ class Reader:
                 return reached
             piece = fill.obj.pieces.piece_at(offset)
             if fill.obj.pieces.state(piece) == STORED:
-                await fill.check(piece)
+                await fill.context.store.check(fill.obj, (piece,))  # before its first delivery (I1)
                 continue
             fill.progress.raise_failure(piece, since=failures)
             self._note_collapse(piece)
-            older = fill.began_before(piece, self._came_s, self._want)
+            older = self._is_older(fill.progress.claims.get(piece))
             self._waiting = True
             try:
                 await fill.wait(piece, since_s)
@@ -112,10 +111,14 @@ class Reader:
             self._planned_piece = piece
             self._fill.plan_ahead()
 
+    def _is_older(self, claimant: object) -> bool:
+        """Whether a piece is being fetched by a flight that began before this reader, and not for its own client."""
+        return isinstance(claimant, Flight) and claimant.began_s < self._came_s and claimant.cause is not self._want
+
     def _note_collapse(self, piece: int) -> None:
         if not self._collapsed and piece in self._fill.progress.claims:
             self._collapsed = True
-            self._fill.note_collapse()
+            self._fill.context.meter.collapsed()
 
     def _taste(self, offset: int, reached: int) -> None:
         first, stop = self._fill.obj.pieces.covering(offset, reached)

@@ -8,9 +8,9 @@ run in the thread. A failed batch goes back to the queue under whatever was queu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -37,7 +37,6 @@ class Unqueued:
 
 
 UNQUEUED: Final = Unqueued()
-_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class BatchWriter:
@@ -50,19 +49,16 @@ class BatchWriter:
         sync: Callable[[], None],
         release: Callable[[], None],
         translate: Callable[[Exception], StoreError],
-        on_error: Callable[[StoreError], None],
         retry_s: float = RETRY_S,
         max_backlog: int = MAX_BACKLOG,
     ) -> None:
-        """Start the thread. ``on_error`` is called in it for every failure."""
-        self._apply, self._sync, self._release = apply, sync, release
-        self._translate, self._on_error = translate, on_error
+        """Start the thread."""
+        self._apply, self._sync, self._release, self._translate = apply, sync, release, translate
         self._retry_s, self._max_backlog = retry_s, max_backlog
-        self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
+        self._wake = threading.Condition()
         self._queued: dict[str, Row | None] = {}
         self._in_hand: dict[str, Row | None] = {}
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[Future[None]] = []
         self._failure: StoreError | None = None
         self._sync_failure: StoreError | None = None
         self._closing = False
@@ -81,42 +77,37 @@ class BatchWriter:
         with self._wake:
             if self._closing:
                 raise DiskError("the catalogue is closed")
-            if self._failure is not None and row is not None and not self._known(key):
-                self._refuse_overflow(self._failure)
+            if row is not None and key not in self._queued and key not in self._in_hand:
+                self._refuse_overflow()
             if not self._queued:
                 self._wake.notify()
             self._queued[key] = row
 
-    def _known(self, key: str) -> bool:
-        return key in self._queued or key in self._in_hand
-
-    def _refuse_overflow(self, failure: StoreError) -> None:
-        if len(self._queued) + len(self._in_hand) >= self._max_backlog:
-            number = failure.errno if isinstance(failure, DiskError) else None
+    def _refuse_overflow(self) -> None:
+        if self._failure is not None and len(self._queued) + len(self._in_hand) >= self._max_backlog:
+            number = self._failure.errno if isinstance(self._failure, DiskError) else None
             raise DiskError("the catalogue cannot be written and its backlog is full", errno=number)
 
     def look_up(self, key: str) -> Row | Unqueued | None:
         """The queued row, None for a queued deletion, UNQUEUED where the database is up to date."""
-        with self._lock:
-            if key in self._queued:
-                return self._queued[key]
-            return self._in_hand.get(key, UNQUEUED)
+        with self._wake:
+            return self._queued.get(key, self._in_hand.get(key, UNQUEUED))
 
     def overlay(self) -> dict[str, Row | None]:
         """A copy of all that is queued; some of it may have reached the database when the caller looks there."""
-        with self._lock:
+        with self._wake:
             return {**self._in_hand, **self._queued}
 
     async def flush(self) -> None:
         """Wait until all that was queued before is durable. Raises the error of the try; the rows stay queued."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # a waiter that is cancelled does not reach it
         with self._wake:
             if self._closing:
                 raise DiskError("the catalogue is closed")
-            self._waiters.append((loop, done))
+            self._waiters.append(done)
             self._wake.notify()
-        await done
+        await asyncio.wrap_future(done)
 
     def close(self) -> None:
         """Write what is queued in one last try and end the thread; again is nothing. Blocking."""
@@ -144,9 +135,11 @@ class BatchWriter:
             self._failure = failure
         if waiters or closing:
             failure = failure or self._make_durable()
-        for loop, done in waiters:
-            with contextlib.suppress(RuntimeError):  # the waiter's loop is closed
-                loop.call_soon_threadsafe(_settle, done, failure)
+        for done in waiters:
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
         return not closing
 
     def _wait_for_work(self) -> None:
@@ -191,15 +184,4 @@ class BatchWriter:
         error = self._translate(exc)
         error.__cause__ = exc if error is not exc else None
         self.errors += 1
-        with contextlib.suppress(Exception):
-            self._on_error(error)
         return error
-
-
-def _settle(done: asyncio.Future[None], failure: StoreError | None) -> None:
-    if done.done():
-        return
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)

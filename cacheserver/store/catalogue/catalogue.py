@@ -19,20 +19,18 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import closing
 
 import diskcache
 
 from cacheserver.concurrency.uninterrupted import to_the_end
-from cacheserver.core.errors import CorruptObject, DiskError, StoreError
+from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue.batch_writer import MAX_BACKLOG, RETRY_S, BatchWriter, Row, Unqueued
 from cacheserver.store.catalogue.files import BUSY_TIMEOUT_S, is_damage, move_aside, prepare, read_only, sync_wal
 from cacheserver.store.catalogue.record import MAX_BYTES, CatalogueRecord
 from cacheserver.store.catalogue.strict_disk import NO_FILES_BYTES, StrictDisk, translated
-
-__all__ = ["Catalogue", "CatalogueRecord", "StrictDisk"]
 
 _SETTINGS = {
     "eviction_policy": "none",
@@ -77,15 +75,13 @@ class Catalogue:
         directory: str,
         *,
         thorough: bool = False,
-        on_error: Callable[[StoreError], None] | None = None,
         retry_s: float = RETRY_S,
         max_backlog: int = MAX_BACKLOG,
     ) -> None:
         """Open or make the catalogue in ``directory`` (0700, files 0600); a damaged one is moved aside. Blocking.
 
-        ``thorough``: nobody vouches for a clean stop, so that every page of the database is looked at.
-        ``on_error`` hears every failure of the writer: in the running event loop when there is one now, else in the
-        writer's thread. Raises DiskError where the directory is a link, cannot be used or is locked.
+        ``thorough``: check every page of the database, as the last stop may not have been clean. Raises DiskError
+        where the directory is a link, cannot be used or is locked.
         """
         self._directory = os.path.abspath(directory)
         if os.path.expandvars(os.path.expanduser(self._directory)) != self._directory:
@@ -95,10 +91,6 @@ class Catalogue:
         self.bad_rows = 0
         """Rows that ``iterate`` has skipped."""
         self._closed = False
-        self._on_error = on_error
-        self._loop: asyncio.AbstractEventLoop | None = None
-        with contextlib.suppress(RuntimeError):
-            self._loop = asyncio.get_running_loop()
         self._cache = self._open_cache()
         self._cache.close()  # the thread that opens need not be the one that reads
         self._writer = BatchWriter(
@@ -106,7 +98,6 @@ class Catalogue:
             sync=lambda: sync_wal(self._directory),
             release=lambda: self._cache.close(),
             translate=translated,
-            on_error=self._report,
             retry_s=retry_s,
             max_backlog=max_backlog,
         )
@@ -279,11 +270,3 @@ class Catalogue:
         except BaseException:
             self._cache.close()  # whatever is left of the transaction goes with its connection
             raise
-
-    def _report(self, error: StoreError) -> None:
-        if self._on_error is None:
-            return
-        if self._loop is None:
-            self._on_error(error)
-        else:
-            self._loop.call_soon_threadsafe(self._on_error, error)

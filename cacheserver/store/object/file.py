@@ -109,18 +109,15 @@ class ObjectFile:
                 raise CorruptObject("footer lies outside the file")
             prologue = os.pread(fd, fmt.PROLOGUE_BYTES, offset)
             layout = fmt.decode_prologue(prologue, footer_offset=offset, file_bytes=status.st_size)
-            table = os.pread(fd, layout.piece_count * fmt.RECORD_BYTES, layout.records_offset)
+            digests = _recorded(fd, layout)
             slots = [os.pread(fd, layout.slot_bytes, layout.slot_offset(slot)) for slot in (0, 1)]
         headers = [header for data in slots if (header := fmt.decode_slot(layout, data)) is not None]
         if not headers:
             raise CorruptObject("no valid header")
         sequence, representation = max(headers, key=lambda header: header[0])
-        states = bytes(
-            STORED if fmt.decode_record(layout, piece, record) is not None else ABSENT
-            for piece, record in enumerate(_records(table))
-        )
-        if len(states) != layout.piece_count:
+        if len(digests) != layout.piece_count:
             raise CorruptObject("piece records are cut off")
+        states = bytes(ABSENT if digest is None else STORED for digest in digests)
         pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes, states)
         return cls(fd=fd, path=path, layout=layout, representation=representation, pieces=pieces, sequence=sequence)
 
@@ -141,28 +138,21 @@ class ObjectFile:
             record = os.pread(self.fd, fmt.RECORD_BYTES, self.layout.record_offset(piece))
         return fmt.decode_record(self.layout, piece, record)
 
-    def hash_piece(self, piece: int) -> bytes:
-        """SHA-256 of the bytes on disk; DiskError when they cannot be read."""
-        start, stop = self.pieces.bounds(piece)
-        digest = hashlib.sha256()
-        with disk_errors("read"):
-            while start < stop:
-                data = os.pread(self.fd, min(_READ_BYTES, stop - start), start)
-                if not data:
-                    break
-                digest.update(data)
-                start += len(data)
-        return digest.digest()
+    def recorded(self) -> list[bytes | None]:
+        """The recorded SHA-256 of every piece, None for an absent one."""
+        with disk_errors("read records"):
+            return _recorded(self.fd, self.layout)
 
     def read_piece(self, piece: int) -> bytes:
         """The bytes on disk, fewer where the file is cut; DiskError when they cannot be read."""
-        start, stop = self.pieces.bounds(piece)
-        parts = []
+        return b"".join(self._read(*self.pieces.bounds(piece)))
+
+    def _read(self, start: int, stop: int) -> Iterator[bytes]:
+        """Body bytes ``[start, stop)`` in chunks, fewer where the file is cut."""
         with disk_errors("read"):
-            while start < stop and (data := os.pread(self.fd, stop - start, start)):
-                parts.append(data)
+            while start < stop and (data := os.pread(self.fd, min(_READ_BYTES, stop - start), start)):
+                yield data
                 start += len(data)
-        return b"".join(parts)
 
     def whole_digests(self, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over all body bytes, by hashlib name: SHA-256, or what older metadata still carries."""
@@ -172,21 +162,20 @@ class ObjectFile:
 
     def feed(self, digests: Sequence[hashlib._Hash], start: int, stop: int) -> None:
         """Feed body bytes ``[start, stop)``, written but perhaps not recorded yet, to running digests."""
-        while start < stop:
-            with disk_errors("read"):
-                data = os.pread(self.fd, min(_READ_BYTES, stop - start), start)
-            if not data:
-                raise DiskError("object file is shorter than it should be")
+        for data in self._read(start, stop):
+            start += len(data)
             for digest in digests:
                 digest.update(data)
-            start += len(data)
+        if start < stop:
+            raise DiskError("object file is shorter than it should be")
 
     def check_piece(self, piece: int) -> None:
         """Hash a stored piece against its record; PieceMismatch when it is not what was stored."""
-        expected = self.digest_of(piece)
-        got = self.hash_piece(piece)
-        if expected is None or expected != got:
-            raise PieceMismatch(piece, expected=expected or b"", got=got)
+        expected, got = self.digest_of(piece), hashlib.sha256()
+        for data in self._read(*self.pieces.bounds(piece)):
+            got.update(data)
+        if expected is None or expected != got.digest():
+            raise PieceMismatch(piece, expected=expected or b"", got=got.digest())
 
     def erase(self, first: int, stop: int) -> int:
         """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.
@@ -273,5 +262,7 @@ def _opened(path: str) -> tuple[int, bool]:
         return os.open(path, os.O_RDONLY | _OPEN_FLAGS), True
 
 
-def _records(table: bytes) -> Iterator[bytes]:
-    return (table[at : at + fmt.RECORD_BYTES] for at in range(0, len(table), fmt.RECORD_BYTES))
+def _recorded(fd: int, layout: Layout) -> list[bytes | None]:
+    table = os.pread(fd, layout.piece_count * fmt.RECORD_BYTES, layout.record_offset(0))
+    records = (table[at : at + fmt.RECORD_BYTES] for at in range(0, len(table), fmt.RECORD_BYTES))
+    return [fmt.decode_record(layout, piece, record) for piece, record in enumerate(records)]

@@ -64,14 +64,9 @@ class Layout:
         """First byte of the prologue."""
         return -(-self.length_bytes // PAGE_BYTES) * PAGE_BYTES
 
-    @property
-    def records_offset(self) -> int:
-        """First byte of the piece records."""
-        return self.footer_offset + PROLOGUE_BYTES
-
     def record_offset(self, piece: int) -> int:
         """First byte of one piece's record."""
-        return self.records_offset + piece * RECORD_BYTES
+        return self.footer_offset + PROLOGUE_BYTES + piece * RECORD_BYTES
 
     def slot_offset(self, slot: int) -> int:
         """First byte of header slot 0 or 1."""
@@ -120,7 +115,6 @@ def decode_prologue(data: bytes, *, footer_offset: int, file_bytes: int) -> Layo
 
 
 def encode_tail(layout: Layout) -> bytes:
-    """The last bytes of the file."""
     return _TAIL.pack(layout.footer_offset, _TAIL_MAGIC)
 
 
@@ -174,13 +168,9 @@ def decode_slot(layout: Layout, data: bytes) -> tuple[int, Representation] | Non
         return None
     if crc != zlib.crc32(layout.generation + sequence.to_bytes(8, "little") + payload):
         return None
-    representation = decode_header(payload)
-    if (representation.length_bytes, representation.piece_size_bytes) != (
-        layout.length_bytes,
-        layout.piece_size_bytes,
-    ):
-        return None
-    return sequence, representation
+    rep = decode_header(payload)
+    fits = (rep.length_bytes, rep.piece_size_bytes) == (layout.length_bytes, layout.piece_size_bytes)
+    return (sequence, rep) if fits else None
 
 
 def encode_header(representation: Representation) -> bytes:

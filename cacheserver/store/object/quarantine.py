@@ -1,15 +1,13 @@
-"""Where bad pieces go: copies for whoever wants to know what a drive did to them, never for clients.
+"""Copies of bad pieces, for an operator who examines a drive.
 
-Owns: one directory of one volume, bounded in files and bytes, the newest kept. Its bytes are no cache content: no
-ledger counts them, nothing is served from here. Blocking; may be called from several threads. A copy that cannot be
-written is not missed: no call raises because of the disk.
+Owns: one directory of one volume, bounded in files and bytes, the newest kept. No ledger counts its bytes; must not
+serve them. Blocking; may be called from several threads. No call raises because of the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections.abc import Iterator
 from typing import Final
@@ -63,14 +61,11 @@ class Quarantine:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=directory)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            with open(fd, "wb") as file:
+                file.write(data)
         except OSError:
             os.unlink(name, dir_fd=directory)
             raise
-        finally:
-            os.close(fd)
 
     def _prune(self, directory: int) -> int:
         """Remove the oldest files beyond the bounds; the number that is left."""
@@ -86,9 +81,6 @@ class Quarantine:
 
 def _listed(directory: int) -> list[tuple[int, str, int]]:
     """Modification time in ns, name and size of every regular file."""
-    found = []
-    for name in os.listdir(directory):
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISREG(status.st_mode):
-            found.append((status.st_mtime_ns, name, status.st_size))
-    return found
+    with os.scandir(directory) as entries:
+        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file(follow_symlinks=False)]
+    return [(status.st_mtime_ns, name, status.st_size) for name, status in files]

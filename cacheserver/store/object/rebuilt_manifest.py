@@ -5,13 +5,10 @@ Owns: when that may be done. Must not check pieces itself; the caller has, and t
 
 from __future__ import annotations
 
-import os
-
 from cacheserver.core.errors import ManifestError
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.piece_map import PRESENT
-from cacheserver.store.object import layout as fmt
-from cacheserver.store.object.file import ObjectFile, disk_errors
+from cacheserver.store.object.file import ObjectFile
 
 PIECE_BYTES = 1 << 20
 """The piece size of every published piece-hash file."""
@@ -19,17 +16,8 @@ PIECE_BYTES = 1 << 20
 
 def recorded_digests(file: ObjectFile) -> bytes | None:
     """SHA-256 of every piece as recorded, one after the other; None when one is missing. Blocking; DiskError."""
-    layout = file.layout
-    with disk_errors("read records"):
-        table = os.pread(file.fd, layout.piece_count * fmt.RECORD_BYTES, layout.records_offset)
-    digests = []
-    for piece in range(layout.piece_count):
-        record = table[piece * fmt.RECORD_BYTES : (piece + 1) * fmt.RECORD_BYTES]
-        digest = fmt.decode_record(layout, piece, record)
-        if digest is None:
-            return None
-        digests.append(digest)
-    return b"".join(digests)
+    digests = [digest for digest in file.recorded() if digest is not None]
+    return b"".join(digests) if len(digests) == file.layout.piece_count else None
 
 
 def manifest_of(file: ObjectFile) -> Manifest:

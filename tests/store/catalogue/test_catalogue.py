@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import DiskError
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 from tests.support.catalogue import Gate, oid, record
 
 
@@ -159,7 +160,8 @@ async def test_closed_catalogue_says_so(directory: Path) -> None:
 
 KILLED = """
 import asyncio, os, signal, sys
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 async def main():
     catalogue = Catalogue(sys.argv[1])
     for number in range(3000):

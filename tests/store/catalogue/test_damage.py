@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import EXTENT, PIECE, put, representation, running_store, store_over, volume_at

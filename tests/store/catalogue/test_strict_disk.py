@@ -13,7 +13,9 @@ import diskcache
 import pytest
 
 from cacheserver.core.errors import CorruptObject
-from cacheserver.store.catalogue.catalogue import Catalogue, CatalogueRecord, StrictDisk
+from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.record import CatalogueRecord
+from cacheserver.store.catalogue.strict_disk import StrictDisk
 
 EXECUTED: list[str] = []
 GOOD = "a" * 32

@@ -37,8 +37,8 @@ def test_the_parts_of_a_file_follow_one_another_without_overlap(length: int, pie
     layout = fmt.layout_for(replace(REP, length_bytes=length, piece_size_bytes=piece_size), GENERATION)
     assert length <= layout.footer_offset < length + fmt.PAGE_BYTES
     assert layout.footer_offset % fmt.PAGE_BYTES == 0
-    assert layout.records_offset == layout.footer_offset + fmt.PROLOGUE_BYTES
-    assert layout.slot_offset(0) == layout.records_offset + layout.piece_count * fmt.RECORD_BYTES
+    assert layout.record_offset(0) == layout.footer_offset + fmt.PROLOGUE_BYTES
+    assert layout.slot_offset(0) == layout.record_offset(0) + layout.piece_count * fmt.RECORD_BYTES
     assert layout.slot_offset(1) == layout.slot_offset(0) + layout.slot_bytes
     assert layout.file_bytes == layout.slot_offset(1) + layout.slot_bytes + fmt.TAIL_BYTES
     assert layout.footer_bytes == layout.file_bytes - layout.footer_offset
