@@ -104,7 +104,9 @@ class Coordinator:
             return
         if outcome.opened is not None:
             self._start(outcome.obj, want, outcome.opened, outcome.metadata)
-        await self._opener.mark_variants(want, outcome.obj.representation)
+        stored = outcome.obj.representation
+        if stored.vary:
+            await self._context.store.mark_vary(want.target.object_id, stored.vary, service=stored.service)
 
     def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
         first = obj.pieces.piece_at(opened.accepted.start)

@@ -220,11 +220,6 @@ class Opener:
             combinable=joinable,
         )
 
-    async def mark_variants(self, want: Want, representation: Representation) -> None:
-        """Note by which fields the origin selects a representation that was stored; nothing where it does not."""
-        if representation.vary:
-            await self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
-
     async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
         """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
         answer = opened.answer
