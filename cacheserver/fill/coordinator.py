@@ -34,14 +34,7 @@ _MEMORY_ENTRIES = 4096
 class Coordinator:
     """Fills of the whole node."""
 
-    def __init__(
-        self,
-        context: FillContext,
-        *,
-        opener: Opener,
-        fetcher: MetadataFetcher,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, context: FillContext, *, opener: Opener, fetcher: MetadataFetcher, clock: Clock) -> None:
         self._context = context
         self._opener = opener
         self._fetcher = fetcher

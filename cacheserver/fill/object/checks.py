@@ -1,6 +1,6 @@
 """Holding the pieces of one object against its metadata: piece by piece with a manifest, as a whole with a digest.
 
-Owns: what happens when metadata comes, what a bad piece and a wrong whole lead to, the label of trust, and that the
+Owns: what happens when metadata comes, what a wrong whole leads to, the label of trust, and that the
 last missing piece of an object which is judged as a whole is neither shown nor stored before the whole is right (I1).
 Must not fetch; ``fill.metadata`` holds what the content must be.
 """
@@ -110,12 +110,6 @@ class PieceChecks:
             self.whole.note(piece)
         if self._earned > self._obj.representation.trust:
             await self._note_trust(self._earned, self._obj.representation.hash_of_hashes)
-
-    def bad_piece(self, piece: int, source: str | None) -> None:
-        """A complete piece did not match the manifest; ``source`` is to blame where it is known."""
-        self._progress.reject(piece)
-        if source is not None:
-            self._asker.strike(source)
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
