@@ -34,14 +34,7 @@ _MEMORY_ENTRIES = 4096
 class Coordinator:
     """Fills of the whole node."""
 
-    def __init__(
-        self,
-        context: FillContext,
-        *,
-        opener: Opener,
-        fetcher: MetadataFetcher,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, context: FillContext, *, opener: Opener, fetcher: MetadataFetcher, clock: Clock) -> None:
         self._context = context
         self._opener = opener
         self._fetcher = fetcher
@@ -104,7 +97,9 @@ class Coordinator:
             return
         if outcome.opened is not None:
             self._start(outcome.obj, want, outcome.opened, outcome.metadata)
-        await self._opener.mark_variants(want, outcome.obj.representation)
+        stored = outcome.obj.representation
+        if stored.vary:
+            await self._context.store.mark_vary(want.target.object_id, stored.vary, service=stored.service)
 
     def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
         first = obj.pieces.piece_at(opened.accepted.start)

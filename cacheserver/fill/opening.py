@@ -22,12 +22,11 @@ from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
 from cacheserver.core.http.vary import variant_key, vary_names
 from cacheserver.core.request.keys import object_id
-from cacheserver.fill.asking import Asker, Opened, Want
+from cacheserver.fill.asking import Opened, Want
+from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.fill.options import FillOptions
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
-from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _BODY_LIMIT_BYTES = 1 << 18
@@ -89,19 +88,10 @@ class Opener:
     """
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        asker: Asker,
-        fetcher: MetadataFetcher,
-        options: FillOptions,
-        piece_size_bytes: int,
-        buffer: BodyBuffer,
+        self, context: FillContext, *, fetcher: MetadataFetcher, piece_size_bytes: int, buffer: BodyBuffer
     ) -> None:
-        self._store = store
-        self._asker = asker
+        self._store, self._asker, self._options = context.store, context.asker, context.options
         self._fetcher = fetcher
-        self._options = options
         self._piece_size_bytes = piece_size_bytes
         self._buffer = buffer
 
@@ -229,11 +219,6 @@ class Opener:
             vary=names,
             combinable=joinable,
         )
-
-    async def mark_variants(self, want: Want, representation: Representation) -> None:
-        """Note by which fields the origin selects a representation that was stored; nothing where it does not."""
-        if representation.vary:
-            await self._store.mark_vary(want.target.object_id, representation.vary, service=representation.service)
 
     async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
         """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""

@@ -14,8 +14,7 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much is fetched at once, and for how long a fill outlives its clients."""
 
     parallel: Annotated[
-        int,
-        Meta(ge=1, le=64, description="Upstream requests in flight for one object that is read in sequence."),
+        int, Meta(ge=1, le=64, description="Upstream requests in flight for one object that is read in sequence.")
     ] = 6
     per_origin: Annotated[int, Meta(ge=1, le=1024, description="Upstream requests in flight for one origin host.")] = 32
     total: Annotated[int, Meta(ge=1, le=65_536, description="Upstream requests in flight in all.")] = 128
@@ -29,11 +28,7 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "piece"
     linger_s: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=60,
-            description="Seconds that read-ahead goes on for a client between two of its requests.",
-        ),
+        Meta(ge=0, le=60, description="Seconds that read-ahead goes on for a client between two of its requests."),
     ] = 2.0
     hold_timeout_s: Annotated[
         float, Meta(gt=0, le=15, description="Longest wait for a whole verified piece before its bytes are streamed.")
@@ -43,24 +38,14 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         0.2
     )
     first_byte_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=120,
-            description="A client hears a byte or a 5xx within this time. Its own limit is 20 s.",
-        ),
+        float, Meta(gt=0, le=120, description="A client hears a byte or a 5xx within this time. Its own limit is 20 s.")
     ] = 18.0
     pass_memory_s: Annotated[
-        float,
-        Meta(ge=0, le=3600, description="Seconds for which a key that could not be stored is passed at once."),
+        float, Meta(ge=0, le=3600, description="Seconds for which a key that could not be stored is passed at once.")
     ] = 60.0
     negative_s: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=60,
-            description="Seconds for which a shipped service's 404 or 410 is repeated from memory.",
-        ),
+        Meta(ge=0, le=60, description="Seconds for which a shipped service's 404 or 410 is repeated from memory."),
     ] = 3.0
     spool_bytes: Annotated[
         Size,

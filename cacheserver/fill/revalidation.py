@@ -27,11 +27,7 @@ class Revalidation:
     """Revalidates stored objects; ``begin`` starts the fill of an object that replaces one."""
 
     def __init__(
-        self,
-        context: FillContext,
-        *,
-        opener: Opener,
-        begin: Callable[[Opening, Want], Awaitable[None]],
+        self, context: FillContext, *, opener: Opener, begin: Callable[[Opening, Want], Awaitable[None]]
     ) -> None:
         self._context = context
         self._opener = opener

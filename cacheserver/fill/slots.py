@@ -34,11 +34,6 @@ class Slots:
         self._waiting: list[tuple[int, int, str, asyncio.Future[None]]] = []
         self._order = count()
 
-    @property
-    def in_use(self) -> int:
-        """Slots held now."""
-        return self._used.total()
-
     @asynccontextmanager
     async def slot(self, origin: str, priority: Priority, *, at_once: bool = False) -> AsyncIterator[None]:
         """Hold one slot of ``origin``; waits its turn, unless its answer is open already (``at_once``)."""

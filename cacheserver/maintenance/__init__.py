@@ -1,1 +1,1 @@
-"""Work behind the requests: eviction, scrubbing, recovery. Works against ports."""
+"""Work behind the requests: scrubbing, pinned content, purging. Works against ports."""

@@ -6,15 +6,18 @@ Owns: the tasks and threads, one of each per volume. Walking is ``volume_scrub``
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import platform
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from cacheserver.logs.events import event, get_logger
-from cacheserver.maintenance.idle_io import idle_threads
-from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
+from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.volume_scrub import Progress, Rest, VolumeScrub
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
@@ -22,15 +25,30 @@ from cacheserver.store.volume import Volume
 
 _log = get_logger(__name__)
 _RETRY_S = 60.0
+_IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
+"""Number of the system call by machine; the C library has no wrapper for it."""
+_WHO_PROCESS: Final = 1
+_THIS_THREAD: Final = 0
+_IDLE: Final = 3 << 13
+
+
+def be_idle() -> bool:
+    """Put the calling thread into the kernel's idle I/O class, so that its reads wait until the drive is free.
+
+    False where that is not known here: the thread is an ordinary one then, and the scrubber's own pace has to do.
+    """
+    number = _IOPRIO_SET.get(platform.machine())
+    if platform.system() != "Linux" or number is None or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    result: int = ctypes.CDLL(None, use_errno=True).syscall(number, _WHO_PROCESS, _THIS_THREAD, _IDLE)
+    return result == 0
 
 
 async def rest(wake: asyncio.Event, seconds: float) -> None:
     """Wait until ``wake`` is set, at most so many seconds."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
-    except TimeoutError:
-        pass
 
 
 class Scrubber:
@@ -50,7 +68,7 @@ class Scrubber:
         """``count`` hears of the bytes that were read; ``rest`` is how it waits, for tests."""
         self.number = 0
         """How many passes were asked for."""
-        self._executor = idle_threads(len(store.volumes))
+        self._executor = ThreadPoolExecutor(len(store.volumes), thread_name_prefix="scrub", initializer=be_idle)
         self._options = options
         self._walks = {
             volume: VolumeScrub(
@@ -106,7 +124,7 @@ class Scrubber:
 
     def completed_s(self, volume: Volume) -> float:
         """Unix time at which the last whole pass over a volume ended; 0: never."""
-        return self._walks[volume].completed_s
+        return self._walks[volume].position.completed_s
 
     def progress(self) -> dict[str, Any]:
         """For the admin API: the last pass that was asked for, the even one, and when all volumes were done last."""
@@ -115,7 +133,7 @@ class Scrubber:
             "now": _joined(walk.now for walk in self._walks.values()),
             "paced": {"enabled": self._options.enabled, "days": self._options.days}
             | _joined(walk.paced for walk in self._walks.values()),
-            "last_complete": min((walk.completed_s for walk in self._walks.values()), default=0.0),
+            "last_complete": min((walk.position.completed_s for walk in self._walks.values()), default=0.0),
         }
 
 

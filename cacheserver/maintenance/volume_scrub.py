@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -19,9 +19,8 @@ from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import StoreError, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.logs.events import event, get_logger
-from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
-from cacheserver.maintenance.pace import Debt, paced_rate_bps
+from cacheserver.maintenance.pace import Debt, Load, paced_rate_bps
 from cacheserver.maintenance.scrub_position import Position, load_position, save_position
 from cacheserver.ports import Clock
 from cacheserver.store.checking import Verdict
@@ -29,7 +28,6 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.store.volume import Volume
 
-T = TypeVar("T")
 Rest = Callable[[asyncio.Event, float], Awaitable[None]]
 """Waits until the event is set, at most so many seconds."""
 _log = get_logger(__name__)
@@ -88,20 +86,10 @@ class VolumeScrub:
         self._piece_size_bytes = piece_size_bytes
         self._rest = rest
         self._debt = Debt(clock)
-        self._position = Position()
+        self.position = Position()
         self._saved_s = clock.monotonic_s()
         self._asked = False
         self._wake = asyncio.Event()
-
-    @property
-    def options(self) -> ScrubOptions:
-        """The settings in force now."""
-        return self._options()
-
-    @property
-    def completed_s(self) -> float:
-        """Unix time at which the last whole pass ended; 0: never."""
-        return self._position.completed_s
 
     def ask(self) -> None:
         """Have a whole pass begin at once; one that was asked for and is not done yet goes on instead."""
@@ -112,7 +100,8 @@ class VolumeScrub:
 
     async def run(self) -> None:
         """Scrub until cancelled."""
-        self._position = await self._off_loop(load_position, self._volume.path)
+        work = asyncio.get_running_loop().run_in_executor(self._executor, load_position, self._volume.path)
+        self.position = await to_the_end(work)
         try:
             while True:
                 await self._next()
@@ -124,7 +113,7 @@ class VolumeScrub:
             await self._pass_now()
             return
         checked = self.paced.pieces_checked
-        if self.options.enabled and self._volume.opened and self._volume.ledger.stored_bytes:
+        if self._options().enabled and self._volume.opened and self._volume.ledger.stored_bytes:
             try:
                 await self._volume.loaded.wait()
                 await self._pass_paced()
@@ -164,15 +153,15 @@ class VolumeScrub:
             await self._volume.catalogue.flush()
 
     async def _pass_paced(self) -> None:
-        if not self._position.started_s:
-            self._position = Position(started_s=self._clock.wall_s(), completed_s=self._position.completed_s)
+        if not self.position.started_s:
+            self.position = Position(started_s=self._clock.wall_s(), completed_s=self.position.completed_s)
         if not self.paced.running:
             self.paced = Progress(running=True)
         try:
-            if await self._walk(self.paced, self._position):
+            if await self._walk(self.paced, self.position):
                 self._completed(self.paced)
                 self.paced.running = False
-            elif not self.options.enabled:
+            elif not self._options().enabled:
                 self.paced.running = False
         finally:
             self.paced.paused = False
@@ -182,13 +171,13 @@ class VolumeScrub:
         progress.pieces_total = progress.pieces_checked
         if progress is self.now:
             self.paced = Progress()
-        self._position = Position(completed_s=self._clock.wall_s())
+        self.position = Position(completed_s=self._clock.wall_s())
         facts = {"pieces": progress.pieces_checked, "bad": progress.bad, "unreadable": progress.unreadable}
         event(_log, "scrub_complete", volume=self._volume.path, asked=progress is self.now, **facts)
 
     def _is_interrupted(self, progress: Progress) -> bool:
         """Whether an even pass has to stop for one that was asked for, or for ever."""
-        return progress is self.paced and (self._asked or not self.options.enabled)
+        return progress is self.paced and (self._asked or not self._options().enabled)
 
     # -- walking ------------------------------------------------------------------------------------------------
 
@@ -239,11 +228,11 @@ class VolumeScrub:
         size_bytes = obj.pieces.size_bytes(piece)
         verdict = await to_the_end(self._store.checker.recheck(obj, piece, self._executor))
         if progress is self.paced:
-            self._position = msgspec.structs.replace(
-                self._position,
+            self.position = msgspec.structs.replace(
+                self.position,
                 object_id=obj.object_id,
                 next_piece=piece + 1,
-                done_bytes=self._position.done_bytes + size_bytes,
+                done_bytes=self.position.done_bytes + size_bytes,
             )
             if self._clock.monotonic_s() - self._saved_s >= _SAVE_EVERY_S:
                 await self._save()
@@ -273,25 +262,23 @@ class VolumeScrub:
             await self._rest(self._wake, min(rest_s, _LONGEST_REST_S))
 
     def _is_busy(self) -> bool:
-        options = self.options
+        options = self._options()
         return self._load.is_heavy(most_fills=options.pause_above_fills, most_bps=options.busy_rate.bytes)
 
     def _rate_bps(self, progress: Progress) -> float:
-        most_bps = float(self.options.max_rate.bytes)
+        most_bps = float(self._options().max_rate.bytes)
         if progress is self.now:
             return most_bps
         return paced_rate_bps(
             stored_bytes=self._volume.ledger.stored_bytes,
-            done_bytes=self._position.done_bytes,
-            period_s=self.options.days * _DAY_S,
-            elapsed_s=self._clock.wall_s() - self._position.started_s,
+            done_bytes=self.position.done_bytes,
+            period_s=self._options().days * _DAY_S,
+            elapsed_s=self._clock.wall_s() - self.position.started_s,
             most_bps=most_bps,
         )
 
     async def _save(self) -> None:
         self._saved_s = self._clock.monotonic_s()
         if self._volume.opened:
-            await self._off_loop(save_position, self._volume.path, self._position)
-
-    async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
-        return await to_the_end(asyncio.get_running_loop().run_in_executor(self._executor, call, *args))
+            loop, path = asyncio.get_running_loop(), self._volume.path
+            await to_the_end(loop.run_in_executor(self._executor, save_position, path, self.position))

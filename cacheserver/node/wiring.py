@@ -24,7 +24,7 @@ from cacheserver.fill.revalidation import Revalidation
 from cacheserver.fill.slots import Slots
 from cacheserver.logs.build import Logs, build_logs
 from cacheserver.logs.writer import LineWriter
-from cacheserver.maintenance.load import Load
+from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.pinning import Pinning
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics.meter import PrometheusMeter
@@ -189,15 +189,9 @@ def _fills(
     clock: SystemClock,
 ) -> tuple[Coordinator, Revalidation]:
     slots = Slots(per_origin=settings.fill.per_origin, total=settings.fill.total)
-    opener = Opener(
-        store=store,
-        asker=sources.asker,
-        fetcher=fetcher,
-        options=settings.fill,
-        piece_size_bytes=settings.store.piece_size.bytes,
-        buffer=buffer,
-    )
     context = FillContext(store, sources.asker, slots, settings.fill, meter)
+    piece_size_bytes = settings.store.piece_size.bytes
+    opener = Opener(context, fetcher=fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
     coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
     return coordinator, Revalidation(context, opener=opener, begin=coordinator.begin)
 

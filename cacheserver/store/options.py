@@ -28,31 +28,20 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="One table per drive. Empty: one volume in the user's cache directory."),
     ] = ()
     piece_size: Annotated[
-        Size,
-        Meta(description="Piece size without a manifest, a power of two from 64KiB to 16MiB; clients use 1MiB."),
+        Size, Meta(description="Piece size without a manifest, a power of two from 64KiB to 16MiB; clients use 1MiB.")
     ] = Size("1MiB")
     io_threads: Annotated[
         int, Meta(ge=1, le=64, description="Threads for disk writes and hashing; as many read ahead.")
     ] = 4
     open_objects: Annotated[
-        int,
-        Meta(
-            ge=16,
-            le=1_000_000,
-            description="Object files kept open; each costs a descriptor and about 1 KiB.",
-        ),
+        int, Meta(ge=16, le=1_000_000, description="Object files kept open; each costs a descriptor and about 1 KiB.")
     ] = 2048
     low_water_percent: Annotated[
         int,
-        Meta(
-            ge=50,
-            le=100,
-            description="Eviction frees down to this share of max_size, so that it runs in batches.",
-        ),
+        Meta(ge=50, le=100, description="Eviction frees down to this share of max_size, so that it runs in batches."),
     ] = 98
     extent: Annotated[
-        Size,
-        Meta(description="Unit in which cold parts of large objects are evicted; a multiple of the piece size."),
+        Size, Meta(description="Unit in which cold parts of large objects are evicted; a multiple of the piece size.")
     ] = Size("32MiB")
     pinned_percent: Annotated[
         int,
@@ -66,6 +55,5 @@ class StoreOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=1000, description="I/O errors in a row that take a volume offline.")
     ] = 5
     retry_offline_s: Annotated[
-        int,
-        Meta(ge=1, le=86_400, description="Seconds between tries to bring an offline or full volume back."),
+        int, Meta(ge=1, le=86_400, description="Seconds between tries to bring an offline or full volume back.")
     ] = 5

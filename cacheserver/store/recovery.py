@@ -51,10 +51,7 @@ async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
     loop = asyncio.get_running_loop()
     volume.policy.expect(volume.object_count)
     batches: Iterator[list[tuple[str, CatalogueRecord]]] = volume.catalogue.iterate(batch=_BATCH)
-    while True:
-        batch = await loop.run_in_executor(store.executor, next, batches, None)
-        if batch is None:
-            return
+    while batch := await loop.run_in_executor(store.executor, next, batches, None):
         for object_id, record in batch:
             for unit, size_bytes in _units(object_id, record, extent_bytes):
                 volume.policy.admit_unless_known(unit, size_bytes)

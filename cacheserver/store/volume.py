@@ -152,11 +152,9 @@ class Volume:
         if mode & 0o077:
             os.chmod(self.path, 0o700)
         root = os.path.join(self.path, "objects")
-        os.makedirs(root, mode=0o700, exist_ok=True)
-        for fan in range(256):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(root, f"{fan:02x}"), 0o700)
         for directory in (root, *(os.path.join(root, f"{fan:02x}") for fan in range(256))):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
             status = self._own(directory)
             if stat.S_ISLNK(status.st_mode):
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")

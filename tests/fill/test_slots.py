@@ -52,7 +52,7 @@ async def test_no_more_than_the_total_run_at_once() -> None:
     assert crowd.entered == ["a", "b", "c"]
     await crowd.end("b")
     await crowd.end("c")
-    assert crowd.slots.in_use == 0
+    assert crowd.slots._used.total() == 0
 
 
 async def test_a_full_origin_holds_up_nobody_else() -> None:
@@ -100,7 +100,7 @@ async def test_a_waiter_that_leaves_is_passed_over() -> None:
     await crowd.end("a")
     assert crowd.entered == ["a", "c"]
     await crowd.cancel("c")
-    assert crowd.slots.in_use == 0
+    assert crowd.slots._used.total() == 0
 
 
 async def test_a_slot_that_was_just_given_to_a_cancelled_waiter_goes_to_the_next() -> None:
@@ -116,7 +116,7 @@ async def test_a_slot_that_was_just_given_to_a_cancelled_waiter_goes_to_the_next
     await settled()
     assert crowd.entered == ["c"]
     await crowd.end("c")
-    assert slots.in_use == 0
+    assert slots._used.total() == 0
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -139,7 +139,7 @@ async def test_a_cancellation_anywhere_gives_the_slot_back(number: int) -> None:
     await crowd.end("holder")
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert slots.in_use == 0
+    assert slots._used.total() == 0
     await crowd.add("next")
     assert crowd.entered == ["holder", "next"]
     await crowd.end("next")

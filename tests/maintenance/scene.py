@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from cacheserver.core.cache.representation import Representation
-from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
+from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.store.store import Store
 from tests.support.flow import PATIENCE_S

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cacheserver.maintenance.idle_io import be_idle
-from cacheserver.maintenance.load import Load
-from cacheserver.maintenance.pace import Debt, paced_rate_bps
+from cacheserver.maintenance.pace import Debt, Load, paced_rate_bps
+from cacheserver.maintenance.scrubber import be_idle
 from tests.support.stored import HandClock
 
 

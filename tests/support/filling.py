@@ -115,7 +115,7 @@ class Rig:
         await self.idle()
         await settled()
         assert self.coordinator.fills_in_flight == 0
-        assert self.coordinator._context.slots.in_use == 0
+        assert self.coordinator._context.slots._used.total() == 0
         assert self.meter.fills_running == 0
         assert self.upstream.unclosed == 0, "an answer was not given back"
         assert all(volume.ledger.reserved_bytes == 0 for volume in self.store.volumes)
@@ -152,16 +152,10 @@ async def filling(
         fetcher = MetadataFetcher(
             asker=asker, anchor=anchor or NoAnchor(), admit=admit, meter=meter, clock=clock, negative_s=3
         )
-        opener = Opener(
-            store=store,
-            asker=asker,
-            fetcher=fetcher,
-            options=options,
-            piece_size_bytes=PIECE,
-            buffer=BodyBuffer(limit_bytes=1 << 20),
-        )
         slots = Slots(per_origin=options.per_origin, total=options.total)
         context = FillContext(store, asker, slots, options, meter)
+        buffer = BodyBuffer(limit_bytes=1 << 20)
+        opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
         revalidation = Revalidation(context, opener=opener, begin=coordinator.begin)
         lookup = Lookup(store=store, asker=asker)

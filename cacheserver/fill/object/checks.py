@@ -1,6 +1,6 @@
 """Holding the pieces of one object against its metadata: piece by piece with a manifest, as a whole with a digest.
 
-Owns: what happens when metadata comes, what a bad piece and a wrong whole lead to, the label of trust, and that the
+Owns: what happens when metadata comes, what a wrong whole leads to, the label of trust, and that the
 last missing piece of an object which is judged as a whole is neither shown nor stored before the whole is right (I1).
 Must not fetch; ``fill.metadata`` holds what the content must be.
 """
@@ -47,7 +47,7 @@ class PieceChecks:
         self._metadata = metadata
         self._progress = progress
         self._abandon = abandon
-        self._whole = WholeDigest(obj, context.store, on_idle=on_idle)
+        self.whole = WholeDigest(obj, context.store, on_idle=on_idle)
         self._whole_checked = False
         self._earned = Trust.SIMPLE
         self._commits = asyncio.Lock()
@@ -61,15 +61,6 @@ class PieceChecks:
         """The level at which pieces are being checked."""
         metadata = self._metadata.known
         return Trust.SIMPLE if metadata is None else metadata.trust
-
-    @property
-    def busy(self) -> bool:
-        """Whether pieces are being hashed behind the fill."""
-        return self._whole.busy
-
-    async def close(self) -> None:
-        """End what goes on behind the fill."""
-        await self._whole.close()
 
     # -- a piece that is complete ---------------------------------------------------------------------------------
 
@@ -108,7 +99,7 @@ class PieceChecks:
         if not self._progress.guards(piece):
             return
         claims = self._claims
-        found = await self._whole.finish(piece)
+        found = await self.whole.finish(piece)
         if found is not None:
             self._earned = await self._judge(claims, found)
             self._whole_checked = True
@@ -116,15 +107,9 @@ class PieceChecks:
     async def committed(self, piece: int) -> None:
         """A piece was stored."""
         if self._progress.guarding:
-            self._whole.note(piece)
+            self.whole.note(piece)
         if self._earned > self._obj.representation.trust:
             await self._note_trust(self._earned, self._obj.representation.hash_of_hashes)
-
-    def bad_piece(self, piece: int, source: str | None) -> None:
-        """A complete piece did not match the manifest; ``source`` is to blame where it is known."""
-        self._progress.reject(piece)
-        if source is not None:
-            self._asker.strike(source)
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
@@ -151,7 +136,7 @@ class PieceChecks:
         self._settled.set()
         claims = self._claims
         if claims and self._trust is not Trust.ANCHORED:
-            self._whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
+            self.whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
         else:
             self._progress.stop_guarding()
 

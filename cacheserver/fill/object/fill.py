@@ -96,7 +96,7 @@ class ObjectFill:
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self.checks.busy
+        busy = self.demand or self.flights or self._completions or self.checks.whole.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -258,7 +258,7 @@ class ObjectFill:
         for flight in tasks.keys() & self.flights:
             flight.close()  # it was cancelled before its first step
             self._end(flight, None)
-        await self.checks.close()
+        await self.checks.whole.close()
         self.rest()
 
     # -- what a reader needs ------------------------------------------------------------------------------------

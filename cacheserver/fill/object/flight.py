@@ -43,8 +43,7 @@ class Flight:
     ) -> None:
         self.cause = cause
         """The want whose own request ``opened`` is the answer to."""
-        self.first = first
-        self.stop = stop
+        self._stop = stop
         self._obj = obj
         self._progress = progress
         self._checks = checks
@@ -95,7 +94,7 @@ class Flight:
         opened, self.opened = self.opened, None
         if opened is None:
             await self._reserve()
-            opened = await self._ask(self._offset, self._obj.pieces.bounds(self.stop - 1)[1], self._avoid)
+            opened = await self._ask(self._offset, self._obj.pieces.bounds(self._stop - 1)[1], self._avoid)
         self._source = opened.answer.asked
         try:
             await self._take(opened)
@@ -104,7 +103,7 @@ class Flight:
 
     async def _take(self, opened: Opened) -> None:
         answer, position = opened.answer, opened.accepted.start
-        while self._piece < self.stop:
+        while self._piece < self._stop:
             data = await answer.read()
             if not data:
                 raise TruncatedBody("source ended the body early", source=answer.source)
@@ -118,7 +117,7 @@ class Flight:
 
     async def _keep(self, data: bytes) -> bool:
         """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
-        while data and self._piece < self.stop:
+        while data and self._piece < self._stop:
             if self._obj.obsolete:
                 raise GenerationChanged("the object was replaced while it was filled")
             reservation = await self._reserve()
@@ -131,7 +130,7 @@ class Flight:
                 self._progress.advance(self._piece, self._offset)
                 continue
             await self._finish_piece(reservation)
-            if self._piece < self.stop and not self._wanted(self._piece, self.stop):
+            if self._piece < self._stop and not self._wanted(self._piece, self._stop):
                 return False
         return True
 
@@ -147,11 +146,11 @@ class Flight:
             return
         self._offset = self._obj.pieces.bounds(piece)[0]
         self._digest = hashlib.sha256()
-        culprit = self._source if self._contributors == {self._source} else None
+        self._progress.reject(piece)
+        if self._contributors == {self._source}:
+            self._context.asker.strike(self._source)
+            self._avoid |= {self._source}
         self._contributors.clear()
-        self._checks.bad_piece(piece, culprit)
-        if culprit is not None:
-            self._avoid |= {culprit}
         raise BadPiece(piece, source=self._source)
 
     async def _finish_piece(self, reservation: Reservation) -> None:

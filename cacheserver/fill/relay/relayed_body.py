@@ -38,37 +38,18 @@ class OpenBody:
     prefix: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
 class Relay:
-    """Makes relayed bodies. ``executor`` hashes; ``hold_timeout_s``: longest silence before a piece is shown early."""
+    """What relayed bodies share. ``executor`` hashes their pieces."""
 
-    def __init__(
-        self, *, asker: Asker, meter: Meter, executor: Executor, hold_timeout_s: float, piece_size_bytes: int
-    ) -> None:
-        self.asker = asker
-        self.meter = meter
-        self.executor = executor
-        self.hold_timeout_s = hold_timeout_s
-        self.piece_size_bytes = piece_size_bytes
+    asker: Asker
+    meter: Meter
+    executor: Executor
+    hold_timeout_s: float
+    """Longest silence before a piece is shown early."""
+    piece_size_bytes: int
 
-    def body(
-        self,
-        want: Want,
-        metadata: Metadata,
-        span: BodySpan,
-        *,
-        opened: OpenBody | None = None,
-        ask: Ask | None = None,
-        tries: int = 1,
-    ) -> RelayedBody:
-        """A body of ``span``, from the answer in ``opened`` or the first that ``ask`` gives.
-
-        It is verified where ``metadata`` has a manifest, or a digest of a whole that all goes to the client. ``ask``:
-        how to ask for a span of the same generation; None where answers cannot be put together. ``tries``: how often
-        in a row a source may break before the client hears of it.
-        """
-        return RelayedBody(self, self._gate(metadata, span), want, metadata.trust, span, opened, ask, tries)
-
-    def _gate(self, metadata: Metadata, span: BodySpan) -> PieceGate | None:
+    def gate(self, metadata: Metadata, span: BodySpan) -> PieceGate | None:
         """What verifies a body; None where nothing says what it must be."""
         whole = span.start == 0 and span.stop == span.total and metadata.trust is not Trust.ANCHORED
         claims = tuple(claim for claim in metadata.claims if claim.whole_digests) if whole else ()
@@ -84,23 +65,28 @@ class Relay:
 
 
 class RelayedBody:
-    """One body; read it to its end or to an error, and close it."""
+    """One body of ``span``; read it to its end or to an error, and close it.
+
+    It comes from the answer in ``opened`` or the first that ``ask`` gives. It is verified where ``metadata`` has a
+    manifest, or a digest of a whole that all goes to the client. ``ask`` asks for a span of the same generation; None
+    where answers cannot be put together. ``tries``: how often in a row a source may break before the reader fails.
+    """
 
     def __init__(
         self,
         relay: Relay,
-        gate: PieceGate | None,
         want: Want,
-        trust: Trust,
+        metadata: Metadata,
         span: BodySpan,
-        opened: OpenBody | None,
-        ask: Ask | None,
-        tries: int,
+        *,
+        opened: OpenBody | None = None,
+        ask: Ask | None = None,
+        tries: int = 1,
     ) -> None:
         self._relay = relay
-        self._gate = gate
+        self._gate = gate = relay.gate(metadata, span)
         self._want = want
-        self._trust = trust
+        self._trust = metadata.trust
         self._span = span
         self._ask = ask
         self._tries = tries

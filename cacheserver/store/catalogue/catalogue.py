@@ -71,12 +71,7 @@ class Catalogue:
     """
 
     def __init__(
-        self,
-        directory: str,
-        *,
-        thorough: bool = False,
-        retry_s: float = RETRY_S,
-        max_backlog: int = MAX_BACKLOG,
+        self, directory: str, *, thorough: bool = False, retry_s: float = RETRY_S, max_backlog: int = MAX_BACKLOG
     ) -> None:
         """Open or make the catalogue in ``directory`` (0700, files 0600); a damaged one is moved aside. Blocking.
 
@@ -196,7 +191,6 @@ class Catalogue:
         """
         last = -(2**63)
         with self._reader() as reader:
-            reader.text_factory = bytes
             while rows := reader.execute(_PAGE, (last, batch)).fetchall():
                 if rows[-1][0] <= last:
                     raise CorruptObject("the rows of the catalogue come out of order")
@@ -211,7 +205,6 @@ class Catalogue:
         Otherwise as ``iterate``; callable from any thread. Raises DiskError, CorruptObject.
         """
         with self._reader() as reader:
-            reader.text_factory = bytes
             rows = reader.execute(_PAGE_BY_ID, (start, limit)).fetchall()
         after = rows[-1][2].decode("ascii") + "0" if len(rows) == limit else None
         if after is not None and after <= start:
@@ -249,6 +242,7 @@ class Catalogue:
         self._check_open()
         try:
             with closing(read_only(self._directory)) as reader:
+                reader.text_factory = bytes
                 yield reader
         except sqlite3.Error as exc:
             raise translated(exc) from exc

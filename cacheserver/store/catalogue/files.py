@@ -27,18 +27,13 @@ BUSY_TIMEOUT_S = 1.0
 _FILES = (DATABASE, WAL, "cache.db-shm")
 _KNOWN_SETTINGS = frozenset((*diskcache.DEFAULT_SETTINGS, "count", "size", "hits", "misses"))
 _INDEXES = frozenset({("index", "Cache_key_raw"), ("index", "Cache_expire_time")})
-_KNOWN_SCHEMA = _INDEXES | frozenset(
-    {
-        ("table", "Cache"),
-        ("table", "Settings"),
-        ("index", "sqlite_autoindex_Settings_1"),
-        ("trigger", "Settings_count_insert"),
-        ("trigger", "Settings_count_delete"),
-        ("trigger", "Settings_size_insert"),
-        ("trigger", "Settings_size_update"),
-        ("trigger", "Settings_size_delete"),
-    }
-)
+_TRIGGERS = ("count_insert", "count_delete", "size_insert", "size_update", "size_delete")
+_KNOWN_SCHEMA = _INDEXES | {
+    ("table", "Cache"),
+    ("table", "Settings"),
+    ("index", "sqlite_autoindex_Settings_1"),
+    *(("trigger", f"Settings_{name}") for name in _TRIGGERS),
+}
 _COLUMNS = "key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value"
 
 

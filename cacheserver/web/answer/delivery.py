@@ -13,7 +13,7 @@ from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.relay.relayed_body import BodySpan, Relay
+from cacheserver.fill.relay.relayed_body import BodySpan, Relay, RelayedBody
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
@@ -64,7 +64,7 @@ class Delivery:
             return await self.relay.asker.ask_span(want, obj.representation, first, end, avoid)
 
         span = BodySpan(start, stop, obj.representation.length_bytes)
-        body = self.relay.body(want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        body = RelayedBody(self.relay, want, metadata, span, ask=ask, tries=_PASS_TRIES)
         if body.verified and reader.has_tasted(start):
             raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         try:

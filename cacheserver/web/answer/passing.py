@@ -17,7 +17,7 @@ from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.opening import Answered
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
-from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay
+from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay, RelayedBody
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.web.answer.pass_plan import (
     CONDITIONS,
@@ -132,7 +132,8 @@ class Passing:
         if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked()
-        body = self.relay.body(
+        body = RelayedBody(
+            self.relay,
             want,
             metadata if plan.whole or metadata.manifest is not None else NOTHING,
             BodySpan(plan.start, plan.stop, plan.total),

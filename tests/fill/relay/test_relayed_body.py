@@ -41,7 +41,7 @@ def asking(rig: Rig) -> Ask:
 
 
 def body_of(rig: Rig, start: int, stop: int, *, metadata: Metadata = CHECKED, tries: int = 1) -> RelayedBody:
-    return rig.relay.body(WANT, metadata, BodySpan(start, stop, len(BODY)), ask=asking(rig), tries=tries)
+    return RelayedBody(rig.relay, WANT, metadata, BodySpan(start, stop, len(BODY)), ask=asking(rig), tries=tries)
 
 
 async def read(body: RelayedBody, out: bytearray | None = None) -> bytes:

@@ -28,8 +28,8 @@ from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Target
-from cacheserver.maintenance.load import Load
 from cacheserver.maintenance.options import ScrubOptions
+from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.store.store import Store
 from cacheserver.web.admin.actions import VERIFY_PIECES, AdminActions
