@@ -14,7 +14,8 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from cacheserver.core.errors import CatalogueError, ConfigError, MalformedRequest
+from cacheserver.cli.output import config_errors
+from cacheserver.core.errors import CatalogueError, ConfigError
 from cacheserver.core.integrity.content_catalogue import (
     CatalogueDocument,
     Entry,
@@ -141,10 +142,8 @@ def _measured(path: str) -> Entry:
 
 
 def _canonical(path: str) -> str:
-    try:
+    with config_errors("--path"):
         canonical = canonical_target(path)
-    except MalformedRequest as exc:
-        raise ConfigError(f"--path: {exc}") from exc
     return canonical.path if canonical.query is None else f"{canonical.path}?{canonical.query}"
 
 

@@ -6,7 +6,8 @@ Owns: the command line of the four. The node does the work, over its admin API.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import wraps
+from typing import Any
 
 import click
 
@@ -18,47 +19,55 @@ from cacheserver.core.request.keys import is_object_id
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 
-_URLS: Final = click.argument("urls", metavar="URL...", nargs=-1, required=True)
+
+def _for_each_url(act: Callable[..., str]) -> Callable[..., int]:
+    """Make ``act(url, client)``, which returns one line, a command of many URLs; one's failure does not end the rest.
+
+    Returns the exit code.
+    """
+
+    @click.argument("urls", metavar="URL...", nargs=-1, required=True)
+    @with_client
+    @wraps(act)
+    def call(urls: tuple[str, ...], client: AdminClient) -> int:
+        code = 0
+        for url in urls:
+            try:
+                click.echo(act(url, client))
+            except AdminFailed as exc:
+                tell(f"error: {_shown(url)}: {printable(str(exc), 400)}")
+                code = EXIT_FAILED
+        return code
+
+    return call
 
 
 @click.command("pin")
-@_URLS
-@with_client
-def pin_command(urls: tuple[str, ...], client: AdminClient) -> int:
+@_for_each_url
+def pin_command(url: str, client: AdminClient) -> str:
     """Have a running node fetch content whole and keep it: eviction leaves it alone, what is lost is fetched again.
 
     The node goes on by itself; see cacheserver pins. An origin that cannot be reached is tried again and again.
 
     Exit codes: 0 all are pinned, 1 no node answers or one was refused, 2 wrong usage.
     """
-
-    def pin(url: str) -> str:
-        facts = client.post("/api/v1/pin", {"url": url})
-        return f"pinned: {_line(facts)}"
-
-    return _each(urls, pin)
+    return f"pinned: {_line(client.post('/api/v1/pin', {'url': url}))}"
 
 
 @click.command("unpin")
-@_URLS
-@with_client
-def unpin_command(urls: tuple[str, ...], client: AdminClient) -> int:
+@_for_each_url
+def unpin_command(url: str, client: AdminClient) -> str:
     """End pins, each named by a URL or by its object id; what is stored stays until its space is needed.
 
     Exit codes: 0 all are ended, 1 no node answers or one was not pinned, 2 wrong usage.
     """
-
-    def unpin(url: str) -> str:
-        client.post("/api/v1/unpin", _named(url))
-        return f"unpinned: {_shown(url)}"
-
-    return _each(urls, unpin)
+    client.post("/api/v1/unpin", _named(url))
+    return f"unpinned: {_shown(url)}"
 
 
 @click.command("purge")
-@_URLS
-@with_client
-def purge_command(urls: tuple[str, ...], client: AdminClient) -> int:
+@_for_each_url
+def purge_command(url: str, client: AdminClient) -> str:
     """Have a running node forget content at once, each named by a URL (all its variants go) or by its object id.
 
     A URL is meant with its query, where the host's content differs by query. Who reads it now gets the rest; the next
@@ -67,17 +76,13 @@ def purge_command(urls: tuple[str, ...], client: AdminClient) -> int:
     Exit codes: 0 all are gone, 1 no node answers, it refuses, nothing was stored, a volume is away or a disk does not
     let the file go, 2 wrong usage.
     """
-
-    def purge(url: str) -> str:
-        done = client.post("/api/v1/purge", _named(url))
-        if done["away"]:
-            raise AdminFailed(f"purged, but {', '.join(done['away'])} is away: purge again when it is back")
-        if done["left_on"]:
-            raise AdminFailed(f"not served any more, but {', '.join(done['left_on'])} does not let the file go")
-        count = done["purged"]
-        return f"purged: {_shown(url)} ({count} {'object' if count == 1 else 'objects'})"
-
-    return _each(urls, purge)
+    done = client.post("/api/v1/purge", _named(url))
+    if done["away"]:
+        raise AdminFailed(f"purged, but {', '.join(done['away'])} is away: purge again when it is back")
+    if done["left_on"]:
+        raise AdminFailed(f"not served any more, but {', '.join(done['left_on'])} does not let the file go")
+    count = done["purged"]
+    return f"purged: {_shown(url)} ({count} {'object' if count == 1 else 'objects'})"
 
 
 @click.command("pins")
@@ -98,18 +103,6 @@ def pins_command(client: AdminClient) -> int:
 def _named(url: str) -> dict[str, Any]:
     """Body of a request that takes either name."""
     return {"object_id": url} if is_object_id(url) else {"url": url}
-
-
-def _each(urls: tuple[str, ...], act: Callable[[str], str]) -> int:
-    """One line for each URL; a failure of one does not stop the others."""
-    code = 0
-    for url in urls:
-        try:
-            click.echo(act(url))
-        except AdminFailed as exc:
-            tell(f"error: {_shown(url)}: {printable(str(exc), 400)}")
-            code = EXIT_FAILED
-    return code
 
 
 def _line(pin: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Owns: the command line. The checks are ``doctor``'s, imported only when they are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ import click
 
 import cacheserver
 from cacheserver.cli.options import JSON, with_settings
-from cacheserver.cli.output import EXIT_FOUND
-from cacheserver.core.errors import ConfigError, MalformedRequest
+from cacheserver.cli.output import EXIT_FOUND, config_errors
+from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
@@ -51,15 +52,7 @@ if TYPE_CHECKING:
 @click.option("--range-url", "range_urls", multiple=True, metavar="URL", help="A further URL to ask for a byte range.")
 @with_settings
 def doctor_command(
-    health: bool,
-    mcc: bool,
-    p2p: bool,
-    as_json: bool,
-    bundle: str | None,
-    logs: tuple[str, ...],
-    config: str | None,
-    flags: Flags,
-    **own: Any,
+    as_json: bool, bundle: str | None, logs: tuple[str, ...], config: str | None, flags: Flags, **own: Any
 ) -> int:
     """Look at the node and its surroundings: what was checked, what was found, what to do.
 
@@ -69,9 +62,10 @@ def doctor_command(
     Exit codes: 0 nothing failed (warnings may stand there), 2 wrong usage, 3 a check failed.
     """
     from cacheserver.doctor.bundle import write_bundle
+    from cacheserver.doctor.run import GROUPS
 
-    wanted: dict[Group, bool] = {"health": health, "mcc": mcc, "p2p": p2p}
-    groups = [name for name, on in wanted.items() if on] or list(wanted)
+    wanted = {group: own.pop(group) for group in GROUPS}
+    groups = [group for group, on in wanted.items() if on] or list(wanted)
     settings, diagnosis = _run(config, flags, _options(own), groups, collect=bundle is not None)
     levels = [check.level for check in diagnosis.checks]
     counts = {level: levels.count(level) for level in ("ok", "warn", "fail")}
@@ -96,23 +90,15 @@ def _options(own: dict[str, Any]) -> DoctorOptions:
     if options.ca_file and not os.path.isfile(options.ca_file):
         raise ConfigError(f"no such file: {options.ca_file}", where="--ca-file")
     for url in options.range_urls:
-        _check_url(url)
-    try:
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(url)
+            if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+                continue
+        raise ConfigError(f"{printable(url, 80)} is not http://HOST/PATH", where="--range-url")
+    with config_errors("--endpoint"):
         for host in options.endpoints:
             parse_authority(host)
-    except MalformedRequest as exc:
-        raise ConfigError(str(exc), where="--endpoint") from exc
     return options
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return
-    except ValueError:
-        pass
-    raise ConfigError(f"{printable(url, 80)} is not http://HOST/PATH", where="--range-url")
 
 
 def _run(

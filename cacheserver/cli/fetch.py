@@ -17,7 +17,7 @@ from click._termui_impl import ProgressBar
 
 import cacheserver
 from cacheserver.cli.options import CONNECT_TO, JSON
-from cacheserver.cli.output import EXIT_FAILED
+from cacheserver.cli.output import EXIT_FAILED, config_errors
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.trust import Trust
@@ -140,12 +140,10 @@ def _digest(text: str | None, flag: str) -> bytes | None:
 
 def _address(text: str) -> tuple[str, tuple[str, int]]:
     host, equals, address = text.partition("=")
-    try:
+    with config_errors("--connect-to"):
         if not host or not equals:
             raise ValueError(f"{printable(text, 80)} is not HOST=ADDR:PORT")
         return host.lower(), parse_listen(address)
-    except ValueError as exc:
-        raise ConfigError(str(exc), where="--connect-to") from exc
 
 
 def _facts(request: FetchRequest, sources: tuple[Standing, ...]) -> dict[str, Any]:

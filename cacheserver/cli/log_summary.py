@@ -5,19 +5,19 @@ Owns: the command line, opening of log files (plain or gzip), and the tables. Co
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from cacheserver.cli.options import JSON
-from cacheserver.cli.output import tell
-from cacheserver.core.errors import ConfigError
+from cacheserver.cli.output import config_errors, tell
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
 
@@ -72,12 +72,10 @@ def _subnets(texts: tuple[str, ...]) -> Subnets:
     named = []
     for text in texts:
         name, equals, block = text.partition("=")
-        try:
+        with config_errors(f"--subnet: {printable(text, 80)}"):
             if not equals or not name:
                 raise ValueError("is not NAME=CIDR")
             named.append((printable(name, 80), parse_network(block)))
-        except ValueError as exc:
-            raise ConfigError(f"{printable(text, 80)}: {exc}", where="--subnet") from exc
     return Subnets(tuple(named))
 
 
@@ -85,28 +83,21 @@ def _subnets(texts: tuple[str, ...]) -> Subnets:
 
 
 def _read(name: str, summary: Summary) -> None:
-    if name == "-":
-        _read_stream(sys.stdin.buffer, summary, "standard input")
-        return
-    with open(name, "rb") as file:
-        _read_stream(file, summary, name)
+    with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
+        assert isinstance(stream, io.BufferedReader)
+        if stream.peek(2)[:2] != _GZIP_MAGIC:
+            summary.add_lines(_lines(stream))
+            return
+        try:
+            with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
+                summary.add_lines(_lines(unpacked))
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            shown = "standard input" if name == "-" else printable(name, 300)
+            tell(f"{shown}: damaged or cut off; what came before it is counted")
+            summary.other_lines += 1
 
 
-def _read_stream(stream: BinaryIO, summary: Summary, name: str) -> None:
-    buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
-    start = buffered.peek(2)[:2] if isinstance(buffered, io.BufferedReader) else b""
-    if start != _GZIP_MAGIC:
-        summary.add_lines(_lines(buffered))
-        return
-    try:
-        with gzip.GzipFile(fileobj=buffered, mode="rb") as unpacked:
-            summary.add_lines(_lines(unpacked))
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        tell(f"{printable(name, 300)}: damaged or cut off; what came before it is counted")
-        summary.other_lines += 1
-
-
-def _lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+def _lines(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
     """Lines of bounded length: of a longer one only its first part, which is no JSON."""
     inside = False
     while part := stream.readline(_LINE_LIMIT_BYTES):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from cacheserver.cli.admin_client import AdminClient
-from cacheserver.core.errors import ConfigError
+from cacheserver.cli.output import config_errors
 from cacheserver.core.units import parse_listen
 from cacheserver.settings.load import Flags, load_settings
 
@@ -81,11 +81,9 @@ def with_client(command: _Command) -> _Command:
 
     @wraps(command)
     def call(*, admin: str, token: str, **given: Any) -> Any:
-        try:
-            client = AdminClient(parse_listen(admin), token)
-        except ValueError as exc:
-            raise ConfigError(str(exc), where="--admin") from exc
-        return command(client=client, **given)
+        with config_errors("--admin"):
+            address = parse_listen(admin)
+        return command(client=AdminClient(address, token), **given)
 
     return _with(call, _ADMIN_FLAGS)
 

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from cacheserver.cli.options import JSON
-from cacheserver.cli.output import EXIT_FOUND, tell
+from cacheserver.cli.output import EXIT_FOUND, config_errors, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
@@ -59,12 +58,7 @@ def tls_group() -> None:
 @click.option("--reuse-key", is_flag=True, help="Ask for a certificate for the key that is there.")
 @_FORCE
 def csr_command(
-    config: str | None,
-    key: str | None,
-    names: tuple[str, ...],
-    key_type: str,
-    reuse_key: bool,
-    force: bool,
+    config: str | None, key: str | None, names: tuple[str, ...], key_type: str, reuse_key: bool, force: bool
 ) -> None:
     """Make a private key (mode 0600) and print a certificate request for it.
 
@@ -75,8 +69,8 @@ def csr_command(
         raise click.UsageError("--reuse-key and --force contradict one another")
     options = _options(config, key=key)
     path = _required(options.key, "--key", "tls.key")
-    wanted = _some_names(names, options)
-    made = _server_key(path) if reuse_key else _new_key(path, key_type, force=force)
+    wanted = _names(names, options, required=True)
+    made = _key(path) if reuse_key else _new_key(path, key_type, force=force)
     request = request_pem(made, wanted)
     write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
     click.echo(request.decode("ascii"), nl=False)
@@ -101,7 +95,7 @@ def import_command(
     target = _required(options.certificate, "--certificate", "tls.certificate")
     key_path = key or _required(options.key, "--key", "tls.key")
     found = _key(key_path)
-    wanted = _wanted(names, options) or _requested(key_path, found)
+    wanted = _names(names, options) or _requested(key_path, found)
     chain = _chain(files, found, wanted)
     _two_files(target, options.key or key_path)
     if options.key and os.path.realpath(options.key) != os.path.realpath(key_path):
@@ -156,7 +150,7 @@ def self_signed_command(
     options = _options(config, certificate=certificate, key=key)
     target = _required(options.certificate, "--certificate", "tls.certificate")
     path = _required(options.key, "--key", "tls.key")
-    wanted = _some_names(names, options)
+    wanted = _names(names, options, required=True)
     _two_files(target, path)
     if os.path.lexists(target) and not force:
         raise already_there(target)
@@ -188,22 +182,16 @@ def _two_files(certificate: str, key: str) -> None:
         raise ConfigError("certificate and key need files of their own", key="tls.certificate")
 
 
-def _wanted(names: Sequence[str], options: TlsOptions) -> list[str]:
+def _names(names: Sequence[str], options: TlsOptions, *, required: bool = False) -> list[str]:
     """The names of the flags, else those of the settings, each once."""
-    try:
-        return list(dict.fromkeys(certificate_name(name) for name in names or options.names))
-    except ValueError as exc:
-        raise ConfigError(str(exc), where="--name" if names else "", key="tls.names") from exc
-
-
-def _some_names(names: Sequence[str], options: TlsOptions) -> list[str]:
-    wanted = _wanted(names, options)
-    if not wanted:
+    with config_errors("--name" if names else "", key="tls.names"):
+        wanted = list(dict.fromkeys(certificate_name(name) for name in names or options.names))
+    if required and not wanted:
         raise ConfigError("name at least one host or address of the node", where="--name", key="tls.names")
     return wanted
 
 
-def _requested(key_path: str, key: PrivateKeyTypes) -> list[str]:
+def _requested(key_path: str, key: ServerKey) -> list[str]:
     """The names in the request beside the key, if it is this key's."""
     try:
         request = x509.load_pem_x509_csr(read_bytes(f"{key_path}.csr"))
@@ -214,18 +202,11 @@ def _requested(key_path: str, key: PrivateKeyTypes) -> list[str]:
         return []
 
 
-def _key(path: str) -> PrivateKeyTypes:
-    try:
+def _key(path: str) -> ServerKey:
+    with config_errors(printable(path, 300)):
         found = private_key(read_bytes(path))
-    except ValueError as exc:
-        raise ConfigError(str(exc), where=printable(path, 300)) from exc
-    if (reason := checks.weak_key(found)) is not None:
-        raise ConfigError(f"too weak: {reason}", where=printable(path, 300))
-    return found
-
-
-def _server_key(path: str) -> ServerKey:
-    found = _key(path)
+        if (reason := checks.weak_key(found)) is not None:
+            raise ValueError(f"too weak: {reason}")
     assert isinstance(found, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)  # what weak_key lets through
     return found
 
@@ -242,18 +223,14 @@ def _new_key(path: str, kind: str, *, force: bool) -> ServerKey:
 
 
 def _certificates(path: str) -> list[x509.Certificate]:
-    try:
+    with config_errors(printable(path, 300)):
         return any_certificates(read_bytes(path))
-    except ValueError as exc:
-        raise ConfigError(str(exc), where=printable(path, 300)) from exc
 
 
-def _chain(paths: Sequence[str], key: PrivateKeyTypes, names: Sequence[str]) -> Chain:
+def _chain(paths: Sequence[str], key: ServerKey, names: Sequence[str]) -> Chain:
     certificates = [certificate for path in paths for certificate in _certificates(path)]
-    try:
+    with config_errors(printable(paths[0], 300)):
         return chain_for(key, certificates, names=names, now_s=time.time())
-    except ValueError as exc:
-        raise ConfigError(str(exc), where=printable(paths[0], 300)) from exc
 
 
 # -- lines ----------------------------------------------------------------------------------------------------------
