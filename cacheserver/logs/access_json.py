@@ -87,8 +87,10 @@ class AccessLogLines:
         text = self._line(template, answer)
         self._lines.append(text)
         self._size_bytes += len(text)
-        if self._size_bytes >= _FLUSH_BYTES or self._timer is None:
-            self._pass_on()
+        if self._size_bytes >= _FLUSH_BYTES:
+            self.flush()
+        elif self._timer is None:
+            self._arm()
 
     def _template(self, answer: AnswerRecord) -> LineTemplate:
         request, client = answer.request, answer.client.address
@@ -129,12 +131,6 @@ class AccessLogLines:
         plain = msgspec.structs.asdict(value) if isinstance(value, _Line) else value
         return json.dumps(plain, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
 
-    def _pass_on(self) -> None:
-        if self._size_bytes >= _FLUSH_BYTES:
-            self.flush()
-        elif self._timer is None:
-            self._arm()
-
     def flush(self) -> None:
         """Hand the collected lines over."""
         if self._timer is not None:
@@ -150,7 +146,7 @@ class AccessLogLines:
     def _arm(self) -> None:
         try:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
-        except RuntimeError:  # no loop: nobody would come back for the line
+        except RuntimeError:  # no loop that would call back
             self.flush()
 
     def _show(self, wall_s: float) -> None:

@@ -44,7 +44,7 @@ class LogOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def printable(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """``text`` on one line: control, bidi and all other non-ASCII characters escaped, bounded in length."""
-    cut = text if len(text) <= limit else f"{text[:limit]}..."
+    cut = _bounded(text, limit)
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in cut)
@@ -69,12 +69,8 @@ def configure(options: LogOptions, write: Callable[[bytes, int], None] | None = 
     handler = logging.StreamHandler(sys.stderr) if write is None else _Handler(write)
     handler.setFormatter(JsonFormatter(tracebacks=options.level == "debug"))
     handler.addFilter(RateLimited())
-    root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-    root.addHandler(handler)
     level = logging.getLevelNamesMapping()[options.level.upper()]
-    root.setLevel(max(level, logging.WARNING))
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     logging.getLogger("cacheserver").setLevel(level)
     logging.captureWarnings(True)
     logging.raiseExceptions = False

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
+from cacheserver.core.request.addresses import Network
 from cacheserver.metrics.tally import HIT_OUTCOMES, OTHER, OUTCOMES
-
-Network: TypeAlias = IPv4Network | IPv6Network
 
 _TABLE_LIMIT: Final = 10_000
 _OBJECTS_LIMIT: Final = 20_000
@@ -26,11 +27,11 @@ _TEXT_LIMIT: Final = 512
 
 
 class _Line(msgspec.Struct):
-    """What a summary needs of a line; event lines have no status and do not fit."""
+    """The members of a line that a summary needs; event lines have no status and do not fit."""
 
-    ts: str
+    ts: Annotated[str, Meta(pattern=r"\A[!-~]{4}-[!-~]{2}-[!-~]{2}T[!-~]{8,}Z\Z")]
     status: int
-    bytes: int
+    bytes: Annotated[int, Meta(ge=0)]
     outcome: str
     client: str = ""
     service: str = ""
@@ -69,10 +70,7 @@ class _Table:
     def add(self, key: str, body_bytes: int, *, hit: bool) -> None:
         if key not in self.rows and len(self.rows) >= _TABLE_LIMIT:
             key = OTHER
-        row = self.rows.get(key)
-        if row is None:
-            row = self.rows[key] = Sums()
-        row.add(body_bytes, hit=hit)
+        self.rows.setdefault(key, Sums()).add(body_bytes, hit=hit)
 
 
 class TopObjects:
@@ -101,8 +99,7 @@ class TopObjects:
             heapq.heappush(self._heap, (body_bytes, name))
             return
         self.exact = False
-        smallest = self._smallest()
-        least_bytes, requests = self._rows.pop(smallest)
+        least_bytes, requests = self._rows.pop(self._smallest())
         self._rows[name] = [least_bytes + body_bytes, requests + 1]
         heapq.heapreplace(self._heap, (least_bytes + body_bytes, name))
 
@@ -120,21 +117,13 @@ class TopObjects:
         return [(name, body_bytes, requests) for name, (body_bytes, requests) in best]
 
 
-@dataclass(slots=True)
 class Subnets:
     """Names for client addresses: the longest of the operator's blocks, or /24 and /64 where there are none."""
 
-    named: tuple[tuple[str, Network], ...] = ()
-    _known: dict[str, str] = field(default_factory=dict)
-
-    def name(self, client: str) -> str:
+    def __init__(self, named: tuple[tuple[str, Network], ...] = ()) -> None:
+        self._named = named
+        self.name = lru_cache(_CLIENTS_LIMIT)(self._find)
         """The subnet of an address as the log shows it."""
-        known = self._known.get(client)
-        if known is None:
-            if len(self._known) >= _CLIENTS_LIMIT:
-                self._known.clear()
-            known = self._known[client] = self._find(client)
-        return known
 
     def _find(self, client: str) -> str:
         try:
@@ -143,8 +132,8 @@ class Subnets:
             return "unknown"
         if address.version == 6 and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if self.named:
-            fitting = [(block.prefixlen, name) for name, block in self.named if address in block]
+        if self._named:
+            fitting = [(block.prefixlen, name) for name, block in self._named if address in block]
             return max(fitting)[1] if fitting else OTHER
         return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
 
@@ -174,15 +163,11 @@ class Summary:
                 line = self._decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.other_lines += 1
-                continue
-            if not _is_time(line.ts) or line.bytes < 0:
-                self.other_lines += 1
-                continue
-            self._add(line)
+            else:
+                self._add(line)
 
     def _add(self, line: _Line) -> None:
-        hit = _is_hit(line)
-        size = line.bytes
+        hit, size = _is_hit(line), line.bytes
         for table, key in (
             (self.services, line.service or "none"),
             (self.subnets, self._names.name(line.client)),
@@ -220,10 +205,6 @@ def _is_hit(line: _Line) -> bool:
     if line.outcome in OUTCOMES:
         return line.outcome in HIT_OUTCOMES
     return "hit" in (parameter.strip() for parameter in line.cache.split(";")[1:])
-
-
-def _is_time(text: str) -> bool:
-    return len(text) >= 20 and text.isascii() and text[4] == text[7] == "-" and text[10] == "T" and text[-1] == "Z"
 
 
 def _row(sums: Sums) -> dict[str, Any]:
