@@ -66,8 +66,9 @@ class SourceHealth:
 
     def order(self, sources: Sequence[str], now_s: float, *, avoid: frozenset[str] = frozenset()) -> list[str]:
         """The sources that may be asked, best first: banned ones are left out, failed and avoided ones come last."""
-        allowed = [source for source in sources if not self._is_banned(source, now_s)]
-        return sorted(allowed, key=lambda source: (source in avoid, self._has_failed(source, now_s)))
+        states = {source: self._states.get(source) or _State() for source in sources}
+        allowed = [source for source in sources if states[source].banned_until_s <= now_s]
+        return sorted(allowed, key=lambda source: (source in avoid, states[source].failed_until_s > now_s))
 
     def bans(self, now_s: float) -> list[Ban]:
         """Sources banned now."""
@@ -82,14 +83,6 @@ class SourceHealth:
         state = self._states.get(source)
         self._states.forget(source)
         return state is not None and state.banned_until_s > 0
-
-    def _is_banned(self, source: str, now_s: float) -> bool:
-        state = self._states.get(source)
-        return state is not None and state.banned_until_s > now_s
-
-    def _has_failed(self, source: str, now_s: float) -> bool:
-        state = self._states.get(source)
-        return state is not None and state.failed_until_s > now_s
 
     def _state(self, source: str) -> _State:
         state = self._states.get(source)
