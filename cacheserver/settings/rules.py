@@ -73,7 +73,7 @@ def _listeners(server: ServerOptions, admin: AdminOptions) -> Iterator[Problem]:
         yield from _listen(("admin", "listen"), admin.listen, taken)
     if admin.token:
         yield from _token(admin.token)
-    elif admin.listen and not is_loopback(_host(admin.listen)):
+    elif admin.listen and not is_loopback(admin.listen.rpartition(":")[0].strip("[]")):
         yield Problem(("admin", "listen"), f"{admin.listen} is not loopback: set admin.token, or use 127.0.0.1")
 
 
@@ -87,13 +87,6 @@ def _listen(path: Path, text: str, taken: set[tuple[str, int]]) -> Iterator[Prob
         yield Problem(path, f"{text} is listened on already")
     if address[1]:
         taken.add(address)
-
-
-def _host(listen: str) -> str:
-    try:
-        return parse_listen(listen)[0]
-    except ValueError:
-        return ""
 
 
 def _token(token: str) -> Iterator[Problem]:
