@@ -47,17 +47,10 @@ class Size(str):
 
 def format_size(size_bytes: int) -> str:
     """The shortest exact or one-decimal binary form: ``1MiB``, ``1.5GiB``, ``1000B``."""
-    value = float(size_bytes)
-    for name in _BINARY_NAMES[:-1]:
-        if abs(value) < 1024:
-            return _with_unit(value, name)
-        value /= 1024
-    return _with_unit(value, _BINARY_NAMES[-1])
-
-
-def _with_unit(value: float, name: str) -> str:
-    text = f"{value:.1f}"
-    return f"{text.removesuffix('.0')}{name}"
+    value, power = float(size_bytes), 0
+    while abs(value) >= 1024 and power < len(_BINARY_NAMES) - 1:
+        value, power = value / 1024, power + 1
+    return f"{value:.1f}".removesuffix(".0") + _BINARY_NAMES[power]
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """What the node may serve and connect to right now: the part of the settings that a reload replaces as one.
 
-Owns: the current policy, and the questions that rooms ask of it. The rooms keep this object; its content changes.
+Owns: the current policy, and the questions that components ask of it. They keep this object; its content changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Admitted:
 
     def services(self) -> tuple[Service, ...]:
         """Every service, own ones first."""
-        return tuple(self.allowlist.services)
+        return self.allowlist.services
 
     def networks(self, host: str) -> tuple[Network, ...]:
         """Blocks of addresses, private ones too, that the operator permits for a host (I9)."""

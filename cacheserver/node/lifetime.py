@@ -1,4 +1,4 @@
-"""One running node: starts and stops the rooms in order, and reloads what may change while running.
+"""One running node: starts and stops its components in order, and reloads what may change while running.
 
 Owns: lifetimes, signals, the node's identity. ``node.wiring`` builds; this must hold no rule of caching or HTTP.
 """
@@ -27,7 +27,7 @@ from cacheserver.node.listeners import Listeners
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
 from cacheserver.node.restart import needs_restart
 from cacheserver.node.status import NodeStatus
-from cacheserver.node.wiring import build_rooms, build_volumes
+from cacheserver.node.wiring import build_components, build_volumes
 from cacheserver.settings.schema import Settings
 from cacheserver.store.recovery import recover
 from cacheserver.store.volume import Volume
@@ -66,7 +66,7 @@ class Node:
         self._volumes = build_volumes(settings, clock)
         for volume in self._volumes:
             _try_open(volume)
-        self._rooms = build_rooms(
+        self._parts = build_components(
             settings,
             volumes=self._volumes,
             clock=clock,
@@ -74,10 +74,10 @@ class Node:
             max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
             stderr=stderr,
         )
-        self._certificate = CurrentCertificate(clock=clock, show=self._rooms.meter.certificate)
-        status = NodeStatus(self._rooms, self._certificate, lambda: needs_restart(self._started_with, self._settings))
-        self._listeners = Listeners(self._rooms, status, self._certificate, inherited)
-        status.show_in(self._rooms.meter)
+        self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
+        status = NodeStatus(self._parts, self._certificate, lambda: needs_restart(self._started_with, self._settings))
+        self._listeners = Listeners(self._parts, status, self._certificate, inherited)
+        status.show_in(self._parts.meter)
 
     async def start(self) -> None:
         """Listen, then recover behind the first requests. Raises ConfigError or OSError."""
@@ -86,8 +86,8 @@ class Node:
         event(_log, "listening", **addresses)
         for volume in self._volumes:
             self._start("recover", self._recover(volume))
-        self._start("scrub", self._rooms.scrubber.run())
-        self._start("pins", self._rooms.pinning.run())
+        self._start("scrub", self._parts.scrubber.run())
+        self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
         self._start("sweep", self._sweep_slow_readers())
@@ -104,24 +104,24 @@ class Node:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     async def _recover(self, volume: Volume) -> None:
-        loop, threads = asyncio.get_running_loop(), self._rooms.store.executor
+        loop, threads = asyncio.get_running_loop(), self._parts.store.executor
         while not volume.opened:
             await asyncio.sleep(self._settings.store.retry_offline_s)
             await to_the_end(loop.run_in_executor(threads, _try_open, volume, (VolumeOffline, ConfigError)))
-        self._rooms.pinning.load(volume)
-        await recover(self._rooms.store, volume, extent_bytes=self._settings.store.extent.bytes)
+        self._parts.pinning.load(volume)
+        await recover(self._parts.store, volume, extent_bytes=self._settings.store.extent.bytes)
 
     async def _keep_recency(self) -> None:
         while True:
             await asyncio.sleep(_RECENCY_EVERY_S)
             for volume in self._volumes:
                 if volume.loaded.is_set():
-                    await to_the_end(volume.save_recency(self._rooms.store.executor))
+                    await to_the_end(volume.save_recency(self._parts.store.executor))
 
     async def _sweep_slow_readers(self) -> None:
         while True:
             await asyncio.sleep(RATE_WINDOW_S)
-            self._rooms.web.listener.sweep(RATE_WINDOW_S)
+            self._parts.web.listener.sweep(RATE_WINDOW_S)
 
     def reload(self) -> None:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
@@ -136,53 +136,53 @@ class Node:
             settings = self._load()
             admitted = Admitted(settings)
             pair = self._certificate.prepare(settings.tls)
-            self._rooms.sources.anchors.reload(settings.trust)
+            self._parts.sources.anchors.reload(settings.trust)
         except CacheserverError as exc:
             event(_log, "reload_refused", severity=logging.ERROR, reason=str(exc))
             return f"reload refused: {exc}"
         later = needs_restart(self._started_with, settings)
         self._settings = settings
-        rooms = self._rooms
-        rooms.admitted.take_over(admitted)
+        parts = self._parts
+        parts.admitted.take_over(admitted)
         self._certificate.take(settings.tls, pair)
-        rooms.web.reconfigure(settings.server)
-        rooms.scrubber.use(settings.scrub)
-        rooms.pinning.readmit()
-        rooms.meter.allow_services(service.name for service in admitted.services())
-        rooms.meter.allow_subnets(admitted.subnets.names)
+        parts.web.reconfigure(settings.server)
+        parts.scrubber.use(settings.scrub)
+        parts.pinning.readmit()
+        parts.meter.allow_services(service.name for service in admitted.services())
+        parts.meter.allow_subnets(admitted.subnets.names)
         configure(settings.log, self._stderr.put)
         self._flush_access_log()
-        rooms.logs.file.reopen()
+        parts.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
 
     def _flush_access_log(self) -> None:
-        if self._rooms.logs.access is not None:
-            self._rooms.logs.access.flush()
+        if self._parts.logs.access is not None:
+            self._parts.logs.access.flush()
 
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
-        rooms = self._rooms
+        parts = self._parts
         self._listening = False
         self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
-        rooms.web.drain()
+        parts.web.drain()
         self._listeners.close_content()
-        await rooms.web.stop(self._settings.server.drain_s)
+        await parts.web.stop(self._settings.server.drain_s)
         await self._end("pins")
-        await rooms.revalidation.stop()
-        await rooms.coordinator.stop()
+        await parts.revalidation.stop()
+        await parts.coordinator.stop()
         recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await rooms.sources.anchors.close()
-        await rooms.sources.client.close()
-        await rooms.sources.resolver.close()
-        await rooms.store.stop(clean=recovered)
+        await parts.sources.anchors.close()
+        await parts.sources.client.close()
+        await parts.sources.resolver.close()
+        await parts.store.stop(clean=recovered)
         await self._listeners.close_admin()
         self._flush_access_log()
-        if rooms.logs.file is not self._stderr:
-            rooms.logs.file.close()
+        if parts.logs.file is not self._stderr:
+            parts.logs.file.close()
         event(_log, "stopped")
         self._supervisor.close()
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import address_text, parse_listen
 from cacheserver.node.status import NodeStatus
-from cacheserver.node.wiring import Rooms
+from cacheserver.node.wiring import Components
 from cacheserver.settings.schema import Settings
 from cacheserver.system.socket_activation import Inherited
 from cacheserver.tls.current import CurrentCertificate
@@ -35,15 +35,14 @@ _HANDSHAKE_S = 10.0
 class Listeners:
     """Every listening socket of one node. OSError when an address is taken, ConfigError for bad TLS files.
 
-
     A kind of which ``system.socket_activation`` has sockets is served on those, and not on the addresses of the
     settings.
     """
 
     def __init__(
-        self, rooms: Rooms, status: NodeStatus, certificate: CurrentCertificate, inherited: Inherited | None = None
+        self, parts: Components, status: NodeStatus, certificate: CurrentCertificate, inherited: Inherited | None = None
     ) -> None:
-        self._rooms = rooms
+        self._parts = parts
         self._status = status
         self._inherited = inherited or Inherited()
         self._servers: list[asyncio.Server] = []
@@ -64,7 +63,7 @@ class Listeners:
         for sock in sockets:
             serve_on(sock)
             server = await asyncio.get_running_loop().create_server(
-                self._rooms.web.listener,
+                self._parts.web.listener,
                 sock=sock,
                 backlog=_BACKLOG,
                 ssl=tls,
@@ -79,25 +78,25 @@ class Listeners:
             return ""
         if self._inherited.reaches_admin_from_outside() and not settings.admin.token:
             raise ConfigError("the admin socket is not on loopback: a token is needed", key="admin.token")
-        rooms = self._rooms
+        parts = self._parts
         actions = AdminActions(
-            store=rooms.store,
-            scrubber=rooms.scrubber,
-            sources=rooms.sources.health,
-            admit=rooms.admitted.target,
-            clock=rooms.clock,
-            is_pinned=rooms.pinning.is_pinned,
+            store=parts.store,
+            scrubber=parts.scrubber,
+            sources=parts.sources.health,
+            admit=parts.admitted.target,
+            clock=parts.clock,
+            is_pinned=parts.pinning.is_pinned,
         )
         app = admin_app(
             settings.admin,
             Views(
-                render=rooms.meter.render,
+                render=parts.meter.render,
                 health=self._status.health,
                 node_status=self._status.status,
                 node_overview=self._status.overview,
             ),
             actions,
-            AdminPins(pinning=rooms.pinning, admit=rooms.admitted.target),
+            AdminPins(pinning=parts.pinning, admit=parts.admitted.target),
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
         await self._admin.setup()

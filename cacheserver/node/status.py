@@ -13,7 +13,7 @@ from cacheserver.core.request.recent_refusals import Refused
 from cacheserver.metrics.collectors import VolumeGauges
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.metrics.traffic import traffic
-from cacheserver.node.wiring import Rooms
+from cacheserver.node.wiring import Components
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.admin.views import Health
@@ -22,85 +22,85 @@ _FILLS_SHOWN = 50
 
 
 class NodeStatus:
-    """Reads the rooms; changes nothing."""
+    """Reads the components; changes nothing."""
 
     def __init__(
-        self, rooms: Rooms, certificate: CurrentCertificate, needs_restart: Callable[[], tuple[str, ...]]
+        self, parts: Components, certificate: CurrentCertificate, needs_restart: Callable[[], tuple[str, ...]]
     ) -> None:
-        self._rooms = rooms
+        self._parts = parts
         self._needs_restart = needs_restart
         self._certificate = certificate
-        self._started_s = rooms.clock.monotonic_s()
+        self._started_s = parts.clock.monotonic_s()
 
     def health(self) -> Health:
         """Whether the node can do its work."""
         reasons = []
-        if self._rooms.web.answerer.draining:
+        if self._parts.web.answerer.draining:
             reasons.append("draining")
-        if not any(volume.online for volume in self._rooms.store.volumes):
+        if not any(volume.online for volume in self._parts.store.volumes):
             reasons.append("no volume is online; requests pass through")
         return Health(ready=not reasons, reasons=tuple(reasons))
 
     def status(self) -> dict[str, Any]:
         """The body of ``/api/v1/status``."""
-        rooms, now_s = self._rooms, self._rooms.clock.monotonic_s()
+        parts, now_s = self._parts, self._parts.clock.monotonic_s()
         return {
             "version": cacheserver.__version__,
             "uptime_s": round(now_s - self._started_s, 1),
-            "draining": rooms.web.answerer.draining,
+            "draining": parts.web.answerer.draining,
             "needs_restart": list(self._needs_restart()),
             "connections": self.connections(),
-            "fills": rooms.coordinator.fills_in_flight,
+            "fills": parts.coordinator.fills_in_flight,
             "tasks": len(asyncio.all_tasks()),
             "banned_sources": [
                 {"source": ban.source, "seconds_left": round(ban.seconds_left)}
-                for ban in rooms.sources.health.bans(now_s)
+                for ban in parts.sources.health.bans(now_s)
             ],
-            "pins": rooms.pinning.summary(),
-            "services": sorted(service.name for service in rooms.admitted.services()),
+            "pins": parts.pinning.summary(),
+            "services": sorted(service.name for service in parts.admitted.services()),
             "certificate": self._certificate.status(),
-            "volumes": [_volume(volume) for volume in rooms.store.volumes],
+            "volumes": [_volume(volume) for volume in parts.store.volumes],
         }
 
     def overview(self) -> dict[str, Any]:
         """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
-        rooms, health = self._rooms, self.health()
-        fills, objects = rooms.coordinator.snapshots(_FILLS_SHOWN)
+        parts, health = self._parts, self.health()
+        fills, objects = parts.coordinator.snapshots(_FILLS_SHOWN)
         return {
-            "time_s": round(rooms.clock.wall_s(), 3),
-            "clock_s": round(rooms.clock.monotonic_s() - self._started_s, 3),
+            "time_s": round(parts.clock.wall_s(), 3),
+            "clock_s": round(parts.clock.monotonic_s() - self._started_s, 3),
             "ready": health.ready,
             "reasons": list(health.reasons),
             "node": self.status(),
-            "traffic": traffic(rooms.meter.tally),
+            "traffic": traffic(parts.meter.tally),
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
-            "refusals": [_refusal(refused) for refused in rooms.web.refusals.recent()],
+            "refusals": [_refusal(refused) for refused in parts.web.refusals.recent()],
         }
 
     def connections(self) -> int:
         """Client connections."""
-        return self._rooms.web.listener.connection_count
+        return self._parts.web.listener.connection_count
 
     def show_in(self, meter: PrometheusMeter) -> None:
         """Give ``/metrics`` what it asks for at each exposition, in its thread."""
-        rooms = self._rooms
+        parts = self._parts
         meter.set_state_source("connections", self.connections)
         meter.set_state_source("restart_required", lambda: bool(self._needs_restart()))
-        lanes = rooms.web.listener.lanes
+        lanes = parts.web.listener.lanes
         meter.set_state_source("lane_answers_total", lambda: lanes.answers)
         meter.set_state_source("lane_passed_total", lambda: lanes.passed)
-        meter.set_state_source("fill_readers", lambda: rooms.coordinator.reader_count)
-        meter.set_state_source("sources_banned", lambda: len(rooms.sources.health.bans(rooms.clock.monotonic_s())))
-        meter.set_state_source("log_lines_dropped_total", lambda: rooms.logs.dropped)
-        meter.set_state_source("scrub_period_seconds", lambda: rooms.scrubber.period_s)
+        meter.set_state_source("fill_readers", lambda: parts.coordinator.reader_count)
+        meter.set_state_source("sources_banned", lambda: len(parts.sources.health.bans(parts.clock.monotonic_s())))
+        meter.set_state_source("log_lines_dropped_total", lambda: parts.logs.dropped)
+        meter.set_state_source("scrub_period_seconds", lambda: parts.scrubber.period_s)
         meter.set_store_source(self.gauges)
 
     def gauges(self) -> list[VolumeGauges]:
         """The store gauges of ``/metrics``."""
-        return [self._gauges(volume) for volume in self._rooms.store.volumes]
+        return [self._gauges(volume) for volume in self._parts.store.volumes]
 
     def _gauges(self, volume: Volume) -> VolumeGauges:
-        pinned_objects, pinned_bytes = self._rooms.pinning.space.on_volume(volume)
+        pinned_objects, pinned_bytes = self._parts.pinning.space.on_volume(volume)
         return VolumeGauges(
             volume=volume.path,
             store_bytes=volume.ledger.stored_bytes,
@@ -108,7 +108,7 @@ class NodeStatus:
             store_objects=volume.object_count,
             store_online=volume.online,
             quarantined_pieces=volume.quarantine.count,
-            scrub_last_complete_timestamp_seconds=self._rooms.scrubber.completed_s(volume),
+            scrub_last_complete_timestamp_seconds=self._parts.scrubber.completed_s(volume),
             store_reserved_bytes=volume.ledger.reserved_bytes,
             store_writable=volume.writable,
             store_errors_total=volume.error_count,

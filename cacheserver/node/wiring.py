@@ -1,6 +1,6 @@
-"""The composition root: the one place that constructs rooms, with ``node.wiring_web`` for those that answer.
+"""The composition root: the one place that constructs components, with ``node.wiring_web`` for those that answer.
 
-Owns: who gets what. Must not start anything, and must hold no rule of caching or HTTP.
+Owns: which component gets which. Must not start anything, and must hold no rule of caching or HTTP.
 """
 
 from __future__ import annotations
@@ -44,18 +44,19 @@ USER_AGENT = f"cacheserver/{cacheserver.__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Everything that speaks to the outside."""
+    """The components that ask others."""
 
     resolver: VettedResolver
     client: UpstreamClient
     health: SourceHealth
     asker: Asker
     anchors: Anchors
+    fetcher: MetadataFetcher
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
-    """The rooms whose lifetimes the node looks after."""
+class Components:
+    """The components that the node starts, reloads and stops."""
 
     clock: SystemClock
     meter: PrometheusMeter
@@ -85,7 +86,7 @@ def build_volumes(settings: Settings, clock: SystemClock) -> list[Volume]:
     ]
 
 
-def build_rooms(
+def build_components(
     settings: Settings,
     *,
     volumes: Sequence[Volume],
@@ -93,56 +94,48 @@ def build_rooms(
     node_id: str,
     max_connections: int,
     stderr: LineWriter,
-) -> Rooms:
-    """Every room of a node, on opened volumes. ConfigError."""
+) -> Components:
+    """Every component of a node, on opened volumes. Raises ConfigError."""
     admitted = Admitted(settings)
     meter = PrometheusMeter(services=[service.name for service in admitted.services()], subnets=admitted.subnets.names)
-    store = _store(settings, volumes, meter=meter)
-    sources = _sources(settings, admitted, meter=meter, clock=clock, node_id=node_id)
-    buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
-    fetcher = _fetcher(settings, admitted, sources, meter=meter, clock=clock)
-    coordinator, revalidation = _fills(settings, fetcher, store, sources, buffer, meter=meter, clock=clock)
-    relay = _relay(settings, sources, store, meter=meter)
-    passing = _passing(settings, fetcher, relay, buffer, clock=clock, node_id=node_id)
-    logs = build_logs(settings.log, stderr)
-    basis = Basis(settings, admitted, store, meter, clock, logs, node_id)
-    return Rooms(
-        clock=clock,
-        meter=meter,
-        admitted=admitted,
-        store=store,
-        sources=sources,
-        coordinator=coordinator,
-        revalidation=revalidation,
-        scrubber=_scrubber(settings, store, lambda: coordinator.fills_in_flight, meter=meter, clock=clock),
-        pinning=Pinning(
-            store=store, coordinator=coordinator, admit=admitted.target, percent=settings.store.pinned_percent
-        ),
-        logs=logs,
-        web=build_web_side(basis, coordinator, revalidation, relay, passing, max_connections=max_connections),
-    )
-
-
-def _store(settings: Settings, volumes: Sequence[Volume], *, meter: PrometheusMeter) -> Store:
-    return Store(
+    store = Store(
         volumes=volumes,
         extent_bytes=settings.store.extent.bytes,
         open_objects=settings.store.open_objects,
         io_threads=settings.store.io_threads,
         meter=meter,
     )
+    basis = Basis(settings, admitted, store, meter, clock, node_id)
+    sources = _sources(basis)
+    buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
+    coordinator, revalidation = _fills(basis, sources, buffer)
+    relay = Relay(
+        asker=sources.asker,
+        meter=meter,
+        executor=store.executor,
+        hold_timeout_s=settings.fill.hold_timeout_s,
+        piece_size_bytes=settings.store.piece_size.bytes,
+    )
+    passing = _passing(basis, sources.fetcher, relay, buffer)
+    logs = build_logs(settings.log, stderr)
+    web = build_web_side(
+        basis, coordinator, revalidation, relay, passing, access_log=logs.access, max_connections=max_connections
+    )
+    scrubber = _scrubber(basis, lambda: coordinator.fills_in_flight)
+    pinned_percent = settings.store.pinned_percent
+    pinning = Pinning(store=store, coordinator=coordinator, admit=admitted.target, percent=pinned_percent)
+    return Components(clock, meter, admitted, store, sources, coordinator, revalidation, scrubber, pinning, logs, web)
 
 
-def _sources(
-    settings: Settings, admitted: Admitted, *, meter: PrometheusMeter, clock: SystemClock, node_id: str
-) -> Sources:
+def _sources(basis: Basis) -> Sources:
+    options, admitted, clock, meter = basis.settings.upstream, basis.admitted, basis.clock, basis.meter
     resolver = VettedResolver(
-        connect_to={host: parse_listen(address) for host, address in settings.upstream.connect_to.items()},
+        connect_to={host: parse_listen(address) for host, address in options.connect_to.items()},
         allowed_for=admitted.networks,
-        ttl_s=settings.upstream.dns_ttl_s,
+        ttl_s=options.dns_ttl_s,
     )
     client = UpstreamClient(
-        options=settings.upstream,
+        options=options,
         resolver=resolver,
         redirect=admitted.redirect,
         clock=clock,
@@ -150,85 +143,52 @@ def _sources(
         user_agent=USER_AGENT,
     )
     health = SourceHealth()
-    asker = Asker(upstream=client, node_id=node_id, health=health, clock=clock, meter=meter)
-    anchors = build_anchors(settings.trust, clock=clock, count=meter.anchor, user_agent=USER_AGENT, resolver=resolver)
-    return Sources(resolver, client, health, asker, anchors)
-
-
-def _fetcher(
-    settings: Settings, admitted: Admitted, sources: Sources, *, meter: PrometheusMeter, clock: SystemClock
-) -> MetadataFetcher:
-    return MetadataFetcher(
-        asker=sources.asker,
-        anchor=sources.anchors,
+    asker = Asker(upstream=client, node_id=basis.node_id, health=health, clock=clock, meter=meter)
+    anchors = build_anchors(
+        basis.settings.trust, clock=clock, count=meter.anchor, user_agent=USER_AGENT, resolver=resolver
+    )
+    fetcher = MetadataFetcher(
+        asker=asker,
+        anchor=anchors,
         admit=admitted.target,
         meter=meter,
         clock=clock,
-        negative_s=settings.fill.negative_s,
+        negative_s=basis.settings.fill.negative_s,
     )
+    return Sources(resolver, client, health, asker, anchors, fetcher)
 
 
-def _relay(settings: Settings, sources: Sources, store: Store, *, meter: PrometheusMeter) -> Relay:
-    return Relay(
-        asker=sources.asker,
-        meter=meter,
-        executor=store.executor,
-        hold_timeout_s=settings.fill.hold_timeout_s,
-        piece_size_bytes=settings.store.piece_size.bytes,
-    )
-
-
-def _fills(
-    settings: Settings,
-    fetcher: MetadataFetcher,
-    store: Store,
-    sources: Sources,
-    buffer: BodyBuffer,
-    *,
-    meter: PrometheusMeter,
-    clock: SystemClock,
-) -> tuple[Coordinator, Revalidation]:
-    slots = Slots(per_origin=settings.fill.per_origin, total=settings.fill.total)
-    context = FillContext(store, sources.asker, slots, settings.fill, meter)
-    piece_size_bytes = settings.store.piece_size.bytes
-    opener = Opener(context, fetcher=fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
-    coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
+def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:
+    options = basis.settings.fill
+    slots = Slots(per_origin=options.per_origin, total=options.total)
+    context = FillContext(basis.store, sources.asker, slots, options, basis.meter)
+    piece_size_bytes = basis.settings.store.piece_size.bytes
+    opener = Opener(context, fetcher=sources.fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
+    coordinator = Coordinator(context, opener=opener, fetcher=sources.fetcher, clock=basis.clock)
     return coordinator, Revalidation(context, opener=opener, begin=coordinator.begin)
 
 
-def _passing(
-    settings: Settings,
-    fetcher: MetadataFetcher,
-    relay: Relay,
-    buffer: BodyBuffer,
-    *,
-    clock: SystemClock,
-    node_id: str,
-) -> Passing:
+def _passing(basis: Basis, fetcher: MetadataFetcher, relay: Relay, buffer: BodyBuffer) -> Passing:
+    options = basis.settings.fill
     metadata = PassMetadata(
-        fetcher=fetcher,
-        clock=clock,
-        piece_size_bytes=relay.piece_size_bytes,
-        keep_s=settings.fill.pass_memory_s,
+        fetcher=fetcher, clock=basis.clock, piece_size_bytes=relay.piece_size_bytes, keep_s=options.pass_memory_s
     )
     return Passing(
-        options=settings.server,
+        options=basis.settings.server,
         relay=relay,
         metadata=metadata,
-        via=via_token(node_id),
+        via=via_token(basis.node_id),
         buffer=buffer,
-        first_byte_s=settings.fill.first_byte_s,
+        first_byte_s=options.first_byte_s,
     )
 
 
-def _scrubber(
-    settings: Settings, store: Store, fills: Callable[[], int], *, meter: PrometheusMeter, clock: SystemClock
-) -> Scrubber:
+def _scrubber(basis: Basis, fills: Callable[[], int]) -> Scrubber:
     return Scrubber(
-        store=store,
-        options=settings.scrub,
-        clock=clock,
-        load=Load(fills=fills, sent_bytes=meter.response_bytes, clock=clock),
-        count=meter.scrubbed,
-        piece_size_bytes=settings.store.piece_size.bytes,
+        store=basis.store,
+        options=basis.settings.scrub,
+        clock=basis.clock,
+        load=Load(fills=fills, sent_bytes=basis.meter.response_bytes, clock=basis.clock),
+        count=basis.meter.scrubbed,
+        piece_size_bytes=basis.settings.store.piece_size.bytes,
     )

@@ -14,7 +14,7 @@ from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
-from cacheserver.logs.build import Logs
+from cacheserver.logs.access_json import AccessLogLines
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
 from cacheserver.settings.schema import Settings
@@ -41,7 +41,6 @@ class Basis:
     store: Store
     meter: PrometheusMeter
     clock: SystemClock
-    logs: Logs
     node_id: str
 
 
@@ -77,12 +76,13 @@ def build_web_side(
     relay: Relay,
     passing: Passing,
     *,
+    access_log: AccessLogLines | None,
     max_connections: int,
 ) -> WebSide:
     """Every component that answers clients; nothing listens yet."""
     via = via_token(basis.node_id)
     refusals = RecentRefusals()
-    accounting = AnswerAccounting(meter=basis.meter, access_log=basis.logs.access, clock=basis.clock, refusals=refusals)
+    accounting = AnswerAccounting(meter=basis.meter, access_log=access_log, clock=basis.clock, refusals=refusals)
     rebuilt = RebuiltManifests(
         store=basis.store,
         admit=basis.admitted.target,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from cacheserver.core.errors import CatalogueError
@@ -45,8 +45,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _size(("scrub", "busy_rate"), settings.scrub.busy_rate, 0, 1 << 50)
     for host, address in settings.upstream.connect_to.items():
         yield from _connect_to(host, address)
-    if settings.upstream.ca_file and not os.path.isfile(settings.upstream.ca_file):
-        yield Problem(("upstream", "ca_file"), f"no such file: {settings.upstream.ca_file}")
+    yield from _file(("upstream", "ca_file"), settings.upstream.ca_file)
     yield from _trust(settings.trust)
     yield from _tls(settings.tls, listens=bool(settings.server.listen_tls))
     yield from _subnets(settings.subnets)
@@ -60,25 +59,21 @@ def _tls(tls: TlsOptions, *, listens: bool) -> Iterator[Problem]:
         if listens and not getattr(tls, name):
             yield Problem(("tls", name), "is needed for server.listen_tls")
     for position, text in enumerate(tls.names):
-        try:
-            certificate_name(text)
-        except ValueError as exc:
-            yield Problem(("tls", "names", position), str(exc))
+        yield from _parsed(("tls", "names", position), certificate_name, text)
 
 
 def _listeners(server: ServerOptions, admin: AdminOptions) -> Iterator[Problem]:
     if not server.listen:
         yield Problem(("server", "listen"), "needs at least one ADDR:PORT")
     taken: set[tuple[str, int]] = set()
-    for position, text in enumerate(server.listen):
-        yield from _listen(("server", "listen", position), text, taken)
-    for position, text in enumerate(server.listen_tls):
-        yield from _listen(("server", "listen_tls", position), text, taken)
+    for name in ("listen", "listen_tls"):
+        for position, text in enumerate(getattr(server, name)):
+            yield from _listen(("server", name, position), text, taken)
     if admin.listen:
         yield from _listen(("admin", "listen"), admin.listen, taken)
     if admin.token:
         yield from _token(admin.token)
-    elif admin.listen and not is_loopback(_host(admin.listen)):
+    elif admin.listen and not is_loopback(admin.listen.rpartition(":")[0].strip("[]")):
         yield Problem(("admin", "listen"), f"{admin.listen} is not loopback: set admin.token, or use 127.0.0.1")
 
 
@@ -92,13 +87,6 @@ def _listen(path: Path, text: str, taken: set[tuple[str, int]]) -> Iterator[Prob
         yield Problem(path, f"{text} is listened on already")
     if address[1]:
         taken.add(address)
-
-
-def _host(listen: str) -> str:
-    try:
-        return parse_listen(listen)[0]
-    except ValueError:
-        return ""
 
 
 def _token(token: str) -> Iterator[Problem]:
@@ -154,17 +142,10 @@ def _trust(trust: TrustOptions) -> Iterator[Problem]:
     if trust.catalogues and not trust.catalogue_keys:
         yield Problem(("trust", "catalogues"), "needs trust.catalogue_keys, the keys that may sign them")
     for position, text in enumerate(trust.catalogue_keys):
-        try:
-            parse_public_key(text)
-        except CatalogueError as exc:
-            yield Problem(("trust", "catalogue_keys", position), str(exc))
-    if trust.ca_file and not os.path.isfile(trust.ca_file):
-        yield Problem(("trust", "ca_file"), f"no such file: {trust.ca_file}")
+        yield from _parsed(("trust", "catalogue_keys", position), parse_public_key, text)
+    yield from _file(("trust", "ca_file"), trust.ca_file)
     for name in ("content_policy_url", "edge_cdp_url"):
-        try:
-            check_base_url(getattr(trust, name))
-        except ValueError as exc:
-            yield Problem(("trust", name), str(exc))
+        yield from _parsed(("trust", name), check_base_url, getattr(trust, name))
     yield from _trust_template("content_policy_path", trust.content_policy_path, "{url}")
     yield from _trust_template("edge_cdp_path", trust.edge_cdp_path, "{product}", "{version}")
     try:
@@ -208,6 +189,18 @@ def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:
     for position, host in enumerate(hosts if isinstance(hosts, list) else []):
         if isinstance(host, str) and host.strip().rstrip(".") in ("*", "*.*"):
             yield Problem((*path, position), "an allow-list for every host would make an open proxy; name the hosts")
+
+
+def _parsed(path: Path, parse: Callable[[str], object], text: str) -> Iterator[Problem]:
+    try:
+        parse(text)
+    except (ValueError, CatalogueError) as exc:
+        yield Problem(path, str(exc))
+
+
+def _file(path: Path, name: str) -> Iterator[Problem]:
+    if name and not os.path.isfile(name):
+        yield Problem(path, f"no such file: {name}")
 
 
 def _size(path: Path, size: Size, least: int, most: int) -> Iterator[Problem]:

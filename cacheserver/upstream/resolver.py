@@ -22,16 +22,6 @@ from cacheserver.core.request.hostname import is_ip_literal, literal_address, pa
 from cacheserver.outgoing.resolver import Lookup, Resolver, system_lookup
 
 
-def vet_literal(host: str, allowed: tuple[Network, ...] = ()) -> None:
-    """Vet a canonical host that is an IP literal, with or without brackets; does nothing for names.
-
-    Raises AddressRefused when the policy refuses the address.
-    """
-    address = literal_address(f"[{host}]" if ":" in host and not host.startswith("[") else host)
-    if address is not None and not vet_address(str(address), allowed):
-        raise AddressRefused(f"the address policy refuses {host}", source=host)
-
-
 class VettedResolver(Resolver):
     """Returns only admitted addresses.
 
@@ -75,14 +65,13 @@ class VettedResolver(Resolver):
         return vetted
 
     def vet_literal(self, host: str, port: int) -> None:
-        """Vet a canonical host that is an IP literal by what ``allowed_for`` gives for it; does nothing for names.
+        """Vet a canonical host that is an IP literal, with or without brackets; does nothing for names.
 
         For every request before it goes to aiohttp. Raises AddressRefused.
         """
-        try:
-            vet_literal(host, self._allowed_for(host))
-        except AddressRefused as exc:
-            raise AddressRefused(str(exc), source=f"{host}:{port}") from None
+        address = literal_address(f"[{host}]" if ":" in host and not host.startswith("[") else host)
+        if address is not None and not vet_address(str(address), self._allowed_for(host)):
+            raise AddressRefused(f"the address policy refuses {host}", source=f"{host}:{port}")
 
 
 def _override(key: str, value: tuple[str, int]) -> tuple[str, tuple[str, int]]:

@@ -46,7 +46,7 @@ class InProcess:
     @property
     def store(self) -> Store:
         """Its store."""
-        return self._node._rooms.store
+        return self._node._parts.store
 
     @property
     def volumes(self) -> Sequence[Volume]:

@@ -15,7 +15,7 @@ from cacheserver.core.errors import AddressRefused, ConfigError, ResolveFailed
 from cacheserver.core.request.addresses import Network, parse_network
 from cacheserver.outgoing import resolver as base
 from cacheserver.outgoing.resolver import system_lookup
-from cacheserver.upstream.resolver import VettedResolver, vet_literal
+from cacheserver.upstream.resolver import VettedResolver
 
 LOOPBACK = (parse_network("127.0.0.0/8"), parse_network("::1"))
 
@@ -117,6 +117,10 @@ async def test_a_family_without_address_is_resolve_failed() -> None:
     assert result["host"] == "2606:4700::1"
     with pytest.raises(ResolveFailed):
         await resolver.resolve("b.example", 80, socket.AF_INET6)
+
+
+def vet_literal(host: str, allowed: tuple[Network, ...] = ()) -> None:
+    VettedResolver(connect_to={}, allowed_for=lambda _host: allowed).vet_literal(host, 80)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "::1", "10.0.0.1", "[fd00::1]", "169.254.169.254"])

@@ -20,8 +20,6 @@ _PAGE_BYTES = 4096
 class Ghost:
     """The last ``entries`` evicted keys, a few fewer where a bucket overflows; 16 to 32 bytes an entry."""
 
-    __slots__ = ("_bucket_mask", "_now", "_pages", "_table", "entries")
-
     def __init__(self, entries: int) -> None:
         buckets = 1 << max(0, (-(-entries // 3) - 1)).bit_length()
         self.entries = entries

@@ -53,7 +53,8 @@ class S3Fifo:
             raise ValueError("capacity_bytes and ghost_entries must not be negative")
         if ghost_entries is None:
             ghost_entries = min(max(capacity_bytes // _BYTES_PER_GHOST, MIN_GHOSTS), MAX_GHOSTS)
-        self._capacity_bytes = capacity_bytes
+        self.capacity_bytes = capacity_bytes
+        """The bytes that the shares of the queues are counted from."""
         self._units = UnitTable()
         self._ghost = Ghost(ghost_entries)
         self._pinned = PinnedUnits()
@@ -68,11 +69,6 @@ class S3Fifo:
         """Bytes that came back with them: at most those that each had when it was evicted, to the next 4 KiB."""
 
     @property
-    def capacity_bytes(self) -> int:
-        """The bytes that the shares of the queues are counted from."""
-        return self._capacity_bytes
-
-    @property
     def used_bytes(self) -> int:
         """Bytes of all units."""
         return sum(self._units.queue_bytes) + self._pinned.used_bytes
@@ -83,12 +79,6 @@ class S3Fifo:
     def __contains__(self, key: object) -> bool:
         return isinstance(key, bytes) and (self._units.find(key) != 0 or self._pinned.get(key) is not None)
 
-    def set_capacity(self, capacity_bytes: int) -> None:
-        """Change the capacity; nothing is evicted by it. Raises ValueError for a negative number."""
-        if capacity_bytes < 0:
-            raise ValueError("capacity_bytes must not be negative")
-        self._capacity_bytes = capacity_bytes
-
     # -- what happens to units ------------------------------------------------------------------------------------
 
     def admit(self, key: bytes, size_bytes: int) -> None:
@@ -98,12 +88,11 @@ class S3Fifo:
         a key that is not 16 or 18 bytes or a size out of range.
         """
         _check_size(size_bytes)
-        slot = self._units.find(key)
-        if slot:
+        if self._units.find(key):
             self.grow(key, size_bytes)
             self._count_return(key, size_bytes)
-            return
-        self._admit_new(key, size_bytes)
+        else:
+            self._admit_new(key, size_bytes)
 
     def admit_unless_known(self, key: bytes, size_bytes: int) -> None:
         """Insert a unit that is stored already; a known one stays as it is. Raises ValueError as ``admit``."""
@@ -227,13 +216,15 @@ class S3Fifo:
                 slot = self._candidate()
                 if not slot:
                     break
-                if self._pinned.covers(units.keys[slot]):
-                    self._take_aside(slot)
+                key = units.keys[slot]
+                if self._pinned.covers(key):
+                    self._pinned.put(key, units.sizes[slot])
+                    units.unlink(slot)
+                    units.discard(slot)
                     continue
                 if promotions < STEP_LIMIT and self._promote(slot):
                     promotions += 1
                     continue
-                key = units.keys[slot]
                 keep = skip(key)
                 units.unlink(slot)
                 if keep:
@@ -253,32 +244,20 @@ class S3Fifo:
         """The head of the queue that holds more than its share; 0 when both are empty."""
         units = self._units
         small, main = units.head(SMALL), units.head(MAIN)
-        shared_bytes = max(0, self._capacity_bytes - self._pinned.used_bytes)
+        shared_bytes = max(0, self.capacity_bytes - self._pinned.used_bytes)
         if small and (not main or units.queue_bytes[SMALL] > shared_bytes * SMALL_SHARE):
             return small
         return main or small
-
-    def _take_aside(self, slot: int) -> None:
-        """Take a pinned object's unit out of its queue, once."""
-        units = self._units
-        self._pinned.put(units.keys[slot], units.sizes[slot])
-        units.unlink(slot)
-        units.discard(slot)
 
     def _promote(self, slot: int) -> bool:
         """Give a head that was used another round; False where it is to go."""
         units = self._units
         frequency = units.frequency(slot)
-        if units.queue_of(slot) == SMALL:
-            if frequency < PROMOTE_FREQUENCY:
-                return False
-            frequency = 0
-        else:
-            if not frequency:
-                return False
-            frequency -= 1
+        in_small = units.queue_of(slot) == SMALL
+        if frequency < (PROMOTE_FREQUENCY if in_small else 1):
+            return False
         units.unlink(slot)
-        units.set_frequency(slot, frequency)
+        units.set_frequency(slot, 0 if in_small else frequency - 1)
         units.push(slot, MAIN)
         return True
 

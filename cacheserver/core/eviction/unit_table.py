@@ -33,21 +33,6 @@ class UnitTable:
     count linked units only.
     """
 
-    __slots__ = (
-        "_after",
-        "_before",
-        "_bits",
-        "_filled",
-        "_free",
-        "_heads",
-        "_index",
-        "_tails",
-        "keys",
-        "queue_bytes",
-        "queue_units",
-        "sizes",
-    )
-
     def __init__(self) -> None:
         self.keys: list[bytes] = [b""]
         self.sizes = array("Q", [0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from cacheserver.core.http.field_rules import is_token, list_members
 from cacheserver.core.http.fields import Fields
@@ -18,6 +19,12 @@ MAX_DELTA_S = 2**31
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _NUMBERS = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "max-stale", "min-fresh"})
 _QUALIFIED = frozenset({"no-cache", "private"})
+_FLAGS = frozenset(
+    {
+        "no-store", "must-revalidate", "proxy-revalidate", "public", "immutable", "must-understand", "only-if-cached",
+        "no-transform",
+    }
+)  # fmt: skip
 # These allow something: with an argument that no specification gives them they are not believed.
 _PERMISSIVE = frozenset({"public", "immutable", "must-understand"})
 
@@ -55,7 +62,7 @@ def parse_cache_control(value: str | None) -> CacheControl:
     """
     numbers: dict[str, int] = {}
     names: dict[str, bool | tuple[str, ...]] = {}
-    flags: set[str] = set()
+    flags: dict[str, bool] = {}
     for member in list_members(value or ""):
         raw_name, equals, raw_argument = member.partition("=")
         name = raw_name.strip(" \t").lower()
@@ -64,26 +71,10 @@ def parse_cache_control(value: str | None) -> CacheControl:
             _keep_stricter(numbers, name, _seconds(name, bool(equals), argument))
         elif name in _QUALIFIED:
             names[name] = _both(names.get(name, ()), _names(argument) if equals else True)
-        elif not equals or name not in _PERMISSIVE:
-            flags.add(name)
-    return CacheControl(
-        max_age=numbers.get("max-age"),
-        s_maxage=numbers.get("s-maxage"),
-        no_store="no-store" in flags,
-        no_cache=names.get("no-cache", False),
-        private=names.get("private", False),
-        must_revalidate="must-revalidate" in flags,
-        proxy_revalidate="proxy-revalidate" in flags,
-        public="public" in flags,
-        stale_while_revalidate=numbers.get("stale-while-revalidate"),
-        stale_if_error=numbers.get("stale-if-error"),
-        immutable="immutable" in flags,
-        must_understand="must-understand" in flags,
-        max_stale=numbers.get("max-stale"),
-        min_fresh=numbers.get("min-fresh"),
-        only_if_cached="only-if-cached" in flags,
-        no_transform="no-transform" in flags,
-    )
+        elif name in _FLAGS and not (equals and name in _PERMISSIVE):
+            flags[name] = True
+    found: dict[str, Any] = {**numbers, **names, **flags}
+    return CacheControl(**{name.replace("-", "_"): value for name, value in found.items()})
 
 
 def response_cache_control(response: Fields) -> CacheControl:

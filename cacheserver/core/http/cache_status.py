@@ -32,25 +32,24 @@ def cache_status(
     if fwd is not None and _TOKEN.fullmatch(fwd) is None:
         raise ValueError(f"not a token: {fwd!r}")
     parameters = (
-        "hit" if hit else None,
-        None if fwd is None else f"fwd={fwd}",
-        None if fwd_status is None else f"fwd-status={_integer(fwd_status)}",
-        None if ttl_s is None else f"ttl={_integer(ttl_s)}",
-        _boolean("stored", stored),
-        _boolean("collapsed", collapsed),
-        None if detail is None else f"detail={_token_or_string(detail)}",
+        ("hit", hit or None),
+        ("fwd", fwd),
+        ("fwd-status", fwd_status),
+        ("ttl", ttl_s),
+        ("stored", stored),
+        ("collapsed", collapsed),
+        ("detail", detail),
     )
-    return "; ".join((_token_or_string(node), *(parameter for parameter in parameters if parameter is not None)))
+    shown = (_parameter(name, value) for name, value in parameters if value is not None)
+    return "; ".join((_token_or_string(node), *shown))
 
 
-def _integer(number: int) -> str:
-    return str(max(-_MAX_INTEGER, min(number, _MAX_INTEGER)))
-
-
-def _boolean(name: str, value: bool | None) -> str | None:
-    if value is None:
-        return None
-    return name if value else f"{name}=?0"
+def _parameter(name: str, value: bool | int | str) -> str:
+    if isinstance(value, bool):
+        return name if value else f"{name}=?0"
+    if isinstance(value, int):
+        return f"{name}={max(-_MAX_INTEGER, min(value, _MAX_INTEGER))}"
+    return f"{name}={_token_or_string(value)}"
 
 
 def _token_or_string(text: str) -> str:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_WEEKDAY = {name.lower(): number for names in (_DAYS, _LONG_DAYS) for number, name in enumerate(names)}
-_MONTH = {name.lower(): number for number, name in enumerate(_MONTHS, start=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_DAY, _LONG_DAY, _MON = "|".join(_DAYS), "|".join(_LONG_DAYS), "|".join(_MONTHS)
+_DAY, _MON = "|".join(_DAYS), "|".join(_MONTHS)
+_LONG_DAY = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 # RFC 9111 §4.2: a cache should match the names without case, and take no zone but GMT.
 _FORMS = tuple(
@@ -36,13 +35,13 @@ def parse_http_date(value: str, *, now_s: float | None = None) -> float | None:
     ``now_s`` decides the century of the obsolete two-digit year: never more than 50 years ahead of it. Without it,
     69 to 99 are taken as 19xx.
     """
+    text = value.strip(" \t")
     for form in _FORMS:
-        found = form.fullmatch(value.strip(" \t"))
-        if found is not None:
+        if (found := form.fullmatch(text)) is not None:
             break
     else:
         return None
-    year, month, day = int(found["year"]), _MONTH[found["month"].lower()], int(found["day"])
+    year, month, day = int(found["year"]), _MONTHS.index(found["month"].title()) + 1, int(found["day"])
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"])
     if second > 60:
         return None
@@ -55,7 +54,7 @@ def parse_http_date(value: str, *, now_s: float | None = None) -> float | None:
             moment = _within_fifty_years(moment, now_s)
     except (ValueError, OverflowError):
         return None
-    if moment.weekday() != _WEEKDAY[found["name"].lower()]:
+    if _DAYS[moment.weekday()] != found["name"][:3].title():
         return None
     return (moment - _EPOCH).total_seconds() + second
 
@@ -75,8 +74,4 @@ def _within_fifty_years(moment: datetime, now_s: float) -> datetime:
 
 def format_http_date(time_s: float) -> str:
     """The preferred form of a Unix time, fractions rounded down. Raises OverflowError outside the years 1 to 9999."""
-    moment = _EPOCH + timedelta(seconds=math.floor(time_s))
-    return (
-        f"{_DAYS[moment.weekday()]}, {moment.day:02} {_MONTHS[moment.month - 1]} {moment.year:04} "
-        f"{moment.hour:02}:{moment.minute:02}:{moment.second:02} GMT"
-    )
+    return format_datetime(_EPOCH + timedelta(seconds=math.floor(time_s)), usegmt=True)

@@ -178,12 +178,9 @@ class ContentCatalogue:
         hosts = (key_host(target.service, target.host), target.host, "")
         by_path = (self._entries.get(("path", host, name)) for host in hosts)
         last_segment = name.partition("?")[0].rpartition("/")[2].lower()
-        found = (next((entry for entry in by_path if entry is not None), None), self._by_id(last_segment))
+        by_id = self._entries.get(("id", "", last_segment))  # not /<guid>/pieceshash: files below it are other contents
+        found = (next((entry for entry in by_path if entry is not None), None), by_id)
         return tuple(dict.fromkeys(entry.claim for entry in found if entry is not None))
-
-    def _by_id(self, guid: str) -> Entry | None:
-        # Only at the very end: /<guid>/pieceshash and other files below a GUID are other contents.
-        return self._entries.get(("id", "", guid))
 
 
 def _entry_fault(entry: Entry) -> str | None:

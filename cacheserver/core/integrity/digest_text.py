@@ -7,7 +7,6 @@ without effect.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
@@ -19,7 +18,7 @@ def from_base64(text: object, size_bytes: int) -> bytes:
         raise ValueError("is not text")
     try:
         raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as exc:
+    except ValueError as exc:
         raise ValueError("is not base64") from exc
     if len(raw) != size_bytes:
         raise ValueError(f"is base64 of {len(raw)} bytes, not of {size_bytes}")

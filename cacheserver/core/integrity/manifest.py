@@ -6,8 +6,6 @@ rebuild the file and its digest. Says nothing of authenticity: a manifest that i
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Annotated
 import msgspec
 
 from cacheserver.core.errors import ManifestError
+from cacheserver.core.integrity.digest_text import from_base64, to_base64
 
 HASH_BYTES = 32
 MAX_MANIFEST_BYTES = 32 << 20
@@ -55,9 +54,9 @@ class Manifest:
 
     def render(self) -> bytes:
         """The file, byte for byte as services publish it: one line, fixed field order, padded base64."""
-        pieces = ",".join(f'"{_text(self.piece_hash(piece))}"' for piece in range(self.piece_count))
+        pieces = ",".join(f'"{to_base64(self.piece_hash(piece))}"' for piece in range(self.piece_count))
         return (
-            f'{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{_text(self.hash_of_hashes)}",'
+            f'{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{to_base64(self.hash_of_hashes)}",'
             f'"ContentLength":{self.length_bytes},"PieceSize":{self.piece_size_bytes},"Pieces":[{pieces}]}}'
         ).encode("ascii")
 
@@ -119,13 +118,6 @@ def _refuse_duplicates(data: bytes) -> None:
 
 def _hash(text: str) -> bytes:
     try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise ManifestError("a hash is not base64") from exc
-    if len(raw) != HASH_BYTES or _text(raw) != text:
-        raise ManifestError("a hash is not SHA-256 in canonical base64")
-    return raw
-
-
-def _text(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")
+        return from_base64(text, HASH_BYTES)
+    except ValueError as exc:
+        raise ManifestError(f"a hash {exc}") from exc

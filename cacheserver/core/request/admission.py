@@ -14,14 +14,8 @@ from urllib.parse import urlsplit
 
 from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, RequestError
 from cacheserver.core.request.allowlist import AllowList
-from cacheserver.core.request.hostname import Authority, check_unused_host, decode_cache_host_origin, parse_authority
-from cacheserver.core.request.keys import (
-    DEFAULT_PORTS,
-    cache_key,
-    canonical_target,
-    object_id,
-    split_cache_host_origin,
-)
+from cacheserver.core.request.hostname import check_unused_host, decode_cache_host_origin, parse_authority
+from cacheserver.core.request.keys import DEFAULT_PORTS, cache_key, canonical_target, object_id, split_cache_host_origin
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 
@@ -90,25 +84,25 @@ def _read(raw_target: str, host_lines: tuple[str, ...], *, tls: bool, http_10: b
     if absolute is None and not raw_target.startswith("/"):
         raise MalformedRequest("the target is neither a path nor an http or https URL")
     scheme = absolute[1].lower() if absolute else ("https" if tls else "http")
-    local = _with_path(absolute[3]) if absolute else raw_target
+    local = absolute[3] if absolute else raw_target
+    if not local.startswith("/"):
+        local = f"/{local}"  # RFC 9112 §3.2.1: an empty path is sent as "/"
     rest, origin = split_cache_host_origin(local)
     if origin is not None:
         for unused in (host_line, absolute[2] if absolute else None):
             if unused is not None:
                 check_unused_host(unused)
-        return _asked(Form.CACHE_HOST, scheme, decode_cache_host_origin(origin), rest)
+        named = decode_cache_host_origin(origin)
+        return _Asked(Form.CACHE_HOST, scheme, named.host, named.port, rest)
     if absolute is not None:
         if host_line is not None:
             check_unused_host(host_line)
-        return _asked(Form.ABSOLUTE, scheme, parse_authority(absolute[2]), rest)
+        named = parse_authority(absolute[2])
+        return _Asked(Form.ABSOLUTE, scheme, named.host, named.port, rest)
     if host_line is None:
         raise MalformedRequest("the request names no origin host")
     # The port in Host is the one on which the client reached this node; it says nothing about the origin.
     return _Asked(Form.HOST, scheme, parse_authority(host_line).host, None, rest)
-
-
-def _asked(form: Form, scheme: str, authority: Authority, path_and_query: str) -> _Asked:
-    return _Asked(form, scheme, authority.host, authority.port, path_and_query)
 
 
 def _single_host_line(host_lines: tuple[str, ...], *, http_10: bool) -> str | None:
@@ -119,11 +113,6 @@ def _single_host_line(host_lines: tuple[str, ...], *, http_10: bool) -> str | No
     if not http_10:
         raise MalformedRequest("there is no Host line")
     return None
-
-
-def _with_path(rest: str) -> str:
-    # RFC 9112 §3.2.1: an empty path is sent as "/".
-    return rest if rest.startswith("/") else f"/{rest}"
 
 
 def _origin_port(service: Service, asked: _Asked) -> tuple[str, int]:

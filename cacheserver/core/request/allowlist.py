@@ -41,8 +41,6 @@ class AllowList:
     ConfigError for a bad pattern, for two services of one name, and for one pattern in two own services.
     """
 
-    __slots__ = ("_exact", "_zones", "services")
-
     def __init__(self, services: Iterable[Service]) -> None:
         self.services: tuple[Service, ...] = tuple(services)
         self._exact: dict[str, Service] = {}

@@ -102,9 +102,7 @@ def cache_key(service: Service, scheme: str, host: str, port: int, canonical: Ca
     shown_host = key_host(service, host)
     if port != DEFAULT_PORTS[scheme]:
         shown_host = f"{shown_host}:{port}"
-    path = _SLASHES.sub("/", canonical.path) if service.collapse_slashes else canonical.path
-    query = _key_query(service, canonical.query)
-    return "\n".join((service.name, "*" if fixed else scheme, shown_host, path, "" if query is None else f"?{query}"))
+    return "\n".join((service.name, "*" if fixed else scheme, shown_host, *_key_parts(service, canonical)))
 
 
 def content_name(target: Target) -> str:
@@ -113,10 +111,7 @@ def content_name(target: Target) -> str:
     Without tokens where the service leaves them out of the key. Raises MalformedRequest for a target that was never
     admitted.
     """
-    canonical = canonical_target(target.path_and_query)
-    query = _key_query(target.service, canonical.query)
-    path = _SLASHES.sub("/", canonical.path) if target.service.collapse_slashes else canonical.path
-    return path if query is None else f"{path}?{query}"
+    return "".join(_key_parts(target.service, canonical_target(target.path_and_query)))
 
 
 def object_id(key: str) -> str:
@@ -171,11 +166,14 @@ def _canonical_escape(found: re.Match[str]) -> str:
     return chr(code) if code in _UNRESERVED else found[0].upper()
 
 
-def _key_query(service: Service, query: str | None) -> str | None:
-    if query is None or service.query == "ignore":
-        return None
+def _key_parts(service: Service, canonical: CanonicalTarget) -> tuple[str, str]:
+    """The path in the key, and the query with its ``?``, empty where the key has none."""
+    path = _SLASHES.sub("/", canonical.path) if service.collapse_slashes else canonical.path
+    if canonical.query is None or service.query == "ignore":
+        return path, ""
     if service.query == "keep":
-        return query
+        return path, f"?{canonical.query}"
     dropped = {name.encode() for name in service.query_drop}
-    kept = [pair for pair in query.split("&") if pair and unquote_to_bytes(pair.partition("=")[0]) not in dropped]
-    return "&".join(kept) if kept else None
+    pairs = (pair for pair in canonical.query.split("&") if pair)
+    kept = [pair for pair in pairs if unquote_to_bytes(pair.partition("=")[0]) not in dropped]
+    return path, f"?{'&'.join(kept)}" if kept else ""

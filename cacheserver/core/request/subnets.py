@@ -7,7 +7,7 @@ microseconds; it is meant to be asked once per connection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from cacheserver.core.request.addresses import parse_network
@@ -22,22 +22,17 @@ class Subnets:
 
     def __init__(self, groups: Iterable[tuple[str, Sequence[str]]] = ()) -> None:
         self.names: tuple[str, ...] = ()
-        by_length: dict[tuple[int, int], dict[int, str]] = {}
+        tables: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
         for name, blocks in groups:
             self.names = (*self.names, name)
             for text in blocks:
                 network = parse_network(text)
-                table = by_length.setdefault((network.version, network.prefixlen), {})
+                table = tables[network.version].setdefault(int(network.netmask), {})
                 key = int(network.network_address)
                 if table.setdefault(key, name) != name:
                     raise ValueError(f"{network} is in {table[key]} already")
-        self._tables = {
-            version: [
-                (_mask(version, length), by_length[version, length])
-                for length in sorted((n for v, n in by_length if v == version), reverse=True)
-            ]
-            for version in (4, 6)
-        }
+        # By IP version: masks, the longest first, each with the groups by their block's number.
+        self._tables = {version: sorted(by_mask.items(), reverse=True) for version, by_mask in tables.items()}
 
     def group_of(self, address: str) -> str:
         """The group with the longest block that holds ``address``; ``other`` for none, and for text that is no address.
@@ -48,19 +43,11 @@ class Subnets:
             ip = ip_address(address.partition("%")[0])
         except ValueError:
             return OTHER_SUBNET
-        ip = _unmapped(ip)
+        if isinstance(ip, IPv6Address):
+            ip = ip.ipv4_mapped or ip
         number = int(ip)
         for mask, groups in self._tables[ip.version]:
             name = groups.get(number & mask)
             if name is not None:
                 return name
         return OTHER_SUBNET
-
-
-def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    return ip if isinstance(ip, IPv4Address) else ip.ipv4_mapped or ip
-
-
-def _mask(version: int, length: int) -> int:
-    bits = 32 if version == 4 else 128
-    return ((1 << length) - 1) << (bits - length)

@@ -1,4 +1,4 @@
-"""What a request asks for, after its host and target were parsed: the value that every later room works with."""
+"""What a request asks for, after its host and target were parsed: the value that all later steps use."""
 
 from __future__ import annotations
 

@@ -78,10 +78,6 @@ class PolicyAgainstModel(RuleBasedStateMachine):
     def restart(self) -> None:
         self.policy.restore(self.policy.snapshot())
 
-    @rule(capacity=st.integers(0, 10_000))
-    def change_capacity(self, capacity: int) -> None:
-        self.policy.set_capacity(capacity)
-
     @invariant()
     def same_units_and_bytes(self) -> None:
         assert dict(self.policy.units()) == self.sizes
@@ -334,8 +330,6 @@ def test_negative_capacity_is_refused() -> None:
         S3Fifo(capacity_bytes=-1)
     with pytest.raises(ValueError, match="negative"):
         S3Fifo(capacity_bytes=1, ghost_entries=-1)
-    with pytest.raises(ValueError, match="negative"):
-        S3Fifo(capacity_bytes=1).set_capacity(-1)
 
 
 def test_what_is_stored_already_is_admitted_once_and_never_grows() -> None:
