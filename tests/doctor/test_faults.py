@@ -92,11 +92,12 @@ async def test_checks_that_hang_end_by_their_deadline_and_say_so(lab: Lab) -> No
     gate = lab.origin.gate(GIF.path)
     began = time.monotonic()
     try:
-        checks = await lab.diagnosed(groups=("health",), deadline_s=0.5)
+        # Time enough for checks that do not hang, on a busy machine too: a TLS connection that is cut has no clean end.
+        checks = await lab.diagnosed(groups=("health",), deadline_s=4.0)
     finally:
         gate.open()
     assert time.monotonic() - began < 10
-    hung = {check.name for check in checks if "no result within 0.5 s" in check.found}
+    hung = {check.name for check in checks if "no result within 4 s" in check.found}
     assert hung >= {"range", "portal", "clock"}
     assert any(check.name == "disk-space" and check.level == "ok" for check in checks)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-PATIENCE_S = 15.0
-"""How long a test waits for something that must happen, before it fails."""
+PATIENCE_S = 30.0
+"""How long a test waits for something that must happen, before it fails; long, for a busy machine."""
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -30,6 +30,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _FLAGS = os.environ.get("TEST_NODE_FLAGS", "").split()
 """Flags of the interpreter that nodes run on; tests themselves need their assert statements."""
 _LISTENING = re.compile(r"\[?([0-9a-f.:]+?)\]?:([0-9]+)")
+_START_S = 50.0
+"""How long a node may take to listen: on a busy machine, its imports alone take many seconds."""
+_STARTED = ("listening", "ended")
 _LIBRARIES = ("aiohttp", "asyncio", "concurrent")
 _FAULT_EVENTS = ("admin_failed", "failed", "loop_error")
 
@@ -117,7 +120,11 @@ class Node:
             pass_fds=self._pass_fds,
         )
         self._reader = asyncio.create_task(self._read_log(self._process))
-        listening = await self.wait_log(lambda line: line.get("event") in ("listening", "ended"), since=mark)
+        try:
+            listening = await self.wait_log(lambda line: line.get("event") in _STARTED, since=mark, within_s=_START_S)
+        except TimeoutError:
+            await self.kill()
+            raise NodeFailed(f"the node does not listen: {self.log[mark:]} {self.stray}") from None
         if listening["event"] == "ended":
             await self.ended()
             raise NodeFailed(f"the node ended at once: {self.log[mark:]} {self.stray}")
@@ -176,9 +183,11 @@ class Node:
         async with self._logged:
             self._logged.notify_all()
 
-    async def wait_log(self, wanted: Callable[[LogLine], bool], *, since: int = 0) -> LogLine:
+    async def wait_log(
+        self, wanted: Callable[[LogLine], bool], *, since: int = 0, within_s: float = PATIENCE_S
+    ) -> LogLine:
         """The first line from number ``since`` on that is ``wanted``; TimeoutError when none comes."""
-        async with asyncio.timeout(PATIENCE_S), self._logged:
+        async with asyncio.timeout(within_s), self._logged:
             await self._logged.wait_for(lambda: any(map(wanted, self.log[since:])))
         return next(filter(wanted, self.log[since:]))
 

@@ -98,7 +98,11 @@ def test_every_flipped_bit_of_a_signed_file_is_refused() -> None:
                 verify(parse_catalogue(flipped), {PUBLIC})
 
 
-@pytest.mark.parametrize("text", ["", "x", to_base64(bytes(31)), to_base64(PUBLIC)[:-1], PUBLIC.hex(), "é" * 44])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", to_base64(bytes(31)), to_base64(PUBLIC)[:-1], PUBLIC.hex(), "é" * 44],
+    ids=["empty", "a letter", "31 bytes", "unpadded", "hexadecimal", "not ASCII"],
+)
 def test_what_is_no_public_key_is_refused(text: str) -> None:
     with pytest.raises(CatalogueError, match="not an Ed25519 public key"):
         parse_public_key(text)
@@ -119,7 +123,9 @@ def _other_private_keys() -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("pem", _other_private_keys())
+@pytest.mark.parametrize(
+    "pem", _other_private_keys(), ids=["empty", "nonsense", "cut", "a public key", "locked", "a curve"]
+)
 def test_what_is_no_private_key_is_refused(pem: bytes) -> None:
     with pytest.raises(CatalogueError, match=r"private key") as caught:
         sign(DOCUMENT, pem)
