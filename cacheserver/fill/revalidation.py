@@ -6,6 +6,7 @@ decide when to revalidate.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from cacheserver.concurrency.single_flight import SingleFlight
@@ -40,7 +41,9 @@ class Revalidation:
         ``Stored`` holds the same object where it does. GenerationChanged: the answer was meant for another client.
         """
         first = obj.object_id not in self._flights
-        if not first:
+        if first:
+            self._launch(obj, want)
+        else:
             self._context.meter.collapsed()
         outcome = await self._flights.run(
             obj.object_id, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
@@ -52,9 +55,17 @@ class Revalidation:
 
     def start(self, obj: StoredObject, want: Want) -> None:
         """The same in the background; a failure leaves the stale object as it is."""
-        if obj.object_id not in self._flights:
-            task = self._flights.start(obj.object_id, lambda: self._revalidate(obj, want))
-            task.add_done_callback(close_relayed)
+        if obj.object_id not in self._flights and obj.usable:
+            self._launch(obj, want).add_done_callback(close_relayed)
+
+    def _launch(self, obj: StoredObject, want: Want) -> asyncio.Task[Opening]:
+        """Start the task, which holds the object to its end. Raises GenerationChanged where it cannot be held."""
+        if not obj.usable:
+            raise GenerationChanged("the object was replaced")
+        obj.hold()
+        task = self._flights.start(obj.object_id, lambda: self._revalidate(obj, want))
+        task.add_done_callback(lambda _ended: obj.release())
+        return task
 
     async def stop(self) -> None:
         """End every revalidation."""
@@ -79,7 +90,7 @@ class Revalidation:
                 answer.close()
                 raise OriginStatus.of(answer)
             if meaning.ends_object:
-                await self._context.store.forget(obj.object_id, reason="superseded")
+                await self._context.store.retire(obj, reason="superseded")
             return await self._opener.refusal(answer, asked)
         opened = self._context.asker.checked(want, answer, asked)
         if _is_same(known, opened):
@@ -88,7 +99,7 @@ class Revalidation:
         outcome = await self._opener.take(want, opened, asked)
         await self._begin(outcome, want)
         if not isinstance(outcome, Stored):
-            await self._context.store.forget(obj.object_id, reason="superseded")
+            await self._context.store.retire(obj, reason="superseded")
         return outcome
 
     async def _refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:

@@ -32,8 +32,7 @@ class Finder:
         self._volumes = volumes
         self._objects = objects
         self._remover = remover
-        self.flights = SingleFlight[str, Found]("find")
-        """By object id."""
+        self._flights = SingleFlight[str, Found]("find")
 
     async def find(self, object_id: str) -> Found:
         """The object, opened, or the marker at its key; None when it is on no volume or unusable."""
@@ -42,9 +41,18 @@ class Finder:
             if isinstance(found, StoredObject) and found.erasing is not None:
                 await asyncio.shield(found.erasing)
                 continue
-            if found is not None or object_id in self._objects.forgetting or object_id in self._objects.creating:
+            if found is not None or object_id in self._objects.creating:
                 return self._objects.peek(object_id)
-            return await self.flights.run(object_id, partial(self._look, object_id))
+            return await self._flights.run(object_id, partial(self._find, object_id))
+
+    async def _find(self, object_id: str) -> Found:
+        async with self._objects.changing.holding(object_id):
+            return await self.look(object_id)
+
+    async def look(self, object_id: str) -> Found:
+        """The same for a caller that holds the lock of this id."""
+        found = self._objects.peek_quietly(object_id)
+        return found or await self._look(object_id)
 
     async def _look(self, object_id: str) -> Found:
         unknown = []
@@ -90,9 +98,6 @@ class Finder:
         if file is None:
             if known_bytes:
                 await self._remover.drop_file(volume, object_id, reason="corrupt")
-            return None
-        if object_id in self._objects.forgetting:
-            file.close()
             return None
         return self._adopted(volume, file, known_bytes)
 

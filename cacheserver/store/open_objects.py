@@ -1,7 +1,8 @@
 """The table of open objects, and blocking calls on their volumes.
 
-Owns: which objects are open, which are being created or forgotten, when descriptors are closed (least recently used
-first), the catalogue rows that are due. Must not open or remove files: ``finding`` and ``removal`` do.
+Owns: which objects are open, whose life is changing (one transition per id at a time), when descriptors are closed
+(least recently used first), the catalogue rows that are due. Must not open or remove files: ``finding`` and ``removal``
+do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from cacheserver.concurrency.keyed_lock import KeyedLock
 from cacheserver.core.errors import DiskError
+from cacheserver.core.object_life import Event
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.notifications import Notifications
 from cacheserver.store.object.file import ObjectFile
@@ -62,8 +65,8 @@ class OpenObjects:
         self.rows = Rows()
         self.creating: set[str] = set()
         """Ids of which a generation is being created, the end of the one before included."""
-        self.forgetting: set[str] = set()
-        """Ids that are being removed."""
+        self.changing = KeyedLock[str]()
+        """One transition of an object's life at a time, by id; a holder must not ask for another id's lock."""
         self._extent_bytes = extent_bytes
         self._limit = limit
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
@@ -108,7 +111,7 @@ class OpenObjects:
                 if found.held or found in self.rows or found.erasing is not None:
                     continue
                 self.notifications.withdrawn(found)
-                found.file.close()
+                found.advance(Event.CLOSE)
             del self._open[object_id]
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
@@ -125,7 +128,7 @@ class OpenObjects:
 
     def detach(self, obj: StoredObject) -> None:
         """Make an object obsolete: it can no longer be found. The caller removes its file and row."""
-        obj.obsolete = True
+        obj.advance(Event.RETIRE)
         self.rows.drop(obj)
         if self._open.get(obj.object_id) is obj:
             del self._open[obj.object_id]
@@ -151,5 +154,5 @@ class OpenObjects:
         """Close every file."""
         for found in self._open.values():
             if isinstance(found, StoredObject):
-                found.file.close()
+                found.advance(Event.CLOSE)
         self._open.clear()

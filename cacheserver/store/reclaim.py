@@ -52,8 +52,9 @@ class Reclaimer:
     async def _remove_leftovers(self, volume: Volume) -> None:
         """Try again some removals that the disk refused; these files take space that the ledger does not count."""
         for object_id in volume.leftovers.due():
-            if volume.writable and object_id not in self._objects.creating:
-                await self._remover.remove_file(volume, object_id)
+            if volume.writable and object_id not in self._objects.changing:
+                async with self._objects.changing.holding(object_id):
+                    await self._remover.remove_file(volume, object_id)
 
     def _shed_behind(self, volume: Volume) -> None:
         """The drive is full although the ledger has space: other programs fill it. Evict an eighth of the cache."""
@@ -72,19 +73,29 @@ class Reclaimer:
         found = self._objects.peek_quietly(object_id)
         if isinstance(found, StoredObject):
             return found.held or found.erasing is not None
-        return object_id in self._finder.flights
+        return object_id in self._objects.changing
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
+        """Evict one unit; not where its object is changing, which would wait for others while they wait for space."""
         object_id, extent = split_unit(unit)
+        if object_id not in self._objects.changing:
+            async with self._objects.changing.holding(object_id):
+                await self._evict_locked(volume, unit, object_id, extent)
+            return
+        found = self._objects.peek_quietly(object_id)
+        if isinstance(found, StoredObject):
+            _readmit(found, unit)
+
+    async def _evict_locked(self, volume: Volume, unit: bytes, object_id: str, extent: int | None) -> None:
         found = self._objects.peek_quietly(object_id)
         if volume.policy.is_pinned(unit) and not isinstance(found, StoredObject):
             return  # pinned since it was chosen; opening it lets the policy know of its units again
         if isinstance(found, StoredObject) and found.volume is volume:
             await self._evict_open(found, unit, extent)
-        elif extent is None and object_id not in self._finder.flights:
+        elif extent is None and found is None:
             await self._remover.drop_file(volume, object_id, reason="space")
         else:
-            opened = await self._finder.find(object_id)
+            opened = await self._finder.look(object_id)
             if isinstance(opened, StoredObject) and opened.volume is not volume:  # this is an older generation
                 await self._remover.drop_file(volume, object_id, reason="space")
             elif extent is not None and isinstance(opened, StoredObject):
@@ -94,8 +105,7 @@ class Reclaimer:
         if obj.obsolete:
             return
         if obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
-            if unit not in obj.volume.policy:
-                obj.volume.policy.admit(unit, max(1, obj.charged_bytes // obj.extent_count))
+            _readmit(obj, unit)
         elif obj.extent_count > 1 and extent is not None:
             await self._evict_extent(obj, extent)
         else:
@@ -130,3 +140,9 @@ class Reclaimer:
         self._objects.rows.note(obj)
         self._meter.evicted(obj.volume.path, "space", freed)
         obj.volume.evicted_from(obj.representation.response_time_s)
+
+
+def _readmit(obj: StoredObject, unit: bytes) -> None:
+    """Put a unit back that was chosen and not evicted."""
+    if not obj.obsolete and unit not in obj.volume.policy:
+        obj.volume.policy.admit(unit, max(1, obj.charged_bytes // obj.extent_count))

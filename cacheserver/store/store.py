@@ -98,14 +98,17 @@ class Store:
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
-        self._objects.creating.add(representation.object_id)
-        try:
-            await self.forget(representation.object_id, reason="superseded")
-            footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
-            with await self._reserve(volume, footer_bytes) as reservation:
-                return await to_the_end(self._create(volume, representation, reservation))
-        finally:
-            self._objects.creating.discard(representation.object_id)
+        object_id = representation.object_id
+        footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
+        # Space comes first: whoever waits for it holds no object that an eviction may need.
+        with await self._reserve(volume, footer_bytes) as reservation:
+            async with self._objects.changing.holding(object_id):
+                self._objects.creating.add(object_id)
+                try:
+                    await self._forget(object_id, reason="superseded")
+                    return await to_the_end(self._create(volume, representation, reservation))
+                finally:
+                    self._objects.creating.discard(object_id)
 
     async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
         path = volume.path_of(representation.object_id)
@@ -128,11 +131,15 @@ class Store:
 
         An object or another marker that stands at the key is forgotten.
         """
-        found = await self.find(object_id) or self.peek_quietly(object_id)  # also one that is being created
+        async with self._objects.changing.holding(object_id):
+            await self._mark_vary(object_id, names, service)
+
+    async def _mark_vary(self, object_id: str, names: tuple[str, ...], service: str) -> None:
+        found = await self._finder.look(object_id)
         if isinstance(found, VaryMarker) and found.names == names:
             return
         if found is not None:
-            await self.forget(object_id, reason="superseded")
+            await self._forget(object_id, reason="superseded")
         volume = next((v for v in preferred_order(self.volumes, object_id) if v.writable), None)
         if volume is None:
             return
@@ -196,14 +203,19 @@ class Store:
         self._objects.drop_piece(obj, piece)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
-        """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten."""
-        with obj.holding():
+        """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten.
+
+        The caller holds the object. Nothing happens where another generation has taken its place.
+        """
+        async with self._objects.changing.holding(obj.object_id):
+            if obj.obsolete:
+                return
             try:
                 kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
             except DiskError:
                 kept = False
             if not kept:
-                await self.forget(obj.object_id, reason="superseded")
+                await self._forget(obj.object_id, reason="superseded")
 
     def touch(self, obj: StoredObject, first: int, stop: int) -> None:
         """Note a use of pieces ``[first, stop)``."""
@@ -220,21 +232,26 @@ class Store:
         A Vary marker is no object. Where a disk refuses, the object is not found any more, and its file is among the
         volume's leftovers; a purge tries those again.
         """
-        self._objects.forgetting.add(object_id)
-        try:
-            await self._finder.flights.settled(object_id)
-            found = self._objects.peek_quietly(object_id)
-            dropped = None
-            if isinstance(found, StoredObject):
-                await self._remover.drop_open(found, reason=reason)
-                dropped = found.volume
-            was_there = dropped is not None
-            for volume in self.volumes:  # one that was away for a while may hold an older generation
-                if volume is not dropped:
-                    was_there |= await self._remover.drop_file(volume, object_id, reason=reason)
-            return was_there
-        finally:
-            self._objects.forgetting.discard(object_id)
+        async with self._objects.changing.holding(object_id):
+            return await self._forget(object_id, reason=reason)
+
+    async def retire(self, obj: StoredObject, *, reason: str) -> None:
+        """The same for this generation alone: nothing happens where another one has taken its place."""
+        async with self._objects.changing.holding(obj.object_id):
+            if not obj.obsolete:
+                await self._forget(obj.object_id, reason=reason)
+
+    async def _forget(self, object_id: str, *, reason: str) -> bool:
+        found = self._objects.peek_quietly(object_id)
+        dropped = None
+        if isinstance(found, StoredObject):
+            await self._remover.drop_open(found, reason=reason)
+            dropped = found.volume
+        was_there = dropped is not None
+        for volume in self.volumes:  # one that was away for a while may hold an older generation
+            if volume is not dropped:
+                was_there |= await self._remover.drop_file(volume, object_id, reason=reason)
+        return was_there
 
     # -- rows, threads, end -------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cacheserver.core.cache.representation import Representation
+from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
@@ -32,17 +33,28 @@ class VaryMarker:
 class StoredObject:
     """One generation of one object.
 
-    ``obsolete`` is set once and for ever when it was superseded, purged or found corrupt: its holders may still read
-    pieces that are PRESENT, nothing is written to it, and it can no longer be found.
+    ``life`` is its state in ``core.object_life``. ``obsolete``: it was superseded, evicted, purged or found corrupt.
+    Its holders may still read pieces that are PRESENT, nothing is written to it, and it can no longer be found.
     """
 
-    __slots__ = ("_holders", "_next_use_s", "charged_bytes", "erasing", "extent_pieces", "file", "obsolete", "volume")
+    __slots__ = (
+        "_holders",
+        "_next_use_s",
+        "charged_bytes",
+        "erasing",
+        "extent_pieces",
+        "file",
+        "life",
+        "obsolete",
+        "volume",
+    )
 
     def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int) -> None:
         self.file = file
         self.volume = volume
         self.extent_pieces = extent_pieces
         self.charged_bytes = 0
+        self.life = Life.OPEN
         self.obsolete = False
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted; the object cannot be held until it is done."""
@@ -110,6 +122,13 @@ class StoredObject:
         """Key of one eviction unit."""
         return unit_key(self.object_id, extent if self.extent_count > 1 else None)
 
+    def advance(self, event: Event) -> None:
+        """Go to the next state of its life, and close the descriptor where that has none."""
+        self.life = after(self.life, event)
+        self.obsolete = self.life in (Life.RETIRING, Life.GONE)
+        if self.life in (Life.CLOSED, Life.GONE):
+            self.file.close()
+
     def hold(self) -> None:
         """Keep the descriptor open; pair with ``release``."""
         self._holders += 1
@@ -118,8 +137,8 @@ class StoredObject:
         """End one ``hold``; the last one closes the descriptor of an obsolete object."""
         self._holders -= 1
         assert self._holders >= 0, "released more often than held"
-        if self.obsolete and not self._holders:
-            self.file.close()
+        if self.life is Life.RETIRING and not self._holders:
+            self.advance(Event.LAST_RELEASE)
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -99,16 +99,19 @@ async def test_an_object_forgotten_while_it_loses_an_extent_is_given_back_once(
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         large = representation("large", 20 * PIECE)
         await put(store, large)
-        run = store._objects.run
+        run, purges = store._objects.run, list[asyncio.Task[bool]]()
 
         async def forgetting(volume: object, call: object, *args: object) -> object:
             if getattr(call, "__name__", "") == "erase":
-                await store.forget(large.object_id, reason="purged")
+                purges.append(asyncio.create_task(store.forget(large.object_id, reason="purged")))
+                await asyncio.sleep(0)  # the purge waits for the eviction by now
             return await run(volume, call, *args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(store._objects, "run", forgetting)
         for number in range(8):
             await put(store, representation(f"n{number}"))
+        assert purges
+        await asyncio.gather(*purges)
         assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
 
 
@@ -120,7 +123,7 @@ async def test_a_file_that_is_being_opened_is_not_evicted(tmp_path: Path) -> Non
         finding = asyncio.ensure_future(store.find(rep.object_id))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert rep.object_id in store._finder.flights
+        assert rep.object_id in store._objects.changing
         assert not await store._reclaimer.free(store.volumes[0], store.volumes[0].ledger.free_bytes + 1)
         assert isinstance(await finding, StoredObject)
 

@@ -236,7 +236,7 @@ class ObjectFill:
         """Tell all waiters that the object is no more, and forget it."""
         self.progress.fail_all(error)
         if not self.obj.obsolete:
-            await self.context.store.forget(self.obj.object_id, reason="superseded")
+            await self.context.store.retire(self.obj, reason="superseded")
 
     async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
         opened = await self.context.asker.ask_span(self.want, self.obj.representation, start, stop, avoid)

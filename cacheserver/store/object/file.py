@@ -11,6 +11,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,9 +60,10 @@ class ObjectFile:
     def create(cls, path: str, representation: Representation) -> ObjectFile:
         """Make a new file in place of any older generation; readers of the old one keep their descriptor."""
         layout = fmt.layout_for(representation, os.urandom(fmt.GENERATION_BYTES))
-        temporary = f"{path}.new"  # not write_atomically: the file is sparse, and stays open under its new name
+        # A name of its own for each generation. Not write_atomically: the file is sparse, and stays open.
+        temporary = f"{path}.{secrets.token_hex(4)}.new"
         with disk_errors("create"):
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(fd, layout.file_bytes)
                 pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes)

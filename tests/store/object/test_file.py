@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -219,13 +220,14 @@ def test_what_is_no_object_is_corrupt(path: Path, tmp_path: Path, kind: str) -> 
         ObjectFile.open(str(path))
 
 
-def test_a_planted_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
+def test_a_planted_link_is_not_written_through(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    path.with_name(f"{path.name}.new").symlink_to(victim)
+    monkeypatch.setattr(secrets, "token_hex", lambda _size: "known")
+    path.with_name(f"{path.name}.known.new").symlink_to(victim)
     with pytest.raises(DiskError) as caught:
         ObjectFile.create(str(path), REP)
-    assert caught.value.errno == errno.ELOOP
+    assert caught.value.errno == errno.EEXIST
     assert victim.read_bytes() == b"precious"
 
 
