@@ -169,12 +169,7 @@ class Importer:
             sync_folder(os.path.dirname(path))
         if old is not None:
             volume.ledger.give_back(min(old.stored_bytes, volume.ledger.stored_bytes))
-        record = CatalogueRecord(
-            length_bytes=representation.length_bytes,
-            stored_bytes=charged,
-            complete=True,
-            service=representation.service,
-        )
+        record = CatalogueRecord(representation.length_bytes, charged, True, representation.service)
         volume.catalogue.put(representation.object_id, record)
 
     def _mark_variants(self, volume: Volume, representation: Representation) -> None:

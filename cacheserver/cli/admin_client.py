@@ -28,35 +28,30 @@ class AdminClient:
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at ``path``. Raises AdminFailed."""
-        return self._ask("GET", path, None, {})
+        return self._ask("GET", path)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """What the node answers to a JSON body. Raises as ``get``."""
-        return self._ask("POST", path, json.dumps(body).encode("ascii"), {"Content-Type": "application/json"})
+        return self._ask("POST", path, json.dumps(body).encode("ascii"))
 
-    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        headers = self._headers if body is None else self._headers | {"Content-Type": "application/json"}
         connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
         try:
-            connection.request(method, path, body, self._headers | headers)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             data = answer.read(_MOST_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
-            raise AdminFailed(f"no node answers on {self._name()}: {reason}") from exc
+            raise AdminFailed(f"no node answers on {address_text(*self._address)}: {reason}") from exc
         finally:
             connection.close()
-        return self._value(answer.status, data)
-
-    def _value(self, status: int, data: bytes) -> dict[str, Any]:
         try:
             value = strict_json(data)
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise AdminFailed(f"{self._name()} is no admin listener of a node")
-        if status >= 400:
-            raise AdminFailed(f"the node refuses ({status}): {printable(str(value.get('error', '')), 200)}")
+            raise AdminFailed(f"{address_text(*self._address)} is no admin listener of a node")
+        if answer.status >= 400:
+            raise AdminFailed(f"the node refuses ({answer.status}): {printable(str(value.get('error', '')), 200)}")
         return value
-
-    def _name(self) -> str:
-        return address_text(*self._address)

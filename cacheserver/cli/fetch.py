@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click._termui_impl import ProgressBar
@@ -20,13 +20,16 @@ from cacheserver.cli.options import CONNECT_TO, JSON
 from cacheserver.cli.output import EXIT_FAILED, config_errors
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
+from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.units import format_size, parse_listen
 from cacheserver.fetch.request import FetchRequest, FetchResult
 from cacheserver.fetch.sources import manifest_url_of, parse_url, sources_of
-from cacheserver.fetch.standing import Standing
 from cacheserver.logs.events import printable
 from cacheserver.settings.shipped import load_shipped_services
+
+if TYPE_CHECKING:
+    from cacheserver.fetch.work import Work
 
 EXIT_CODES: Final = {Trust.ANCHORED: 0, Trust.SELF_CONSISTENT: 3, Trust.SIMPLE: 4}
 _WORDS: Final = {
@@ -77,11 +80,11 @@ def fetch_command(url: str, output: str, quiet: bool, as_json: bool, allow_unver
             result = asyncio.run(work.run())
     except CacheserverError as exc:
         if as_json:
-            click.echo(json.dumps(_facts(request, work.sources) | {"exit_code": EXIT_FAILED, "error": str(exc)}))
+            click.echo(json.dumps(_facts(request, work, None) | {"exit_code": EXIT_FAILED, "error": str(exc)}))
         raise
     code = 0 if allow_unverified else EXIT_CODES[result.trust]
     if as_json:
-        click.echo(json.dumps(_facts(request, work.sources) | _outcome(result) | {"exit_code": code}))
+        click.echo(json.dumps(_facts(request, work, result) | {"exit_code": code}))
     elif not quiet:
         click.echo(f"{printable(output, 300)}: {format_size(result.length_bytes)}, {_WORDS[result.trust]}")
     return code
@@ -146,8 +149,8 @@ def _address(text: str) -> tuple[str, tuple[str, int]]:
         return host.lower(), parse_listen(address)
 
 
-def _facts(request: FetchRequest, sources: tuple[Standing, ...]) -> dict[str, Any]:
-    return {
+def _facts(request: FetchRequest, work: Work, result: FetchResult | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "url": request.url.shown,
         "output": request.output,
         "sources": [
@@ -159,19 +162,18 @@ def _facts(request: FetchRequest, sources: tuple[Standing, ...]) -> dict[str, An
                 "strikes": health.strikes,
                 "banned": health.banned,
             }
-            for health in sources
+            for health in work.sources
         ],
     }
-
-
-def _outcome(result: FetchResult) -> dict[str, Any]:
-    return {
+    if result is None:
+        return facts
+    return facts | {
         "trust": result.trust.word,
         "mode": result.mode,
         "bytes": result.length_bytes,
         "resumed_bytes": result.resumed_bytes,
         "sha256": result.sha256.hex(),
-        "hash_of_hashes": base64.b64encode(result.hash_of_hashes).decode("ascii"),
+        "hash_of_hashes": to_base64(result.hash_of_hashes),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,8 +46,7 @@ def scrub_command(now: bool, client: AdminClient) -> int:
         click.echo(_paced_line(progress))
         part = progress["now"] if progress["number"] else progress["paced"]
         return EXIT_FOUND if part["bad"] or part["unreadable"] else 0
-    begun = client.post("/api/v1/scrub", {})
-    part = _followed(client, begun)
+    part = _followed(client, client.post("/api/v1/scrub", {}))
     click.echo(
         f"scrub: {part['pieces_checked']} pieces, {format_size(part['bytes_checked'])} read; "
         f"{part['bad']} bad, {part['unreadable']} unreadable"
@@ -60,10 +59,9 @@ def scrub_command(now: bool, client: AdminClient) -> int:
     return 0
 
 
-def _followed(client: AdminClient, begun: dict[str, Any]) -> dict[str, Any]:
+def _followed(client: AdminClient, progress: dict[str, Any]) -> dict[str, Any]:
     """The numbers of the pass at its end, shown on the way."""
-    progress = begun
-    with click.progressbar(length=max(1, begun["now"]["pieces_total"]), label="scrub", file=sys.stderr) as bar:
+    with click.progressbar(length=max(1, progress["now"]["pieces_total"]), label="scrub", file=sys.stderr) as bar:
         while True:
             part: dict[str, Any] = progress["now"]
             bar.length = max(1, part["pieces_total"], part["pieces_checked"])
@@ -174,10 +172,12 @@ def _verify_file(path: str, report: _Report) -> None:
     if file is None:
         raise DiskError(f"no such file: {printable(path, 200)}")
     report.objects += 1
-    try:
+    with closing(file):
         if is_object_id(name) and file.representation.object_id != name:
             report.found(f"{name}: describes itself as {file.representation.object_id}")
-        for piece in _stored(file):
+        for piece in range(len(file.pieces)):
+            if file.pieces.state(piece) == ABSENT:
+                continue
             report.pieces += 1
             try:
                 file.check_piece(piece)
@@ -185,9 +185,3 @@ def _verify_file(path: str, report: _Report) -> None:
                 report.found(f"{name} piece {piece}: bad")
             except DiskError as exc:
                 report.found(f"{name} piece {piece}: unreadable: {exc}")
-    finally:
-        file.close()
-
-
-def _stored(file: ObjectFile) -> Iterator[int]:
-    return (piece for piece in range(len(file.pieces)) if file.pieces.state(piece) != ABSENT)

@@ -6,6 +6,7 @@ Blocking.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -118,12 +119,10 @@ def _journal() -> str:
 
 
 def _system() -> dict[str, Any]:
-    packages = {}
+    packages = dict.fromkeys(_PACKAGES, "?")
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = "?"
     return {
         "cacheserver": cacheserver.__version__,
         "python": sys.version.split()[0],

@@ -20,11 +20,7 @@ from cacheserver.system.clock import SystemClock
 from cacheserver.upstream.client import Answer, UpstreamClient
 from cacheserver.upstream.options import UpstreamOptions
 
-CONNECT_TIMEOUT_S = 5.0
-STALL_TIMEOUT_S = 20.0
-MAX_REDIRECTS = 5
-_DNS_TTL_S = 10.0
-_IDLE_S = 15.0
+_STALL_TIMEOUT_S = 20.0
 _SERVICE = Service(name="fetch", hosts=())
 
 
@@ -33,16 +29,16 @@ async def open_client(
     *, connect_to: Mapping[str, tuple[str, int]], connections: int, user_agent: str
 ) -> AsyncIterator[UpstreamClient]:
     """One pool of connections, at most ``connections`` to a host."""
-    resolver = Resolver(connect_to=connect_to, ttl_s=_DNS_TTL_S)
+    resolver = Resolver(connect_to=connect_to, ttl_s=10.0)
     client = UpstreamClient(
         options=UpstreamOptions(
-            connect_timeout_s=CONNECT_TIMEOUT_S,
-            head_timeout_s=STALL_TIMEOUT_S,
-            stall_timeout_s=STALL_TIMEOUT_S,
+            connect_timeout_s=5.0,
+            head_timeout_s=_STALL_TIMEOUT_S,
+            stall_timeout_s=_STALL_TIMEOUT_S,
             min_rate_bps=0,
-            redirects=MAX_REDIRECTS,
+            redirects=5,
             connections_per_host=connections,
-            idle_s=_IDLE_S,
+            idle_s=15.0,
         ),
         resolver=resolver,
         redirect=redirected,

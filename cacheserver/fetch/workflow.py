@@ -7,8 +7,8 @@ sources may be asked.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cacheserver.core.cache.source_health import STRIKES_TO_BAN
@@ -52,6 +52,7 @@ class PieceWorkflow:
     health: dict[Source, Standing] = field(init=False)
     done: set[int] = field(init=False)
     _todo: list[int] = field(init=False)
+    """In order."""
     _failed_at: dict[int, set[Source]] = field(init=False, default_factory=dict)
     _in_flight: int = field(init=False, default=0)
 
@@ -70,7 +71,7 @@ class PieceWorkflow:
         if not self._todo or not askable:
             return Wait(None)
         rest_until_s = float("inf")
-        for piece in self._first_todo():
+        for piece in self._todo[:_LOOK_AHEAD]:
             fresh = self._fresh(piece, askable)
             ready = [health for health in fresh if health.rest_until_s <= now_s]
             if ready:
@@ -79,22 +80,13 @@ class PieceWorkflow:
             rest_until_s = min(rest_until_s, *(health.rest_until_s for health in fresh))
         return Wait(rest_until_s - now_s)
 
-    def _first_todo(self) -> Iterator[int]:
-        """The first pieces to do; the second and further ones are looked up only where the first has to wait."""
-        yield self._todo[0]
-        yield from heapq.nsmallest(_LOOK_AHEAD, self._todo)[1:]
-
     def _fresh(self, piece: int, askable: list[Standing]) -> list[Standing]:
         """The sources that have not failed a piece; all of them once each has."""
         failed = self._failed_at.get(piece, set())
         return [health for health in askable if health.source not in failed] or askable
 
     def _ask(self, piece: int, health: Standing, now_s: float) -> Ask:
-        if piece == self._todo[0]:
-            heapq.heappop(self._todo)
-        else:
-            self._todo.remove(piece)
-            heapq.heapify(self._todo)
+        self._todo.remove(piece)  # among the first _LOOK_AHEAD
         if health.source in self._failed_at.get(piece, ()):
             del self._failed_at[piece]
         health.in_flight += 1
@@ -138,4 +130,4 @@ class PieceWorkflow:
 
     def _again(self, ask: Ask) -> None:
         self._failed_at.setdefault(ask.piece, set()).add(ask.source)
-        heapq.heappush(self._todo, ask.piece)
+        insort(self._todo, ask.piece)
