@@ -129,10 +129,6 @@ class Tally:
         total = sum(count for _, count in counts)
         return sum(count for outcome, count in counts if outcome in HIT_OUTCOMES) / total if total else 0.0
 
-    def answers(self) -> int:
-        """Number of all answers."""
-        return sum(cell.count for _, cell in self.cells())
-
     def body_bytes(self) -> int:
         """Bytes of all answers."""
         return sum(cell.body_bytes for _, cell in self.cells())

@@ -161,7 +161,8 @@ class Answerer:
                 outcome = Outcome.PARTIAL
             exchange.outcome = outcome.value
             freshness = freshness or self._assess(want, obj)
-            exchange.cache_status = object_cache_status(freshness, rep.trust, outcome, collapsed=collapsed)
+            left_s = freshness.lifetime_s - freshness.age_s
+            exchange.cache_status = object_cache_status(left_s, rep.trust, outcome, collapsed=collapsed)
             lines = object_lines(rep, age_s=current_age_s(rep, now_s), via=self.via, cache_status=exchange.cache_status)
             reply = reply.with_lines(lines)
             for start, stop in spans:
