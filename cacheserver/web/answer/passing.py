@@ -57,7 +57,7 @@ class Passing:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
         method = exchange.method
         by_pieces = method == "GET" and self.metadata.expects_manifest(want.target)
-        wider = wider_range(want, self.metadata.piece_size_bytes) if by_pieces else None
+        wider = wider_range(want.fields.last("Range"), self.metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
         answer = await self.relay.asker.send(want, method=method, extra=extra)
         await self.pass_on(want, answer, exchange, wider=wider)
