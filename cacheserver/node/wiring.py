@@ -244,7 +244,7 @@ def _scrubber(
         store=store,
         options=settings.scrub,
         clock=clock,
-        load=Load(fills=fills, sent_bytes=meter.response_bytes, clock=clock),
+        load=Load(fills=fills, sent_bytes=meter.tally.body_bytes, clock=clock),
         count=meter.scrubbed,
         piece_size_bytes=settings.store.piece_size.bytes,
     )

@@ -61,7 +61,7 @@ ROUTES: Final[Mapping[type, tuple[Route, ...]]] = {
 
 
 def admin_app(options: AdminOptions, *parts: Views | AdminActions | AdminPins) -> web.Application:
-    """The admin application: the routes of ``parts`` and the status page, behind the token and Host rules."""
+    """The admin application: the routes of ``parts`` and the status page, under the token and Host rules."""
     open_paths = {route.path for routes in ROUTES.values() for route in routes if not route.needs_token}
     app = web.Application(middlewares=[guard_of(options, open_paths)], client_max_size=MAX_BODY_BYTES)
     for part in (StatusPage(), *parts):

@@ -1,8 +1,7 @@
-"""One admitted request to its answer: look up, decide, act.
+"""Answers one admitted request: look up, decide, act.
 
-Owns: the order of those steps, and what is looked up again when an object changed in between. Rules live in ``core``;
-fetching in ``fill``; sending in ``delivery`` and ``passing``. Must not know of methods, targets and fields that are
-refused before.
+Owns: the order of those steps, and another look-up when an object changed in between. Rules live in ``core``, fetching
+in ``fill``, sending in ``delivery`` and ``passing``. Must not know what admission refuses.
 """
 
 from __future__ import annotations

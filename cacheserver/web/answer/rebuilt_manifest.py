@@ -1,8 +1,7 @@
-"""Piece-hash files that no origin gives: rebuilt, byte for byte, from content that is here, complete and verified.
+"""Piece-hash files for which no origin answers: rebuilt byte for byte from stored, complete, verified content.
 
-Owns: when that is allowed, and the one answer made of it. Called only after the origin could not be reached or failed.
-Must not serve a file of content that is incomplete, that holds an unverified piece, that the node itself would not
-serve now, or whose pieces are not the ones that its manifest once named.
+Owns: when that is allowed, and the one answer made of it. Must not serve a file of content that is incomplete or
+unverified, that the node would not serve now, or whose pieces are not the ones that its manifest named.
 """
 
 from __future__ import annotations
