@@ -1,10 +1,8 @@
-"""The access log in nginx's combined form, with more facts behind it.
+"""The access log in nginx's combined form, and more facts.
 
 ``client - - [time] "GET /path HTTP/1.1" status bytes "-" "user agent"``, which is nginx's, then
-``"cache status" host service outcome seconds "range"``.
-
-Owns: the spelling of these lines. Collecting them is ``logs.access_json``'s, writing them ``logs.writer``'s. The
-referrer is not recorded, and the protocol is always written as HTTP/1.1. Escapes are nginx's: ``\\xHH``.
+``"cache status" host service outcome seconds "range"``. The referrer is not recorded, and the protocol is always
+written as HTTP/1.1. Escapes are nginx's: ``\\xHH``.
 """
 
 from __future__ import annotations

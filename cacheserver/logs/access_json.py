@@ -24,25 +24,6 @@ _TEMPLATES_LIMIT: Final = 64
 _FIELD_LIMIT: Final = 256
 
 
-class _Line(msgspec.Struct):
-    """Member order of the line."""
-
-    ts: str
-    client: str
-    method: str
-    form: str
-    service: str
-    host: str
-    path: str
-    status: int
-    bytes: int
-    duration_ms: float
-    outcome: str
-    cache: str
-    range: str | None
-    ua: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class LineTemplate:
     """An encoded line but for time, status, bytes, duration and range."""
@@ -94,12 +75,22 @@ class AccessLogLines:
 
     def _template(self, answer: AnswerRecord) -> LineTemplate:
         request, client = answer.request, answer.client.address
-        agent = None if request.user_agent is None else request.user_agent[:_FIELD_LIMIT]
-        line = _Line(
-            "", client, request.method[:32], request.form, request.service, request.host[:_FIELD_LIMIT],
-            bare_path(request.path), 0, 0, 0.0, answer.cut or answer.outcome, answer.cache_status[:_FIELD_LIMIT],
-            None, agent,
-        )  # fmt: skip
+        line = {
+            "ts": "",
+            "client": client,
+            "method": request.method[:32],
+            "form": request.form,
+            "service": request.service,
+            "host": request.host[:_FIELD_LIMIT],
+            "path": bare_path(request.path),
+            "status": 0,
+            "bytes": 0,
+            "duration_ms": 0.0,
+            "outcome": answer.cut or answer.outcome,
+            "cache": answer.cache_status[:_FIELD_LIMIT],
+            "range": None,
+            "ua": None if request.user_agent is None else request.user_agent[:_FIELD_LIMIT],
+        }
         text = self._encoded(line)
         head, rest = text[len(b'{"ts":"') :].split(b'"status":0,"bytes":0,"duration_ms":0.0', 1)
         middle, tail = rest.split(b'"range":null', 1)
@@ -120,7 +111,7 @@ class AccessLogLines:
             template.tail,
         )
 
-    def _encoded(self, value: _Line | str | bytes | None) -> bytes:
+    def _encoded(self, value: object) -> bytes:
         """JSON of ASCII characters alone."""
         try:
             text = self._encode(value)
@@ -128,8 +119,7 @@ class AccessLogLines:
             text = b"\xff"
         if text.isascii() and b"\x7f" not in text:
             return text
-        plain = msgspec.structs.asdict(value) if isinstance(value, _Line) else value
-        return json.dumps(plain, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
+        return json.dumps(value, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
 
     def flush(self) -> None:
         """Hand the collected lines over."""

@@ -17,21 +17,20 @@ from cacheserver.logs.writer import LineWriter
 class Logs:
     """Where lines go, as the settings said at the start; ``file`` is ``stderr`` where the access log has none."""
 
-    options: LogOptions
     access: AccessLogLines | None
     file: LineWriter
     stderr: LineWriter
 
     @property
     def dropped(self) -> int:
-        """Lines that found no room."""
+        """Lines that were dropped."""
         return sum(writer.dropped for writer in {self.file, self.stderr})
 
 
 def build_logs(options: LogOptions, stderr: LineWriter) -> Logs:
     """The logs as the settings have them. ConfigError where the access log's file cannot be opened."""
     if not options.access:
-        return Logs(options, None, stderr, stderr)
+        return Logs(None, stderr, stderr)
     file = LineWriter(options.access_file) if options.access_file else stderr
     kind = CombinedLines if options.access_format == "combined" else AccessLogLines
-    return Logs(options, kind(file.put), file, stderr)
+    return Logs(kind(file.put), file, stderr)

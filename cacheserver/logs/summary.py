@@ -1,8 +1,8 @@
 """Sums over access-log lines (JSON): by service, subnet, outcome and hour, and the objects that cost most bytes.
 
-Owns: reading lines as they come, and bounded tables. Memory does not grow with the log: a table that is full counts
-what is new as ``other``, and the objects are kept by the Space-Saving rule (Metwally et al. 2005), so that what is
-among the largest is found though its sum may be somewhat too high. Never keeps a query string.
+Owns: reading lines as they come, and bounded tables. Memory does not grow with the log: a full table counts new keys as
+``other``, and the objects are kept by the Space-Saving rule (Metwally et al. 2005), by which the sum of one of the
+largest may be somewhat too high. Never keeps a query string.
 """
 
 from __future__ import annotations

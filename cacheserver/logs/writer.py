@@ -56,7 +56,7 @@ class LineWriter:
         self._work.put("reopen")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is left and stop; gives up after ``timeout_s`` when nobody takes the bytes."""
+        """Write what is left and stop; gives up after ``timeout_s``."""
         with self._lock:
             if self._closed:
                 return

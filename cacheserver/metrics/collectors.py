@@ -17,9 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from cacheserver.metrics.table import ANSWERS, EVENTS, LEVELS, RESULTS, STATES, STORE, MetricDoc
 from cacheserver.metrics.tally import OTHER, Durations, Tally
 
-_ZEROS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
-    "verified_pieces_total": tuple(product(LEVELS, RESULTS)),
-}
+_ZEROS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {"verified_pieces_total": tuple(product(LEVELS, RESULTS))}
 """Rows that begin at 0, beside those of metrics without labels: an alert must see the very first event as a rise."""
 
 Rows = Iterable[tuple[tuple[str, ...], float]]

@@ -125,14 +125,6 @@ class PrometheusMeter(Collector):
 
     # -- what node sets, what admin reads -----------------------------------------------------------------------
 
-    def allow_services(self, names: Iterable[str]) -> None:
-        """Give these service names series of their own, up to a limit in all; call it again after a reload."""
-        self.tally.allow_services(names)
-
-    def allow_subnets(self, names: Iterable[str]) -> None:
-        """Give these subnet groups series of their own, and no others; call it again after a reload."""
-        self.tally.allow_subnets(names)
-
     def set_store_source(self, source: Callable[[], Iterable[VolumeGauges]]) -> None:
         """Ask ``source`` at each exposition; it runs in the rendering thread and must be safe there."""
         self._volumes = source
@@ -144,10 +136,6 @@ class PrometheusMeter(Collector):
     def certificate(self, name: str, not_after_s: float) -> None:
         """Show the end of the certificate that is served now, in place of the one before."""
         self._states["certificate_not_after_timestamp_seconds"] = lambda: [((name,), not_after_s)]
-
-    def response_bytes(self) -> int:
-        """Body bytes that reached clients since the start."""
-        return self.tally.body_bytes()
 
     def hit_ratio_bytes(self) -> float:
         """Share of the sent bytes that did not cross the WAN since the start; 0 before the first byte."""

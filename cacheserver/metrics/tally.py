@@ -75,7 +75,7 @@ class Tally:
         self._counts: dict[tuple[str, ...], int] = {}
 
     def allow_services(self, names: Iterable[str]) -> None:
-        """Count these names apart, up to the limit in all; the rest is counted as ``other``."""
+        """Count these names apart, up to the limit in all, and the rest as ``other``; call it again after a reload."""
         for name in names:
             if len(self._services) < self._limit:
                 self._services.add(name)
@@ -129,12 +129,8 @@ class Tally:
         total = sum(count for _, count in counts)
         return sum(count for outcome, count in counts if outcome in HIT_OUTCOMES) / total if total else 0.0
 
-    def answers(self) -> int:
-        """Number of all answers."""
-        return sum(cell.count for _, cell in self.cells())
-
     def body_bytes(self) -> int:
-        """Bytes of all answers."""
+        """Body bytes that reached clients since the start."""
         return sum(cell.body_bytes for _, cell in self.cells())
 
     # -- cells --------------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def _scrubber(basis: Basis, fills: Callable[[], int]) -> Scrubber:
         store=basis.store,
         options=basis.settings.scrub,
         clock=basis.clock,
-        load=Load(fills=fills, sent_bytes=basis.meter.response_bytes, clock=basis.clock),
+        load=Load(fills=fills, sent_bytes=basis.meter.tally.body_bytes, clock=basis.clock),
         count=basis.meter.scrubbed,
         piece_size_bytes=basis.settings.store.piece_size.bytes,
     )

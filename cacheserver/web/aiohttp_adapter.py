@@ -138,7 +138,7 @@ class ServerConnection(RequestHandler):
         super()._process_keepalive()
 
     def disown(self) -> None:
-        """Have the server not count a connection that it has not been told of."""
+        """Have the server not count a connection that was refused."""
         self._manager = None
 
 
@@ -186,7 +186,7 @@ def tolerate_targets(server: web.Server) -> None:
 
 
 class SentResponse(web.StreamResponse):
-    """Stands for an answer that is on the wire already; aiohttp is told only whether the connection goes on."""
+    """Stands for an answer that is on the wire already; aiohttp learns only whether the connection goes on."""
 
     def __init__(self, *, status: int, keep_alive: bool) -> None:
         super().__init__(status=status)

@@ -169,11 +169,7 @@ class ClientConnection(ServerConnection):
             self._drained_waiter = None
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """A malformed head (400) or a fault of our own (500): one line of text, one of log, never a traceback."""
         self._listener.on_error(request, status, exc)

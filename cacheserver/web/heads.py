@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from cacheserver.core.cache.decision import Outcome
-from cacheserver.core.cache.freshness import Freshness, current_age_s
+from cacheserver.core.cache.freshness import current_age_s
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.http.cache_status import cache_status
 from cacheserver.core.http.field_rules import end_to_end
@@ -97,11 +97,8 @@ class HitLines:
     def encode(self, status: int, wall_s: float) -> bytes:
         """Status line and field lines at ``wall_s``, without length and range."""
         age_s = self._age_s(wall_s)
-        freshness = Freshness(age_s, self.lifetime_s, True, False, False)
-        word = object_cache_status(freshness, Trust(self.trust), Outcome.HIT, collapsed=False)
-        first = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode("ascii")
-        last = f"Cache-Status: {word}\r\nAge: {_delta(age_s)}\r\n".encode("ascii")
-        return first + self.kept + last
+        word = object_cache_status(self.lifetime_s - age_s, Trust(self.trust), Outcome.HIT)
+        return encode_lines(status, ()) + self.kept + _encoded((("Cache-Status", word), ("Age", _delta(age_s))))
 
 
 def hit_lines(representation: Representation, *, via: str, lifetime_s: float) -> HitLines:
@@ -116,9 +113,8 @@ def hit_lines(representation: Representation, *, via: str, lifetime_s: float) ->
     )
 
 
-def object_cache_status(freshness: Freshness, trust: Trust, outcome: Outcome, *, collapsed: bool) -> str:
-    """This node's member of Cache-Status for an answer made from a stored representation."""
-    left_s = freshness.lifetime_s - freshness.age_s
+def object_cache_status(left_s: float, trust: Trust, outcome: Outcome, *, collapsed: bool = False) -> str:
+    """This node's member of Cache-Status for an answer from a stored representation that is fresh for ``left_s``."""
     ttl_s = int(left_s) if abs(left_s) < 1e9 else None
     detail = trust.word if trust else None
     if outcome in (Outcome.HIT, Outcome.STALE):

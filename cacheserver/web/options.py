@@ -20,11 +20,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...], Meta(description="Addresses on which the content listener speaks TLS; needs [tls].")
     ] = ()
     max_connections: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="Most client connections; 0: the descriptor limit less what the node itself needs.",
-        ),
+        int, Meta(ge=0, description="Most client connections; 0: the descriptor limit less what the node itself needs.")
     ] = 0
     head_timeout_s: Annotated[
         float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
@@ -32,8 +28,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=3600, description="How long an idle connection is kept.")] = 55.0
     max_head: Annotated[Size, Meta(description="Largest request head.")] = Size("32KiB")
     min_send_rate_bps: Annotated[
-        int,
-        Meta(ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off."),
+        int, Meta(ge=0, description="A client that takes fewer bytes per second than this over 30 s is cut; 0: off.")
     ] = 1024
     turn: Annotated[Size, Meta(description="Most bytes sent to one client before the others get their turn.")] = Size(
         "1MiB"
@@ -41,10 +36,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[float, Meta(ge=0, le=3600, description="How long running answers may take after SIGTERM.")] = (
         30.0
     )
-    workers: Annotated[
-        int | None,
-        Meta(description="Accepted and ignored until 0.3: the node is one process."),
-    ] = None
+    workers: Annotated[int | None, Meta(description="Accepted and ignored until 0.3: the node is one process.")] = None
     fast_lane: Annotated[bool, Meta(description="Answer warm hits of plain form without the web framework.")] = True
     cache_host_errors: Annotated[
         Literal["5xx", "relay"],

@@ -151,7 +151,7 @@ def test_strangers_labels_never_make_series() -> None:
 def test_series_stay_in_the_hundreds_with_more_services_than_the_limit() -> None:
     names = [f"s{number}" for number in range(100)]
     meter = PrometheusMeter(services=names[:10])
-    meter.allow_services(names)
+    meter.tally.allow_services(names)
     for name in names:
         for outcome in OUTCOMES[:3]:
             meter.answered(answer(name, outcome, 206, 1, 0.1, CLIENT))

@@ -46,7 +46,7 @@ def test_every_answer_is_in_one_cell_and_in_one_bucket_of_each_time(
     for each in answers:
         one.add(answer(*each))
     cells = one.cells()
-    assert sum(cell.count for _, cell in cells) == one.answers() == len(answers)
+    assert sum(cell.count for _, cell in cells) == len(answers)
     assert sum(cell.body_bytes for _, cell in cells) == one.body_bytes() == sum(each[3] for each in answers)
     for (service, outcome, status_class, listener, subnet), _ in cells:
         assert service in (*SERVICES, OTHER)

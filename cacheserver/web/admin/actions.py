@@ -1,7 +1,6 @@
 """What an operator can do to a running node: scrub, verify, purge, lift bans, look at one object.
 
-Owns: what these routes take and answer, one log event for each act. The work is done elsewhere. Never logs a query
-string: tokens live there.
+Owns: what these routes take and answer, one log event for each act. Never logs a query string: tokens live there.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.web.admin.json_bodies import admitted, json_body, json_reply, named_object, text_member
 
 VERIFY_PIECES: Final = 64
-"""Pieces that one request verifies; whoever wants more asks again."""
+"""Most pieces that one request verifies."""
 _log = get_logger(__name__)
 
 

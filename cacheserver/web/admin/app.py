@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.guard import guard_of
+from cacheserver.web.admin.json_bodies import MAX_BODY_BYTES
 from cacheserver.web.admin.pins import AdminPins
 from cacheserver.web.admin.status_page import PATHS, StatusPage
 from cacheserver.web.admin.views import Views
@@ -60,9 +61,9 @@ ROUTES: Final[Mapping[type, tuple[Route, ...]]] = {
 
 
 def admin_app(options: AdminOptions, *parts: Views | AdminActions | AdminPins) -> web.Application:
-    """The admin application: the routes of ``parts`` and the status page, behind the token and Host rules."""
+    """The admin application: the routes of ``parts`` and the status page, under the token and Host rules."""
     open_paths = {route.path for routes in ROUTES.values() for route in routes if not route.needs_token}
-    app = web.Application(middlewares=[guard_of(options, open_paths)], client_max_size=0)
+    app = web.Application(middlewares=[guard_of(options, open_paths)], client_max_size=MAX_BODY_BYTES)
     for part in (StatusPage(), *parts):
         for route in ROUTES[type(part)]:
             if route.path != _METRICS or options.metrics:

@@ -1,7 +1,6 @@
 """Pins over the admin API: pin, unpin, list.
 
-Owns: these routes, their bodies, one log event for each act. The work is ``maintenance.pinning``'s. Never logs a query
-string: tokens live there.
+Owns: these routes, their bodies, one log event for each act. Never logs a query string: tokens live there.
 """
 
 from __future__ import annotations

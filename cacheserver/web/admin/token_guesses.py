@@ -1,7 +1,7 @@
-"""How fast somebody may guess the admin token: a few tries per address, then one a second, the rest unread.
+"""How fast a client may guess the admin token: a few tries per address, then one a second, the rest unread.
 
-Owns: the count of wrong tokens per address. Must not know tokens or routes. A request that comes too soon is refused
-without its token being looked at, else a guesser would learn by the answer's speed what the delay should hide.
+Owns: the count of wrong tokens per address. A request that comes too soon is refused without its token being looked at,
+else a guesser would learn by the answer's speed what the delay should hide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BURST: Final = 10
 PER_S: Final = 1.0
 """Tries that an address gets back per second."""
 MAX_ADDRESSES: Final = 1024
-_V6_PREFIX: Final = 64  # whoever has one IPv6 address has all of its /64
+_V6_PREFIX: Final = 64  # who has one IPv6 address has all of its /64
 
 
 class Guesses:

@@ -1,8 +1,7 @@
-"""One admitted request to its answer: look up, decide, act.
+"""Answers one admitted request: look up, decide, act.
 
-Owns: the order of those steps, and what is looked up again when an object changed in between. Rules live in ``core``;
-fetching in ``fill``; sending in ``delivery`` and ``passing``. Must not know of methods, targets and fields that are
-refused before.
+Owns: the order of those steps, and another look-up when an object changed in between. Rules live in ``core``, fetching
+in ``fill``, sending in ``delivery`` and ``passing``. Must not know what admission refuses.
 """
 
 from __future__ import annotations
@@ -161,7 +160,8 @@ class Answerer:
                 outcome = Outcome.PARTIAL
             exchange.outcome = outcome.value
             freshness = freshness or self._assess(want, obj)
-            exchange.cache_status = object_cache_status(freshness, rep.trust, outcome, collapsed=collapsed)
+            left_s = freshness.lifetime_s - freshness.age_s
+            exchange.cache_status = object_cache_status(left_s, rep.trust, outcome, collapsed=collapsed)
             lines = object_lines(rep, age_s=current_age_s(rep, now_s), via=self.via, cache_status=exchange.cache_status)
             reply = reply.with_lines(lines)
             for start, stop in spans:

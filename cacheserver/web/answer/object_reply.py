@@ -96,10 +96,7 @@ def _partial(selection: Parts, representation: Representation, boundary: str) ->
         ranged = (("Content-Range", format_content_range(start, stop, length)),)
         return ObjectReply(Head(206, ranged, stop - start), (BodyPart(b"", start, stop),), whole=stop == length)
     plan = plan_multipart(
-        selection.ranges,
-        total=length,
-        content_type=representation.fields.value("Content-Type"),
-        boundary=boundary,
+        selection.ranges, total=length, content_type=representation.fields.value("Content-Type"), boundary=boundary
     )
     multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
     parts = tuple(BodyPart(part.head, part.start, part.stop) for part in plan.parts)

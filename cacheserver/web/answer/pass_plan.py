@@ -64,12 +64,12 @@ class PassPlan:
         return self.head.status == 200 and self.start == 0 and self.stop == self.total
 
 
-def wider_range(want: Want, piece_size_bytes: int) -> Wider | None:
-    """A client's single range by whole pieces; None where everything is asked for."""
-    field = parse_range(want.fields.last("Range"))
+def wider_range(line: str | None, unit_bytes: int = 1) -> Wider | None:
+    """The single range with a beginning that a Range line asks for, by whole units; None for every other form."""
+    field, size = parse_range(line), unit_bytes
     if not isinstance(field, RangeSpecs) or len(field.specs) != 1 or not isinstance(field.specs[0], IntSpec):
         return None
-    spec, size = field.specs[0], piece_size_bytes
+    spec = field.specs[0]
     return Wider(spec.first // size * size, None if spec.last is None else (spec.last // size + 1) * size)
 
 
@@ -79,19 +79,16 @@ def fields_upstream(want: Want, method: str, *, by_pieces: bool, wider: Wider | 
     ``by_pieces``: the content is verified, so that only ``wider`` is asked for, or everything.
     """
     line = want.fields.last("Range") if method == "GET" else None
-    if want.target.service.forwards_everything:
+    own = want.target.service.forwards_everything
+    if own and not by_pieces:
         ranged: Lines = () if line is None else (("Range", line),)
-        if by_pieces:
-            ranged = () if wider is None else (wider.line,)
-        names = CONDITIONS if ranged else CONDITIONS[1:]
-        return (*ranged, *((name, value) for name in names if (value := want.fields.value(name)) is not None))
-    if by_pieces:
-        return () if wider is None else (wider.line,)
-    field = parse_range(line)
-    if isinstance(field, RangeSpecs) and len(field.specs) == 1 and isinstance(field.specs[0], IntSpec):
-        spec = field.specs[0]
-        return (("Range", f"bytes={spec.first}-{'' if spec.last is None else spec.last}"),)
-    return ()
+    else:
+        asked = wider if by_pieces else wider_range(line)
+        ranged = () if asked is None else (asked.line,)
+    if not own:
+        return ranged
+    names = CONDITIONS if ranged else CONDITIONS[1:]
+    return (*ranged, *((name, value) for name in names if (value := want.fields.value(name)) is not None))
 
 
 def plan_pass(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from cacheserver.core.cache.answer import ExpectedGeneration, combinable, validators_of
 from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
 from cacheserver.core.request.target import Form
-from cacheserver.fill.asking import Ask, Opened, Want
+from cacheserver.fill.asking import Ask, Want
 from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.opening import Answered
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -56,7 +57,7 @@ class Passing:
         """Ask the origin what the client asked and relay the answer. UpstreamError before the head."""
         method = exchange.method
         by_pieces = method == "GET" and self.metadata.expects_manifest(want.target)
-        wider = wider_range(want, self.metadata.piece_size_bytes) if by_pieces else None
+        wider = wider_range(want.fields.last("Range"), self.metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
         answer = await self.relay.asker.send(want, method=method, extra=extra)
         await self.pass_on(want, answer, exchange, wider=wider)
@@ -182,11 +183,7 @@ class Passing:
         if total is None or not combinable(validators, date, want.target.service.lifetime == "immutable"):
             return None
         expected = ExpectedGeneration(total, validators)
-
-        async def ask(start: int, stop: int, avoid: frozenset[str]) -> Opened:
-            return await self.relay.asker.ask_same(want, expected, date, start, stop, avoid)
-
-        return ask
+        return partial(self.relay.asker.ask_same, want, expected, date)
 
 
 def _identity(answer: UpstreamAnswer) -> bool:

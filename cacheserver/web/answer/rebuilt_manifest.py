@@ -1,8 +1,7 @@
-"""Piece-hash files that no origin gives: rebuilt, byte for byte, from content that is here, complete and verified.
+"""Piece-hash files for which no origin answers: rebuilt byte for byte from stored, complete, verified content.
 
-Owns: when that is allowed, and the one answer made of it. Called only after the origin could not be reached or failed.
-Must not serve a file of content that is incomplete, that holds an unverified piece, that the node itself would not
-serve now, or whose pieces are not the ones that its manifest once named.
+Owns: when that is allowed, and the one answer made of it. Must not serve a file of content that is incomplete or
+unverified, that the node would not serve now, or whose pieces are not the ones that its manifest named.
 """
 
 from __future__ import annotations
@@ -47,13 +46,6 @@ _HURRIED_CHECK_S: Final = 1.0
 """For a client that has waited for the origin until its patience was at its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rebuilt:
-    body: bytes
-    hash_of_hashes: str
-    trust: Trust
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuiltManifests:
     """Answers for piece-hash files from stored content.
@@ -75,12 +67,12 @@ class RebuiltManifests:
         rebuilt = await self._rebuilt(want.target, patience_s)
         if rebuilt is None:
             return False
-        await self._send(rebuilt, want, exchange)
+        await self._send(*rebuilt, want, exchange)
         return True
 
     # -- finding ------------------------------------------------------------------------------------------------
 
-    async def _rebuilt(self, manifest: Target, patience_s: float) -> _Rebuilt | None:
+    async def _rebuilt(self, manifest: Target, patience_s: float) -> tuple[bytes, Trust] | None:
         for url in content_urls(manifest, self.services()):
             content = self.admit(url)
             if content is None or not self._belongs(manifest, content):
@@ -96,7 +88,7 @@ class RebuiltManifests:
         place = self.admit(url) if url is not None else None
         return place is not None and place.key == manifest.key
 
-    async def _from(self, obj: StoredObject, content: Target, patience_s: float) -> _Rebuilt | None:
+    async def _from(self, obj: StoredObject, content: Target, patience_s: float) -> tuple[bytes, Trust] | None:
         known = obj.representation
         path = content.path_and_query
         freshness = assess(known, content.service, path, CacheControl(), self.clock.wall_s())
@@ -113,22 +105,22 @@ class RebuiltManifests:
             obj.release()
         if known.hash_of_hashes not in (None, hash_of_hashes):
             return None
-        return _Rebuilt(body, hash_of_hashes, known.trust)
+        return body, known.trust
 
     # -- answering ----------------------------------------------------------------------------------------------
 
-    async def _send(self, rebuilt: _Rebuilt, want: Want, exchange: Exchange) -> None:
+    async def _send(self, body: bytes, trust: Trust, want: Want, exchange: Exchange) -> None:
         now_s, channel = self.clock.wall_s(), exchange.channel
-        rep = _representation(rebuilt, want.target, now_s)
+        rep = _representation(body, want.target, now_s)
         reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=secrets.token_hex(16))
         exchange.outcome = Outcome.STALE.value
         exchange.cache_status = cache_status(
-            NODE_NAME, hit=False, fwd="uri-miss", stored=False, detail=f"rebuilt:{rebuilt.trust.word}"
+            NODE_NAME, hit=False, fwd="uri-miss", stored=False, detail=f"rebuilt:{trust.word}"
         )
         reply = reply.with_lines(object_lines(rep, age_s=0.0, via=self.via, cache_status=exchange.cache_status))
         await channel.start(reply.head)
         for part in reply.parts:
-            await channel.write(part.prefix + rebuilt.body[part.start : part.stop])
+            await channel.write(part.prefix + body[part.start : part.stop])
         await channel.write(reply.closing)
         await channel.finish()
 
@@ -145,15 +137,15 @@ def _rendered(file: ObjectFile) -> tuple[bytes, str]:
     return manifest.render(), manifest.hash_of_hashes.hex()
 
 
-def _representation(rebuilt: _Rebuilt, target: Target, now_s: float) -> Representation:
-    etag = f'"{hashlib.sha256(rebuilt.body).hexdigest()[:32]}"'
+def _representation(body: bytes, target: Target, now_s: float) -> Representation:
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     fields = (("Date", format_http_date(now_s)), ("Content-Type", CONTENT_TYPE), ("ETag", etag))
     return Representation(
         key=target.key,
         object_id=target.object_id,
         service=target.service.name,
-        length_bytes=len(rebuilt.body),
-        piece_size_bytes=max(1, len(rebuilt.body)),
+        length_bytes=len(body),
+        piece_size_bytes=max(1, len(body)),
         fields=Fields(fields),
         validators=Validators(etag),
         request_time_s=now_s,

@@ -1,9 +1,8 @@
-"""Warm hits without the framework: a head that the full path has answered before is answered from the hot table.
+"""Warm hits without the framework: the hot table answers a head that the full path has answered before.
 
-Owns: the way of one such answer from head to last byte on one connection, a bounded number of bytes per turn; the
-calls that send are in ``web.lane.senders``, one kind without TLS and one with it. Holds no rule: whatever is not in the
-table, not fresh, not wholly PRESENT or not of the strictest form goes to the full path with its bytes untouched. No
-SQLite, no executor, no upstream (I6).
+Owns: one answer from head to last byte on one connection, a bounded number of bytes per turn. Holds no rule: a head
+that is not in the table, not fresh, not wholly PRESENT or not of the strictest form goes to the full path with its
+bytes untouched. No SQLite, no executor, no upstream (I6).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What is asked and told about one TCP connection beyond its bytes; source: tcp(7), ``struct tcp_info`` of Linux.
-
-Owns: the options of sockets that clients are served on. Must not wait, nor judge what is asked.
-"""
+"""Options and figures of one TCP connection; source: tcp(7), ``struct tcp_info`` of Linux. Must not wait or judge."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ def is_established(sock: socket.socket) -> bool:
 
 
 def reset_on_close(sock: socket.socket) -> None:
-    """Have what is unsent thrown away with the connection: who does not read it would leave it in the kernel."""
+    """Have what is unsent thrown away with the connection: a client that does not read leaves it in the kernel."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     except OSError:

@@ -1,8 +1,7 @@
-"""Whose turn it is to send a large part: few large parts between two looks at who else wants something.
+"""Whose turn it is to send a large part.
 
-Owns: the order of waiting senders and how many get their turn before the event loop polls again. Without it a moment
-in which many sockets take more would be one long pass of the loop, and the smallest hit would wait for all of it. Must
-not know what is sent.
+Owns: the order of waiting senders, and how many send before the event loop polls again. Without it a moment in which
+many sockets take more would be one long pass of the loop, and the smallest hit would wait for it. Must not know bytes.
 """
 
 from __future__ import annotations

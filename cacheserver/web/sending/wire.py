@@ -1,8 +1,7 @@
-"""Bytes to one client: small writes through the transport, object bytes by ``sendfile`` beside it.
+"""Sends bytes to one client: small writes through the transport, object bytes by ``sendfile`` beside it.
 
-Owns: back-pressure, fairness between clients (a bounded number of bytes per turn) and the lowest rate that a client may
-read at. Must not know what it sends. A client that is gone or too slow is ``ClientGone``; a disk that fails is
-DiskError, so that the caller can go on from another source.
+Owns: back-pressure, fairness (a bounded number of bytes per turn), the lowest rate that a client may read at. Must not
+know what it sends. A client that is gone or too slow is ``ClientGone``; a disk that fails is DiskError.
 """
 
 from __future__ import annotations
