@@ -217,7 +217,9 @@ class Answerer:
         """Give a client an outcome that is no object; ``first``: its own request led to it."""
         if isinstance(outcome, Relayed):
             await self._relayed(want, outcome, first, exchange, channel)
-        elif not await self._rebuilt.serve(want, exchange, channel, OriginStatus.of(outcome)):
+            return
+        error = OriginStatus(outcome.status, outcome.fields, source=outcome.source)
+        if not await self._rebuilt.serve(want, exchange, channel, error):
             _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
             await self._passing.answered(channel, want, outcome, exchange)
 
