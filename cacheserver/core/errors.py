@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.http.fields import Fields
@@ -176,29 +176,15 @@ class UpstreamTimeout(UpstreamError, code="timeout", own_status=504):
     """The source was silent for too long."""
 
 
-class _Answer(Protocol):
-    @property
-    def status(self) -> int: ...
-    @property
-    def fields(self) -> Fields: ...
-    @property
-    def source(self) -> str: ...
-
-
 class OriginStatus(UpstreamError, code="origin_status"):
     """The source answered with a status that is not the representation (4xx, 5xx, a refused redirect)."""
 
-    def __init__(self, status: int, *, source: str = "", retry_after: str | None = None) -> None:
+    def __init__(self, status: int, fields: Fields | None = None, *, source: str = "") -> None:
         super().__init__(f"origin answered {status}", source=source)
         self.status = status
         self.retryable = meaning_of(status).passing
-        self.retry_after = retry_after
-        """The field of that name, as sent (RFC 9110 §10.2.3)."""
-
-    @classmethod
-    def of(cls, answer: _Answer) -> OriginStatus:
-        """The error for an answer that is not the representation."""
-        return cls(answer.status, source=answer.source, retry_after=answer.fields.value("Retry-After"))
+        self.retry_after = None if fields is None else fields.value("Retry-After")
+        """The field as sent (RFC 9110 §10.2.3)."""
 
 
 class TooManyRedirects(UpstreamError, code="redirects", retryable=False):

@@ -66,12 +66,10 @@ async def get(client: UpstreamClient, source: Source, fields: Mapping[str, str] 
 def request_for(source: Source, fields: Mapping[str, str] | None = None) -> UpstreamRequest:
     """The request for ``source``."""
     lines = Fields((fields or {}).items())
-    return UpstreamRequest(
-        "GET", source.scheme, source.host, source.port, source.path_and_query, lines, _SERVICE, source.kind
-    )
+    return UpstreamRequest("GET", source, lines, _SERVICE)
 
 
 def redirected(request: UpstreamRequest, location: str) -> UpstreamRequest | None:
     """The request for a redirect's target; None when it is malformed or leaves https for http."""
     found = follow(request, location, parse_url)
-    return None if found is not None and (request.scheme, found.scheme) == ("https", "http") else found
+    return None if found is not None and (request.place.scheme, found.place.scheme) == ("https", "http") else found

@@ -71,13 +71,9 @@ class Asker:
         source = sources[order[0]]
         request = UpstreamRequest(
             method=method,
-            scheme=source.scheme,
-            host=source.host,
-            port=source.port,
-            path_and_query=source.path_and_query,
+            place=source,
             fields=Fields((*self.upstream_fields(want), *extra)),
             service=target.service,
-            source_class=source.kind,
         )
         try:
             answer = await self._upstream.open(request)

@@ -150,7 +150,7 @@ def _refused(word: str, source: str, error: ManifestError) -> str:
 async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_bytes: int) -> Manifest:
     """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
     if answer.status != 200:
-        raise OriginStatus.of(answer)
+        raise OriginStatus(answer.status, answer.fields, source=answer.source)
     chunks, size = [], 0
     while data := await answer.read():
         chunks.append(data)

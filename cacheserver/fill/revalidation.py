@@ -88,7 +88,7 @@ class Revalidation:
             meaning = meaning_of(answer.status)
             if meaning.passing:
                 answer.close()
-                raise OriginStatus.of(answer)
+                raise OriginStatus(answer.status, answer.fields, source=answer.source)
             if meaning.ends_object:
                 await self._context.store.retire(obj, reason="superseded")
             return await self._opener.refusal(answer, asked)

@@ -58,7 +58,7 @@ def _stored(outcome: Opening, first: bool) -> StoredObject:
     """The object of an opening. Raises as ``opened``."""
     if isinstance(outcome, Answered):
         if outcome.meaning.passing:
-            raise OriginStatus.of(outcome)
+            raise OriginStatus(outcome.status, outcome.fields, source=outcome.source)
         raise PinRefused(f"the origin answers {outcome.status}")
     if isinstance(outcome, Relayed):
         if first:

@@ -93,11 +93,7 @@ class NodeStatus:
         meter.set_state_source("sources_banned", lambda: len(parts.sources.health.bans(parts.clock.monotonic_s())))
         meter.set_state_source("log_lines_dropped_total", lambda: parts.logs.dropped)
         meter.set_state_source("scrub_period_seconds", lambda: parts.scrubber.period_s)
-        meter.set_store_source(self.gauges)
-
-    def gauges(self) -> list[VolumeGauges]:
-        """The store gauges of ``/metrics``."""
-        return [self._gauges(volume) for volume in self._parts.store.volumes]
+        meter.set_store_source(lambda: [self._gauges(volume) for volume in parts.store.volumes])
 
     def _gauges(self, volume: Volume) -> VolumeGauges:
         pinned_objects, pinned_bytes = self._parts.pinning.space.on_volume(volume)

@@ -12,8 +12,7 @@ class TrustOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who is believed about contents: signed catalogues, names, digest fields, services over TLS."""
 
     catalogues: Annotated[
-        tuple[str, ...],
-        Meta(description="Signed catalogue files (cacheserver catalogue); read again on SIGHUP."),
+        tuple[str, ...], Meta(description="Signed catalogue files (cacheserver catalogue); read again on SIGHUP.")
     ] = ()
     catalogue_keys: Annotated[
         tuple[str, ...],
@@ -43,9 +42,7 @@ class TrustOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     content_policy_path: Annotated[
         str,
-        Meta(
-            description="Path template: {content_id} is the GUID in the content's path, {url} its URL without query.",
-        ),
+        Meta(description="Path template: {content_id} is the GUID in the content's path, {url} its URL without query."),
     ] = "/content/{content_id}/contentpolicy?altCatalogId={url}"
     content_policy_hash_field: Annotated[
         str, Meta(min_length=1, description="Member of the answer with the hash of hashes in base64; dots go deeper.")

@@ -126,7 +126,7 @@ class UpstreamClient:
 
     async def open(self, request: UpstreamRequest) -> Answer:
         """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
-        asked = request.source
+        asked = request.place.name
         for _hop in range(self._options.redirects + 1):
             try:
                 answer = await self._ask(request, asked)
@@ -144,30 +144,30 @@ class UpstreamClient:
             answer.close()
             request = target
         self._count(request, OriginStatus.code)
-        raise TooManyRedirects("source redirects too often", source=request.source)
+        raise TooManyRedirects("source redirects too often", source=request.place.name)
 
     def _count(self, request: UpstreamRequest, result: str) -> None:
-        self._report(request.service.name, request.source_class, result)
+        self._report(request.service.name, request.place.kind, result)
 
     async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
-        self._resolver.vet_literal(request.host, request.port)
+        self._resolver.vet_literal(request.place.host, request.place.port)
         headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
         headers.extend(request.fields)
         sent_s = self._clock.wall_s()
         budget_s = self._options.connect_timeout_s + self._options.head_timeout_s
-        async with translated(request.source, within_s=budget_s):
+        async with translated(request.place.name, within_s=budget_s):
             response = await self._open_session().request(
                 request.method,
-                URL(request.url, encoded=True),
+                URL(request.place.url, encoded=True),
                 headers=headers,
                 skip_auto_headers=_SKIPPED,
                 allow_redirects=False,
             )
         return Answer(
             response,
-            source=request.source,
+            source=request.place.name,
             asked=asked,
-            source_class=request.source_class,
+            source_class=request.place.kind,
             times_s=(sent_s, self._clock.wall_s()),
             options=self._options,
         )

@@ -22,10 +22,7 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stall_timeout_s: Annotated[float, Meta(gt=0, le=120, description="Longest silence inside a body.")] = 8.0
     min_rate_bps: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="A body slower than this many bytes per second over 10 s counts as stalled; 0: off.",
-        ),
+        Meta(ge=0, description="A body slower than this many bytes per second over 10 s counts as stalled; 0: off."),
     ] = 4096
     redirects: Annotated[
         int, Meta(ge=0, le=20, description="Redirect hops followed, each checked against the allow-list.")

@@ -116,10 +116,10 @@ class SimulatedUpstream:
         await asyncio.sleep(self.rng.random() * 0.5)
         draw = 1.0 if self.healthy else self.rng.random()
         if draw < 0.05:
-            raise ConnectFailed("drawn", source=request.source)
+            raise ConnectFailed("drawn", source=request.place.name)
         if draw < 0.1:
-            raise UpstreamTimeout("drawn", source=request.source)
-        generation = self.generations[request.path_and_query][-1]
+            raise UpstreamTimeout("drawn", source=request.place.name)
+        generation = self.generations[request.place.path_and_query][-1]
         lines = [("ETag", generation.etag), ("Cache-Control", "max-age=100000")]
         if draw < 0.15:
             return self._answer(request, 503, [*lines, ("Content-Length", "4")], b"busy", 0, None)
@@ -178,7 +178,7 @@ class SimulatedAnswer:
         self.status = status
         self.fields = fields
         self.request = request
-        self.source = self.asked = request.source
+        self.source = self.asked = request.place.name
         self.source_class = ORIGIN
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1

@@ -206,7 +206,7 @@ class Simulation:
                 self._check_object(obj)
         self._check_fetches()
         for request in self._upstream.requests:
-            assert request.host == "a.test", f"I9: {request.host}"
+            assert request.place.host == "a.test", f"I9: {request.place.host}"
             assert {name.lower() for name, _ in request.fields} <= UPWARD, f"I10: {request.fields}"
         self._upstream.requests.clear()
 
@@ -230,7 +230,7 @@ class Simulation:
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", answer.request.fields.value("Range") or "")
             if answer.status != 206 or asked is None:
                 continue
-            etag, path = answer.fields.value("ETag") or "", answer.request.path_and_query
+            etag, path = answer.fields.value("ETag") or "", answer.request.place.path_and_query
             # A piece that has come whole may have been lost on the disk since, and be asked for again.
             for piece in range(answer.position // PIECE, int(asked[2]) // PIECE + 1):
                 if piece * PIECE >= len(self._upstream.generations[path][-1].body):

@@ -54,7 +54,7 @@ def test_what_is_no_url_is_refused(text: str) -> None:
 )
 def test_redirects(url: str, location: str, target: str | None) -> None:
     found = redirected(request_for(parse_url(url)), location)
-    assert (found.url if found else None) == target
+    assert (found.place.url if found else None) == target
 
 
 def test_manifest_by_the_rule_of_the_service() -> None:

@@ -9,9 +9,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pytest
 from yarl import URL
 
-from cacheserver.core.cache.upstream_request import UpstreamRequest
+from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import HostNotAllowed, MalformedRequest
-from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.admission import parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.keys import canonical_target
@@ -45,9 +44,7 @@ def drawn(draw: random.Random) -> tuple[str, str]:
 
 def upstream_url(target: Target) -> str:
     """The URL that the node asks for."""
-    return UpstreamRequest(
-        "GET", target.scheme, target.host, target.port, target.path_and_query, Fields(()), target.service
-    ).url
+    return candidates(target)[0].url
 
 
 def disagreement(target: Target, allowlist: AllowList) -> str | None:

@@ -127,7 +127,7 @@ class ScriptedUpstream:
         lines.append(("Transfer-Encoding", "chunked") if turn.chunked else ("Content-Length", str(len(body))))
         if turn.flip:
             body = bytes(byte ^ 0xFF for byte in body)
-        return ScriptedAnswer(status, Fields(lines), body, turn, request.source)
+        return ScriptedAnswer(status, Fields(lines), body, turn, request.place.name)
 
     @property
     def ranges(self) -> list[str | None]:

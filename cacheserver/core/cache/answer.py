@@ -72,7 +72,7 @@ def check_answer(
     GenerationChanged for another length or validator than ``expected``.
     """
     if status not in (200, 206):
-        raise OriginStatus(status, retry_after=fields.value("Retry-After"))
+        raise OriginStatus(status, fields)
     _check_codings(fields, accepted_codings)
     length = _body_length(fields)
     validators = validators_of(fields)

@@ -142,10 +142,7 @@ def _stale_windows_s(service: Service, directives: CacheControl, asked: CacheCon
     if service.lifetime == "rfc":
         on_error = max(_or_never(directives.stale_if_error), _or_never(asked.stale_if_error))
         return _or_never(directives.stale_while_revalidate), on_error
-    return (
-        _or_never(service.stale_while_revalidate_s or None),
-        _or_never(service.stale_if_error_s or None),
-    )
+    return _or_never(service.stale_while_revalidate_s or None), _or_never(service.stale_if_error_s or None)
 
 
 def _or_never(seconds: int | None) -> float:

@@ -32,19 +32,13 @@ def follow(request: UpstreamRequest, location: str, admit: Callable[[str], Place
     ``location`` is malformed.
     """
     try:
-        place = admit(urljoin(request.url, location).partition("#")[0])
+        place = admit(urljoin(request.place.url, location).partition("#")[0])
     except (RequestError, ValueError):
         return None
     if place is None:
         return None
     fields = request.fields
-    if (place.host, place.port) != (request.host, request.port):
+    if (place.host, place.port) != (request.place.host, request.place.port):
         fields = Fields(line for line in fields if line[0].lower() in _CROSSING)
-    return replace(
-        request,
-        scheme=place.scheme,
-        host=place.host,
-        port=place.port,
-        path_and_query=place.path_and_query,
-        fields=fields,
-    )
+    target = Source(place.scheme, place.host, place.port, place.path_and_query, request.place.kind)
+    return replace(request, place=target, fields=fields)

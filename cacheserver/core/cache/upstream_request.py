@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cacheserver.core.cache.sources import ORIGIN
+from cacheserver.core.cache.sources import Source
 from cacheserver.core.http.field_rules import end_to_end, is_field_value, is_token
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.service import Service
-from cacheserver.core.request.target import origin_text
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What goes to a source; ``fields`` lacks only Host, which the adapter derives from ``host`` and ``port``."""
+    """What goes to ``place``; ``fields`` lacks only Host, which the adapter derives from it."""
 
     method: str
-    scheme: str
-    host: str
-    port: int
-    path_and_query: str
+    place: Source
+    """Its path and query are byte for byte the client's; redirects do not change its ``kind``."""
     fields: Fields
     service: Service
-    source_class: str = ORIGIN
-    """One of ``core.cache.sources.SOURCE_CLASSES``; redirects do not change it."""
-
-    @property
-    def source(self) -> str:
-        """``scheme://host:port``, for messages and bans."""
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """Absolute URL; the path and query are byte for byte the client's."""
-        return origin_text(self.scheme, self.host, self.port) + self.path_and_query
 
 
 # Fields by which frameworks behind an origin let a request name another host, path or method than the one in the key.

@@ -191,7 +191,9 @@ class Answerer:
         """Give a client an outcome that is no object; ``first``: its own request led to it."""
         if isinstance(outcome, Relayed):
             await self._relayed(want, outcome, first, exchange)
-        elif not await self.rebuilt.serve(want, exchange, OriginStatus.of(outcome)):
+            return
+        error = OriginStatus(outcome.status, outcome.fields, source=outcome.source)
+        if not await self.rebuilt.serve(want, exchange, error):
             _note_pass(exchange, fwd="uri-miss", fwd_status=outcome.status, collapsed=not first or None)
             await self.passing.answered(want, outcome, exchange)
 

@@ -101,7 +101,7 @@ class Passing:
         if useless or not relays_status(
             status, form, cache_host_errors=self.options.cache_host_errors, host_errors=self.options.host_errors
         ):
-            raise OriginStatus.of(answer)
+            raise OriginStatus(answer.status, answer.fields, source=answer.source)
 
     def _refuse_contradiction(self, want: Want, answer: UpstreamAnswer, wider: Wider | None) -> None:
         if answer.status == 304 and not any(name in want.fields for name in CONDITIONS[1:]):

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
 from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
 from cacheserver.core.errors import OriginStatus
 from cacheserver.core.http.fields import Fields
-
-
-class Answer(NamedTuple):
-    """A refusal of an origin."""
-
-    status: int
-    fields: Fields
-    source: str
-
 
 M = StatusMeaning
 SINGLE = {404: M.GONE, 410: M.GONE, 408: M.TRY_LATER, 425: M.TRY_LATER, 429: M.TRY_LATER} | dict.fromkeys(
@@ -51,7 +40,7 @@ def test_what_follows_from_each_meaning(
 
 @pytest.mark.parametrize(("status", "retryable"), [(403, False), (404, False), (429, True), (500, True), (503, True)])
 def test_an_error_made_of_an_answer_carries_what_the_answer_said(status: int, retryable: bool) -> None:
-    error = OriginStatus.of(Answer(status, Fields([("Retry-After", "120")]), "http://a.test:80"))
+    error = OriginStatus(status, Fields([("Retry-After", "120")]), source="http://a.test:80")
     assert (error.status, error.retryable, error.retry_after) == (status, retryable, "120")
     assert (error.source, str(error)) == ("http://a.test:80", f"origin answered {status}")
     assert OriginStatus(status).retry_after is None

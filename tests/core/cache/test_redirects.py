@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from cacheserver.core.cache.redirects import follow
+from cacheserver.core.cache.sources import Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.admission import target_of
@@ -17,7 +18,7 @@ SERVICE = Service(name="own", hosts=("a.test", "b.test", "*.zone.test"), own=Tru
 PORTED = Service(name="ported", hosts=("p.test",), own=True, port=8080)
 ALLOWED = partial(target_of, allowlist=AllowList((SERVICE, PORTED)))
 SECRET = (("Authorization", "Basic x"), ("Cookie", "a=b"), ("Range", "bytes=0-1"), ("X-Own", "1"))
-REQUEST = UpstreamRequest("GET", "http", "a.test", 80, "/dir/file?q=1", Fields(SECRET), SERVICE)
+REQUEST = UpstreamRequest("GET", Source("http", "a.test", 80, "/dir/file?q=1"), Fields(SECRET), SERVICE)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ REQUEST = UpstreamRequest("GET", "http", "a.test", 80, "/dir/file?q=1", Fields(S
 def test_allowed_hosts_are_followed(location: str, expected: str) -> None:
     target = follow(REQUEST, location, ALLOWED)
     assert target is not None
-    assert target.url == expected
+    assert target.place.url == expected
     assert target.method == "GET"
 
 
@@ -74,7 +75,7 @@ def test_everything_else_is_refused(location: str) -> None:
 @pytest.mark.parametrize("location", ["", "#part", "http://", "http:///p", "http:p"])
 def test_a_location_without_a_host_stays_where_it_is(location: str) -> None:
     target = follow(REQUEST, location, ALLOWED)
-    assert target is None or (target.host, target.port) == ("a.test", 80)
+    assert target is None or (target.place.host, target.place.port) == ("a.test", 80)
 
 
 def test_credentials_stay_with_their_host() -> None:
@@ -87,7 +88,7 @@ def test_credentials_stay_with_their_host() -> None:
 
 
 def test_credentials_do_not_follow_a_downgrade_to_plain_http() -> None:
-    secure = UpstreamRequest("GET", "https", "a.test", 443, "/file", Fields(SECRET), SERVICE)
+    secure = UpstreamRequest("GET", Source("https", "a.test", 443, "/file"), Fields(SECRET), SERVICE)
     plain = follow(secure, "http://a.test/file", ALLOWED)
     assert plain is not None
     assert "Authorization" not in plain.fields

@@ -70,7 +70,7 @@ async def test_a_bad_piece_and_what_follows_come_from_another_source(
     upstream.script.append(Turn(flip=True))
     async with filling(tmp_path, upstream) as rig:
         assert await read(body_of(rig, 3, 3 * PIECE)) == BODY[3 : 3 * PIECE]
-        assert [request.host for request in upstream.requests] == ["a.test", "mirror.test"]
+        assert [request.place.host for request in upstream.requests] == ["a.test", "mirror.test"]
         assert rig.meter.counts["struck", "False"] == 1
         assert rig.meter.counts["verified", "self_consistent", "bad"] == 1
         assert upstream.unclosed == 0
