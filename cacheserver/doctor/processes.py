@@ -7,7 +7,6 @@ root the descriptors of other users' processes are hidden, their sockets and use
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import pwd
 import resource
@@ -114,9 +113,10 @@ def _holders(inodes: set[int]) -> dict[int, dict[int, Process]]:
     """The processes that hold each socket, by process id."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     found: dict[int, dict[int, Process]] = defaultdict(dict)
-    for path in glob.iglob(f"{PROC}/[0-9]*/fd/*") if wanted else ():
-        with contextlib.suppress(OSError):
-            if (inode := wanted.get(os.readlink(path))) is not None:
-                pid = int(path.split("/")[-3])
-                found[inode][pid] = _process(pid)
+    for pid in filter(str.isdigit, os.listdir(PROC)) if wanted else ():
+        with contextlib.suppress(OSError), os.scandir(f"{PROC}/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    if (inode := wanted.get(os.readlink(descriptor))) is not None:
+                        found[inode][int(pid)] = _process(int(pid))
     return found
