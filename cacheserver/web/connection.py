@@ -59,7 +59,8 @@ class ClientConnection(ServerConnection):
         options = self._listener.options
         super().connection_made(transport)
         self.wire = Wire(
-            self,
+            transport,
+            self.drained,
             turns=self._listener.lanes.turns,
             turn_bytes=self._listener.lanes.turn_bytes,
             min_rate_bps=options.min_send_rate_bps,

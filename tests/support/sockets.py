@@ -77,7 +77,10 @@ class Peer(asyncio.Protocol):
 def wire_over(peer: Peer, *, turn_bytes: int = 1 << 16, min_rate_bps: int = 0) -> Wire:
     """A wire over the node's side; it is closed with the connection."""
     turns = Turns(SystemClock())
-    peer.wire = Wire(peer, turns=turns, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps, executor=None)
+    assert peer.transport is not None
+    peer.wire = Wire(
+        peer.transport, peer.drained, turns=turns, turn_bytes=turn_bytes, min_rate_bps=min_rate_bps, executor=None
+    )
     return peer.wire
 
 

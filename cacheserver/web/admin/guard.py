@@ -25,10 +25,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def guard_of(options: AdminOptions, open_paths: Container[str]) -> Any:
-    """The middleware that admits a request and turns every failure into one line of JSON.
-
-    ``open_paths`` need no token.
-    """
+    """The middleware that admits a request and makes every failure one line of JSON; ``open_paths`` need no token."""
     own_host = parse_listen(options.listen)[0].lower() if options.listen else ""
     token = options.token.encode("utf-8", "surrogateescape")
     guesses = Guesses()

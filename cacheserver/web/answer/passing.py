@@ -65,10 +65,7 @@ class Passing:
     async def pass_on(
         self, want: Want, answer: UpstreamAnswer, exchange: Exchange, *, prefix: bytes = b"", wider: Wider | None = None
     ) -> None:
-        """Send an open answer on; ``prefix`` are bytes of its body that were read already.
-
-        ``wider``: what was asked for in place of the client's range.
-        """
+        """Send an open answer on; ``prefix`` was read of its body already, ``wider`` replaced the client's range."""
         method, channel = exchange.method, exchange.channel
         try:
             self._refuse_status(answer, want)

@@ -41,6 +41,8 @@ class _Running(Outgoing):
     first_byte_s: float | None = None
     warm_until: int = 0
     """Up to here a thread has read the file."""
+    swept_bytes: int | None = None
+    """What the client had taken at the last sweep."""
 
 
 class FastLane:
@@ -48,7 +50,7 @@ class FastLane:
 
     __slots__ = (
         "_client", "_done", "_era", "_last_head", "_look_up", "_pending", "_running", "_secure", "_sender", "_shared",
-        "_swept", "_transport", "busy",
+        "_transport", "busy",
     )  # fmt: skip
 
     def __init__(self, shared: LaneShared, transport: asyncio.Transport, *, done: Callable[[bytes], None]) -> None:
@@ -66,8 +68,6 @@ class FastLane:
         self._last_head = b""
         """The head that went to the full path last, for it to learn from."""
         self._era = 0
-        self._swept: tuple[_Running, int] | None = None
-        """The answer that was under way at the last sweep, and what the client had taken then."""
 
     def identify(self, client: Client) -> None:
         """Count answers from now on for ``client``."""
@@ -275,16 +275,12 @@ class FastLane:
 
         The caller cuts the connection then, and what is unsent goes with it.
         """
-        before, running = self._swept, self._running
+        running = self._running
         if running is None:
-            self._swept = None
             return False
-        taken_bytes = self._sender.taken_bytes()
-        self._swept = running, taken_bytes
-        slow = (
-            before is not None
-            and before[0] is running
-            and reads_too_slowly(taken_bytes - before[1], window_s, min_rate_bps=min_rate_bps)
+        before, running.swept_bytes = running.swept_bytes, self._sender.taken_bytes()
+        slow = before is not None and reads_too_slowly(
+            running.swept_bytes - before, window_s, min_rate_bps=min_rate_bps
         )
         if slow:
             self._sender.reset_on_close()

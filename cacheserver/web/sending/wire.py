@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from typing import Final
 
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
@@ -35,28 +35,24 @@ def reads_too_slowly(taken_bytes: int, waited_s: float, *, min_rate_bps: int) ->
     return taken_bytes < min_rate_bps * waited_s
 
 
-class Connection(Protocol):
-    """What the wire needs of its connection."""
-
-    transport: asyncio.Transport | None
-
-    async def drained(self) -> None:
-        """Until nothing is buffered in the transport; returns at once when the client is gone."""
-
-
 class Wire:
-    """The sending side of one connection."""
+    """The sending side of one connection.
+
+    ``drained`` waits until nothing is buffered in the transport; it returns at once when the client is gone.
+    """
 
     def __init__(
         self,
-        connection: Connection,
+        transport: asyncio.Transport,
+        drained: Callable[[], Awaitable[None]],
         *,
         turns: Turns,
         turn_bytes: int,
         min_rate_bps: int,
         executor: Executor | None = None,
     ) -> None:
-        self._connection = connection
+        self._transport = transport
+        self._drained = drained
         self._turns = turns
         self._turn_bytes = turn_bytes
         self._min_rate_bps = min_rate_bps
@@ -71,16 +67,16 @@ class Wire:
 
     async def write(self, data: bytes) -> None:
         """Send bytes; returns when the transport has let go of them."""
-        transport = self._transport()
+        transport = self._open()
         transport.write(data)
         self.sent_bytes += len(data)
         if transport.get_write_buffer_size():
-            await self._within_rate(self._connection.drained)
-            self._transport()
+            await self._within_rate(self._drained)
+            self._open()
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
         """Send bytes ``[start, stop)`` of an open file."""
-        transport = self._transport()
+        transport = self._open()
         if transport.get_extra_info("sslcontext") is not None:
             await self._send_read(fd, start, stop)
             return
@@ -125,19 +121,18 @@ class Wire:
                 start += len(data)
             if start < stop:
                 await self._turn()
-                if not tcp.is_established(self._transport().get_extra_info("socket")):
+                if not tcp.is_established(self._open().get_extra_info("socket")):
                     raise ClientGone("client closed the connection")
 
     async def _turn(self) -> None:
         """Until it is this connection's turn to send a large part."""
         await self._turns.mine()
-        self._transport()
+        self._open()
 
-    def _transport(self) -> asyncio.Transport:
-        transport = self._connection.transport
-        if transport is None or transport.is_closing():
+    def _open(self) -> asyncio.Transport:
+        if self._transport.is_closing():
             raise ClientGone("client closed the connection")
-        return transport
+        return self._transport
 
     def _translated(self, exc: OSError) -> Exception:
         if exc.errno in _SOCKET_ERRORS:
@@ -147,7 +142,7 @@ class Wire:
     async def _writable(self) -> None:
         """Until the socket takes bytes; on a descriptor of our own, to leave the transport's registration alone."""
         if self._dup is None:
-            self._dup = self._transport().get_extra_info("socket").dup()
+            self._dup = self._open().get_extra_info("socket").dup()
         writable = self._writable_waiter = self._loop.create_future()
         self._loop.add_writer(self._dup, resolve, writable)
         try:
@@ -174,16 +169,15 @@ class Wire:
 
     def _judge(self, taken_bytes: int, waited_s: float) -> None:
         if reads_too_slowly(taken_bytes, waited_s, min_rate_bps=self._min_rate_bps):
-            tcp.reset_on_close(self._transport().get_extra_info("socket"))
+            tcp.reset_on_close(self._open().get_extra_info("socket"))
             raise ClientGone("client reads too slowly")
 
     def _taken_bytes(self) -> int:
-        return tcp.taken_bytes(self._transport().get_extra_info("socket"), self.sent_bytes)
+        return tcp.taken_bytes(self._open().get_extra_info("socket"), self.sent_bytes)
 
     def abort(self) -> None:
         """Reset the connection."""
-        if self._connection.transport is not None:
-            self._connection.transport.abort()
+        self._transport.abort()
 
     def close(self) -> None:
         """Give the duplicate descriptor back."""

@@ -177,7 +177,10 @@ async def test_the_full_path_sends_only_what_a_thread_has_read(disk: Disk) -> No
     with reading_threads(2) as threads:
         async with connected() as peer:
             shared = Turns(SystemClock())
-            peer.wire = Wire(peer, turns=shared, turn_bytes=TURN, min_rate_bps=0, executor=threads)
+            assert peer.transport is not None
+            peer.wire = Wire(
+                peer.transport, peer.drained, turns=shared, turn_bytes=TURN, min_rate_bps=0, executor=threads
+            )
             sending = asyncio.create_task(peer.wire.send_file(disk.fd, 5, len(BODY)))
             assert await peer.receive(len(BODY) - 5) == BODY[5:]
             await sending
