@@ -151,7 +151,7 @@ class PieceChecks:
         for piece in range(len(self._obj.pieces)):
             if self._obj.pieces.state(piece) == ABSENT:
                 continue
-            recorded = await self._store.digest_of(self._obj, piece)
+            recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
