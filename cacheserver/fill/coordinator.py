@@ -14,7 +14,7 @@ from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.errors import StoreError
 from cacheserver.core.http.fields import Fields
-from cacheserver.fill.asking import Opened, Want
+from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import NOTHING, Metadata, MetadataFetcher
 from cacheserver.fill.object.completion import complete
@@ -95,17 +95,14 @@ class Coordinator:
         """
         if not isinstance(outcome, Stored):
             return
-        if outcome.opened is not None:
-            self._start(outcome.obj, want, outcome.opened, outcome.metadata)
-        stored = outcome.obj.representation
+        obj, opened = outcome.obj, outcome.opened
+        if opened is not None:
+            fill = self._fill(obj, want, opened.answer.fields, outcome.metadata)
+            first, stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)
+            fill.start(first, stop, Priority.DEMANDED, opened)
+        stored = obj.representation
         if stored.vary:
             await self._context.store.mark_vary(want.target.object_id, stored.vary, service=stored.service)
-
-    def _start(self, obj: StoredObject, want: Want, opened: Opened, metadata: Metadata | None) -> None:
-        first = obj.pieces.piece_at(opened.accepted.start)
-        stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)[1]
-        fill = self._fill(obj, want, opened.answer.fields, metadata)
-        fill.start(first, stop, Priority.DEMANDED, opened)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -116,8 +113,7 @@ class Coordinator:
     async def complete(self, obj: StoredObject, want: Want, wanted: Callable[[], bool]) -> None:
         """Fetch what is missing of an object after all clients' requests, as long as it is ``wanted``."""
         if not obj.pieces.complete:
-            fill = self._fill(obj, want, obj.representation.fields, None)
-            await complete(fill, wanted)
+            await complete(self._fill(obj, want, obj.representation.fields, None), wanted)
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)

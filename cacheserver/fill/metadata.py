@@ -1,7 +1,6 @@
-"""What is known of one object's content, and when: manifest and claims arrive while the first bytes do.
+"""Metadata of one content: its manifest and what anchors claim, fetched while the first bytes arrive.
 
-Owns: the state of one object's verification and the fetching of its metadata. Must not store pieces or touch
-sources' bans; it says what a piece must be, and ``fill.object.fill`` acts on it.
+Owns: fetching it, and the memory of contents without a manifest. Must not store pieces or touch sources' bans.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Metadata:
 
 
 NOTHING = Metadata(None, Trust.SIMPLE)
-_NOBODY_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
+_NO_SOURCE_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
 
 
 class MetadataFetcher:
@@ -114,7 +113,7 @@ class MetadataFetcher:
                 answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
             except NoSource:  # before the ban there may have been one: bytes on their way must not pass without it
                 self._meter.manifest("absent")
-                return _NOBODY_LEFT
+                return _NO_SOURCE_LEFT
             except UpstreamError as exc:
                 if exc.source in tried or exc.source not in names:
                     break

@@ -21,7 +21,7 @@ class Priority(IntEnum):
     """A client waits for exactly this."""
     READ_AHEAD = 1
     BACKGROUND = 2
-    """Prefetch, scrub, revalidation behind a stale answer."""
+    """Content that no client waits for."""
 
 
 class Slots:

@@ -1,1 +1,1 @@
-"""Work behind the requests: scrubbing, pinned content, purging. Works against ports."""
+"""Background work: scrubbing, pinned content, purging. Works against ports."""

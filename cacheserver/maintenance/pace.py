@@ -41,7 +41,7 @@ class Debt:
         self._bytes += size_bytes
 
     def forgive(self) -> None:
-        """Time that was spent waiting for others earns nothing, and what was owed before it is paid."""
+        """Start anew after a pause: it earns nothing, and the debt from before it is paid."""
         self._bytes = 0.0
         self._since_s = self._clock.monotonic_s()
 

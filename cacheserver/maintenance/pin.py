@@ -18,7 +18,7 @@ class PinState(Enum):
     """Where a pin stands."""
 
     QUEUED = "queued"
-    """It is looked at as soon as others leave room."""
+    """It waits for one of the lanes."""
     FILLING = "filling"
     """It is being looked at, and fetched where pieces are missing."""
     COMPLETE = "complete"

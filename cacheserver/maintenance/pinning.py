@@ -1,8 +1,7 @@
 """Pinned content: fetched whole without a client, kept whatever eviction says, and made whole again when it is not.
 
-Owns: the pins of the node, when each is looked at. Woken by what happens to objects, never
-by polling; a failure is tried again after 1 s, 2 s, 4 s … 5 min. Must not fetch by itself (``fill`` does, behind every
-client) and must not choose victims (``core.eviction.s3fifo`` knows what is pinned).
+Owns: the pins of the node, when each is looked at. Events of the store wake it, it never polls; a failure is tried
+again after 1 s, 2 s, 4 s … 5 min. Must not fetch by itself (``fill`` does, after every client) or choose victims.
 """
 
 from __future__ import annotations

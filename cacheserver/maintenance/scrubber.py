@@ -65,7 +65,7 @@ class Scrubber:
         piece_size_bytes: int,
         rest: Rest = rest,
     ) -> None:
-        """``count`` hears of the bytes that were read; ``rest`` is how it waits, for tests."""
+        """``count`` is called with the bytes that were read; ``rest`` is how it waits, for tests."""
         self.number = 0
         """How many passes were asked for."""
         self._executor = ThreadPoolExecutor(len(store.volumes), thread_name_prefix="scrub", initializer=be_idle)

@@ -250,7 +250,8 @@ class VolumeScrub:
     async def _turn(self, progress: Progress) -> None:
         """Until the next piece may be read, or the pass is interrupted."""
         while not self._is_interrupted(progress):
-            if self._is_busy():
+            options = self._options()
+            if self._load.is_heavy(most_fills=options.pause_above_fills, most_bps=options.busy_rate.bytes):
                 progress.paused = True
                 await self._rest(self._wake, _PAUSE_S)
                 self._debt.forgive()
@@ -260,10 +261,6 @@ class VolumeScrub:
             if not rest_s:
                 return
             await self._rest(self._wake, min(rest_s, _LONGEST_REST_S))
-
-    def _is_busy(self) -> bool:
-        options = self._options()
-        return self._load.is_heavy(most_fills=options.pause_above_fills, most_bps=options.busy_rate.bytes)
 
     def _rate_bps(self, progress: Progress) -> float:
         most_bps = float(self._options().max_rate.bytes)

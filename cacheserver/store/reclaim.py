@@ -34,7 +34,7 @@ class Reclaimer:
         self._locks = defaultdict[Volume, asyncio.Lock](asyncio.Lock)
         self.shedding = SingleFlight[Volume, None]("shed")
         """Evictions from full drives."""
-        objects.notifications.drive_full.append(self._shed_behind)
+        objects.notifications.drive_full.append(self._shed_soon)
 
     async def free(self, volume: Volume, wanted: int) -> bool:
         """Evict until ``wanted`` bytes are free; False when nothing more can go."""
@@ -56,7 +56,7 @@ class Reclaimer:
                 async with self._objects.changing.holding(object_id):
                     await self._remover.remove_file(volume, object_id)
 
-    def _shed_behind(self, volume: Volume) -> None:
+    def _shed_soon(self, volume: Volume) -> None:
         """The drive is full although the ledger has space: other programs fill it. Evict an eighth of the cache."""
         self.shedding.start(volume, partial(self._shed, volume))
 

@@ -1,7 +1,7 @@
-"""Behind the first requests after a start: teach the policy what is stored, reconcile files with the catalogue.
+"""The background walk of one volume after a start: fill the eviction policy, reconcile files with the catalogue.
 
-Owns: the background walk of one volume. Must not hold requests up: serving needs none of this. After a clean stop only
-the catalogue is read; after an unclean one every object directory is listed as well.
+Owns: that walk. Must not delay requests, which need none of it. After a clean stop only the catalogue is read; after an
+unclean one every object directory is listed as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH = 1000
 _LISTED_AT_ONCE = 16
 """Directories in one trip to a thread."""
 _ROWS_IN_A_TURN = 100
-"""Rows that are looked up before others have their turn: about a millisecond."""
+"""Rows that are looked up in one turn of the loop: about a millisecond."""
 
 
 async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
@@ -68,10 +68,7 @@ def _units(object_id: str, record: CatalogueRecord, extent_bytes: int) -> Iterat
 
 
 async def _reconcile(store: Store, volume: Volume, directories: Sequence[str]) -> bool:
-    """Adopt what has no row, remove what is no object or stands behind a Vary marker.
-
-    False where the disk failed, so that files may be unknown.
-    """
+    """Adopt files without a row, remove strays and older generations; False where the disk failed."""
     try:
         for number, (directory, name) in enumerate(await store.run(volume, _listed, directories)):
             if number % _ROWS_IN_A_TURN == 0:

@@ -188,11 +188,6 @@ class Store:
         """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""
         await self.checker.check(obj, pieces)
 
-    async def digest_of(self, obj: StoredObject, piece: int) -> bytes | None:
-        """The recorded SHA-256 of a piece, or None."""
-        with obj.holding():
-            return await self.run(obj.volume, obj.file.digest_of, piece)
-
     async def whole_digests(self, obj: StoredObject, names: Sequence[str]) -> dict[str, bytes]:
         """Digests over the whole content of a complete object, by hashlib name."""
         with obj.holding():

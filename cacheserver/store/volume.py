@@ -110,7 +110,7 @@ class Volume:
             counted = self._take_clean_mark()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
             if catalogue.rebuilt:
-                counted = None  # it says nothing of a catalogue begun anew
+                counted = None  # it says nothing of a new catalogue
             stored_bytes = catalogue.stored_bytes_total() if counted is None else counted
             self.object_count = len(catalogue)
         except (StoreError, OSError) as exc:
@@ -128,10 +128,7 @@ class Volume:
         self._catalogue = catalogue  # last: from here on the volume is used, while this may be another thread
 
     def _take_clean_mark(self) -> int | None:
-        """Stored bytes that a clean stop left; None after an unclean one.
-
-        The mark is gone first: whatever fails from here on, it must not vouch for what the next try finds.
-        """
+        """Stored bytes that a clean stop left; None after an unclean one. Removes the mark: it counts once."""
         try:
             with open(self._file(_CLEAN), encoding="ascii", errors="replace") as mark:
                 counted = mark.read(32)

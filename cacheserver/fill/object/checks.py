@@ -1,8 +1,7 @@
 """Holding the pieces of one object against its metadata: piece by piece with a manifest, as a whole with a digest.
 
-Owns: what happens when metadata comes, what a wrong whole leads to, the label of trust, and that the
-last missing piece of an object which is judged as a whole is neither shown nor stored before the whole is right (I1).
-Must not fetch; ``fill.metadata`` holds what the content must be.
+Owns: what happens when metadata comes, what a wrong whole leads to, the label of trust. The last missing piece of an
+object that is judged as a whole is neither shown nor stored before the whole is right (I1). Must not fetch.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ class PieceChecks:
         for piece in range(len(self._obj.pieces)):
             if self._obj.pieces.state(piece) == ABSENT:
                 continue
-            recorded = await self._store.digest_of(self._obj, piece)
+            recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:

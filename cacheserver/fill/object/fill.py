@@ -245,7 +245,7 @@ class ObjectFill:
         return opened
 
     def wanted(self, first: int, stop: int) -> bool:
-        """Whether anyone waits for, or is expected to ask for, pieces in ``[first, stop)``."""
+        """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``."""
         kept = self.context.options.keep_until == "object" or bool(self._completions)
         return kept or self.demand.covers(first, stop)
 

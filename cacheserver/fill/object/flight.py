@@ -22,10 +22,7 @@ from cacheserver.store.stored_object import StoredObject
 
 
 class Flight:
-    """Fetches pieces ``[first, stop)``; ``opened`` is an answer that is already there.
-
-    ``wanted`` says whether any reader wants pieces of a span.
-    """
+    """Fetches pieces ``[first, stop)``; ``wanted`` says whether any reader wants pieces of a span."""
 
     def __init__(
         self,

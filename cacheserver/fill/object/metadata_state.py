@@ -12,10 +12,7 @@ from cacheserver.fill.metadata import Metadata
 
 
 class MetadataState:
-    """The state for one object: pending until ``settle`` is called, then what it was given.
-
-    ``expected``: whether a manifest is expected, so that bytes are held back for it.
-    """
+    """The state for one object. ``expected``: a manifest is expected, so that bytes are held back for it."""
 
     def __init__(self, metadata: Metadata | None = None, *, expected: bool) -> None:
         self.known = metadata

@@ -74,7 +74,7 @@ class Progress:
         self._look_again()
 
     def stop_guarding(self) -> None:
-        """Nobody says what the whole must be, or every piece is checked already."""
+        """No digest of the whole is known, or every piece is checked already."""
         self.guarding = False
         self._look_again()
 
@@ -115,7 +115,7 @@ class Progress:
     def raise_failure(self, piece: int, *, since: int) -> None:
         """Raise the last error of a piece at which flights have failed more than ``since`` times.
 
-        A reader that was busy when its flight failed hears of it here, instead of starting the next one for ever.
+        A reader that was busy when its flight failed gets the error here, instead of starting flights for ever.
         """
         if self.failures(piece) > since:
             raise self._failed[piece][1]

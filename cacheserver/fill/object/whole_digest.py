@@ -1,4 +1,4 @@
-"""Digests over the whole of one object, run along behind its fill instead of over everything at its end.
+"""Digests over the whole of one object, computed while it is filled instead of at its end.
 
 Owns: how far the running digests have come, and that they are never of bytes that were replaced since. Hashing happens
 in the store's threads, one trip at a time; only pieces that this fill has stored are hashed ahead of need, so that a
@@ -20,7 +20,7 @@ _BATCH_PIECES = 4
 
 
 class WholeDigest:
-    """Running digests over one object; idle until ``begin`` says which. ``on_idle`` hears when a run ahead ends."""
+    """Running digests over one object; idle until ``begin`` says which. ``on_idle`` is called when a run ahead ends."""
 
     def __init__(self, obj: StoredObject, store: Store, *, on_idle: Callable[[], None]) -> None:
         self._obj = obj

@@ -19,7 +19,7 @@ from cacheserver.core.errors import DiskError, StoreError
 BATCH_ROWS = 1000
 """About 15 ms in one transaction."""
 LINGER_S = 0.05
-"""How long the first row of a batch waits for company; nobody waits for it but ``flush``, which ends the wait."""
+"""How long the first row of a batch waits for more rows; ``flush`` ends the wait."""
 RETRY_S = 1.0
 MAX_BACKLOG = 100_000
 """Rows kept while the disk fails, about 25 MB; more new rows are refused, deletions never."""

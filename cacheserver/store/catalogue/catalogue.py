@@ -82,7 +82,7 @@ class Catalogue:
         if os.path.expandvars(os.path.expanduser(self._directory)) != self._directory:
             raise DiskError("the catalogue's directory has a name that diskcache would expand")
         self.rebuilt = prepare(self._directory, thorough=thorough)
-        """True: the database was damaged and begun anew, so that the files must be scanned."""
+        """True: the database was damaged and is new, so that the files must be scanned."""
         self.bad_rows = 0
         """Rows that ``iterate`` has skipped."""
         self._closed = False

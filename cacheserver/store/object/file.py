@@ -182,7 +182,7 @@ class ObjectFile:
     def erase(self, first: int, stop: int) -> int:
         """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.
 
-        The caller marks them ABSENT first, so that nobody reads a hole. Whole pages go, up to the footer: a part of one
+        The caller marks them ABSENT first: no reader may see a hole. Whole pages go, up to the footer: a part of a page
         would be cleared in place, under bytes that the kernel has yet to send from it.
         """
         blank = b"".join(fmt.encode_record(self.layout, piece, None) for piece in range(first, stop))

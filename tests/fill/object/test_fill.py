@@ -11,6 +11,7 @@ import pytest
 from cacheserver.core.errors import GenerationChanged, UpstreamTimeout
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.fill.metadata import NOTHING
+from cacheserver.fill.opening import Stored
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
@@ -221,7 +222,7 @@ async def test_a_flight_that_is_stopped_before_its_first_step_gives_its_answer_b
     async with filling(tmp_path, upstream) as rig:
         obj = await rig.store.create(REP)
         opened = await rig.asker.ask_span(WANT, REP, 0, PIECE)
-        rig.coordinator._start(obj, WANT, opened, NOTHING)
+        await rig.coordinator.begin(Stored(obj, opened, NOTHING), WANT)
         await rig.coordinator.stop()
         assert (rig.fills, obj.held) == ([], False)
         await rig.assert_clean()
