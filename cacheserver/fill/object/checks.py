@@ -18,8 +18,8 @@ from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.service import Service
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.metadata_state import MetadataState
-from cacheserver.fill.object.progress import Progress
 from cacheserver.fill.object.whole_digest import WholeDigest
 from cacheserver.store.stored_object import StoredObject
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from cacheserver.core.fetch_plan import Window
 from cacheserver.core.piece_map import PieceMap
-from cacheserver.core.plan import Window
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.options import FillOptions
 

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
+from cacheserver.core.fetch_plan import plan_spans
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.core.plan import plan_spans
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
+from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
-from cacheserver.fill.object.progress import Progress
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject

@@ -1,7 +1,7 @@
 """One upstream request for contiguous pieces of one object, from claim to last piece.
 
 Owns: resuming from the last good byte, hashing and writing each piece, when to stop. A flight belongs to the fill, not
-to the client that caused it (I7). Must not choose what to fetch (``core.plan``) or judge a head
+to the client that caused it (I7). Must not choose what to fetch (``core.fetch_plan``) or judge a head
 (``core.cache.answer``).
 """
 
@@ -16,7 +16,7 @@ from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Ask, Opened
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
-from cacheserver.fill.object.progress import Progress
+from cacheserver.fill.object.claims import Progress
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
 

@@ -10,14 +10,14 @@ import asyncio
 from typing import Protocol
 
 from cacheserver.core.errors import BadPiece, UpstreamError
+from cacheserver.core.fetch_plan import Window
 from cacheserver.core.piece_map import ABSENT, STORED
-from cacheserver.core.plan import Window
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
-from cacheserver.fill.object.progress import Progress
 from cacheserver.store.stored_object import StoredObject
 
 

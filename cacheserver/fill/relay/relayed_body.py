@@ -10,13 +10,13 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from cacheserver.core.cache.retry import Retry, after
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
 from cacheserver.core.integrity.piece_gate import PieceGate
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.asking import Ask, Asker, Want
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.relay.retry import Retry, after
 from cacheserver.ports import Meter, UpstreamAnswer
 
 

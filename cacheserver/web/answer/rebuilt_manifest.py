@@ -24,7 +24,7 @@ from cacheserver.core.http.cache_status import cache_status
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.validators import Validators
-from cacheserver.core.integrity.manifest_place import content_urls
+from cacheserver.core.integrity.manifest_url import content_urls
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.piece_map import STORED
 from cacheserver.core.request.keys import manifest_url

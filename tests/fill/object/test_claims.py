@@ -8,7 +8,7 @@ import pytest
 
 from cacheserver.core.errors import DiskError, TruncatedBody
 from cacheserver.core.piece_map import PRESENT, PieceMap
-from cacheserver.fill.object.progress import Progress
+from cacheserver.fill.object.claims import Progress
 from tests.support.stored import settled
 
 

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from cacheserver.core.cache.retry import Retry, after
 from cacheserver.core.errors import BadPiece, GenerationChanged, TruncatedBody, UpstreamError, WrongContent
+from cacheserver.fill.relay.retry import Retry, after
 
 BROKEN, BAD, WRONG, CHANGED = TruncatedBody("early"), BadPiece(3), WrongContent("name"), GenerationChanged("other")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.integrity.manifest_place import MOST_CANDIDATES, content_urls
+from cacheserver.core.integrity.manifest_url import MOST_CANDIDATES, content_urls
 from cacheserver.core.request.admission import parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.keys import manifest_url

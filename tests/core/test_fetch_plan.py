@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cacheserver.core.fetch_plan import Span, Window, plan_spans
 from cacheserver.core.piece_map import ABSENT, PRESENT, PieceMap
-from cacheserver.core.plan import Span, Window, plan_spans
 
 COUNT = 20
 SPAN_PIECES = st.integers(1, 6)
