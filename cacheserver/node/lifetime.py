@@ -36,7 +36,7 @@ from cacheserver.system.clock import SystemClock
 from cacheserver.system.socket_activation import Inherited, take_inherited
 from cacheserver.system.systemd import Supervisor, take_supervisor
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.sending.wire import RATE_WINDOW_S
+from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RECENCY_EVERY_S = 300.0

@@ -19,7 +19,7 @@ from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.lane.hot_table import HEAD_END, MAX_HEAD_BYTES, HotEntry, shape_of, span_of
 from cacheserver.web.lane.senders import Outgoing, PlainSender, SecureSender, Sender
 from cacheserver.web.lane.shared import SMALL_BYTES, LaneShared
-from cacheserver.web.sending.wire import reads_too_slowly
+from cacheserver.web.sending.slow_clients import reads_too_slowly
 
 _MEDIUM_BYTES = 1 << 18
 """Up to here an answer that is in memory goes out at once, however many others do."""

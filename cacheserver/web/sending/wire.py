@@ -12,15 +12,13 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Final
 
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.sending import tcp
+from cacheserver.web.sending.slow_clients import RATE_WINDOW_S, reads_too_slowly
 from cacheserver.web.sending.turns import Turns, resolve
 
-RATE_WINDOW_S: Final = 30.0
-"""The shortest time that a client is judged by."""
 TLS_CHUNK_BYTES = 1 << 16
 """Read and encrypted at once: more is not faster, and twice this is what a client that reads slowly ties up."""
 _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
@@ -28,11 +26,6 @@ _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN
 
 class ClientGone(Exception):
     """The client closed, reset, or read too slowly."""
-
-
-def reads_too_slowly(taken_bytes: int, waited_s: float, *, min_rate_bps: int) -> bool:
-    """Whether a client that the node waited for took fewer bytes than the lowest rate allows; 0 allows every rate."""
-    return taken_bytes < min_rate_bps * waited_s
 
 
 class Wire:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cacheserver.web.sending.wire import reads_too_slowly
+from cacheserver.web.sending.slow_clients import reads_too_slowly
 
 
 @pytest.mark.parametrize(
