@@ -15,7 +15,6 @@ from cacheserver.metrics.traffic import traffic
 from cacheserver.node.wiring import Rooms
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.admin.views import Health
 
 _FILLS_SHOWN = 50
 
@@ -28,14 +27,14 @@ class NodeStatus:
         self._certificate = certificate
         self._started_s = rooms.clock.monotonic_s()
 
-    def health(self) -> Health:
-        """Whether the node can do its work."""
+    def not_ready(self) -> list[str]:
+        """Why the node cannot do its work; empty where it can."""
         reasons = []
         if self._rooms.web.answerer.draining:
             reasons.append("draining")
         if not any(volume.online for volume in self._rooms.store.volumes):
             reasons.append("no volume is online; requests pass through")
-        return Health(ready=not reasons, reasons=tuple(reasons))
+        return reasons
 
     def status(self) -> dict[str, Any]:
         """The body of ``/api/v1/status``."""
@@ -59,13 +58,13 @@ class NodeStatus:
 
     def overview(self) -> dict[str, Any]:
         """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
-        rooms, health = self._rooms, self.health()
+        rooms, reasons = self._rooms, self.not_ready()
         fills, objects = rooms.coordinator.snapshots(_FILLS_SHOWN)
         return {
             "time_s": round(rooms.clock.wall_s(), 3),
             "clock_s": round(rooms.clock.monotonic_s() - self._started_s, 3),
-            "ready": health.ready,
-            "reasons": list(health.reasons),
+            "ready": not reasons,
+            "reasons": reasons,
             "node": self.status(),
             "traffic": traffic(rooms.meter.tally),
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},
