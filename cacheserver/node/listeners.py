@@ -91,7 +91,7 @@ class Listeners:
             settings.admin,
             Views(
                 render=parts.meter.render,
-                health=self._status.health,
+                not_ready=self._status.not_ready,
                 node_status=self._status.status,
                 node_overview=self._status.overview,
             ),

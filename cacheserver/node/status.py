@@ -16,7 +16,6 @@ from cacheserver.metrics.traffic import traffic
 from cacheserver.node.wiring import Components
 from cacheserver.store.volume import Volume
 from cacheserver.tls.current import CurrentCertificate
-from cacheserver.web.admin.views import Health
 
 _FILLS_SHOWN = 50
 
@@ -32,14 +31,14 @@ class NodeStatus:
         self._certificate = certificate
         self._started_s = parts.clock.monotonic_s()
 
-    def health(self) -> Health:
-        """Whether the node can do its work."""
+    def not_ready(self) -> list[str]:
+        """Why the node cannot do its work; empty where it can."""
         reasons = []
         if self._parts.web.answerer.draining:
             reasons.append("draining")
         if not any(volume.online for volume in self._parts.store.volumes):
             reasons.append("no volume is online; requests pass through")
-        return Health(ready=not reasons, reasons=tuple(reasons))
+        return reasons
 
     def status(self) -> dict[str, Any]:
         """The body of ``/api/v1/status``."""
@@ -64,13 +63,13 @@ class NodeStatus:
 
     def overview(self) -> dict[str, Any]:
         """The body of ``/api/v1/overview``: what the status page shows. ``clock_s`` is the time since the start."""
-        parts, health = self._parts, self.health()
+        parts, reasons = self._parts, self.not_ready()
         fills, objects = parts.coordinator.snapshots(_FILLS_SHOWN)
         return {
             "time_s": round(parts.clock.wall_s(), 3),
             "clock_s": round(parts.clock.monotonic_s() - self._started_s, 3),
-            "ready": health.ready,
-            "reasons": list(health.reasons),
+            "ready": not reasons,
+            "reasons": reasons,
             "node": self.status(),
             "traffic": traffic(parts.meter.tally),
             "fills": {"objects": objects, "shown": [asdict(fill) for fill in fills]},

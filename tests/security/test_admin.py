@@ -16,7 +16,7 @@ from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.pins import AdminPins
 from cacheserver.web.admin.status_page import PATHS
 from cacheserver.web.admin.token_guesses import BURST, MAX_ADDRESSES, PER_S, Guesses
-from cacheserver.web.admin.views import Health, Views
+from cacheserver.web.admin.views import Views
 from cacheserver.web.options import AdminOptions
 from tests.security.figures import Figure, Row, Scene
 from tests.support.client import RawClient
@@ -29,9 +29,7 @@ _BODY = (("Content-Type", "application/json"), ("Content-Length", "0"))
 
 def routes() -> list[tuple[str, str]]:
     """Method and path of every admin route there is."""
-    views = Views(
-        render=PrometheusMeter(services=[]).render, health=lambda: Health(True), node_status=dict, node_overview=dict
-    )
+    views = Views(render=PrometheusMeter(services=[]).render, not_ready=list, node_status=dict, node_overview=dict)
     actions, pins = AdminActions.__new__(AdminActions), AdminPins.__new__(AdminPins)
     app = admin_app(AdminOptions(), views, actions, pins)
     found = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}

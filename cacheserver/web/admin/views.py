@@ -16,14 +16,6 @@ from aiohttp import hdrs, web
 from cacheserver.web.admin.json_bodies import json_reply
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether the node can do its work; ``reasons`` say why not, one short line each."""
-
-    ready: bool
-    reasons: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
     """The routes that only read.
@@ -32,7 +24,8 @@ class Views:
     """
 
     render: Callable[[str | None], tuple[bytes, str]]
-    health: Callable[[], Health]
+    not_ready: Callable[[], list[str]]
+    """Why the node cannot do its work, one short line each; none: it can."""
     node_status: Callable[[], dict[str, Any]]
     node_overview: Callable[[], dict[str, Any]]
 
@@ -42,9 +35,9 @@ class Views:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """200 when the node can serve, 503 with the reasons otherwise."""
-        health = self.health()
-        code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return json_reply(code, {"ready": health.ready, "reasons": list(health.reasons)})
+        reasons = self.not_ready()
+        code = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return json_reply(code, {"ready": not reasons, "reasons": reasons})
 
     async def status(self, _request: web.Request) -> web.Response:
         """State of the node: version, connections, fills, banned sources, pins, services, certificate, volumes."""

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from cacheserver.core.request.client import Client
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.web.admin.app import admin_app
-from cacheserver.web.admin.views import Health, Views
+from cacheserver.web.admin.views import Views
 from cacheserver.web.options import AdminOptions
 from tests.support.answers import answer
 
@@ -33,14 +33,14 @@ def status() -> dict[str, Any]:
 async def admin(
     options: AdminOptions | None = None,
     *,
-    health: Callable[[], Health] = lambda: Health(True),
+    not_ready: Callable[[], list[str]] = list,
     status: Callable[[], dict[str, Any]] = status,
     overview: Callable[[], dict[str, Any]] = status,
 ) -> AsyncIterator[tuple[ClientSession, str]]:
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
     meter.answered(answer("wu", "hit", 206, 10, 0.1, Client()))
-    views = Views(render=meter.render, health=health, node_status=status, node_overview=overview)
+    views = Views(render=meter.render, not_ready=not_ready, node_status=status, node_overview=overview)
     app = admin_app(options or AdminOptions(), views)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"
@@ -58,19 +58,16 @@ async def one_line(response: ClientResponse) -> dict[str, Any]:
 
 
 async def test_healthz_is_200_even_when_not_ready() -> None:
-    not_ready = Health(False, ("draining",))
-    async with admin(health=lambda: not_ready) as (session, base), session.get(f"{base}/healthz") as response:
+    async with admin(not_ready=lambda: ["draining"]) as (session, base), session.get(f"{base}/healthz") as response:
         assert response.status == 200
         assert await one_line(response) == {"status": "ok"}
 
 
-@pytest.mark.parametrize(
-    ("health", "code"), [(Health(True), 200), (Health(False, ("no volume is online", "draining")), 503)]
-)
-async def test_readyz_says_why_not(health: Health, code: int) -> None:
-    async with admin(health=lambda: health) as (session, base), session.get(f"{base}/readyz") as response:
+@pytest.mark.parametrize(("reasons", "code"), [([], 200), (["no volume is online", "draining"], 503)])
+async def test_readyz_says_why_not(reasons: list[str], code: int) -> None:
+    async with admin(not_ready=lambda: reasons) as (session, base), session.get(f"{base}/readyz") as response:
         assert response.status == code
-        assert await one_line(response) == {"ready": health.ready, "reasons": list(health.reasons)}
+        assert await one_line(response) == {"ready": code == 200, "reasons": reasons}
 
 
 async def test_metrics_are_served_in_both_formats() -> None:
