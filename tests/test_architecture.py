@@ -8,6 +8,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from cacheserver.core.object_life import LIFE, Life
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cacheserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -87,3 +89,9 @@ def test_every_module_and_test_that_the_page_names_exists() -> None:
         texts[path.stem] += path.read_text(encoding="utf-8")
     missing += [f"{file}::{test}" for file, test in tests if file not in texts or test not in texts[file]]
     assert missing == []
+
+
+def test_the_page_shows_the_table_of_an_objects_life() -> None:
+    for state in Life:
+        leads = [f"{event.name} → {then.name}" for (now, event), then in LIFE.items() if now is state]
+        assert f"| {state.name} | {state.value} | {', '.join(leads) or 'none'} |" in PAGE
