@@ -108,11 +108,10 @@ class Node:
 
     async def start(self) -> None:
         """Start the process and wait until it listens."""
-        node = [sys.executable, *_FLAGS, "-m", self._module, "serve", "--config", str(self.config_file)]
-        command = [*self._launcher, *node]
+        node = (sys.executable, *_FLAGS, "-m", self._module, "serve", "--config", str(self.config_file))
         mark = len(self.log)
         self._process = await asyncio.create_subprocess_exec(
-            *command,
+            *(*self._launcher, *node),
             *self._arguments,
             cwd=self.config_file.parent,
             env=self._env,
