@@ -71,9 +71,9 @@ class Reclaimer:
     def _in_use(self, unit: bytes) -> bool:
         object_id = split_unit(unit)[0]
         found = self._objects.peek_quietly(object_id)
-        if isinstance(found, StoredObject):
-            return found.held or found.erasing is not None
-        return object_id in self._objects.changing
+        if object_id in self._objects.changing:
+            return True
+        return isinstance(found, StoredObject) and (found.held or found.erasing is not None)
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         """Evict one unit; not where its object is changing, which would wait for others while they wait for space."""
