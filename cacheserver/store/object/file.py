@@ -63,7 +63,7 @@ class ObjectFile:
         # A name of its own for each generation. Not write_atomically: the file is sparse, and stays open.
         temporary = f"{path}.{secrets.token_hex(4)}.new"
         with disk_errors("create"):
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(fd, layout.file_bytes)
                 pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes)

@@ -227,7 +227,7 @@ def test_a_planted_link_is_not_written_through(path: Path, tmp_path: Path, monke
     path.with_name(f"{path.name}.known.new").symlink_to(victim)
     with pytest.raises(DiskError) as caught:
         ObjectFile.create(str(path), REP)
-    assert caught.value.errno == errno.EEXIST
+    assert caught.value.errno == errno.ELOOP
     assert victim.read_bytes() == b"precious"
 
 
