@@ -100,7 +100,7 @@ class Store:
             raise VolumeOffline("no volume can be written to")
         object_id = representation.object_id
         footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
-        # Space comes first: whoever waits for it holds no object that an eviction may need.
+        # Space comes first: a task that waits for space holds no lock that an eviction may need.
         with await self._reserve(volume, footer_bytes) as reservation:
             async with self._objects.changing.holding(object_id):
                 self._objects.creating.add(object_id)
