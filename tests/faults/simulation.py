@@ -59,9 +59,11 @@ def want_for(path: str) -> Want:
 class _WatchedDelivery(Delivery):
     """Knows which objects are read past the store now: each such client has requests of its own, for nothing stored."""
 
+    past: Counter[StoredObject]
+
     def __init__(self, rig: Rig) -> None:
         super().__init__(coordinator=rig.coordinator, store=rig.store, relay=rig.relay)
-        self.past: Counter[StoredObject] = Counter()
+        object.__setattr__(self, "past", Counter())  # a Delivery is frozen
 
     async def past_store(
         self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
