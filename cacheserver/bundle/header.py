@@ -164,11 +164,6 @@ def _check_fields(header: _Header) -> None:
         raise BundleError("a selecting field is malformed")
 
 
-def primary_key(representation: Representation) -> str:
-    """The key without the selecting values of a variant."""
-    return representation.key.rpartition("\n")[0] if representation.vary else representation.key
-
-
 def shown_name(representation: Representation) -> str:
     """``host/path`` of an object, for messages and selections."""
     lines = representation.key.split("\n")

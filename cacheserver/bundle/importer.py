@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cacheserver.bundle.header import primary_key, shown_name
+from cacheserver.bundle.header import shown_name
 from cacheserver.bundle.reader import BundleReader, Damaged, Found
 from cacheserver.bundle.volumes import open_object
 from cacheserver.core.cache.representation import Representation
@@ -130,7 +130,7 @@ class Importer:
     def _room(self, representation: Representation) -> tuple[Volume, Reservation]:
         """A volume with room for the object; nothing is evicted for it. Raises StoreFull."""
         layout = layout_for(representation, bytes(GENERATION_BYTES))
-        needed = layout.footer_bytes + representation.length_bytes
+        needed = layout.whole_bytes
         missing = 0
         for volume in preferred_order(self._volumes, representation.object_id):
             try:
@@ -162,7 +162,7 @@ class Importer:
         """Give the file its name and its row; the bytes of an older one go back to the ledger."""
         representation = file.representation
         path = volume.path_of(representation.object_id)
-        charged = file.layout.footer_bytes + representation.length_bytes
+        charged = file.layout.whole_bytes
         old = _row(volume, representation.object_id)
         with disk_errors("name the object"):
             os.rename(file.path, path)
@@ -176,7 +176,7 @@ class Importer:
         """Note at the primary key by which request fields the variants are selected (RFC 9111 §4.1)."""
         if not representation.vary:
             return
-        primary = object_id(primary_key(representation))
+        primary = object_id(representation.primary_key)
         if _row(volume, primary) is None:
             volume.ledger.correct(MARKER_BYTES)
             record = CatalogueRecord(0, MARKER_BYTES, True, representation.service, representation.vary)

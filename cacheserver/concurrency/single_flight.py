@@ -23,6 +23,8 @@ class SingleFlight(Generic[K, V]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._tasks: dict[K, asyncio.Task[V]] = {}
+        self._left: set[asyncio.Task[V]] = set()
+        """Tasks under way that no further caller joins."""
 
     def __contains__(self, key: K) -> bool:
         """Whether a task for ``key`` is under way."""
@@ -60,14 +62,22 @@ class SingleFlight(Generic[K, V]):
         if task is not None:
             await asyncio.wait((task,))
 
+    def leave(self, key: K) -> None:
+        """Let no further caller join the task for ``key``, if one is under way: the next one starts another."""
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            self._left.add(task)
+
     async def stop(self) -> None:
         """Cancel every task and wait for its end."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._left]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, key: K, task: asyncio.Task[V]) -> None:
-        del self._tasks[key]
+        self._left.discard(task)
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
         if not task.cancelled():
             task.exception()  # retrieved here, as every caller may have left

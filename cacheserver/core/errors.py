@@ -251,6 +251,14 @@ class StoreFull(StoreError, code="store_full"):
         self.missing_bytes = missing_bytes
 
 
+class TooLarge(StoreError, code="too_large"):
+    """The object has more pieces than the node keeps track of: pass through."""
+
+
+class Outdated(StoreError, code="purged"):
+    """The object was purged while it was asked for: pass through."""
+
+
 class VolumeOffline(StoreError, code="volume_offline"):
     """No volume is online for this object."""
 

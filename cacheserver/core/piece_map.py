@@ -99,6 +99,11 @@ class PieceMap:
         """Indices in ``[first, stop)`` that are in this state."""
         return [piece for piece in range(first, min(stop, len(self._states))) if self._states[piece] == state]
 
+    def stored_count(self, first: int, stop: int) -> int:
+        """How many pieces in ``[first, stop)`` are on disk."""
+        stop = min(stop, len(self._states))
+        return max(0, stop - first) - self._states.count(ABSENT, first, stop)
+
     def only_missing(self, piece: int) -> bool:
         """Whether this piece is ABSENT and no other is."""
         found = self._states.find(ABSENT)

@@ -14,9 +14,9 @@ from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import covers, descriptor_limit, user_name
+from cacheserver.system.descriptors import OWN
 from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
 
-_OWN_DESCRIPTORS: Final = 256
 _FEW_CLIENTS: Final = 1000
 _TOO_FEW_CLIENTS: Final = 64
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -109,7 +109,7 @@ async def descriptor_checks(context: Context) -> list[Check]:
     if hard < 0:
         hard = 1 << 62
     limit = soft if limits is not None and soft > 0 else hard  # a node takes its hard limit when it starts
-    clients = max(0, (limit - context.settings.store.open_objects - _OWN_DESCRIPTORS) // 2)
+    clients = max(0, (limit - context.settings.store.open_objects - OWN) // 2)
     what = f"file descriptors, {whose} limit"
     found = f"{limit if limit < 1 << 60 else 'unlimited'}, enough for {min(clients, 1_000_000)} clients"
     advice = "raise it (LimitNOFILE=1048576, ulimit -Hn), or lower store.open_objects"

@@ -32,6 +32,10 @@ class Want:
 
     target: Target
     fields: Fields
+    collapsed: bool = False
+    """Whether it has waited for another's opening, and was counted for that."""
+    since: int | None = None
+    """Number of purges when its request was sent; see ``Store.create``."""
 
 
 class Asker:

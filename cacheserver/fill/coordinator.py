@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.bounded_memory import BoundedMemory
@@ -44,6 +45,8 @@ class Coordinator:
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
         self._passes = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
+        for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
+            context.store.notifications.purged.append(forget)
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -77,8 +80,11 @@ class Coordinator:
 
     async def _open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
         async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
-            outcome = await self._opener.open(want, demand)
+            since = self._context.store.purges
+            outcome = await self._opener.open(replace(want, since=since), demand)
             await self.begin(outcome, want)
+        if self._context.store.purged_after(since, want.target.object_id):
+            return outcome
         now_s = self._clock.monotonic_s()
         if isinstance(outcome, Relayed) and outcome.remember:
             self._passes.keep(want.target.object_id, True, now_s + self._context.options.pass_memory_s)

@@ -183,7 +183,7 @@ class Opener:
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
         try:
-            obj = await self._store.create(representation)
+            obj = await self._store.create(representation, since=want.since)
         except StoreError as exc:
             return Relayed(answer, asked, exc.code, remember=False)
         if only_length:

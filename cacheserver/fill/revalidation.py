@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.cache.answer import Asked
@@ -33,20 +34,20 @@ class Revalidation:
         self._context = context
         self._opener = opener
         self._begin = begin
-        self._flights = SingleFlight[str, Opening]("revalidate")
+        self._flights = SingleFlight[StoredObject, Opening]("revalidate")
 
     async def run(self, obj: StoredObject, want: Want) -> Opening:
         """Ask the origin whether a stored object still holds. Raises UpstreamError when the origin does not say.
 
         ``Stored`` holds the same object where it does. GenerationChanged: the answer was meant for another client.
         """
-        first = obj.object_id not in self._flights
+        first = obj not in self._flights
         if first:
             self._launch(obj, want)
         else:
             self._context.meter.collapsed()
         outcome = await self._flights.run(
-            obj.object_id, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
+            obj, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
         )
         for_one = isinstance(outcome, Relayed) or (isinstance(outcome, Answered) and not outcome.meaning.for_all)
         if for_one and not first:
@@ -55,7 +56,7 @@ class Revalidation:
 
     def start(self, obj: StoredObject, want: Want) -> None:
         """The same in the background; a failure leaves the stale object as it is."""
-        if obj.object_id not in self._flights and obj.usable:
+        if obj not in self._flights and obj.usable:
             self._launch(obj, want).add_done_callback(close_relayed)
 
     def _launch(self, obj: StoredObject, want: Want) -> asyncio.Task[Opening]:
@@ -63,7 +64,7 @@ class Revalidation:
         if not obj.usable:
             raise GenerationChanged("the object was replaced")
         obj.hold()
-        task = self._flights.start(obj.object_id, lambda: self._revalidate(obj, want))
+        task = self._flights.start(obj, lambda: self._revalidate(obj, want))
         task.add_done_callback(lambda _ended: obj.release())
         return task
 
@@ -72,7 +73,7 @@ class Revalidation:
         await self._flights.stop()
 
     async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
-        known = obj.representation
+        known, want = obj.representation, replace(want, since=self._context.store.purges)
         conditions = (
             ("If-None-Match", known.validators.etag),
             ("If-Modified-Since", known.validators.last_modified),

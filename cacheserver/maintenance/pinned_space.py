@@ -32,7 +32,7 @@ class PinnedSpace:
 
         Raises PinRefused where it would be too much; the pin has no space then.
         """
-        volume, needed = obj.volume, obj.file.layout.footer_bytes + obj.representation.length_bytes
+        volume, needed = obj.volume, obj.file.layout.whole_bytes
         if (pin.volume, pin.size_bytes) == (volume.path, needed):
             return False
         taken = self.on_volume(volume)[1] - (pin.size_bytes if pin.volume == volume.path else 0)

@@ -159,6 +159,9 @@ class Pinning:
             event(_log, "pins_unreadable", severity=logging.ERROR, volume=volume.path, reason=str(exc))
             return
         if saved.number <= self._number:
+            for pin in self._pins.values():  # the volume is new, or was lost and made anew
+                self.space.keep(pin)
+                self._note(pin.object_id, PinState.COMPLETE)
             return
         self._number = saved.number
         for pin in list(self._pins.values()):

@@ -32,8 +32,10 @@ async def purge(store: Store, object_id: str) -> Purged:
     """Forget the object at an id, or with a Vary marker there every variant.
 
     The marker's variants have to be looked for in the headers of all objects of its service. It stays while a volume is
-    away that may hold further ones: it is what leads to them.
+    away that may hold further ones: it is what leads to them. What was asked for before the purge is not stored after
+    it.
     """
+    store.outdate(object_id)
     ids, removed = [object_id], 0
     if isinstance(await store.find(object_id), VaryMarker):
         ids = [variant async for variant in _variants(store, object_id)]
@@ -56,7 +58,6 @@ async def _variants(store: Store, primary_id: str) -> AsyncIterator[str]:
         async for object_id, _row in volume.catalogue.objects(store.executor):
             with store.visiting(object_id):
                 obj = await store.find(object_id)
-            if isinstance(obj, StoredObject) and obj.representation.vary:
-                primary_key = obj.representation.key.rpartition("\n")[0]
-                if id_of(primary_key) == primary_id:
-                    yield object_id
+            rep = obj.representation if isinstance(obj, StoredObject) else None
+            if rep is not None and rep.vary and id_of(rep.primary_key) == primary_id:
+                yield object_id

@@ -86,7 +86,12 @@ STORE: Final = (
     _doc("store_objects", "gauge", "volume", "Objects in the catalogue."),
     _doc("store_online", "gauge", "volume", "1 while the volume is in use, 0 while it is offline."),
     _doc("store_writable", "gauge", "volume", "1 while the volume accepts new content, 0 while it is full or offline."),
-    _doc("store_errors_total", "counter", "volume", "Failed disk calls."),
+    _doc(
+        "store_errors_total",
+        "counter",
+        "volume",
+        "Failed disk calls that tell of the drive, not of one file or of the process.",
+    ),
     _doc(
         "store_eviction_age_seconds",
         "gauge",

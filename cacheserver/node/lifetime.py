@@ -19,9 +19,10 @@ from typing import Any
 import uvloop
 
 from cacheserver.concurrency.uninterrupted import to_the_end
-from cacheserver.core.errors import CacheserverError, ConfigError, VolumeOffline
+from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.logs.events import configure, event, get_logger
 from cacheserver.logs.writer import LineWriter
+from cacheserver.maintenance.volume_watch import keep, try_open
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.listeners import Listeners
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
@@ -29,7 +30,6 @@ from cacheserver.node.restart import needs_restart
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import build_components, build_volumes
 from cacheserver.settings.schema import Settings
-from cacheserver.store.recovery import recover
 from cacheserver.store.volume import Volume
 from cacheserver.system import descriptors
 from cacheserver.system.clock import SystemClock
@@ -65,13 +65,13 @@ class Node:
         clock = SystemClock()
         self._volumes = build_volumes(settings, clock)
         for volume in self._volumes:
-            _try_open(volume)
+            try_open(volume)
         self._parts = build_components(
             settings,
             volumes=self._volumes,
             clock=clock,
             node_id=_node_id(self._volumes[0].path),
-            max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
+            descriptors=_shares(settings),
             stderr=stderr,
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
@@ -85,7 +85,7 @@ class Node:
         self._listening = True
         event(_log, "listening", **addresses)
         for volume in self._volumes:
-            self._start("recover", self._recover(volume))
+            self._start("volume", self._keep(volume))
         self._start("scrub", self._parts.scrubber.run())
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
@@ -103,13 +103,15 @@ class Node:
     def _start(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
 
-    async def _recover(self, volume: Volume) -> None:
-        loop, threads = asyncio.get_running_loop(), self._parts.store.executor
-        while not volume.opened:
-            await asyncio.sleep(self._settings.store.retry_offline_s)
-            await to_the_end(loop.run_in_executor(threads, _try_open, volume, (VolumeOffline, ConfigError)))
-        self._parts.pinning.load(volume)
-        await recover(self._parts.store, volume, extent_bytes=self._settings.store.extent.bytes)
+    async def _keep(self, volume: Volume) -> None:
+        store = self._settings.store
+        await keep(
+            self._parts.store,
+            volume,
+            extent_bytes=store.extent.bytes,
+            retry_s=store.retry_offline_s,
+            on_open=self._parts.pinning.load,
+        )
 
     async def _keep_recency(self) -> None:
         while True:
@@ -171,7 +173,7 @@ class Node:
         await self._end("pins")
         await parts.revalidation.stop()
         await parts.coordinator.stop()
-        recovered = all(task.done() for task in self._tasks if task.get_name() == "recover")
+        recovered = all(volume.loaded.is_set() for volume in self._volumes)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,12 +228,14 @@ def _listening_line(addresses: dict[str, Any]) -> str:
     return "listening: " + "; ".join(line for line in shown if not line.endswith(" "))
 
 
-def _try_open(volume: Volume, passing: tuple[type[CacheserverError], ...] = (VolumeOffline,)) -> None:
-    """Open a volume; one that is full or fails now is tried again later. Raises ConfigError where it is not passing."""
-    try:
-        volume.open()
-    except passing as exc:
-        event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
+def _shares(settings: Settings) -> descriptors.Shares:
+    """The descriptors of objects and clients; too few are said once, here."""
+    wanted = settings.store.open_objects, settings.server.max_connections
+    found = descriptors.shares(descriptors.limit(), *wanted)
+    if found.short:
+        facts = {"open_objects": found.open_objects, "max_connections": found.connections}
+        event(_log, "few_descriptors", severity=logging.WARNING, limit=descriptors.limit(), **facts)
+    return found
 
 
 def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

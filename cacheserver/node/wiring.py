@@ -34,6 +34,7 @@ from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from cacheserver.system.clock import SystemClock
+from cacheserver.system.descriptors import Shares
 from cacheserver.trust.anchors import Anchors, build_anchors
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
@@ -92,7 +93,7 @@ def build_components(
     volumes: Sequence[Volume],
     clock: SystemClock,
     node_id: str,
-    max_connections: int,
+    descriptors: Shares,
     stderr: LineWriter,
 ) -> Components:
     """Every component of a node, on opened volumes. Raises ConfigError."""
@@ -101,7 +102,7 @@ def build_components(
     store = Store(
         volumes=volumes,
         extent_bytes=settings.store.extent.bytes,
-        open_objects=settings.store.open_objects,
+        open_objects=descriptors.open_objects,
         io_threads=settings.store.io_threads,
         meter=meter,
     )
@@ -119,7 +120,13 @@ def build_components(
     passing = _passing(basis, sources.fetcher, relay, buffer)
     logs = build_logs(settings.log, stderr)
     web = build_web_side(
-        basis, coordinator, revalidation, relay, passing, access_log=logs.access, max_connections=max_connections
+        basis,
+        coordinator,
+        revalidation,
+        relay,
+        passing,
+        access_log=logs.access,
+        max_connections=descriptors.connections,
     )
     scrubber = _scrubber(basis, lambda: coordinator.fills_in_flight)
     pinned_percent = settings.store.pinned_percent

@@ -74,7 +74,7 @@ class Checker:
         try:
             good = await loop.run_in_executor(executor, _is_good, obj.file, piece, volume.quarantine, leave_cold)
         except DiskError as exc:
-            volume.failed(exc)
+            self._objects.note_failure(volume, exc)
             return Verdict.UNREADABLE
         volume.succeeded()
         return Verdict.GOOD if good else Verdict.BAD

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.core.disk_faults import Blame, blame_of
 from cacheserver.core.errors import CorruptObject, DiskError
-from cacheserver.core.piece_map import STORED
+from cacheserver.core.object_life import Event
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.open_objects import OpenObjects
@@ -90,7 +91,9 @@ class Finder:
             if file is not None and file.representation.object_id != object_id:
                 file.close()
                 raise CorruptObject("the file is another object's")
-        except DiskError:
+        except DiskError as exc:
+            if blame_of(exc.errno) is Blame.OBJECT:
+                await self._remover.drop_file(volume, object_id, reason="corrupt")
             return None
         except CorruptObject:
             await self._remover.drop_file(volume, object_id, reason="corrupt")
@@ -102,14 +105,15 @@ class Finder:
         return self._adopted(volume, file, known_bytes)
 
     def _adopted(self, volume: Volume, file: ObjectFile, known_bytes: int) -> StoredObject:
-        obj = self._objects.adopt(volume, file)
+        obj = self._objects.adopt(volume, file, Event.OPENED)
         volume.ledger.correct(obj.charged_bytes - known_bytes)
         volume.object_count += 0 if known_bytes else 1
         for extent in range(obj.extent_count):
             if obj.unit(extent) not in volume.policy:
                 first, stop = obj.extent_pieces_span(extent)
-                stored = len(obj.pieces.pieces_in_state(first, stop, STORED)) * obj.pieces.piece_size_bytes
-                volume.policy.admit(obj.unit(extent), max(1, stored))
+                stored = obj.pieces.stored_count(first, stop) * obj.pieces.piece_size_bytes
+                if stored or not extent:
+                    volume.policy.admit(obj.unit(extent), max(1, stored))
         if known_bytes != obj.charged_bytes:
             self._objects.rows.note(obj)
         return obj

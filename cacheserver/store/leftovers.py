@@ -44,6 +44,10 @@ class Leftovers:
         """Its file was removed or replaced; an unknown id is fine."""
         self._due_s.pop(object_id, None)
 
+    def clear(self) -> None:
+        """All files are gone."""
+        self._due_s.clear()
+
     def is_due(self, object_id: str) -> bool:
         """Whether it is in the list and may be tried again."""
         return self._due_s.get(object_id, _UNDER_WAY) <= self._clock.monotonic_s()

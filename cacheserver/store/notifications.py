@@ -33,5 +33,7 @@ class Notifications:
         """An open object was closed, became obsolete or lost pieces: what was known of it may no longer hold."""
         self.removed: Listeners[str] = Listeners()
         """An object or marker that may not be open was removed; its id."""
+        self.purged: Listeners[str] = Listeners()
+        """A purge begins: what was asked for before is not to be given to who asks from now on; the object's id."""
         self.drive_full: Listeners[Volume] = Listeners()
         """A drive refused a write for lack of space."""

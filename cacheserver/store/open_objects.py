@@ -8,21 +8,27 @@ do.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from cacheserver.concurrency.keyed_lock import KeyedLock
+from cacheserver.core.disk_faults import Blame
 from cacheserver.core.errors import DiskError
-from cacheserver.core.object_life import Event
+from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.logs.events import event, get_logger
 from cacheserver.store.notifications import Notifications
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.layout import extent_bytes_of
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
+_log = get_logger(__name__)
 _ROW_DELAY_S = 1.0
 
 
@@ -69,6 +75,8 @@ class OpenObjects:
         """One transition of an object's life at a time, by id; a holder must not ask for another id's lock."""
         self._extent_bytes = extent_bytes
         self._limit = limit
+        self._lacked = False
+        """Whether it was said that the process lacks descriptors or memory: once is enough."""
         self._open: OrderedDict[str, StoredObject | VaryMarker] = OrderedDict()
 
     def peek(self, object_id: str) -> StoredObject | VaryMarker | None:
@@ -90,11 +98,18 @@ class OpenObjects:
         if object_id in self._open:
             self._open.move_to_end(object_id, last=False)
 
-    def adopt(self, volume: Volume, file: ObjectFile) -> StoredObject:
-        """Enter an open file as an object that is charged with the bytes it holds; the books are the caller's."""
-        extent_pieces = max(1, self._extent_bytes // file.layout.piece_size_bytes)
-        obj = StoredObject(file=file, volume=volume, extent_pieces=extent_pieces)
-        obj.charged_bytes = file.layout.footer_bytes + file.pieces.stored_bytes
+    def adopt(self, volume: Volume, file: ObjectFile, event: Event) -> StoredObject:
+        """Enter a file that was CREATED or OPENED, charged with what it takes on disk; the books are the caller's.
+
+        Raises IllegalTransition where the object is open already.
+        """
+        there = self._open.get(file.representation.object_id)
+        now = Life.CREATING if event is Event.CREATED else Life.CLOSED
+        life = after(there.life if isinstance(there, StoredObject) else now, event)
+        extent_bytes = extent_bytes_of(file.layout.length_bytes, self._extent_bytes)
+        extent_pieces = max(1, extent_bytes // file.layout.piece_size_bytes)
+        obj = StoredObject(file=file, volume=volume, extent_pieces=extent_pieces, life=life)
+        obj.charged_bytes = max(file.expected_bytes, file.found_bytes)
         self.remember(obj.object_id, obj)
         return obj
 
@@ -102,10 +117,11 @@ class OpenObjects:
         """Enter an object or a marker; close others where there are too many."""
         self._open[object_id] = found
         if len(self._open) > self._limit:
-            self._close_least_recent()
+            self._close_least_recent(self._limit - self._limit // 8)
 
-    def _close_least_recent(self) -> None:
-        for object_id in list(self._open)[: len(self._open) - self._limit + self._limit // 8]:
+    def _close_least_recent(self, kept: int) -> None:
+        """Close those that were not used for longest, those in use left out, until about ``kept`` are open."""
+        for object_id in list(self._open)[: max(0, len(self._open) - kept)]:
             found = self._open[object_id]
             if isinstance(found, StoredObject):
                 if found.held or found in self.rows or found.erasing is not None:
@@ -115,14 +131,12 @@ class OpenObjects:
             del self._open[object_id]
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
-        """Take a bad piece out of service; its bytes are fetched again on demand."""
+        """Take a bad piece out of service; its blocks stay charged until it is fetched again or evicted."""
         if obj.pieces.state(piece) == ABSENT:
             return
         obj.pieces.mark(piece, ABSENT)
-        size = obj.pieces.size_bytes(piece)
-        obj.charged_bytes -= size
+        obj.torn.add(piece)
         if not obj.obsolete:
-            obj.volume.ledger.give_back(size)
             self.notifications.withdrawn(obj)
             self.rows.note(obj)
 
@@ -134,21 +148,53 @@ class OpenObjects:
             del self._open[obj.object_id]
         self.notifications.withdrawn(obj)
 
+    def lose(self, volume: Volume) -> None:
+        """All that was on a volume is gone: its objects are obsolete, and markers are looked for anew."""
+        for object_id, found in list(self._open.items()):
+            if isinstance(found, VaryMarker):
+                del self._open[object_id]
+            elif found.volume is volume:
+                self.detach(found)
+
+    def on(self, volume: Volume) -> list[StoredObject]:
+        """The open objects of a volume."""
+        return [obj for obj in self._open.values() if isinstance(obj, StoredObject) and obj.volume is volume]
+
     def drop_marker(self, object_id: str) -> None:
         """Forget an open Vary marker."""
         if isinstance(self._open.get(object_id), VaryMarker):
             del self._open[object_id]
 
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
-        """Run one blocking call in the store's threads; the volume learns how it went."""
+        """Run one blocking call in the store's threads; the volume learns how it went.
+
+        DiskError where the volume was lost meanwhile: nothing that was found or made there counts.
+        """
+        lives = volume.lives
         try:
             result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
         except DiskError as exc:
-            if volume.failed(exc):
-                self.notifications.drive_full(volume)
+            if lives == volume.lives:
+                self.note_failure(volume, exc)
             raise
+        if lives != volume.lives:
+            if isinstance(result, ObjectFile):
+                result.close()
+            raise DiskError("the volume was lost meanwhile", errno=errno.ENODEV)
         volume.succeeded()
         return result
+
+    def note_failure(self, volume: Volume, error: DiskError) -> Blame:
+        """Act on a failed disk call: on the drive, or on what the process lacks; whose it is."""
+        blame = volume.failed(error)
+        if blame is Blame.FULL:
+            self.notifications.drive_full(volume)
+        elif blame is Blame.PROCESS:
+            self._close_least_recent(len(self._open) - len(self._open) // 8 - 1)
+            if not self._lacked:
+                self._lacked = True
+                event(_log, "process_limit", severity=logging.ERROR, reason=str(error), open_objects=len(self._open))
+        return blame
 
     def close(self) -> None:
         """Close every file."""

@@ -113,8 +113,10 @@ class Reclaimer:
 
     async def _evict_extent(self, obj: StoredObject, extent: int) -> None:
         obj.volume.policy.remove(obj.unit(extent))
+        if extent >= obj.extent_count:
+            return  # the settings have made extents larger since its row was read
         first, stop = obj.extent_pieces_span(extent)
-        freed = sum(obj.pieces.size_bytes(p) for p in range(first, stop) if obj.pieces.state(p) != ABSENT)
+        pieces = [p for p in range(first, stop) if p in obj.torn or obj.pieces.state(p) != ABSENT]
         for piece in range(first, stop):
             obj.pieces.mark(piece, ABSENT)
         if not obj.pieces.stored_bytes:
@@ -135,6 +137,8 @@ class Reclaimer:
         if failed or obj.obsolete:
             await self._remover.drop_open(obj, reason="space")
             return
+        obj.torn.difference_update(pieces)
+        freed = sum(map(obj.cost_bytes, pieces))
         obj.charged_bytes -= freed
         obj.volume.ledger.give_back(freed)
         self._objects.rows.note(obj)

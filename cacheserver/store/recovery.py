@@ -18,6 +18,7 @@ from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.logs.events import event, get_logger
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import disk_errors
+from cacheserver.store.object.layout import extent_bytes_of
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
 from cacheserver.store.volume import Volume
@@ -59,7 +60,7 @@ async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
 
 
 def _units(object_id: str, record: CatalogueRecord, extent_bytes: int) -> Iterator[tuple[bytes, int]]:
-    extents = -(-record.length_bytes // extent_bytes)
+    extents = -(-record.length_bytes // extent_bytes_of(record.length_bytes, extent_bytes))
     if extents <= 1:
         yield unit_key(object_id, None), max(1, record.stored_bytes)
         return

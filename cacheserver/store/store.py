@@ -8,16 +8,22 @@ to the shared default executor.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from cacheserver.concurrency.uninterrupted import to_the_end
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import DiskError, StoreFull, VolumeOffline
+from cacheserver.core.errors import DiskError, Outdated, StoreError, StoreFull, TooLarge, VolumeOffline
+from cacheserver.core.object_life import Event
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.request.keys import object_id as id_of
 from cacheserver.ports import Meter
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.checking import Checker
@@ -25,7 +31,7 @@ from cacheserver.store.finding import Finder
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.notifications import Notifications
 from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.object.layout import GENERATION_BYTES, layout_for
+from cacheserver.store.object.layout import GENERATION_BYTES, MOST_PIECES, layout_for
 from cacheserver.store.object.residency import reading_threads
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order
@@ -35,6 +41,8 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.volume import Volume
 
 T = TypeVar("T")
+_PURGES_REMEMBERED = 4096
+"""Longer than any request to an origin lasts, unless an operator purges very fast."""
 MARKER_BYTES = 512
 """What a Vary marker is charged: about its row in the catalogue."""
 
@@ -50,6 +58,10 @@ class Store:
         self.reading = reading_threads(io_threads)
         """Threads that read cold bytes into memory before they are sent; writes and checks do not wait behind them."""
         self.notifications = Notifications()
+        self.purges = 0
+        """Number of purges so far; see ``create``."""
+        self._purged = BoundedMemory[str, int](_PURGES_REMEMBERED)
+        """Number of the last purge of an object id."""
         self._objects = OpenObjects(
             executor=self.executor, notifications=self.notifications, extent_bytes=extent_bytes, limit=open_objects
         )
@@ -90,19 +102,25 @@ class Store:
 
     # -- creating and writing -----------------------------------------------------------------------------------
 
-    async def create(self, representation: Representation) -> StoredObject:
-        """A new, empty generation, an older one becomes obsolete. StoreFull, VolumeOffline or DiskError.
+    async def create(self, representation: Representation, *, since: int | None = None) -> StoredObject:
+        """A new, empty generation, an older one becomes obsolete. TooLarge, StoreFull, VolumeOffline or DiskError.
 
+        ``since``: the number of ``purges`` when it was asked for; Outdated where its key was purged after that.
         It cannot be found before this returns, without another turn of the loop in between.
         """
         volume = next((v for v in preferred_order(self.volumes, representation.object_id) if v.writable), None)
         if volume is None:
             raise VolumeOffline("no volume can be written to")
         object_id = representation.object_id
-        footer_bytes = layout_for(representation, bytes(GENERATION_BYTES)).footer_bytes
+        layout = layout_for(representation, bytes(GENERATION_BYTES))
+        if layout.piece_count > MOST_PIECES:
+            raise TooLarge(f"an object of {layout.length_bytes} bytes has more than {MOST_PIECES} pieces")
         # Space comes first: a task that waits for space holds no lock that an eviction may need.
-        with await self._reserve(volume, footer_bytes) as reservation:
+        with await self._reserve(volume, layout.footer_bytes) as reservation:
             async with self._objects.changing.holding(object_id):
+                keys = (object_id, id_of(representation.primary_key))
+                if since is not None and self.purged_after(since, *keys):
+                    raise Outdated("the object was purged after it was asked for")
                 self._objects.creating.add(object_id)
                 try:
                     await self._forget(object_id, reason="superseded")
@@ -114,13 +132,17 @@ class Store:
         path = volume.path_of(representation.object_id)
         file = await self.run(volume, ObjectFile.create, path, representation)
         volume.leftovers.gone(representation.object_id)
-        obj = self._objects.adopt(volume, file)
+        obj = self._objects.adopt(volume, file, Event.CREATED)
         reservation.commit(obj.charged_bytes)
         volume.policy.admit(obj.unit(0), obj.charged_bytes)
         volume.object_count += 1
         self._objects.rows.note(obj)
         self.notifications.created(obj)
         return obj
+
+    def purged_after(self, since: int, *object_ids: str) -> bool:
+        """Whether one of these was purged since there were ``since`` purges."""
+        return any((self._purged.get(each) or 0) > since for each in object_ids)
 
     def is_creating(self, object_id: str) -> bool:
         """Whether a generation of this object is being created right now, the end of the one before included."""
@@ -150,14 +172,14 @@ class Store:
         volume.object_count += 1
         self._objects.remember(object_id, VaryMarker(object_id, names))
 
-    async def reserve(self, obj: StoredObject, amount_bytes: int) -> Reservation:
-        """Room for pieces of this object, evicting others where needed; StoreFull when there is none."""
+    async def reserve(self, obj: StoredObject, piece: int) -> Reservation:
+        """Room for one piece of this object, evicting others where needed; StoreFull when there is none."""
         if not obj.volume.writable:
             raise VolumeOffline("volume cannot be written to")
-        return await self._reserve(obj.volume, amount_bytes)
+        return await self._reserve(obj.volume, 0 if piece in obj.torn else obj.cost_bytes(piece))
 
     async def _reserve(self, volume: Volume, amount_bytes: int) -> Reservation:
-        for _ in range(3):
+        for _ in range(3 if amount_bytes <= volume.ledger.capacity_bytes else 0):
             try:
                 return volume.ledger.reserve(amount_bytes)
             except StoreFull:
@@ -175,14 +197,41 @@ class Store:
 
     async def _commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         await self.run(obj.volume, obj.file.record_piece, piece, digest)
-        size = obj.pieces.size_bytes(piece)
-        reservation.commit(size)
-        obj.charged_bytes += size
+        self._charge(obj, piece, reservation)
+        reservation.release()
+        obj.torn.discard(piece)
         if not obj.obsolete:
-            obj.volume.policy.admit(obj.unit_of(piece), size)
             self._objects.rows.note(obj)
-        else:
-            obj.volume.ledger.give_back(size)
+
+    def _charge(self, obj: StoredObject, piece: int, reservation: Reservation) -> None:
+        """Have the blocks of a piece charged, once; those of an obsolete object go with its file."""
+        if piece not in obj.torn and not obj.obsolete:
+            size = obj.cost_bytes(piece)
+            reservation.commit(size)
+            obj.charged_bytes += size
+            obj.volume.policy.admit(obj.unit_of(piece), size)
+
+    def leave_torn(self, obj: StoredObject, piece: int, reservation: Reservation) -> None:
+        """A piece was begun and is not finished: its blocks stay charged until it is, or is evicted."""
+        if obj.pieces.state(piece) == ABSENT:
+            self._charge(obj, piece, reservation)
+            obj.torn.add(piece)
+            if not obj.obsolete:
+                self._objects.rows.note(obj)
+
+    async def erase(self, obj: StoredObject, piece: int) -> None:
+        """Take a bad piece out of service and off the disk, so that no start finds it again. DiskError."""
+        self.drop_piece(obj, piece)
+        try:
+            await self.run(obj.volume, obj.file.erase, piece, piece + 1)
+        except DiskError as exc:
+            if exc.errno != errno.ENOTSUP:
+                raise
+            return  # its record is gone, which is what counts; its blocks stay charged
+        if piece in obj.torn and not obj.obsolete:
+            obj.torn.discard(piece)
+            obj.charged_bytes -= obj.cost_bytes(piece)
+            obj.volume.ledger.give_back(obj.cost_bytes(piece))
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""
@@ -194,7 +243,7 @@ class Store:
             return await self.run(obj.volume, obj.file.whole_digests, names)
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
-        """Take a bad piece out of service; its bytes are fetched again on demand."""
+        """Take a bad piece out of service; its blocks stay charged until it is fetched again or evicted."""
         self._objects.drop_piece(obj, piece)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
@@ -230,6 +279,12 @@ class Store:
         async with self._objects.changing.holding(object_id):
             return await self._forget(object_id, reason=reason)
 
+    def outdate(self, object_id: str) -> None:
+        """A purge begins: nothing that was asked for before is stored at this key, or as a variant of it."""
+        self.purges += 1
+        self._purged.keep(object_id, self.purges)
+        self.notifications.purged(object_id)
+
     async def retire(self, obj: StoredObject, *, reason: str) -> None:
         """The same for this generation alone: nothing happens where another one has taken its place."""
         async with self._objects.changing.holding(obj.object_id):
@@ -247,6 +302,30 @@ class Store:
             if volume is not dropped:
                 was_there |= await self._remover.drop_file(volume, object_id, reason=reason)
         return was_there
+
+    async def inspect(self, volume: Volume) -> str | None:
+        """Whether a volume is what was opened: why not, or None. Objects whose files were removed by others go.
+
+        DiskError where the drive cannot tell.
+        """
+        try:
+            reason = await asyncio.get_running_loop().run_in_executor(self.executor, volume.inspect)
+        except DiskError as exc:
+            self._objects.note_failure(volume, exc)
+            raise
+        if reason is None:
+            for obj in self._objects.on(volume):
+                if not obj.obsolete and obj.file.fd >= 0 and not os.fstat(obj.file.fd).st_nlink:
+                    await self.retire(obj, reason="corrupt")
+        return reason
+
+    async def lose(self, volume: Volume) -> None:
+        """All that was on a volume is gone; it is to be opened anew. Its objects' holders keep what they hold."""
+        self._objects.lose(volume)
+        catalogue = volume.lost()
+        with suppress(StoreError):
+            await asyncio.get_running_loop().run_in_executor(self.executor, catalogue.close)
+            catalogue.close()  # this thread's connection
 
     # -- rows, threads, end -------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.layout import on_disk
 from cacheserver.store.volume import Volume
 
 USE_WINDOW_S = 60.0
@@ -46,15 +47,18 @@ class StoredObject:
         "file",
         "life",
         "obsolete",
+        "torn",
         "volume",
     )
 
-    def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int) -> None:
+    def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int, life: Life) -> None:
         self.file = file
         self.volume = volume
         self.extent_pieces = extent_pieces
         self.charged_bytes = 0
-        self.life = Life.OPEN
+        self.torn: set[int] = set()
+        """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
+        self.life = life
         self.obsolete = False
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted; the object cannot be held until it is done."""
@@ -83,6 +87,10 @@ class StoredObject:
             return False
         self._next_use_s[extent] = now_s + USE_WINDOW_S
         return True
+
+    def cost_bytes(self, piece: int) -> int:
+        """What a piece takes on disk."""
+        return on_disk(self.pieces.size_bytes(piece))
 
     def row(self) -> CatalogueRecord:
         """Its row in the catalogue."""

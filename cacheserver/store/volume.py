@@ -17,17 +17,18 @@ from typing import Any
 
 import aiofiles
 
+from cacheserver.core.disk_faults import Blame, blame_of
 from cacheserver.core.errors import ConfigError, DiskError, StoreError, VolumeOffline
 from cacheserver.core.eviction.s3fifo import S3Fifo
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
 from cacheserver.store.leftovers import Leftovers
+from cacheserver.store.object.file import disk_errors
 from cacheserver.store.object.quarantine import Quarantine
 from cacheserver.system.atomic_file import write_atomically
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_PASSING = (*_FULL, errno.EIO, errno.EROFS)
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
@@ -69,12 +70,17 @@ class Volume:
         self._clock = clock
         self._offline_until = self._full_until = 0.0
         self._lock_fd = -1
+        self._device: int | None = None
+        """File system of the first ``open``: nothing is made anew on another one, as below a mount that is gone."""
         self._catalogue: Catalogue | None = None
+        self.lives = 0
+        """How often it was lost: what a call finds that began before is of no use."""
 
     @property
     def catalogue(self) -> Catalogue:
-        """The durable map of this volume; only after ``open``."""
-        assert self._catalogue is not None, "volume is not open"
+        """The durable map of this volume; VolumeOffline before ``open`` and after a loss."""
+        if self._catalogue is None:
+            raise VolumeOffline(f"volume {self.path} is not open")
         return self._catalogue
 
     @property
@@ -106,6 +112,7 @@ class Volume:
         catalogue: Catalogue | None = None
         try:
             self._prepare_directory()
+            self._check_device()
             self._take_lock()
             counted = self._take_clean_mark()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
@@ -117,6 +124,8 @@ class Volume:
             if catalogue is not None:
                 catalogue.close()
             self._release_lock()
+            if isinstance(exc, VolumeOffline):
+                raise
             number = getattr(exc, "errno", None)
             reason = os.strerror(number) if isinstance(exc, OSError) and number else str(exc)
             if number in _PASSING or any(word in reason for word in _PASSING_SQLITE):
@@ -158,6 +167,47 @@ class Volume:
             if status.st_mode & 0o022:
                 raise ConfigError(f"{directory} can be written by other users; chmod 700", key="store.volumes")
 
+    def _check_device(self) -> None:
+        device = os.stat(self.path).st_dev
+        if self._device not in (None, device):
+            raise VolumeOffline(f"volume {self.path} lies on another file system than before: restart to use that")
+        self._device = device
+
+    def inspect(self) -> str | None:
+        """Why this is not the directory that was opened any more; None where it is. Makes missing directories anew.
+
+        Blocking. DiskError where the drive cannot tell.
+        """
+        with disk_errors("inspect"):
+            try:
+                mark = os.stat(self._file("lock"), follow_symlinks=False)
+                if not os.path.samestat(mark, os.fstat(self._lock_fd)) or not self.catalogue.stands():
+                    return "its files were replaced"
+                self._prepare_directory()
+            except (FileNotFoundError, NotADirectoryError):
+                return "its files were removed"
+            except PermissionError as exc:
+                return f"its files cannot be reached: {exc.strerror}"
+            except ConfigError as exc:
+                return str(exc)
+        return None
+
+    def lost(self) -> Catalogue:
+        """Begin anew, as before ``open``: what was here is gone, and so is what the books say of it.
+
+        The catalogue is the caller's to close.
+        """
+        catalogue, self._catalogue = self.catalogue, None
+        self.lives += 1
+        self._release_lock()
+        self.ledger = Ledger(capacity_bytes=self.ledger.capacity_bytes)
+        self.policy = S3Fifo(capacity_bytes=self.ledger.capacity_bytes)
+        self.object_count = 0
+        self.loaded = asyncio.Event()
+        self.reconciled = False
+        self.leftovers.clear()
+        return catalogue
+
     def _own(self, directory: str) -> os.stat_result:
         """Status of a directory (the volume's own may be a link); ConfigError when it is another user's."""
         status = os.stat(directory, follow_symlinks=directory == self.path)
@@ -185,24 +235,22 @@ class Volume:
             raise ValueError("not an object id")
         return os.path.join(self.path, "objects", object_id[:2], object_id)
 
-    def failed(self, error: DiskError) -> bool:
-        """Note a failed disk call: a full or read-only drive takes nothing for a while, one that fails goes offline.
-
-        That one file may not be changed (EPERM) says nothing of the drive. True when it is full.
-        """
+    def failed(self, error: DiskError) -> Blame:
+        """Note a failed disk call, and whose it is: only what is the drive's own takes it out of service."""
+        blame = blame_of(error.errno)
+        if blame in (Blame.OBJECT, Blame.PROCESS):
+            return blame
         self.error_count += 1
-        if error.errno == errno.EPERM:
-            return False
         now = self._clock.monotonic_s()
-        if error.errno in (*_FULL, errno.EROFS):
+        if blame is not Blame.DRIVE:
             self._full_until = now + self._retry_s
-            return error.errno in _FULL
+            return blame
         self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._errors_until_offline:
             self._times_offline += now >= self._offline_until
             self._offline_until = now + self._retry_s
             self._errors_in_a_row = self._errors_until_offline - 1
-        return False
+        return blame
 
     def evicted_from(self, since_s: float) -> None:
         """Note that something was evicted for space that had been there since this Unix time."""

@@ -68,7 +68,7 @@ def put(volume: Volume, found: Representation, body: bytes, *, pieces: int | Non
         data = body[piece * size : (piece + 1) * size]
         file.write_at(piece * size, data)
         file.record_piece(piece, hashlib.sha256(data).digest())
-    charged = file.layout.footer_bytes + file.pieces.stored_bytes
+    charged = file.expected_bytes
     complete = file.pieces.complete
     file.close()
     volume.catalogue.put(found.object_id, CatalogueRecord(len(body), charged, complete, found.service))

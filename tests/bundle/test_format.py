@@ -13,7 +13,6 @@ from cacheserver.bundle.header import (
     BundledObject,
     decode_metadata,
     encode_header,
-    primary_key,
     shown_name,
 )
 from cacheserver.core.cache.representation import Representation
@@ -163,5 +162,5 @@ def test_trust_of_an_imported_object(trust: Trust, signed: bool, expected: Trust
     believed = BundledObject(found, bytes(32), manifest).believed(signed=signed)
     assert believed.trust is expected
     assert believed.hash_of_hashes == manifest.hash_of_hashes.hex()
-    assert primary_key(found) == "own\n*\nh.example\n/a%20b\n?q"
+    assert found.primary_key == "own\n*\nh.example\n/a%20b\n?q"
     assert shown_name(found) == "h.example/a%20b"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cacheserver.core.disk_faults import Blame
 from cacheserver.core.errors import DiskError
 from cacheserver.store.volume import Volume
 from tests.faults.disk_layer import Call, DiskLayer, Rule, works
@@ -132,7 +133,7 @@ def _errors_until_offline(volume: Volume) -> list[DiskError]:
     errors: list[DiskError] = []
     real = volume.failed
 
-    def failed(error: DiskError) -> bool:
+    def failed(error: DiskError) -> Blame:
         if volume.online:
             errors.append(error)
         return real(error)

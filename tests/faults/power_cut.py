@@ -76,7 +76,7 @@ class Life:
             for piece in self._rng.sample(missing, self._rng.randint(0, len(missing))):
                 start, stop = obj.pieces.bounds(piece)
                 digest = hashlib.sha256()
-                with await self._store.reserve(obj, stop - start) as reservation:
+                with await self._store.reserve(obj, piece) as reservation:
                     await self._store.write(obj, start, body[start:stop], digest)
                     await self._store.commit(obj, piece, digest.digest(), reservation)
         finally:

@@ -56,7 +56,7 @@ async def test_a_commit_whose_caller_is_cancelled_is_counted_all_the_same(
 
         async def fill() -> None:
             digest = hashlib.sha256()
-            with await store.reserve(obj, PIECE) as reservation:
+            with await store.reserve(obj, 0) as reservation:
                 await store.write(obj, 0, body_of(REP)[:PIECE], digest)
                 await store.commit(obj, 0, digest.digest(), reservation)
 

@@ -102,7 +102,7 @@ async def test_files_that_cannot_be_removed_do_not_take_the_volume_offline(tmp_p
             await put(store, rep)
             disk.stuck.add(rep.object_id)
             await store.forget(rep.object_id, reason="purged")
-        assert (volume.error_count, len(volume.leftovers), volume.online) == (20, 20, True)
+        assert (volume.error_count, len(volume.leftovers), volume.online) == (0, 20, True)
         for number in range(60):
             clock.now_s += 60
             await put(store, representation(f"m{number}"))

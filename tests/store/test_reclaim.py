@@ -44,7 +44,7 @@ async def test_a_large_object_loses_extents_and_keeps_the_rest(tmp_path: Path) -
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         large = representation("large", 20 * PIECE)
         await put(store, large)
-        for number in range(8):
+        for number in range(5):
             await put(store, representation(f"n{number}"))
         obj = await found(store, large)
         kept = [piece for piece in range(20) if obj.pieces.state(piece) != ABSENT]
@@ -60,7 +60,7 @@ async def test_extents_of_an_object_that_is_not_open_are_evicted_too(tmp_path: P
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         await put(store, representation("large", 20 * PIECE))
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
-        for number in range(8):
+        for number in range(5):
             await put(store, representation(f"n{number}"))
         obj = await found(store, representation("large", 20 * PIECE))
         assert not obj.pieces.complete
@@ -86,7 +86,7 @@ async def test_an_object_is_not_lent_out_while_it_loses_an_extent(
             return await run(volume, call, *args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(store._objects, "run", watching)
-        for number in range(8):
+        for number in range(5):
             await put(store, representation(f"n{number}"))
         assert lent
         assert all(each is None for each in lent), "a fill would write under the hole that is being punched"

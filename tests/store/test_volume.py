@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.disk_faults import Blame
 from cacheserver.core.errors import ConfigError, DiskError, VolumeOffline
 from cacheserver.store import volume as room
 from cacheserver.store.catalogue.catalogue import Catalogue
@@ -85,7 +86,8 @@ def test_a_full_volume_is_read_and_not_written_for_a_while(tmp_path: Path, clock
 def test_a_read_only_drive_is_read_and_gives_nothing_up(tmp_path: Path, clock: HandClock) -> None:
     with opened(tmp_path, clock, errors=1) as volume:
         for _ in range(3):
-            assert not volume.failed(DiskError("write failed", errno=errno.EROFS)), "eviction would not help"
+            blame = volume.failed(DiskError("write failed", errno=errno.EROFS))
+            assert blame is Blame.READ_ONLY, "eviction would not help"
         assert (volume.online, volume.writable) == (True, False)
         clock.now_s += 5
         assert volume.writable
@@ -253,8 +255,15 @@ async def test_a_damaged_order_is_dropped_and_every_object_stays_evictable(tmp_p
         assert len(store.volumes[0].policy) == 3
 
 
-async def test_a_disk_that_cannot_keep_the_order_counts_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "errors"), [(errno.EIO, 1), (errno.ENOENT, 0)])
+async def test_a_disk_that_cannot_keep_the_order_counts_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, errors: int
+) -> None:
+    def refused(_path: str, _data: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(room, "write_atomically", refused)
     with ThreadPoolExecutor(1) as executor:
-        volume = volume_at(tmp_path / "missing")
+        volume = volume_at(tmp_path)
         await volume.save_recency(executor)
-    assert volume.error_count == 1
+    assert volume.error_count == errors

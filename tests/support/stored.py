@@ -14,7 +14,6 @@ from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.validators import Validators
-from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.keys import object_id
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
@@ -132,7 +131,7 @@ async def put_pieces(store: Store, obj: StoredObject, pieces: Sequence[int], bod
     for piece in pieces:
         start, stop = obj.pieces.bounds(piece)
         digest = hashlib.sha256()
-        with await store.reserve(obj, stop - start) as reservation:
+        with await store.reserve(obj, piece) as reservation:
             await store.write(obj, start, body[start:stop], digest)
             await store.commit(obj, piece, digest.digest(), reservation)
 
@@ -161,9 +160,7 @@ def bytes_on_disk(path: Path) -> int:
     for name in (path / "objects").glob(f"??/{'?' * 32}"):
         file = ObjectFile.open(str(name))
         assert file is not None
-        total += file.layout.footer_bytes + sum(
-            file.pieces.size_bytes(piece) for piece in range(len(file.pieces)) if file.pieces.state(piece) != ABSENT
-        )
+        total += file.expected_bytes
         file.close()
     return total
 

@@ -46,6 +46,11 @@ class Representation:
         """Number of pieces; 0 for an empty object."""
         return -(-self.length_bytes // self.piece_size_bytes)
 
+    @property
+    def primary_key(self) -> str:
+        """The key without the selecting values of a variant."""
+        return self.key.rpartition("\n")[0] if self.vary else self.key
+
     def refreshed(self, fields: Fields, *, request_time_s: float, response_time_s: float) -> Representation:
         """The same bytes with the fields and times of a 304 (RFC 9111 §4.3.4)."""
         return replace(

@@ -155,8 +155,7 @@ class PieceChecks:
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
                 self._progress.claim(piece, piece + 1, self)  # no flight fetches it before its record is gone
-                self._store.drop_piece(self._obj, piece)
-                await self._store.run(self._obj.volume, self._obj.file.erase, piece, piece + 1)
+                await self._store.erase(self._obj, piece)
                 self._progress.release(self, None)
                 self._progress.reject(piece, seen=True)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())

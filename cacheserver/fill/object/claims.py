@@ -108,6 +108,11 @@ class Progress:
                 self._failed[piece] = (self.failures(piece) + 1, error)
             self._end(piece, error)
 
+    def wake_unclaimed(self) -> None:
+        """A flight has ended: whoever waits for a piece that nobody fetches plans for it, or hears why not."""
+        for piece in [piece for piece in self._waiters if piece not in self.claims]:
+            self._wake(piece, None)
+
     def failures(self, piece: int) -> int:
         """How many flights have failed at this piece."""
         return self._failed[piece][0] if piece in self._failed else 0

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from itertools import count
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
@@ -61,6 +62,7 @@ class ObjectFill:
         """Upstream requests under way or queued."""
         self._range_ignored = False
         """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
+        self._numbers = count()
         self._on_idle = on_idle
         self._idle = False
         self._completions = 0
@@ -75,7 +77,8 @@ class ObjectFill:
     def reader(self, want: Want, start: int, stop: int, *, whole: bool) -> Reader:
         """A reader of bytes ``[start, stop)`` for ``want``; ``whole``: it asked to the end of the object."""
         self.want = want
-        reader = Reader(self, start, stop, until_piece=self.demand.until_piece(start, stop, whole=whole))
+        until_piece = self.demand.until_piece(start, stop, whole=whole)
+        reader = Reader(self, start, stop, until_piece=until_piece, number=next(self._numbers))
         self.demand.readers.add(reader)
         return reader
 
@@ -151,6 +154,7 @@ class ObjectFill:
             wanted=self.wanted,
             ask=self._ask,
             context=self.context,
+            number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
         )
@@ -183,8 +187,11 @@ class ObjectFill:
             error = await self._flown(flight, priority)
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
-            elif error is None:
+                return error
+            if error is None:
                 self.plan()
+            self.progress.wake_unclaimed()
+            if error is None:
                 await self.checks.check_whole()
         except StoreError:
             _log.warning("what is stored could not be read again")
@@ -274,7 +281,7 @@ class ObjectFill:
         refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
-        if self.obj.obsolete or not self.flights:
+        if self.obj.obsolete or not (self.flights or piece in self.progress.claims):
             error = GenerationChanged("the object cannot be completed")
             await self.abandon(error)
             raise error

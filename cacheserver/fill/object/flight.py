@@ -35,6 +35,7 @@ class Flight:
         wanted: Callable[[int, int], bool],
         ask: Ask,
         context: FillContext,
+        number: int,
         opened: Opened | None = None,
         cause: object = None,
     ) -> None:
@@ -52,8 +53,11 @@ class Flight:
         self._piece = first
         self._offset = obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
-        self.began_s = asyncio.get_running_loop().time()
+        self.number = number
+        """Of the flights and readers of its object, in the order in which they came."""
         self._committed = 0
+        self._torn = False
+        """Whether something of the piece in hand was written."""
         self._source = ""
         self._contributors: set[str] = set()
         """Sources of the piece in hand; only a single one can be blamed for a bad one."""
@@ -72,6 +76,8 @@ class Flight:
         if self.opened is not None:
             self.opened.answer.close()
         if self._reservation is not None:
+            if self._torn:
+                self._context.store.leave_torn(self._obj, self._piece, self._reservation)
             self._reservation.release()
 
     async def _try_until_done(self) -> None:
@@ -121,6 +127,7 @@ class Flight:
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
             self._contributors.add(self._source)
+            self._torn = True
             await self._context.store.write(self._obj, self._offset, part, self._digest)
             self._offset += len(part)
             if self._offset < piece_stop:
@@ -134,7 +141,7 @@ class Flight:
     async def _reserve(self) -> Reservation:
         """Room for the piece in hand, before its bytes are asked for."""
         if self._reservation is None:
-            self._reservation = await self._context.store.reserve(self._obj, self._obj.pieces.size_bytes(self._piece))
+            self._reservation = await self._context.store.reserve(self._obj, self._piece)
         return self._reservation
 
     def _verify_piece(self, piece: int) -> None:
@@ -157,7 +164,7 @@ class Flight:
             await self._checks.check_last(piece, self._contributors)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
             await self._context.store.commit(self._obj, piece, self._digest.digest(), reservation)
-            self._reservation = None
+            self._reservation, self._torn = None, False
             self._committed += 1
             self._piece += 1
             self._contributors.clear()

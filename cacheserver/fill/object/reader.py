@@ -39,15 +39,16 @@ class _Fill(Protocol):
 class Reader:
     """One delivery of bytes ``[start, stop)``: tells how far it may go, and keeps its pieces wanted until closed."""
 
-    def __init__(self, fill: _Fill, start: int, stop: int, *, until_piece: int) -> None:
+    def __init__(self, fill: _Fill, start: int, stop: int, *, until_piece: int, number: int) -> None:
+        """``number`` counts the flights and readers of the object in the order in which they came."""
         self._fill = fill
         self._offset = start
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
         self._want = fill.want
-        self._came_s = asyncio.get_running_loop().time()
-        self._collapsed = False
+        self._number = number
+        self._collapsed = fill.want.collapsed
         self._forgiving = False
         """Set once a request that began before this reader came has failed: the source may have healed since.
 
@@ -83,8 +84,8 @@ class Reader:
                 await fill.context.store.check(fill.obj, (piece,))  # before its first delivery (I1)
                 continue
             fill.progress.raise_failure(piece, since=failures)
-            self._note_collapse(piece)
             older = self._is_older(fill.progress.claims.get(piece))
+            self._note_collapse(older)
             self._waiting = True
             try:
                 await fill.wait(piece, since_s)
@@ -113,10 +114,10 @@ class Reader:
 
     def _is_older(self, claimant: object) -> bool:
         """Whether a piece is being fetched by a flight that began before this reader, and not for its own client."""
-        return isinstance(claimant, Flight) and claimant.began_s < self._came_s and claimant.cause is not self._want
+        return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self._want
 
-    def _note_collapse(self, piece: int) -> None:
-        if not self._collapsed and piece in self._fill.progress.claims:
+    def _note_collapse(self, older: bool) -> None:
+        if older and not self._collapsed:
             self._collapsed = True
             self._fill.context.meter.collapsed()
 

@@ -87,6 +87,7 @@ class Catalogue:
         """Rows that ``iterate`` has skipped."""
         self._closed = False
         self._cache = self._open_cache()
+        self._opened = os.stat(self._database)
         self._cache.close()  # the thread that opens need not be the one that reads
         self._writer = BatchWriter(
             apply=self._apply,
@@ -96,6 +97,14 @@ class Catalogue:
             retry_s=retry_s,
             max_backlog=max_backlog,
         )
+
+    @property
+    def _database(self) -> str:
+        return os.path.join(self._directory, diskcache.core.DBNAME)
+
+    def stands(self) -> bool:
+        """Whether the database is still the file that was opened; FileNotFoundError where there is none. Blocking."""
+        return os.path.samestat(os.stat(self._database), self._opened)
 
     def _open_cache(self) -> diskcache.Cache:
         try:

@@ -7,6 +7,7 @@ CorruptObject.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -25,6 +26,8 @@ from cacheserver.store.object.layout import Layout
 _READ_BYTES = 1 << 18
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+_SLACK_BYTES = 1 << 16
+"""What a file system may take beyond that for its own maps of the file."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
@@ -42,7 +45,7 @@ def disk_errors(what: str) -> Iterator[None]:
 class ObjectFile:
     """An open object file; ``pieces`` and ``representation`` mirror what is on disk."""
 
-    __slots__ = ("_read_only", "_sequence", "fd", "layout", "path", "pieces", "representation")
+    __slots__ = ("_read_only", "_sequence", "fd", "found_bytes", "layout", "path", "pieces", "representation")
 
     def __init__(
         self, *, fd: int, path: str, layout: Layout, representation: Representation, pieces: PieceMap, sequence: int
@@ -55,6 +58,13 @@ class ObjectFile:
         self._sequence = sequence
         self._read_only = False
         """Opened while its file system was read-only."""
+        self.found_bytes = 0
+        """What it took on disk when it was opened."""
+
+    @property
+    def expected_bytes(self) -> int:
+        """What it should take on disk: its footer and its pieces."""
+        return self.layout.footer_bytes + fmt.on_disk(self.pieces.stored_bytes)
 
     @classmethod
     def create(cls, path: str, representation: Representation) -> ObjectFile:
@@ -63,7 +73,7 @@ class ObjectFile:
         # A name of its own for each generation. Not write_atomically: the file is sparse, and stays open.
         temporary = f"{path}.{secrets.token_hex(4)}.new"
         with disk_errors("create"):
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = _made(temporary)
             try:
                 os.ftruncate(fd, layout.file_bytes)
                 pieces = PieceMap(layout.length_bytes, layout.piece_size_bytes)
@@ -93,11 +103,22 @@ class ObjectFile:
                 raise
         try:
             file = cls._read_footer(fd, path)
+            file._read_only = read_only
+            file._measure()
         except BaseException:
             os.close(fd)
             raise
-        file._read_only = read_only
         return file
+
+    def _measure(self) -> None:
+        """See what it takes on disk; where that is too much (copied without holes, torn pieces), make it right."""
+        with disk_errors("measure"):
+            self.found_bytes = os.fstat(self.fd).st_blocks * 512
+            if self.found_bytes > self.expected_bytes + _SLACK_BYTES and not self._read_only:
+                for first, stop in self.pieces.missing_runs(0, len(self.pieces), ()):
+                    if not self._punch(first, stop):
+                        break
+                self.found_bytes = os.fstat(self.fd).st_blocks * 512
 
     @classmethod
     def _read_footer(cls, fd: int, path: str) -> ObjectFile:
@@ -179,22 +200,28 @@ class ObjectFile:
         if expected is None or expected != got.digest():
             raise PieceMismatch(piece, expected=expected or b"", got=got.digest())
 
-    def erase(self, first: int, stop: int) -> int:
-        """Forget the pieces ``[first, stop)`` and give their blocks back; the bytes freed.
+    def erase(self, first: int, stop: int) -> None:
+        """Forget the pieces ``[first, stop)`` and give their blocks back; DiskError (ENOTSUP) where that cannot be.
 
         The caller marks them ABSENT first: no reader may see a hole. Whole pages go, up to the footer: a part of a page
         would be cleared in place, under bytes that the kernel has yet to send from it.
         """
         blank = b"".join(fmt.encode_record(self.layout, piece, None) for piece in range(first, stop))
-        start, end = self.pieces.bounds(first)[0], self.pieces.bounds(stop - 1)[1]
-        hole_end = self.layout.footer_offset if stop == len(self.pieces) else end
         with disk_errors("erase"):
             self._write(self.layout.record_offset(first), blank)
-            if _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, hole_end - start) != 0:
-                code = ctypes.get_errno()
-                if code != errno.EOPNOTSUPP:
-                    raise OSError(code, os.strerror(code))
-        return end - start
+            if not self._punch(first, stop):
+                raise OSError(errno.ENOTSUP, "the file system cannot make holes in files")
+
+    def _punch(self, first: int, stop: int) -> bool:
+        """Give the blocks of pieces back; False where the file system cannot."""
+        start, end = self.pieces.bounds(first)[0], self.pieces.bounds(stop - 1)[1]
+        hole_end = self.layout.footer_offset if stop == len(self.pieces) else end
+        if _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, hole_end - start) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code != errno.ENOTSUP:
+            raise OSError(code, os.strerror(code))
+        return False
 
     def rewrite_header(self, representation: Representation) -> bool:
         """Replace the header; False when the new one does not fit and the object has to be stored anew."""
@@ -252,6 +279,19 @@ class ObjectFile:
         assert data is not None, "layout_for and rewrite_header leave room"
         self._write(self.layout.slot_offset(sequence % 2), data)
         self._sequence = sequence
+
+
+def _made(path: str) -> int:
+    """A descriptor of a new file; its directory is made anew where somebody has removed it under the running node."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        fan = os.path.dirname(path)
+        for directory in (os.path.dirname(fan), fan):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+        return os.open(path, flags, 0o600)
 
 
 def _opened(path: str) -> tuple[int, bool]:

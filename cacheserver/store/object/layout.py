@@ -37,6 +37,10 @@ PROLOGUE_BYTES = _PROLOGUE.size + _CRC.size
 RECORD_BYTES = _RECORD.size
 TAIL_BYTES = _TAIL.size
 MAX_SLOT_BYTES = 1 << 20
+MOST_PIECES = 1 << 22
+"""Of one object: each has a record that is read when the object is opened, and a byte in memory."""
+MOST_EXTENTS = 1 << 16
+"""Of one object, numbered in two bytes."""
 
 
 class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +66,7 @@ class Layout:
     @property
     def footer_offset(self) -> int:
         """First byte of the prologue."""
-        return -(-self.length_bytes // PAGE_BYTES) * PAGE_BYTES
+        return on_disk(self.length_bytes)
 
     def record_offset(self, piece: int) -> int:
         """First byte of one piece's record."""
@@ -79,8 +83,24 @@ class Layout:
 
     @property
     def footer_bytes(self) -> int:
-        """Bytes of the footer; they are charged to the store together with the pieces."""
-        return self.file_bytes - self.footer_offset
+        """What the footer takes on disk; it is charged to the store together with the pieces."""
+        return on_disk(self.file_bytes - self.footer_offset)
+
+    @property
+    def whole_bytes(self) -> int:
+        """What the complete object takes on disk."""
+        return self.footer_offset + self.footer_bytes
+
+
+def on_disk(size_bytes: int) -> int:
+    """What bytes that begin with a page take on disk: whole pages, which are what file systems give out."""
+    return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def extent_bytes_of(length_bytes: int, extent_bytes: int) -> int:
+    """What an object of this length is evicted in: ``extent_bytes``, or as many times that as 2 bytes can number."""
+    extents = -(-length_bytes // extent_bytes)
+    return extent_bytes * max(1, -(-extents // MOST_EXTENTS))
 
 
 def layout_for(representation: Representation, generation: bytes) -> Layout:

@@ -7,7 +7,7 @@ in ``fill``, sending in ``delivery`` and ``passing``. Must not know what admissi
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
@@ -114,6 +114,7 @@ class Answerer:
         elif not isinstance(outcome, Stored):
             await self._unstored(want, outcome, first, exchange)
         else:
+            want = want if first else replace(want, collapsed=True)
             obj = outcome.obj if first else await self.lookup.find(want)
             if obj is None:
                 return False
@@ -154,6 +155,7 @@ class Answerer:
             rep, now_s = obj.representation, self.clock.wall_s()
             boundary = secrets.token_hex(16)
             reply = plan_object_reply(rep, want.fields, method=exchange.method, now_s=now_s, boundary=boundary)
+            await self.delivery.check_first(obj, reply)
             spans = [(part.start, part.stop) for part in reply.parts]
             there = all(obj.pieces.stored_until(start, stop) == stop for start, stop in spans)
             if outcome is Outcome.HIT and not there:
@@ -166,7 +168,9 @@ class Answerer:
             reply = reply.with_lines(lines)
             for start, stop in spans:
                 self.store.touch(obj, *obj.pieces.covering(start, stop))
-            await self.delivery.send(exchange.channel, want, obj, reply)
+            stored = await self.delivery.send(exchange.channel, want, obj, reply)
+            if outcome is Outcome.HIT and not stored:
+                exchange.outcome = Outcome.PARTIAL.value
             if outcome is Outcome.HIT and len(spans) == 1 and not exchange.channel.http_10:
                 exchange.hot = self._hot_entry(want, obj, exchange)
         finally:

@@ -33,8 +33,19 @@ class Delivery:
     store: Store
     relay: Relay
 
-    async def send(self, channel: ResponseWriter, want: Want, obj: StoredObject, reply: ObjectReply) -> None:
-        """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx."""
+    async def check_first(self, obj: StoredObject, reply: ObjectReply) -> None:
+        """Hash the first piece that goes out, unless it was since the start: a bad one is gone then, and no hit."""
+        for part in reply.parts[:1]:
+            piece = obj.pieces.piece_at(part.start)
+            if obj.pieces.state(piece) == STORED:
+                await self.store.check(obj, (piece,))
+
+    async def send(self, channel: ResponseWriter, want: Want, obj: StoredObject, reply: ObjectReply) -> bool:
+        """Send one reply; the head goes out only once its first byte is at hand, so that a failure can still be 5xx.
+
+        Whether all of it was stored, and right.
+        """
+        stored = True
         for part in reply.parts:
             cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole)
             try:
@@ -45,10 +56,12 @@ class Delivery:
                 await cursor.send()
             finally:
                 cursor.close()
+            stored = stored and cursor.reader is None
         if not channel.head_sent:
             await channel.start(reply.head)
         await channel.write(reply.closing)
         await channel.finish()
+        return stored
 
     async def past_store(
         self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int

@@ -159,7 +159,7 @@ def test_a_header_that_does_not_fit_changes_nothing(path: Path) -> None:
 def test_erased_pieces_are_absent_and_give_their_blocks_back(path: Path) -> None:
     file = filled(path)
     blocks = os.fstat(file.fd).st_blocks
-    assert file.erase(1, 3) == 2 * PIECE
+    file.erase(1, 3)
     assert os.fstat(file.fd).st_blocks <= blocks - 2 * PIECE // 512
     assert os.path.getsize(path) == file.layout.file_bytes
     again = reopened(file)

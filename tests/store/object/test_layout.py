@@ -41,7 +41,8 @@ def test_the_parts_of_a_file_follow_one_another_without_overlap(length: int, pie
     assert layout.slot_offset(0) == layout.record_offset(0) + layout.piece_count * fmt.RECORD_BYTES
     assert layout.slot_offset(1) == layout.slot_offset(0) + layout.slot_bytes
     assert layout.file_bytes == layout.slot_offset(1) + layout.slot_bytes + fmt.TAIL_BYTES
-    assert layout.footer_bytes == layout.file_bytes - layout.footer_offset
+    assert layout.footer_bytes == fmt.on_disk(layout.file_bytes - layout.footer_offset)
+    assert layout.whole_bytes == layout.footer_offset + layout.footer_bytes
 
 
 def test_a_prologue_comes_back_as_it_was_written() -> None:

@@ -1,0 +1,206 @@
+"""The books equal the blocks: the ledger counts what the files take, whatever was begun, found bad or copied."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import DiskError, TooLarge
+from cacheserver.core.piece_map import ABSENT
+from cacheserver.store.object import file as object_file
+from cacheserver.store.object.layout import MOST_EXTENTS, MOST_PIECES, extent_bytes_of
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
+from tests.support.stored import EXTENT, PIECE, body_of, found, put, put_pieces, representation, running_store
+
+LARGE = representation("large", 10 * PIECE + 100)
+
+
+def blocks(directory: Path) -> int:
+    """Bytes that the object files take on the disk."""
+    return sum(os.stat(name).st_blocks * 512 for name in (directory / "objects").glob("??/*"))
+
+
+def books(store: Store) -> int:
+    return store.volumes[0].ledger.stored_bytes
+
+
+async def begin(store: Store, obj: StoredObject, piece: int) -> None:
+    """Write half a piece, and leave it as a flight does that ends there."""
+    start, stop = obj.pieces.bounds(piece)
+    with await store.reserve(obj, piece) as reservation:
+        await store.write(obj, start, body_of(obj.representation)[start : (start + stop) // 2], hashlib.sha256())
+        store.leave_torn(obj, piece, reservation)
+
+
+def no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that cannot give back what lies inside a file."""
+
+    def refused(*_args: object) -> int:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr(object_file._libc, "fallocate", refused)
+
+
+async def test_a_small_object_is_charged_the_blocks_that_it_takes(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        for number in range(20):
+            await put(store, representation(str(number), 900))
+        assert books(store) == blocks(tmp_path)
+
+
+async def test_a_piece_that_was_begun_is_charged_until_it_is_there_or_gone(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await store.create(LARGE)
+        with obj.holding():
+            await put_pieces(store, obj, [0])
+            before = books(store)
+            await begin(store, obj, 5)
+            await begin(store, obj, 5)
+            assert books(store) == before + PIECE >= blocks(tmp_path)
+            await put_pieces(store, obj, [5])
+            assert (books(store), obj.torn) == (before + PIECE, set())
+            assert store.volumes[0].ledger.reserved_bytes == 0
+        await store.forget(obj.object_id, reason="purged")
+        assert (books(store), blocks(tmp_path)) == (0, 0)
+
+
+async def test_a_piece_that_was_found_bad_is_charged_once_when_it_is_fetched_again(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        before = books(store)
+        with obj.holding():
+            store.drop_piece(obj, 3)
+            assert books(store) == before
+            await put_pieces(store, obj, [3])
+        assert books(store) == before == blocks(tmp_path)
+
+
+async def test_a_piece_that_contradicts_its_manifest_gives_its_blocks_back(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        before = books(store)
+        await store.erase(obj, 3)
+        assert obj.pieces.state(3) == ABSENT
+        assert books(store) == before - PIECE == blocks(tmp_path)
+
+
+async def test_it_stays_charged_where_the_file_system_cannot_make_holes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_holes(monkeypatch)
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        before = books(store)
+        await store.erase(obj, 3)
+        assert (obj.pieces.state(3), obj.file.digest_of(3)) == (ABSENT, None)
+        assert books(store) == before == blocks(tmp_path)
+
+
+async def test_whole_objects_are_evicted_where_the_file_system_cannot_make_holes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_holes(monkeypatch)
+    capacity = 64 * PIECE
+    async with running_store(tmp_path, capacity_bytes=capacity) as store:
+        for number in range(12):
+            await put(store, representation(str(number), 11 * PIECE))
+            assert blocks(tmp_path) <= capacity
+            assert books(store) == blocks(tmp_path)
+        assert store.volumes[0].online
+
+
+async def test_a_copy_without_holes_gets_its_holes_back_when_it_is_opened(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    sparse = representation("sparse", 40 * PIECE)
+    async with running_store(cache) as store:
+        obj = await store.create(sparse)
+        with obj.holding():
+            await put_pieces(store, obj, [0, 20])
+        before = books(store)
+    name = next((cache / "objects").glob("??/*"))
+    body = name.read_bytes()
+    name.write_bytes(body)
+    assert blocks(cache) > before + 30 * PIECE
+    async with running_store(cache) as store:
+        await found(store, sparse)
+        assert books(store) == before == blocks(cache)
+    shutil.rmtree(cache)
+
+
+async def test_what_cannot_be_given_back_is_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = representation("sparse", 40 * PIECE)
+    async with running_store(tmp_path) as store:
+        obj = await store.create(sparse)
+        with obj.holding():
+            await put_pieces(store, obj, [0])
+    name = next((tmp_path / "objects").glob("??/*"))
+    name.write_bytes(name.read_bytes())
+    no_holes(monkeypatch)
+    async with running_store(tmp_path) as store:
+        await found(store, sparse)
+        assert books(store) == blocks(tmp_path) > 40 * PIECE
+
+
+@pytest.mark.parametrize("length", [MOST_PIECES * PIECE + 1, 17 << 40, (1 << 63) - 1])
+async def test_an_object_of_too_many_pieces_is_refused_before_anything_is_evicted(tmp_path: Path, length: int) -> None:
+    async with running_store(tmp_path, capacity_bytes=64 * PIECE) as store:
+        kept = await put(store, representation("kept", PIECE))
+        with pytest.raises(TooLarge):
+            await store.create(replace(representation("huge"), length_bytes=length))
+        assert await store.find(kept.object_id) is kept
+        assert len(list((tmp_path / "objects").glob("??/*"))) == 1
+
+
+async def test_a_file_larger_than_the_file_system_allows_costs_only_its_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_fd: int, _size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    async with running_store(tmp_path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "ftruncate", refused)
+            for number in range(10):
+                with pytest.raises(DiskError):
+                    await store.create(representation(str(number)))
+        volume = store.volumes[0]
+        assert (volume.online, volume.error_count, blocks(tmp_path)) == (True, 0, 0)
+        await put(store, representation("after"))
+
+
+@pytest.mark.parametrize("extents", [1, 2, MOST_EXTENTS - 1, MOST_EXTENTS, MOST_EXTENTS + 1, 5 * MOST_EXTENTS + 3])
+def test_no_object_has_more_extents_than_two_bytes_can_number(extents: int) -> None:
+    length = extents * EXTENT - 1
+    size = extent_bytes_of(length, EXTENT)
+    assert size % EXTENT == 0
+    assert -(-length // size) <= MOST_EXTENTS
+    assert size == EXTENT or -(-length // (size - EXTENT)) > MOST_EXTENTS, "no larger than it must be"
+
+
+async def test_an_object_of_very_many_extents_lives_and_goes_like_any_other(tmp_path: Path) -> None:
+    rep = representation("wide", (MOST_EXTENTS + 100) * EXTENT)
+    last = -(-rep.length_bytes // PIECE) - 1
+    async with running_store(tmp_path, capacity_bytes=1 << 28) as store:
+        obj = await store.create(rep)
+        with obj.holding():
+            start, stop = obj.pieces.bounds(last)
+            for piece in (0, last):
+                with await store.reserve(obj, piece) as reservation:
+                    data = bytes(stop - start)
+                    digest = hashlib.sha256()
+                    await store.write(obj, obj.pieces.bounds(piece)[0], data, digest)
+                    await store.commit(obj, piece, digest.digest(), reservation)
+        assert obj.extent_count <= MOST_EXTENTS
+    async with running_store(tmp_path, capacity_bytes=1 << 28) as store:
+        obj = await found(store, rep)
+        assert await store.forget(obj.object_id, reason="purged")
+        assert (books(store), blocks(tmp_path)) == (0, 0)

@@ -1,0 +1,151 @@
+"""A cache directory that others change beneath the running node: it is made anew, and the books stay right."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import DiskError, VolumeOffline
+from cacheserver.core.piece_map import PRESENT
+from cacheserver.maintenance.volume_watch import keep
+from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.stored_object import VaryMarker
+from tests.support.flow import eventually
+from tests.support.stored import PIECE, found, put, put_pieces, representation, running_store, settled
+
+REP = representation("a", 5 * PIECE)
+
+
+def remove_objects(cache: Path) -> None:
+    for name in (cache / "objects").glob("??/*"):
+        name.unlink()
+
+
+def remove_fans(cache: Path) -> None:
+    for name in (cache / "objects").iterdir():
+        shutil.rmtree(name)
+
+
+def remove_all(cache: Path) -> None:
+    for name in cache.iterdir():
+        shutil.rmtree(name) if name.is_dir() else name.unlink()
+
+
+def replace_catalogue(cache: Path) -> None:
+    copy = cache / "copy.db"
+    shutil.copy(cache / "catalogue" / "cache.db", copy)
+    copy.replace(cache / "catalogue" / "cache.db")
+
+
+MADE_ANEW_IN_PLACE = (remove_objects, remove_fans, lambda cache: shutil.rmtree(cache / "objects"))
+LOST = (remove_all, shutil.rmtree, replace_catalogue, lambda cache: (cache / "lock").unlink())
+
+
+@pytest.mark.parametrize("change", MADE_ANEW_IN_PLACE, ids=["objects", "fans", "root"])
+async def test_objects_whose_files_were_removed_go_and_new_ones_are_stored(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        volume = store.volumes[0]
+        kept = await put(store, REP)
+        change(cache)
+        await put(store, representation("at once"))
+        assert await store.inspect(volume) is None
+        assert kept.obsolete
+        assert await store.find(REP.object_id) is None
+        await put(store, REP)
+        assert volume.object_count == 2
+        assert volume.online
+    async with running_store(cache) as store:
+        assert (await found(store, REP)).pieces.complete
+
+
+@pytest.mark.parametrize("change", LOST, ids=["all", "whole", "catalogue", "lock"])
+async def test_a_volume_that_is_not_what_was_opened_is_opened_anew(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        volume = store.volumes[0]
+        await put(store, REP)
+        await store.mark_vary("f" * 32, ("accept",), service="own")
+        watching = asyncio.create_task(
+            keep(store, volume, extent_bytes=4 * PIECE, retry_s=0.01, on_open=lambda _: None, look_every_s=0.01)
+        )
+        await volume.loaded.wait()
+        lives = volume.lives
+        change(cache)
+
+        async def is_anew() -> bool:
+            return volume.lives > lives and volume.loaded.is_set()
+
+        await eventually(is_anew)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await put(store, representation("new"))
+        assert volume.ledger.stored_bytes == sum(
+            os.stat(name).st_blocks * 512 for name in (cache / "objects").glob("??/*")
+        ) + 512 * isinstance(await store.find("f" * 32), VaryMarker)
+        assert volume.ledger.reserved_bytes == 0
+        assert volume.online
+
+
+async def test_a_directory_on_another_file_system_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        volume = store.volumes[0]
+        await store.lose(volume)
+        monkeypatch.setattr(volume, "_device", -1)
+        with pytest.raises(VolumeOffline, match="another file system"):
+            volume.open()
+        assert not volume.online
+        with pytest.raises(VolumeOffline):
+            await store.create(REP)
+        assert await store.find(REP.object_id) is None
+
+
+async def test_a_call_that_began_before_the_loss_changes_nothing_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, create = threading.Event(), ObjectFile.create
+
+    def slow(path: str, rep: object) -> ObjectFile:
+        gate.wait(5)
+        return create(path, rep)  # type: ignore[arg-type]
+
+    async with running_store(tmp_path / "cache") as store:
+        volume = store.volumes[0]
+        monkeypatch.setattr(ObjectFile, "create", slow)
+        creating = asyncio.create_task(store.create(REP))
+        await settled()
+        losing = asyncio.create_task(store.lose(volume))
+        await settled()
+        gate.set()
+        with pytest.raises(DiskError):
+            await creating
+        await losing
+        volume.open()
+        volume.loaded.set()
+        assert (volume.ledger.stored_bytes, volume.ledger.reserved_bytes, volume.object_count) == (0, 0, 0)
+
+
+async def test_a_reader_keeps_what_it_holds_when_the_volume_is_lost(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        obj = await store.create(REP)
+        with obj.holding():
+            await put_pieces(store, obj, [0])
+            shutil.rmtree(cache)
+            await store.lose(store.volumes[0])
+            assert obj.obsolete
+            assert (obj.pieces.state(0), len(obj.file.read_piece(0))) == (PRESENT, PIECE)
+        assert obj.file.fd == -1
+        store.volumes[0].open()
+        store.volumes[0].loaded.set()
