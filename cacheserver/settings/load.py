@@ -96,7 +96,7 @@ def _from_file(path: str, source: _Source) -> Settings:
     replace = msgspec.structs.replace
 
     def placed(name: str) -> str:
-        return os.path.join(base, os.path.expanduser(name)) if name else ""
+        return os.path.join(base, expanded(name)) if name else ""
 
     volumes = tuple(replace(volume, path=placed(volume.path)) for volume in settings.store.volumes)
     catalogues = tuple(placed(name) for name in settings.trust.catalogues)
@@ -135,7 +135,7 @@ def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> Sto
     if flags.max_size is not None and flags.cache_dir is None and len(volumes) > 1:
         raise ConfigError("the file has several volumes; set each one's max_size there", where="--max-size")
     if flags.cache_dir is not None:
-        path = os.path.abspath(os.path.expanduser(flags.cache_dir))
+        path = os.path.abspath(expanded(flags.cache_dir))
         known = volumes[0] if len(volumes) == 1 else VolumeOptions(path=path)
         volumes = (msgspec.structs.replace(known, path=path),)
         source.flags["store.volumes[0].path"] = "--cache-dir"
@@ -152,11 +152,19 @@ def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> Sto
     return msgspec.structs.replace(store, volumes=volumes)
 
 
+def expanded(path: str) -> str:
+    """A path with ``~`` replaced. ConfigError for a user without a home: it would name a directory called ``~``."""
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise ConfigError(f"{printable(path, 80)}: this user has no home directory; name the cache directory in full")
+    return found
+
+
 def default_cache_dir() -> str:
     """``$XDG_CACHE_HOME/cacheserver``, or ``~/.cache/cacheserver``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: relative values are to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".cache")
+        base = os.path.join(expanded("~"), ".cache")
     return os.path.join(base, "cacheserver")
 
 

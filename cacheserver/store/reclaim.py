@@ -65,8 +65,11 @@ class Reclaimer:
             return
         wanted = max(_LEAST_SHED_BYTES, volume.ledger.stored_bytes // 8)
         async with self._locks[volume]:
+            before = volume.ledger.stored_bytes
             for unit in volume.policy.victims(wanted, skip=self._in_use):
                 await self._evict(volume, unit)
+            if volume.ledger.stored_bytes < before:
+                volume.room_was_made(before)
 
     def _in_use(self, unit: bytes) -> bool:
         object_id = split_unit(unit)[0]

@@ -69,6 +69,8 @@ class Volume:
         self._retry_s = retry_s
         self._clock = clock
         self._offline_until = self._full_until = 0.0
+        self._worth_more_bytes = 0
+        """So much must be stored when the drive is full again for eviction to have been of use."""
         self._lock_fd = -1
         self._device: int | None = None
         """File system of the first ``open``: nothing is made anew on another one, as below a mount that is gone."""
@@ -148,8 +150,9 @@ class Volume:
 
     def _prepare_directory(self) -> None:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        mode = stat.S_IMODE(self._own(self.path).st_mode)
-        if mode & 0o022 and os.listdir(self.path):
+        status = self._own(self.path)
+        mode = stat.S_IMODE(status.st_mode)
+        if _writable_by_others(status) and os.listdir(self.path):
             raise ConfigError(
                 f"cache directory {self.path} could be written by other users (mode {mode:o}), so that nothing in it "
                 "can be trusted: empty it, or chmod 700 it where it was only ever yours",
@@ -164,8 +167,10 @@ class Volume:
             status = self._own(directory)
             if stat.S_ISLNK(status.st_mode):
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
-            if status.st_mode & 0o022:
+            if _writable_by_others(status):
                 raise ConfigError(f"{directory} can be written by other users; chmod 700", key="store.volumes")
+            if status.st_mode & 0o020:
+                os.chmod(directory, 0o700)
 
     def _check_device(self) -> None:
         device = os.stat(self.path).st_dev
@@ -256,6 +261,15 @@ class Volume:
         """Note that something was evicted for space that had been there since this Unix time."""
         self.eviction_age_s = max(0.0, self._clock.wall_s() - since_s)
 
+    def room_was_made(self, before_bytes: int) -> None:
+        """Something was evicted from a full drive that had stored ``before_bytes``: try to write again at once.
+
+        Not where others have filled the room that was made last: they would take this too.
+        """
+        if before_bytes >= self._worth_more_bytes:
+            self._full_until = self._clock.monotonic_s()
+        self._worth_more_bytes = self.ledger.stored_bytes + (before_bytes - self.ledger.stored_bytes) // 4
+
     def succeeded(self) -> None:
         """Note a disk call that worked."""
         self._errors_in_a_row = self._times_offline = 0
@@ -296,3 +310,12 @@ class Volume:
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
+
+
+def _writable_by_others(status: os.stat_result) -> bool:
+    """Whether a directory may be written by users who are neither its owner nor in a group of this process.
+
+    Kubernetes gives a volume to a group of the pod (``fsGroup``) and lets that group write.
+    """
+    ours = status.st_gid in (os.getegid(), *os.getgroups())
+    return bool(status.st_mode & (0o002 if ours else 0o022))

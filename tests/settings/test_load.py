@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -255,3 +256,15 @@ def test_own_services_come_first_and_replace_the_shipped_one_of_their_name(tmp_p
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         load_settings(None, Flags()).server = msgspec.UNSET  # type: ignore[misc, assignment]
+
+
+@pytest.mark.parametrize("flags", [Flags(), Flags(cache_dir="~/cache")], ids=["default", "flag"])
+def test_a_user_without_a_home_is_told_to_name_the_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: Flags
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where neither HOME nor a user entry exists
+    with pytest.raises(ConfigError, match="no home directory"):
+        load_settings(None, flags)
+    assert not list(tmp_path.iterdir())

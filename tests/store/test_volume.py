@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,3 +268,52 @@ async def test_a_disk_that_cannot_keep_the_order_counts_an_error(
         volume = volume_at(tmp_path)
         await volume.save_recency(executor)
     assert volume.error_count == errors
+
+
+# -- room on a full drive -------------------------------------------------------------------------------------------
+
+
+def test_a_full_drive_is_written_again_at_once_where_eviction_makes_room(tmp_path: Path, clock: HandClock) -> None:
+    with opened(tmp_path, clock, errors=1) as volume:
+        volume.ledger.correct(1000)
+        seen = []
+        for stored, freed in ((0, 200), (150, 200), (0, 200), (10, 200), (160, 200)):
+            volume.ledger.correct(stored)
+            before = volume.ledger.stored_bytes
+            volume.failed(FULL)
+            assert not volume.writable
+            volume.ledger.give_back(freed)
+            volume.room_was_made(before)
+            seen.append(volume.writable)
+            clock.now_s += 10
+        assert seen == [True, True, False, False, True], "only where the node itself has used the room made last"
+
+
+# -- who else may write ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "group", "opens"), [
+    (0o2770, "ours", True), (0o770, "ours", True), (0o777, "ours", False), (0o770, "other", False),
+    (0o702, "ours", False),
+])  # fmt: skip
+def test_a_group_of_the_nodes_own_may_write_to_its_directory_until_it_starts(
+    tmp_path: Path, clock: HandClock, mode: int, group: str, opens: bool
+) -> None:
+    with opened(tmp_path, clock, errors=1):
+        pass
+    places = [tmp_path, tmp_path / "objects", tmp_path / "objects" / "00"]
+    foreign = next(number for number in range(1, 99) if number not in (os.getegid(), *os.getgroups()))
+    for place in places:
+        if group == "other":
+            if os.geteuid():
+                pytest.skip("only root may give a directory to a group that it is not in")
+            os.chown(place, -1, foreign)
+        place.chmod(mode)
+    volume = volume_at(tmp_path, clock=clock)
+    if not opens:
+        with pytest.raises(ConfigError, match="written by other users"):
+            volume.open()
+        return
+    volume.open()
+    assert {stat.S_IMODE(place.stat().st_mode) & 0o777 for place in places} == {0o700}
+    volume.close(clean=False)
