@@ -6,6 +6,8 @@ Owns: opening and closing them, or taking those that were opened for the node. W
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import socket
 import ssl
@@ -16,6 +18,7 @@ from aiohttp import web
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import address_text, parse_listen
+from cacheserver.logs.events import event, get_logger
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import Components
 from cacheserver.settings.schema import Settings
@@ -28,8 +31,10 @@ from cacheserver.web.admin.views import Views
 from cacheserver.web.aiohttp_adapter import tolerate_targets
 from cacheserver.web.sending.tcp import serve_on
 
+_log = get_logger(__name__)
 _BACKLOG = 1024
 _HANDSHAKE_S = 10.0
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class Listeners:
@@ -122,8 +127,12 @@ class Listeners:
 
 
 async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
-    """Listening sockets for every ``ADDR:PORT``, several where a name has several addresses. OSError."""
+    """Listening sockets for every ``ADDR:PORT``, several where a name has several addresses. OSError.
+
+    A kernel without IPv6 does not listen on ``[::]``; that is no error where there is another address.
+    """
     sockets: list[socket.socket] = []
+    lacking: OSError | None = None
     try:
         for text in addresses:
             host, port = parse_listen(text)
@@ -131,8 +140,15 @@ async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             for family, kind, protocol, _name, address in dict.fromkeys(found):
-                sockets.append(socket.socket(family, kind, protocol))
-                _bind(sockets[-1], address, text)
+                try:
+                    sockets.append(_bound_to(family, kind, protocol, address, text))
+                except OSError as exc:
+                    if family != socket.AF_INET6 or address[0] != "::" or exc.errno not in _NO_IPV6:
+                        raise
+                    lacking = exc
+                    event(_log, "address_skipped", severity=logging.WARNING, address=text, reason=exc.strerror)
+        if lacking is not None and not sockets:
+            raise lacking
     except OSError:
         for sock in sockets:
             sock.close()
@@ -140,13 +156,18 @@ async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
     return sockets
 
 
-def _bind(sock: socket.socket, address: tuple[Any, ...], text: str) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+def _bound_to(family: int, kind: int, protocol: int, address: tuple[Any, ...], text: str) -> socket.socket:
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(_BACKLOG)
+        return sock
     except OSError as exc:
+        if sock is not None:
+            sock.close()
         raise OSError(exc.errno, f"cannot listen on {text}: {os.strerror(exc.errno or 0)}") from exc
