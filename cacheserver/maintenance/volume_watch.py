@@ -14,7 +14,7 @@ from typing import Final
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, ConfigError, DiskError, VolumeOffline
 from cacheserver.logs.events import event, get_logger
-from cacheserver.store.recovery import recover
+from cacheserver.store.recovery import audit, recover
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 
@@ -47,7 +47,12 @@ async def keep(
             await to_the_end(loop.run_in_executor(store.executor, try_open, volume, (VolumeOffline, ConfigError)))
         on_open(volume)
         await recover(store, volume, extent_bytes=extent_bytes)
-        reason = await _until_lost(store, volume, look_every_s)
+        auditing = asyncio.create_task(audit(store, volume), name="audit")
+        try:
+            reason = await _until_lost(store, volume, look_every_s)
+        finally:
+            auditing.cancel()
+            await asyncio.gather(auditing, return_exceptions=True)
         event(_log, "volume_lost", severity=logging.ERROR, volume=volume.path, reason=reason)
         await store.lose(volume)
         await to_the_end(loop.run_in_executor(store.executor, try_open, volume, (VolumeOffline, ConfigError)))

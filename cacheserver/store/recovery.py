@@ -11,13 +11,14 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 
 from cacheserver.concurrency.uninterrupted import to_the_end
-from cacheserver.core.errors import CorruptObject, DiskError
+from cacheserver.core.errors import CorruptObject, DiskError, VolumeOffline
 from cacheserver.logs.events import event, get_logger
 from cacheserver.store.catalogue.record import CatalogueRecord
-from cacheserver.store.object.file import disk_errors
+from cacheserver.store.object.file import SLACK_BYTES, disk_errors
 from cacheserver.store.object.layout import extent_bytes_of
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import unit_key
@@ -46,6 +47,35 @@ async def recover(store: Store, volume: Volume, *, extent_bytes: int) -> None:
         directories = [os.path.join(volume.path, "objects", f"{fan:02x}") for fan in range(256)]
         parts = [directories[at : at + _LISTED_AT_ONCE] for at in range(0, len(directories), _LISTED_AT_ONCE)]
         volume.reconciled = all([await _reconcile(store, volume, part) for part in parts])
+
+
+async def audit(store: Store, volume: Volume) -> None:
+    """Compare what every row charges with what its file takes on disk; open what differs, which puts it right.
+
+    Takes a tenth of one thread's time. Ends early where the volume goes offline or is lost.
+    """
+    try:
+        async with contextlib.aclosing(volume.catalogue.objects(store.executor)) as rows:
+            batch = []
+            async for object_id, record in rows:
+                batch.append((object_id, record.stored_bytes))
+                if len(batch) == _BATCH:
+                    await _audit(store, volume, batch)
+                    batch = []
+            await _audit(store, volume, batch)
+    except (CorruptObject, DiskError, VolumeOffline) as exc:
+        event(_log, "audit_interrupted", volume=volume.path, reason=str(exc))
+
+
+async def _audit(store: Store, volume: Volume, batch: Sequence[tuple[str, int]]) -> None:
+    began_s = time.monotonic()
+    differing = await store.run(volume, _differing, [(volume.path_of(each), charged) for each, charged in batch])
+    took_s = time.monotonic() - began_s
+    for path in differing:
+        object_id = os.path.basename(path)
+        with store.visiting(object_id):
+            await store.find(object_id)
+    await asyncio.sleep(9 * took_s)
 
 
 async def _load_rows(store: Store, volume: Volume, extent_bytes: int) -> None:
@@ -96,6 +126,20 @@ def _listed(directories: Sequence[str]) -> list[tuple[str, str]]:
     """Directory and name of every file."""
     with disk_errors("list"):
         return [(directory, name) for directory in directories for name in os.listdir(directory)]
+
+
+def _differing(charges: Sequence[tuple[str, int]]) -> list[str]:
+    """Files that take more than is charged for them, or far less, or are not there."""
+    differing = []
+    with disk_errors("measure"):
+        for path, charged_bytes in charges:
+            try:
+                taken_bytes = os.stat(path, follow_symlinks=False).st_blocks * 512
+            except FileNotFoundError:
+                taken_bytes = -SLACK_BYTES - 1
+            if not taken_bytes <= charged_bytes <= taken_bytes + SLACK_BYTES:
+                differing.append(path)
+    return differing
 
 
 def _unlink_stray(path: str) -> None:

@@ -16,6 +16,7 @@ from cacheserver.core.errors import DiskError, TooLarge
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object import file as object_file
 from cacheserver.store.object.layout import MOST_EXTENTS, MOST_PIECES, extent_bytes_of
+from cacheserver.store.recovery import audit
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import EXTENT, PIECE, body_of, found, put, put_pieces, representation, running_store
@@ -148,6 +149,34 @@ async def test_what_cannot_be_given_back_is_charged(tmp_path: Path, monkeypatch:
     async with running_store(tmp_path) as store:
         await found(store, sparse)
         assert books(store) == blocks(tmp_path) > 40 * PIECE
+
+
+async def test_the_start_finds_what_takes_more_than_its_row_says_and_rows_without_a_file(tmp_path: Path) -> None:
+    copied, gone, kept = (representation(name, 40 * PIECE) for name in ("copied", "gone", "kept"))
+    async with running_store(tmp_path) as store:
+        for rep in (copied, gone, kept):
+            obj = await store.create(rep)
+            with obj.holding():
+                await put_pieces(store, obj, [0])
+        before = books(store)
+    name = tmp_path / "objects" / copied.object_id[:2] / copied.object_id
+    name.write_bytes(name.read_bytes())
+    (tmp_path / "objects" / gone.object_id[:2] / gone.object_id).unlink()
+    async with running_store(tmp_path) as store:
+        await audit(store, store.volumes[0])
+        assert books(store) == before * 2 // 3 == blocks(tmp_path)
+        assert store.volumes[0].object_count == 2
+        assert store.peek_quietly(kept.object_id) is None, "what is as its row says is not opened"
+
+
+async def test_an_audit_of_a_volume_that_is_lost_ends(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, LARGE)
+        volume = store.volumes[0]
+        await store.lose(volume)
+        await audit(store, volume)
+        volume.open()
+        volume.loaded.set()
 
 
 @pytest.mark.parametrize("length", [MOST_PIECES * PIECE + 1, 17 << 40, (1 << 63) - 1])

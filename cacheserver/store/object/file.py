@@ -26,7 +26,7 @@ from cacheserver.store.object.layout import Layout
 _READ_BYTES = 1 << 18
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
-_SLACK_BYTES = 1 << 16
+SLACK_BYTES = 1 << 16
 """What a file system may take beyond that for its own maps of the file."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -114,7 +114,7 @@ class ObjectFile:
         """See what it takes on disk; where that is too much (copied without holes, torn pieces), make it right."""
         with disk_errors("measure"):
             self.found_bytes = os.fstat(self.fd).st_blocks * 512
-            if self.found_bytes > self.expected_bytes + _SLACK_BYTES and not self._read_only:
+            if self.found_bytes > self.expected_bytes + SLACK_BYTES and not self._read_only:
                 for first, stop in self.pieces.missing_runs(0, len(self.pieces), ()):
                     if not self._punch(first, stop):
                         break
