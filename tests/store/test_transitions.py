@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import STORED
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -157,3 +158,22 @@ async def test_transitions_at_once_leave_one_right_object(tmp_path: Path, first:
                 store.write_rows()
                 assert_books(store, tmp_path)
         store.executor = store._objects.executor = threads
+
+
+@pytest.mark.parametrize("what", ["retire", "refresh", "evict an extent", "last release"])
+async def test_what_means_one_generation_leaves_a_newer_one_alone(tmp_path: Path, what: str) -> None:
+    async with running_store(tmp_path, capacity_bytes=ROOM) as store:
+        old = await put(store, REP)
+        old.hold()
+        new = await store.create(OTHER)
+        if what == "retire":
+            await store.retire(old, reason="superseded")
+        elif what == "refresh":
+            await store.refresh(old, replace(old.representation, fields=Fields((("X", "y" * 5000),))))
+        elif what == "evict an extent":
+            await store._reclaimer._evict_open(old, old.unit(0), 0)
+        old.release()
+        assert old.file.fd == -1
+        assert store.peek(REP.object_id) is new
+        store.write_rows()
+        assert_books(store, tmp_path)
