@@ -5,15 +5,15 @@ Owns: the refusals at the start that no setting can describe. Must not change an
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import re
-import stat
 from typing import Final
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import configure, event, get_logger
 from cacheserver.settings.schema import Settings
+from cacheserver.system.secret_file import exposure
 
 AIOHTTP_FLOOR: Final = (3, 14, 5)
 """The oldest release whose request parser and client were checked; ``docs/security.md`` names what was before."""
@@ -72,9 +72,6 @@ def warn_of_settings(path: str | None, settings: Settings) -> None:
 def _warn_of_exposed_token(path: str | None, settings: Settings) -> None:
     if path is None or not settings.admin.token:
         return
-    try:
-        loose = stat.S_IMODE(os.stat(path).st_mode) & 0o044
-    except OSError:
-        return
-    if loose:
-        event(_log, "token_readable", severity=logging.WARNING, file=path, reason="other users can read it; chmod 600")
+    with contextlib.suppress(OSError):
+        if reason := exposure(path):
+            event(_log, "token_readable", severity=logging.WARNING, file=path, reason=reason)
