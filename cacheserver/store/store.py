@@ -175,6 +175,7 @@ class Store:
 
     async def _commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         await self.run(obj.volume, obj.file.record_piece, piece, digest)
+        obj.volume.wrote()
         size = obj.pieces.size_bytes(piece)
         reservation.commit(size)
         obj.charged_bytes += size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -258,3 +259,23 @@ async def test_a_disk_that_cannot_keep_the_order_counts_an_error(tmp_path: Path)
         volume = volume_at(tmp_path / "missing")
         await volume.save_recency(executor)
     assert volume.error_count == 1
+
+
+def test_a_full_and_an_offline_drive_are_told_once_and_again_when_they_are_well(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="cacheserver")
+    with opened(tmp_path, clock, errors=2) as volume:
+        for _ in range(5):
+            volume.failed(FULL)
+            volume.wrote()
+        assert [record.message for record in caplog.records] == ["volume_full"]
+        clock.now_s += 3600
+        volume.wrote()
+        volume.wrote()
+        for _ in range(5):
+            volume.failed(IO_ERROR)
+        volume.succeeded()
+        volume.succeeded()
+    told = ["volume_full", "volume_writable", "volume_offline", "volume_online"]
+    assert [record.message for record in caplog.records] == told
