@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cacheserver.cli.options import JSON
+from cacheserver.cli.options import CONFIG, JSON, config_is_named
 from cacheserver.cli.output import config_errors, tell
 from cacheserver.core.units import format_size
 from cacheserver.logs.events import printable
+from cacheserver.settings.load import Flags, load_settings
 
 if TYPE_CHECKING:
     from cacheserver.logs.summary import Subnets, Summary, Sums
@@ -41,13 +43,17 @@ def log_group() -> None:
     "subnets",
     multiple=True,
     metavar="NAME=CIDR",
-    help="Name a block of client addresses; may be repeated, for one name too. Without it /24 and /64 are shown.",
+    help="Name a block of client addresses, instead of [[subnets]] of the settings; may be repeated, for one name too. "
+    "Without either /24 and /64 are shown.",
 )
 @click.option(
     "--top", type=click.IntRange(0, 1000), default=10, show_default=True, metavar="NUMBER", help="Objects to list."
 )
+@CONFIG
 @JSON
-def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, as_json: bool) -> int:
+def summary_command(
+    files: tuple[str, ...], subnets: tuple[str, ...], top: int, config: str | None, as_json: bool
+) -> int:
     """Sum up access logs in JSON form: by service, client subnet, outcome and hour, and the top objects.
 
     FILE may be rotated and compressed with gzip; - or nothing is standard input. Lines that are no answers, such as
@@ -55,7 +61,7 @@ def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, 
     """
     from cacheserver.logs.summary import Summary
 
-    summary = Summary(_subnets(subnets))
+    summary = Summary(_subnets(subnets or _configured(config)))
     for name in files or ("-",):
         _read(name, summary)
     if as_json:
@@ -63,6 +69,14 @@ def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, 
     else:
         _print(summary, top)
     return 0
+
+
+def _configured(config: str | None) -> tuple[str, ...]:
+    """The groups of the settings as NAME=CIDR; none of a file that nobody named and that this user may not read."""
+    if config is None or not (config_is_named() or os.access(config, os.R_OK)):
+        return ()
+    groups = load_settings(config, Flags()).subnets
+    return tuple(f"{group.name}={block}" for group in groups for block in group.networks)
 
 
 def _subnets(texts: tuple[str, ...]) -> Subnets:

@@ -23,7 +23,7 @@ from cacheserver.cli.doctor import doctor_command
 from cacheserver.cli.fetch import fetch_command
 from cacheserver.cli.health import health_command
 from cacheserver.cli.log_summary import log_group
-from cacheserver.cli.options import with_settings
+from cacheserver.cli.options import config_is_named, with_settings
 from cacheserver.cli.output import EXIT_FAILED, EXIT_USAGE, tell
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
@@ -62,7 +62,7 @@ def serve(config: str | None, flags: Flags) -> int:
 @with_settings
 def check_config(file: str | None, config: str | None, flags: Flags) -> int:
     """Check settings as serve would read them; exit 2 with file, line and key where one is wrong."""
-    if file is not None and config is not None:
+    if file is not None and config is not None and config_is_named():
         raise click.UsageError("name the file once")
     path = file if file is not None else config
     settings = load_settings(path, flags)

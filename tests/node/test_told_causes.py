@@ -12,7 +12,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEAD_HOST = "dead.example.test"
 GROUND = GroundOptions(
-    config=f'allow = ["{DEAD_HOST}"]\n[upstream]\nconnect_timeout_s = 1.0\nhead_timeout_s = 0.4\n[fill]\nfirst_byte_s = 1.0\nbackoff_s = 0.02\n',
+    config=f'''
+allow = ["{DEAD_HOST}"]
+[upstream]
+connect_timeout_s = 1.0
+head_timeout_s = 0.4
+[fill]
+first_byte_s = 1.0
+backoff_s = 0.02
+''',
     connect_to={DEAD_HOST: "127.0.0.1:9"},
 )
 
