@@ -71,7 +71,8 @@ class Node:
             volumes=self._volumes,
             clock=clock,
             node_id=_node_id(self._volumes[0].path),
-            max_connections=settings.server.max_connections or descriptors.for_clients(settings.store.open_objects),
+            max_connections=settings.server.max_connections
+            or descriptors.shares(descriptors.limit(), settings.store.open_objects, 0).connections,
             stderr=stderr,
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
