@@ -24,7 +24,7 @@ from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 
 if TYPE_CHECKING:
-    from cacheserver.logs.summary import Subnets, Summary, Sums
+    from cacheserver.logs.summary import Names, Summary, Sums
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _LINE_LIMIT_BYTES: Final = 1 << 16
@@ -61,7 +61,7 @@ def summary_command(
     """
     from cacheserver.logs.summary import Summary
 
-    summary = Summary(_subnets(subnets or _configured(config)))
+    summary = Summary(_names(config, subnets))
     for name in files or ("-",):
         _read(name, summary)
     if as_json:
@@ -71,26 +71,22 @@ def summary_command(
     return 0
 
 
-def _configured(config: str | None) -> tuple[str, ...]:
-    """The groups of the settings as NAME=CIDR; none of a file that nobody named and that this user may not read."""
-    if config is None or not (config_is_named() or os.access(config, os.R_OK)):
-        return ()
-    groups = load_settings(config, Flags()).subnets
-    return tuple(f"{group.name}={block}" for group in groups for block in group.networks)
+def _names(config: str | None, texts: tuple[str, ...]) -> Names:
+    """Of the flags, else of the settings, unless nobody named these and this user may not read them."""
+    from cacheserver.core.request.subnets import Subnets
+    from cacheserver.logs.summary import Names
 
-
-def _subnets(texts: tuple[str, ...]) -> Subnets:
-    from cacheserver.core.request.addresses import parse_network
-    from cacheserver.logs.summary import Subnets
-
-    named = []
+    groups: list[tuple[str, tuple[str, ...]]] = []
     for text in texts:
         name, equals, block = text.partition("=")
         with config_errors(f"--subnet: {printable(text, 80)}"):
             if not equals or not name:
                 raise ValueError("is not NAME=CIDR")
-            named.append((printable(name, 80), parse_network(block)))
-    return Subnets(tuple(named))
+            groups.append((printable(name, 80), (block,)))
+            Subnets(groups)
+    if not texts and config is not None and (config_is_named() or os.access(config, os.R_OK)):
+        groups = [(group.name, group.networks) for group in load_settings(config, Flags()).subnets]
+    return Names(Subnets(groups) if groups else None)
 
 
 # -- reading --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from cacheserver.core.request.addresses import Network
+from cacheserver.core.request.subnets import Subnets
 from cacheserver.metrics.tally import HIT_OUTCOMES, OTHER, OUTCOMES
 
 _TABLE_LIMIT: Final = 10_000
@@ -117,11 +117,11 @@ class TopObjects:
         return [(name, body_bytes, requests) for name, (body_bytes, requests) in best]
 
 
-class Subnets:
-    """Names for client addresses: the longest of the operator's blocks, or /24 and /64 where there are none."""
+class Names:
+    """Names for client addresses: the operator's groups, or /24 and /64 where there are none."""
 
-    def __init__(self, named: tuple[tuple[str, Network], ...] = ()) -> None:
-        self._named = named
+    def __init__(self, groups: Subnets | None = None) -> None:
+        self._groups = groups
         self.name = lru_cache(_CLIENTS_LIMIT)(self._find)
         """The subnet of an address as the log shows it."""
 
@@ -130,18 +130,17 @@ class Subnets:
             address = ip_address(client.partition("%")[0])
         except ValueError:
             return "unknown"
+        if self._groups is not None:
+            return self._groups.group_of(client)
         if address.version == 6 and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if self._named:
-            fitting = [(block.prefixlen, name) for name, block in self._named if address in block]
-            return max(fitting)[1] if fitting else OTHER
         return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
 
 
 class Summary:
     """Everything that is counted over a log."""
 
-    def __init__(self, subnets: Subnets | None = None) -> None:
+    def __init__(self, names: Names | None = None) -> None:
         self.total = Sums()
         self.services = _Table()
         self.subnets = _Table()
@@ -151,7 +150,7 @@ class Summary:
         self.other_lines = 0
         """Lines that are no answer: events in the same stream, torn lines, other formats."""
         self.first = self.last = ""
-        self._names = subnets or Subnets()
+        self._names = names or Names()
         self._decode = msgspec.json.Decoder(_Line).decode
 
     def add_lines(self, lines: Iterable[bytes]) -> None:

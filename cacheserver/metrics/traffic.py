@@ -19,10 +19,13 @@ def traffic(tally: Tally) -> dict[str, Any]:
     """
     sent: dict[str, Counter[str]] = {"outcomes": Counter(), "services": Counter(), "subnets": Counter()}
     answered: dict[str, Counter[str]] = {name: Counter() for name in sent}
-    for (service, outcome, _status_class, _listener, subnet), cell in tally.cells():
-        for name, label in (("outcomes", outcome), ("services", service), ("subnets", subnet)):
+    for (service, outcome, _status_class, _listener), cell in tally.cells():
+        for name, label in (("outcomes", outcome), ("services", service)):
             sent[name][label] += cell.body_bytes
             answered[name][label] += cell.count
+    for (subnet, _outcome), group in tally.groups():
+        sent["subnets"][subnet] += group.body_bytes
+        answered["subnets"][subnet] += group.count
     received: Counter[str] = Counter()
     for key, amount in tally.counts():
         if key[0] == "upstream_bytes_total":
