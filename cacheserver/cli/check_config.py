@@ -13,7 +13,7 @@ import click
 from cacheserver.cli.options import config_is_named, with_settings
 from cacheserver.cli.output import EXIT_USAGE, tell
 from cacheserver.core.errors import ConfigError
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, examine_settings
 from cacheserver.settings.schema import Settings
@@ -71,5 +71,5 @@ def _summary(path: str | None, settings: Settings) -> str:
     return (
         f"ok: {printable(path, 200) if path else 'built-in settings'}: listen on {', '.join(settings.server.listen)}; "
         f"admin on {settings.admin.listen or 'none'}; {capacity} in {volumes}; "
-        f"{len(services)} services, {own} of them own"
+        f"{several(len(services), 'service')}, {own} of them own"
     )

@@ -19,7 +19,7 @@ import click
 
 from cacheserver.cli.options import CONFIG, JSON, config_is_named
 from cacheserver.cli.output import config_errors, tell
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 
@@ -122,12 +122,13 @@ def _lines(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
 
 def _print(summary: Summary, top: int) -> None:
     total = summary.total
+    answers = several(total.requests, "answer")
     click.echo(
-        f"{total.requests} answers, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
+        f"{answers}, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
         + (f"; {summary.first} to {summary.last}" if summary.first else "")
     )
     if summary.other_lines:
-        click.echo(f"{summary.other_lines} lines are no answers of the access log")
+        click.echo(f"no answers of the access log: {several(summary.other_lines, 'line')}")
     for title, table in (
         ("service", summary.services),
         ("subnet", summary.subnets),

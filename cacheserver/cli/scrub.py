@@ -21,7 +21,7 @@ from cacheserver.cli.output import EXIT_FAILED, EXIT_FOUND, tell
 from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.keys import is_object_id
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.store.object.file import ObjectFile
@@ -48,7 +48,7 @@ def scrub_command(now: bool, client: AdminClient) -> int:
         return EXIT_FOUND if part["bad"] or part["unreadable"] else 0
     part = _followed(client, client.post("/api/v1/scrub", {}))
     click.echo(
-        f"scrub: {part['pieces_checked']} pieces, {format_size(part['bytes_checked'])} read; "
+        f"scrub: {several(part['pieces_checked'], 'piece')}, {format_size(part['bytes_checked'])} read; "
         f"{part['bad']} bad, {part['unreadable']} unreadable"
     )
     if part["bad"] or part["unreadable"]:
@@ -114,7 +114,7 @@ def verify_command(what: str | None, cache_dir: str | None, node: NodeFlags) -> 
         report = _verify_volumes(_one_volume(directory))
     else:
         report = _verify_volumes(load_settings(node.config, Flags()).store)
-    click.echo(f"verified: {report.objects} objects, {report.pieces} pieces; {report.bad} bad")
+    click.echo(f"verified: {several(report.objects, 'object')}, {several(report.pieces, 'piece')}; {report.bad} bad")
     return EXIT_FOUND if report.bad else 0
 
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from cacheserver.core.request.subnets import Subnets
-from cacheserver.metrics.tally import HIT_OUTCOMES, OTHER, OUTCOMES
+from cacheserver.metrics.tally import HIT_OUTCOMES, NOT_SERVED, OTHER, OUTCOMES
 
 _TABLE_LIMIT: Final = 10_000
 _OBJECTS_LIMIT: Final = 20_000
@@ -42,23 +42,26 @@ class _Line(msgspec.Struct):
 
 @dataclass(slots=True)
 class Sums:
-    """Answers of one kind; ``hit_bytes`` needed no body from an origin."""
+    """Answers of one kind; ``hit_bytes`` needed no body from an origin, ``served_bytes`` are no refusals or errors."""
 
     requests: int = 0
     body_bytes: int = 0
     hit_bytes: int = 0
+    served_bytes: int = 0
 
-    def add(self, body_bytes: int, *, hit: bool) -> None:
-        """Count one answer."""
+    def add(self, body_bytes: int, *, hit: bool | None) -> None:
+        """Count one answer; ``hit`` None: nothing was served."""
         self.requests += 1
         self.body_bytes += body_bytes
+        if hit is not None:
+            self.served_bytes += body_bytes
         if hit:
             self.hit_bytes += body_bytes
 
     @property
     def hit_ratio(self) -> float | None:
-        """Share of the bytes that were hits; None where no byte was sent."""
-        return self.hit_bytes / self.body_bytes if self.body_bytes else None
+        """Share of the served bytes that were hits; None where no byte was served."""
+        return self.hit_bytes / self.served_bytes if self.served_bytes else None
 
 
 class _Table:
@@ -67,7 +70,7 @@ class _Table:
     def __init__(self) -> None:
         self.rows: dict[str, Sums] = {}
 
-    def add(self, key: str, body_bytes: int, *, hit: bool) -> None:
+    def add(self, key: str, body_bytes: int, *, hit: bool | None) -> None:
         if key not in self.rows and len(self.rows) >= _TABLE_LIMIT:
             key = OTHER
         self.rows.setdefault(key, Sums()).add(body_bytes, hit=hit)
@@ -199,8 +202,10 @@ class Summary:
         }
 
 
-def _is_hit(line: _Line) -> bool:
+def _is_hit(line: _Line) -> bool | None:
     """A hit by its outcome; an answer that was cut names the reason there, and its cache status tells."""
+    if line.outcome in NOT_SERVED:
+        return None
     if line.outcome in OUTCOMES:
         return line.outcome in HIT_OUTCOMES
     return "hit" in (parameter.strip() for parameter in line.cache.split(";")[1:])

@@ -18,6 +18,7 @@ from cacheserver.core.request.client import LISTENERS, PLAIN
 
 OUTCOMES: Final = ("hit", "partial", "miss", "stale", "revalidated", "pass", "refused", "error")
 HIT_OUTCOMES: Final = frozenset(("hit", "stale", "revalidated"))
+NOT_SERVED: Final = frozenset(("refused", "error"))
 OTHER: Final = "other"
 
 CellKey: TypeAlias = tuple[str, str, int, str]

@@ -101,6 +101,16 @@ def test_subnets_of_the_settings_group_clients_unless_flags_do(
     assert set(summed(capsys, str(tmp_path / "a.log"), *flags)["subnets"]) == {"lab", "other"}
 
 
+def test_refusals_and_errors_are_no_part_of_the_share_of_hits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = line(bytes=900, status=403, outcome="refused", service="none", cache="")
+    (tmp_path / "a.log").write_bytes(line() + refused + line(bytes=900, status=502, outcome="error", cache=""))
+    found = summed(capsys, str(tmp_path / "a.log"))
+    assert (found["total"]["bytes"], found["total"]["hit_ratio"]) == (1900, 1.0)
+    assert found["services"]["none"]["hit_ratio"] is None
+
+
 def test_plain_gzip_cut_gzip_and_torn_lines_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.log").write_bytes(LOG + line()[:40])
     (tmp_path / "a.log.1").write_bytes(gzip.compress(LOG) + gzip.compress(LOG))

@@ -47,8 +47,9 @@ def overview(name: str = "plain") -> dict[str, Any]:
         "ready": False,
         "reasons": [name],
         "traffic": {
-            "requests": 20_000, "response_bytes": 700 * GIB, "upstream_bytes": 70 * GIB,
-            "outcomes": [row], "subnets": [row], "services": [row | {"upstream_bytes": 70 * GIB}],
+            "requests": 20_000, "response_bytes": 700 * GIB, "served_bytes": 700 * GIB, "upstream_bytes": 70 * GIB,
+            "outcomes": [row], "subnets": [row],
+            "services": [row | {"served_bytes": 700 * GIB, "upstream_bytes": 70 * GIB}],
         },
         "fills": {"objects": 60, "shown": [fill, fill]},
         "refusals": [
