@@ -87,6 +87,12 @@ export function subnets({ traffic }, rates) {
   else empty("subnets-note", rows, "Nobody has asked yet.");
 }
 
+export function restart({ node }) {
+  const waiting = node.needs_restart.join(", ");
+  setText(byId("restart"), `A restart is needed: changes of ${waiting} have no effect before (systemctl restart cacheserver).`);
+  show(byId("restart"), waiting !== "");
+}
+
 export function outcomes({ traffic }) {
   sync(byId("outcomes"), traffic.outcomes, (row) => row.name, tableRow(["n", "n"]), (line, row) =>
     fillRow(line, [row.name, count(row.requests), bytes(row.response_bytes)]),
