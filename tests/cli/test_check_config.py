@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import cacheserver
 from cacheserver.cli import main as cli
 from tests.support.certificates import Pki, key_pem, new_key
 
@@ -134,8 +136,13 @@ sys.exit(run(sys.argv[1:]))
 
 
 def checked(path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """A check by a program that every user can read."""
+    package = path.parent / "package"
+    if not package.exists():
+        shutil.copytree(Path(cacheserver.__path__[0]), package / "cacheserver")
     command = (sys.executable, "-c", COMMAND, "check-config", *flags, "--config", str(path))
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can check for another user")
