@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 from pathlib import Path
 
+import click
 import pytest
 
+from cacheserver.cli.main import cli
 from cacheserver.settings.load import Flags, load_settings
-from tests.docs.blocks import Block, blocks, pages
+from tests.docs.blocks import ROOT, Block, blocks, pages
 from tests.docs.lab import run_blocks, why_no_lab
 from tests.docs.scenes import SCENES
 
@@ -38,6 +41,35 @@ def test_every_scene_has_a_block_to_run_and_what_comes_before_one_meets_it() -> 
         assert RUN[page], page
         for part in scene.before:
             assert any(part in block.text for block in RUN[page]), (page, part)
+
+
+def commands_in_prose() -> list[tuple[str, str]]:
+    """Page and words of every command of ours between back-quotes, and in blocks that are not run.
+
+    ``cacheserver bundle object v1`` is a text that is signed.
+    """
+    found = []
+    for page in pages():
+        spans = re.findall(
+            r"`cacheserver (?!bundle \w+ v1)([^`]*)`", (ROOT / page).read_text(encoding="utf-8").replace("\n", " ")
+        )
+        skipped = [block.text for block in ALL if block.page == page and block.reason]
+        found += [(page, words) for words in spans]
+        found += [(page, words) for text in skipped for words in re.findall(r"(?m)^cacheserver ([^#\n]*)", text)]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands_in_prose())
+def test_a_command_in_a_sentence_exists_with_its_flags(page: str, words: str) -> None:
+    command: click.Command = cli
+    for word in re.split(r"\s+", words.strip()):
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            for name in word.split("|"):
+                assert name in command.commands, f"{page}: cacheserver {words}"
+            command = command.commands[word.split("|")[0]]
+        elif word.startswith("--"):
+            flags = {flag for option in command.params for flag in option.opts}
+            assert word.partition("=")[0] in flags, f"{page}: cacheserver {words}"
 
 
 @pytest.mark.parametrize("block", of("toml"), ids=lambda block: block.place)
