@@ -68,7 +68,7 @@ class Volume:
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0
         self._times_offline = 0
-        self._full = False
+        self._full, self._well_from = False, 0.0
         self._retry_s = retry_s
         self._clock = clock
         self._offline_until = self._full_until = 0.0
@@ -200,6 +200,7 @@ class Volume:
         now = self._clock.monotonic_s()
         if error.errno in (*_FULL, errno.EROFS):
             self._full_until = now + self._retry_s
+            self._well_from = self._full_until
             if not self._full:
                 self._full = True
                 self._tell("volume_full", os.strerror(error.errno or 0), "make room, or lower max_size of this volume")
@@ -218,8 +219,8 @@ class Volume:
         event(_log, name, severity=logging.ERROR, volume=self.path, reason=reason, remedy=remedy)
 
     def wrote(self) -> None:
-        """Note a piece that was written."""
-        if self._full and self._clock.monotonic_s() >= self._full_until:
+        """Note a piece that was written: a full drive is well once none was refused for as long as it is left alone."""
+        if self._full and self._clock.monotonic_s() >= self._well_from:
             self._full = False
             event(_log, "volume_writable", volume=self.path)
 
