@@ -11,7 +11,7 @@ ARGS ?=
 install: $(VENV)/.installed
 
 run: install
-	$(BIN)/cacheserver serve $(ARGS)
+	$(BIN)/cacheserver serve --config "" $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)

@@ -186,7 +186,7 @@ do_install() {
     keep_units "$scratch/units"
     place_files
     place_config
-    XDG_CACHE_HOME=/var/cache "$new/bin/cacheserver" check-config --config "$CONFIG" || fail "the settings do not fit this version" 2
+    XDG_CACHE_HOME=/var/cache "$new/bin/cacheserver" check-config --user cacheserver --config "$CONFIG" || fail "the settings do not fit this version" 2
     choose_sockets "$sockets"
     switch_to "$new"
     unfinished=""

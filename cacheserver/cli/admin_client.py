@@ -42,7 +42,7 @@ class AdminClient:
             answer = connection.getresponse()
             data = answer.read(_MOST_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
+            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else _words(exc)
             raise AdminFailed(f"no node answers on {address_text(*self._address)}: {reason}") from exc
         finally:
             connection.close()
@@ -55,3 +55,7 @@ class AdminClient:
         if answer.status >= 400:
             raise AdminFailed(f"the node refuses ({answer.status}): {printable(str(value.get('error', '')), 200)}")
         return value
+
+
+def _words(exc: Exception) -> str:
+    return f"silent for {_TIMEOUT_S:g} s" if isinstance(exc, TimeoutError) else "the answer is no HTTP, or broke off"

@@ -12,7 +12,7 @@ import click
 from cacheserver.cli.options import with_store
 from cacheserver.cli.output import EXIT_FAILED, tell
 from cacheserver.core.errors import BundleError
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.store.options import StoreOptions
 
@@ -43,7 +43,7 @@ def export_command(selection: tuple[str, ...], bundle: str, store: StoreOptions,
         size_bytes = writer.finish(created_s=time.time())
     signed = "unsigned" if signing is None else "signed"
     click.echo(
-        f"{printable(bundle, 300)}: {report.exported} objects, {format_size(size_bytes)}, {signed}; "
+        f"{printable(bundle, 300)}: {several(report.exported, 'object')}, {format_size(size_bytes)}, {signed}; "
         f"left out: {report.incomplete} incomplete, {report.damaged} damaged"
     )
     return EXIT_FAILED if report.damaged else 0
@@ -81,7 +81,7 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
     with BundleReader(bundle, keys) as reader, opened_volumes(store) as volumes:
         report = Importer(volumes=volumes, reader=reader, replace=replace, tell=tell).run()
     click.echo(
-        f"{printable(bundle, 300)}: {report.imported} objects imported ({format_size(report.body_bytes)}), "
+        f"{printable(bundle, 300)}: {several(report.imported, 'object')} imported ({format_size(report.body_bytes)}), "
         f"{report.unchanged} already there, {report.kept} kept, {report.damaged} damaged"
     )
     if report.stopped is not None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from cacheserver.cli.options import JSON
+from cacheserver.cli.options import CONFIG, JSON
 from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
 from cacheserver.client_config.origin_ports import origin_ports
 from cacheserver.client_config.policy import ClientPolicy, cache_hosts
@@ -73,7 +73,7 @@ def client_config_command(
 
 
 @click.command("firewall-list")
-@click.option("--config", metavar="FILE", help="Settings file (TOML) with own services and trust services.")
+@CONFIG
 @JSON
 def firewall_list_command(config: str | None, as_json: bool) -> int:
     """Print the hosts and TCP ports that the node must reach, by service, and those that clients use."""

@@ -16,7 +16,7 @@ from cacheserver.cli.options import with_client
 from cacheserver.cli.output import EXIT_FAILED, tell
 from cacheserver.core.errors import AdminFailed
 from cacheserver.core.request.keys import is_object_id
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 
 
@@ -81,8 +81,7 @@ def purge_command(url: str, client: AdminClient) -> str:
         raise AdminFailed(f"purged, but {', '.join(done['away'])} is away: purge again when it is back")
     if done["left_on"]:
         raise AdminFailed(f"not served any more, but {', '.join(done['left_on'])} does not let the file go")
-    count = done["purged"]
-    return f"purged: {_shown(url)} ({count} {'object' if count == 1 else 'objects'})"
+    return f"purged: {_shown(url)} ({several(done['purged'], 'object')})"
 
 
 @click.command("pins")

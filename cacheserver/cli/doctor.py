@@ -19,6 +19,7 @@ from cacheserver.cli.options import JSON, with_settings
 from cacheserver.cli.output import EXIT_FOUND, config_errors
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.units import several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
@@ -75,7 +76,7 @@ def doctor_command(
     else:
         for check in diagnosis.checks:
             click.echo(check.line())
-        click.echo(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures")
+        click.echo(f"{counts['ok']} ok, {several(counts['warn'], 'warning')}, {several(counts['fail'], 'failure')}")
     if bundle is not None:
         names = write_bundle(bundle, diagnosis, settings=settings, config_file=config, logs=logs)
         click.echo(f"wrote {bundle}: {', '.join(names)}", err=True)

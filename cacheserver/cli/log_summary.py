@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cacheserver.cli.options import JSON
+from cacheserver.cli.options import CONFIG, JSON, config_is_named
 from cacheserver.cli.output import config_errors, tell
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
+from cacheserver.settings.load import Flags, load_settings
 
 if TYPE_CHECKING:
-    from cacheserver.logs.summary import Subnets, Summary, Sums
+    from cacheserver.logs.summary import Names, Summary, Sums
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _LINE_LIMIT_BYTES: Final = 1 << 16
@@ -41,13 +43,17 @@ def log_group() -> None:
     "subnets",
     multiple=True,
     metavar="NAME=CIDR",
-    help="Name a block of client addresses; may be repeated, for one name too. Without it /24 and /64 are shown.",
+    help="Name a block of client addresses, instead of [[subnets]] of the settings; may be repeated, for one name too. "
+    "Without either /24 and /64 are shown.",
 )
 @click.option(
     "--top", type=click.IntRange(0, 1000), default=10, show_default=True, metavar="NUMBER", help="Objects to list."
 )
+@CONFIG
 @JSON
-def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, as_json: bool) -> int:
+def summary_command(
+    files: tuple[str, ...], subnets: tuple[str, ...], top: int, config: str | None, as_json: bool
+) -> int:
     """Sum up access logs in JSON form: by service, client subnet, outcome and hour, and the top objects.
 
     FILE may be rotated and compressed with gzip; - or nothing is standard input. Lines that are no answers, such as
@@ -55,7 +61,7 @@ def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, 
     """
     from cacheserver.logs.summary import Summary
 
-    summary = Summary(_subnets(subnets))
+    summary = Summary(_names(config, subnets))
     for name in files or ("-",):
         _read(name, summary)
     if as_json:
@@ -65,18 +71,22 @@ def summary_command(files: tuple[str, ...], subnets: tuple[str, ...], top: int, 
     return 0
 
 
-def _subnets(texts: tuple[str, ...]) -> Subnets:
-    from cacheserver.core.request.addresses import parse_network
-    from cacheserver.logs.summary import Subnets
+def _names(config: str | None, texts: tuple[str, ...]) -> Names:
+    """Of the flags, else of the settings, unless nobody named these and this user may not read them."""
+    from cacheserver.core.request.subnets import Subnets
+    from cacheserver.logs.summary import Names
 
-    named = []
+    groups: list[tuple[str, tuple[str, ...]]] = []
     for text in texts:
         name, equals, block = text.partition("=")
         with config_errors(f"--subnet: {printable(text, 80)}"):
             if not equals or not name:
                 raise ValueError("is not NAME=CIDR")
-            named.append((printable(name, 80), parse_network(block)))
-    return Subnets(tuple(named))
+            groups.append((printable(name, 80), (block,)))
+            Subnets(groups)
+    if not texts and config is not None and (config_is_named() or os.access(config, os.R_OK)):
+        groups = [(group.name, group.networks) for group in load_settings(config, Flags()).subnets]
+    return Names(Subnets(groups) if groups else None)
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -112,12 +122,13 @@ def _lines(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
 
 def _print(summary: Summary, top: int) -> None:
     total = summary.total
+    answers = several(total.requests, "answer")
     click.echo(
-        f"{total.requests} answers, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
+        f"{answers}, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
         + (f"; {summary.first} to {summary.last}" if summary.first else "")
     )
     if summary.other_lines:
-        click.echo(f"{summary.other_lines} lines are no answers of the access log")
+        click.echo(f"no answers of the access log: {several(summary.other_lines, 'line')}")
     for title, table in (
         ("service", summary.services),
         ("subnet", summary.subnets),

@@ -17,6 +17,7 @@ import click
 import cacheserver
 from cacheserver.cli.bundle import export_command, import_command
 from cacheserver.cli.catalogue import catalogue_group
+from cacheserver.cli.check_config import check_config_command
 from cacheserver.cli.client_config import client_config_command, firewall_list_command
 from cacheserver.cli.content import pin_command, pins_command, purge_command, unpin_command
 from cacheserver.cli.doctor import doctor_command
@@ -28,8 +29,6 @@ from cacheserver.cli.output import EXIT_FAILED, EXIT_USAGE, tell
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.units import format_size
-from cacheserver.logs.events import printable
 from cacheserver.node.preflight import warn_of_settings
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
@@ -57,30 +56,8 @@ def serve(config: str | None, flags: Flags) -> int:
     return run_node(load)
 
 
-@cli.command("check-config")
-@click.argument("file", required=False)
-@with_settings
-def check_config(file: str | None, config: str | None, flags: Flags) -> int:
-    """Check settings as serve would read them; exit 2 with file, line and key where one is wrong."""
-    if file is not None and config is not None:
-        raise click.UsageError("name the file once")
-    path = file if file is not None else config
-    settings = load_settings(path, flags)
-    for key, reason in settings.ignored():
-        click.echo(f"warning: {key} is ignored: {reason}", err=True)
-    capacity = format_size(sum(volume.max_size.bytes for volume in settings.store.volumes))
-    volumes = ", ".join(printable(volume.path, 200) for volume in settings.store.volumes)
-    services = settings.all_services()
-    own = sum(service.own for service in services)
-    click.echo(
-        f"ok: {printable(path, 200) if path else 'built-in settings'}: listen on {', '.join(settings.server.listen)}; "
-        f"admin on {settings.admin.listen or 'none'}; {capacity} in {volumes}; "
-        f"{len(services)} services, {own} of them own"
-    )
-    return 0
-
-
 cli.add_command(catalogue_group)
+cli.add_command(check_config_command)
 cli.add_command(client_config_command)
 cli.add_command(doctor_command)
 cli.add_command(fetch_command)

@@ -16,12 +16,12 @@ from typing import Any, Final
 import click
 
 from cacheserver.cli.admin_client import AdminClient
-from cacheserver.cli.options import with_client
+from cacheserver.cli.options import NodeFlags, config_is_named, with_client, with_node
 from cacheserver.cli.output import EXIT_FAILED, EXIT_FOUND, tell
 from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.keys import is_object_id
-from cacheserver.core.units import format_size
+from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.store.object.file import ObjectFile
@@ -48,7 +48,7 @@ def scrub_command(now: bool, client: AdminClient) -> int:
         return EXIT_FOUND if part["bad"] or part["unreadable"] else 0
     part = _followed(client, client.post("/api/v1/scrub", {}))
     click.echo(
-        f"scrub: {part['pieces_checked']} pieces, {format_size(part['bytes_checked'])} read; "
+        f"scrub: {several(part['pieces_checked'], 'piece')}, {format_size(part['bytes_checked'])} read; "
         f"{part['bad']} bad, {part['unreadable']} unreadable"
     )
     if part["bad"] or part["unreadable"]:
@@ -92,28 +92,29 @@ def _paced_line(progress: dict[str, Any]) -> str:
 @click.command("verify")
 @click.argument("what", metavar="[PATH|URL]", required=False)
 @click.option("--cache-dir", metavar="DIR", help="Verify the volume in DIR, as PATH does.")
-@click.option("--config", metavar="FILE", help="Verify all volumes that this settings file (TOML) names.")
-@with_client
-def verify_command(what: str | None, cache_dir: str | None, config: str | None, client: AdminClient) -> int:
+@with_node
+def verify_command(what: str | None, cache_dir: str | None, node: NodeFlags) -> int:
     """Hold one object, or everything in a stopped node's cache, against its recorded digests.
 
-    PATH is an object file, or a cache directory whose node does not run. URL is asked of a running node, which takes
-    bad pieces out of service. Nothing else changes anything. One line is printed for each bad piece.
+    PATH is an object file, or a cache directory whose node does not run; --config without PATH means all volumes of
+    these settings. URL is asked of a running node, which takes bad pieces out of service. Nothing else changes
+    anything. One line is printed for each bad piece.
 
     Exit codes: 0 all good, 1 nothing there or no node answers, 2 wrong usage, 3 bad pieces were found.
     """
-    if sum(place is not None for place in (what, cache_dir, config)) != 1:
+    asked = what is not None and "://" in what
+    if sum((what is not None, cache_dir is not None, config_is_named() and not asked)) != 1:
         raise click.UsageError("name one of PATH, URL, --cache-dir and --config")
-    if what is not None and "://" in what:
-        report = _verify_url(client, what)
+    if what is not None and asked:
+        report = _verify_url(node.client(), what)
     elif what is not None and not os.path.isdir(what):
         report = _Report()
         _verify_file(what, report)
-    elif config is not None:
-        report = _verify_volumes(load_settings(config, Flags()).store)
+    elif directory := what or cache_dir:
+        report = _verify_volumes(_one_volume(directory))
     else:
-        report = _verify_volumes(_one_volume(what or cache_dir or ""))
-    click.echo(f"verified: {report.objects} objects, {report.pieces} pieces; {report.bad} bad")
+        report = _verify_volumes(load_settings(node.config, Flags()).store)
+    click.echo(f"verified: {several(report.objects, 'object')}, {several(report.pieces, 'piece')}; {report.bad} bad")
     return EXIT_FOUND if report.bad else 0
 
 

@@ -15,7 +15,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cacheserver.cli.options import JSON
+from cacheserver.cli.options import CONFIG, JSON
 from cacheserver.cli.output import EXIT_FOUND, config_errors, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import printable
@@ -29,7 +29,6 @@ from cacheserver.tls.issue import KEY_TYPES, ServerKey, key_pem, request_pem, se
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
 
-_CONFIG = click.option("--config", metavar="FILE", help="Settings file (TOML); its [tls] names files and names.")
 _CERTIFICATE = click.option("--certificate", metavar="FILE", help="Certificate file instead of tls.certificate.")
 _KEY = click.option("--key", metavar="FILE", help="Key file instead of tls.key.")
 _NAME = click.option(
@@ -51,7 +50,7 @@ def tls_group() -> None:
 
 
 @tls_group.command("csr")
-@_CONFIG
+@CONFIG
 @_KEY
 @_NAME
 @_KEY_TYPE
@@ -79,7 +78,7 @@ def csr_command(
 
 @tls_group.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_CONFIG
+@CONFIG
 @_CERTIFICATE
 @click.option("--key", metavar="FILE", help="Key that the certificate is for; installed as tls.key if it is another.")
 @_NAME
@@ -106,7 +105,7 @@ def import_command(
 
 @tls_group.command("show")
 @click.argument("file", required=False)
-@_CONFIG
+@CONFIG
 @click.option("--within", type=float, metavar="DAYS", default=0.0, help="Exit 3 when fewer days are left, too.")
 @JSON
 def show_command(file: str | None, config: str | None, within: float, as_json: bool) -> int:
@@ -130,7 +129,7 @@ def show_command(file: str | None, config: str | None, within: float, as_json: b
 
 
 @tls_group.command("self-signed")
-@_CONFIG
+@CONFIG
 @_CERTIFICATE
 @_KEY
 @_NAME

@@ -136,6 +136,7 @@ class UpstreamError(CacheserverError, code="upstream", own_status=502):
     """
 
     retryable = True
+    remedy = "Ask the origin for the same URL from the machine of the node. `cacheserver doctor` tries every origin."
 
     def __init__(self, message: str, *, source: str = "") -> None:
         super().__init__(message)
@@ -144,6 +145,8 @@ class UpstreamError(CacheserverError, code="upstream", own_status=502):
 
 class ResolveFailed(UpstreamError, code="resolve"):
     """The origin host has no address."""
+
+    remedy = "DNS gives no address for this host: check the name, and the resolver of this machine."
 
 
 class AddressRefused(UpstreamError, code="address_refused", retryable=False):
@@ -159,9 +162,13 @@ class AddressRefused(UpstreamError, code="address_refused", retryable=False):
 class ConnectFailed(UpstreamError, code="connect"):
     """No connection, or TLS failed."""
 
+    remedy = "Check route, firewall and proxy from this machine to the host. `cacheserver doctor` tries every origin."
+
 
 class UntrustedSource(ConnectFailed, code="untrusted"):
     """The TLS certificate of a source is of no trusted authority, out of date, or for another name."""
+
+    remedy = "Check the clock of this machine. For an authority of your own, name its file in upstream.ca_file."
 
 
 class CertificateRefused(UpstreamError, code="certificate", retryable=False):
@@ -174,6 +181,8 @@ class AnchorPaused(UpstreamError, code="anchor_paused"):
 
 class UpstreamTimeout(UpstreamError, code="timeout", own_status=504):
     """The source was silent for too long."""
+
+    remedy = "The origin or the link to it is slow: test it from this machine; the limits are in [upstream] and [fill]."
 
 
 class OriginStatus(UpstreamError, code="origin_status"):
@@ -238,6 +247,8 @@ class GenerationChanged(UpstreamError, code="generation_changed", retryable=Fals
 
 class StoreError(CacheserverError, code="store", own_status=503):
     """The store cannot keep or give bytes."""
+
+    remedy = "Look at the drives: `cacheserver doctor` checks every volume; the events volume_* tell what failed."
 
 
 class StoreFull(StoreError, code="store_full"):

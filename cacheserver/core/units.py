@@ -111,3 +111,8 @@ def _ipv6(inner: str, text: str) -> str:
 def _is_name(host: str) -> bool:
     labels = host.split(".")
     return len(host) <= 253 and all(_LABEL.match(label) for label in labels) and not labels[-1].isdigit()
+
+
+def several(number: int, one: str) -> str:
+    """A number with its noun: ``1 object``, ``2 objects``."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import stat
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import covers, descriptor_limit, user_name
 from cacheserver.system.descriptors import OWN
+from cacheserver.system.secret_file import exposure, service_gid
 from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
 
 _FEW_CLIENTS: Final = 1000
@@ -36,12 +36,13 @@ def _file_check(path: str | None, context: Context) -> Check:
     if path is None:
         return Check("config", "ok", "settings", "built-in settings and flags; no file")
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        user = context.options.user
+        exposed = exposure(path, service_gid(user) if user else None) if context.settings.admin.token else ""
     except OSError as exc:
         return Check("config", "warn", path, f"valid, but cannot be looked at again: {exc.strerror}")
-    if context.settings.admin.token and mode & 0o044:
-        advice = f"chmod 640 {path}, with the node's group"
-        return Check("config", "warn", path, f"valid, but its mode {mode:04o} shows admin.token to others", advice)
+    if exposed:
+        fault, _, command = exposed.partition("; ")
+        return Check("config", "warn", path, f"valid and has admin.token, but {fault}", command)
     return Check("config", "ok", path, "valid")
 
 

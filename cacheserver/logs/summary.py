@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from cacheserver.core.request.addresses import Network
-from cacheserver.metrics.tally import HIT_OUTCOMES, OTHER, OUTCOMES
+from cacheserver.core.request.subnets import Subnets
+from cacheserver.metrics.tally import HIT_OUTCOMES, NOT_SERVED, OTHER, OUTCOMES
 
 _TABLE_LIMIT: Final = 10_000
 _OBJECTS_LIMIT: Final = 20_000
@@ -42,23 +42,26 @@ class _Line(msgspec.Struct):
 
 @dataclass(slots=True)
 class Sums:
-    """Answers of one kind; ``hit_bytes`` needed no body from an origin."""
+    """Answers of one kind; ``hit_bytes`` needed no body from an origin, ``served_bytes`` are no refusals or errors."""
 
     requests: int = 0
     body_bytes: int = 0
     hit_bytes: int = 0
+    served_bytes: int = 0
 
-    def add(self, body_bytes: int, *, hit: bool) -> None:
-        """Count one answer."""
+    def add(self, body_bytes: int, *, hit: bool | None) -> None:
+        """Count one answer; ``hit`` None: nothing was served."""
         self.requests += 1
         self.body_bytes += body_bytes
+        if hit is not None:
+            self.served_bytes += body_bytes
         if hit:
             self.hit_bytes += body_bytes
 
     @property
     def hit_ratio(self) -> float | None:
-        """Share of the bytes that were hits; None where no byte was sent."""
-        return self.hit_bytes / self.body_bytes if self.body_bytes else None
+        """Share of the served bytes that were hits; None where no byte was served."""
+        return self.hit_bytes / self.served_bytes if self.served_bytes else None
 
 
 class _Table:
@@ -67,7 +70,7 @@ class _Table:
     def __init__(self) -> None:
         self.rows: dict[str, Sums] = {}
 
-    def add(self, key: str, body_bytes: int, *, hit: bool) -> None:
+    def add(self, key: str, body_bytes: int, *, hit: bool | None) -> None:
         if key not in self.rows and len(self.rows) >= _TABLE_LIMIT:
             key = OTHER
         self.rows.setdefault(key, Sums()).add(body_bytes, hit=hit)
@@ -117,11 +120,11 @@ class TopObjects:
         return [(name, body_bytes, requests) for name, (body_bytes, requests) in best]
 
 
-class Subnets:
-    """Names for client addresses: the longest of the operator's blocks, or /24 and /64 where there are none."""
+class Names:
+    """Names for client addresses: the operator's groups, or /24 and /64 where there are none."""
 
-    def __init__(self, named: tuple[tuple[str, Network], ...] = ()) -> None:
-        self._named = named
+    def __init__(self, groups: Subnets | None = None) -> None:
+        self._groups = groups
         self.name = lru_cache(_CLIENTS_LIMIT)(self._find)
         """The subnet of an address as the log shows it."""
 
@@ -130,18 +133,17 @@ class Subnets:
             address = ip_address(client.partition("%")[0])
         except ValueError:
             return "unknown"
+        if self._groups is not None:
+            return self._groups.group_of(client)
         if address.version == 6 and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if self._named:
-            fitting = [(block.prefixlen, name) for name, block in self._named if address in block]
-            return max(fitting)[1] if fitting else OTHER
         return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
 
 
 class Summary:
     """Everything that is counted over a log."""
 
-    def __init__(self, subnets: Subnets | None = None) -> None:
+    def __init__(self, names: Names | None = None) -> None:
         self.total = Sums()
         self.services = _Table()
         self.subnets = _Table()
@@ -151,7 +153,7 @@ class Summary:
         self.other_lines = 0
         """Lines that are no answer: events in the same stream, torn lines, other formats."""
         self.first = self.last = ""
-        self._names = subnets or Subnets()
+        self._names = names or Names()
         self._decode = msgspec.json.Decoder(_Line).decode
 
     def add_lines(self, lines: Iterable[bytes]) -> None:
@@ -200,8 +202,10 @@ class Summary:
         }
 
 
-def _is_hit(line: _Line) -> bool:
+def _is_hit(line: _Line) -> bool | None:
     """A hit by its outcome; an answer that was cut names the reason there, and its cache status tells."""
+    if line.outcome in NOT_SERVED:
+        return None
     if line.outcome in OUTCOMES:
         return line.outcome in HIT_OUTCOMES
     return "hit" in (parameter.strip() for parameter in line.cache.split(";")[1:])

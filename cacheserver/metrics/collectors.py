@@ -61,12 +61,13 @@ def families(tally: Tally, states: Mapping[str, Rows], volumes: Iterable[VolumeG
 def _answers(tally: Tally) -> Iterator[Metric]:
     rows: dict[str, Sums[tuple[str, ...]]] = {doc.name: Sums() for doc in ANSWERS if doc.type == "counter"}
     requests, sent_bytes, subnet_requests, subnet_bytes = rows.values()
-    for (service, outcome, status_class, listener, subnet), cell in tally.cells():
+    for (service, outcome, status_class, listener), cell in tally.cells():
         code = f"{status_class}xx" if status_class else OTHER
         requests[service, outcome, code, listener] += cell.count
         sent_bytes[service, outcome, listener] += cell.body_bytes
-        subnet_requests[subnet, outcome] += cell.count
-        subnet_bytes[subnet, outcome] += cell.body_bytes
+    for pair, group in tally.groups():
+        subnet_requests[pair] += group.count
+        subnet_bytes[pair] += group.body_bytes
     for doc, sums in zip(ANSWERS, rows.values(), strict=False):
         yield _family(doc, sums.items())
     total, first_byte = (doc for doc in ANSWERS if doc.type == "histogram")

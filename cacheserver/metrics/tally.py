@@ -18,10 +18,14 @@ from cacheserver.core.request.client import LISTENERS, PLAIN
 
 OUTCOMES: Final = ("hit", "partial", "miss", "stale", "revalidated", "pass", "refused", "error")
 HIT_OUTCOMES: Final = frozenset(("hit", "stale", "revalidated"))
+NOT_SERVED: Final = frozenset(("refused", "error"))
 OTHER: Final = "other"
 
-CellKey: TypeAlias = tuple[str, str, int, str, str]
-"""Service, outcome, status class (1 to 5, or 0), listener, subnet."""
+CellKey: TypeAlias = tuple[str, str, int, str]
+"""Service, outcome, status class (1 to 5, or 0), listener."""
+GROUPS_LIMIT: Final = 4096
+"""Pairs of subnet and outcome with series of their own, such as 1,024 with four each; the rest is ``other``."""
+_KNOWN_LIMIT: Final = 8192
 SERVICES_LIMIT: Final = 32
 """Service names with series of their own; an operator with more sees the rest as ``other``."""
 DURATION_BUCKETS_S: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0)
@@ -53,12 +57,18 @@ class Times:
 
 
 @dataclass(slots=True, eq=False)
-class Cell:
+class Sums:
     """What was counted for one key."""
 
-    times: Times
     count: int = 0
     body_bytes: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Cell(Sums):
+    """The same with the times of its outcome."""
+
+    times: Times
 
 
 class Tally:
@@ -71,6 +81,9 @@ class Tally:
         self._services: set[str] = set()
         self._subnets: frozenset[str] = frozenset()
         self._cells: dict[CellKey, Cell] = {}
+        self._groups: dict[tuple[str, str], Sums] = {}
+        self._known: dict[tuple[str, str, int, str, str], tuple[Cell, Sums]] = {}
+        """What an answer counts in, so that a warm hit looks up once."""
         self._times = defaultdict[str, Times](lambda: Times(bounds_s))
         self._counts: dict[tuple[str, ...], int] = {}
 
@@ -79,10 +92,12 @@ class Tally:
         for name in names:
             if len(self._services) < self._limit:
                 self._services.add(name)
+        self._known.clear()
 
     def allow_subnets(self, names: Iterable[str]) -> None:
         """Count these groups apart from now on, and all others as ``other``."""
         self._subnets = frozenset(names)
+        self._known.clear()
 
     def service(self, name: str) -> str:
         """``name`` where it is counted apart, else ``other``."""
@@ -92,10 +107,12 @@ class Tally:
         """Count one answer."""
         client = answer.client
         key = (answer.request.service, answer.outcome, answer.status // 100, client.listener, client.subnet)
-        cell = self._cells.get(key) or self._cell(key)
+        cell, group = self._known.get(key) or self._find(key)
         cell.count += 1
+        group.count += 1
         if answer.body_bytes > 0:
             cell.body_bytes += answer.body_bytes
+            group.body_bytes += answer.body_bytes
         duration_s = answer.duration_s
         if answer.first_byte_s is None:
             durations = cell.times.at_once
@@ -114,6 +131,10 @@ class Tally:
     def cells(self) -> list[tuple[CellKey, Cell]]:
         """Every key and its cell."""
         return list(self._cells.items())
+
+    def groups(self) -> list[tuple[tuple[str, str], Sums]]:
+        """Every subnet and outcome, and its sums."""
+        return list(self._groups.items())
 
     def times(self) -> list[tuple[str, Times]]:
         """Durations by outcome."""
@@ -135,17 +156,25 @@ class Tally:
 
     # -- cells --------------------------------------------------------------------------------------------------
 
-    def _cell(self, key: CellKey) -> Cell:
-        """The cell of ``key`` with every value outside its closed set made ``other``."""
+    def _find(self, key: tuple[str, str, int, str, str]) -> tuple[Cell, Sums]:
+        """The cell and the sums of an answer, with every value outside its closed set made ``other``."""
         service, outcome, status_class, listener, subnet = key
-        key = (
+        outcome = outcome if outcome in OUTCOMES else OTHER
+        place = (
             self.service(service),
-            outcome if outcome in OUTCOMES else OTHER,
+            outcome,
             status_class if 1 <= status_class <= 5 else 0,
             listener if listener in LISTENERS else PLAIN,
-            subnet if subnet in self._subnets else OTHER,
         )
-        cell = self._cells.get(key)
-        if cell is None:
-            cell = self._cells[key] = Cell(self._times[key[1]])
-        return cell
+        if place not in self._cells:
+            self._cells[place] = Cell(times=self._times[outcome])
+        if len(self._known) >= _KNOWN_LIMIT:
+            self._known.clear()
+        found = self._known[key] = self._cells[place], self._group(subnet, outcome)
+        return found
+
+    def _group(self, subnet: str, outcome: str) -> Sums:
+        pair = (subnet, outcome)
+        if subnet not in self._subnets or (pair not in self._groups and len(self._groups) >= GROUPS_LIMIT):
+            pair = (OTHER, outcome)
+        return self._groups.setdefault(pair, Sums())

@@ -5,15 +5,24 @@ Owns: the refusals at the start that no setting can describe. Must not change an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-import stat
+import resource
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.logs.events import configure, event, get_logger
+from cacheserver.core.request.allowlist import AllowList
+from cacheserver.logs.events import configure, event, get_logger, printable
+from cacheserver.outgoing.session import client_context
 from cacheserver.settings.schema import Settings
+from cacheserver.system import descriptors
+from cacheserver.system.secret_file import exposure
+from cacheserver.tls.pair import read_pair
+from cacheserver.trust.catalogue_anchor import CatalogueAnchor
 
 AIOHTTP_FLOOR: Final = (3, 14, 5)
 """The oldest release whose request parser and client were checked; ``docs/security.md`` names what was before."""
@@ -49,6 +58,49 @@ def check_libraries() -> None:
             )
 
 
+def start_problems(settings: Settings) -> Iterator[ConfigError]:
+    """What would keep a node of this user with these settings from starting. Blocking; changes nothing.
+    Root may do everything: who is not the node's user learns nothing of what that user may read and write.
+    """
+    checks: list[Callable[[], object]] = [
+        lambda: AllowList(settings.all_services()),
+        lambda: client_context(settings.upstream.ca_file, key="upstream.ca_file"),
+        lambda: client_context(settings.trust.ca_file, key="trust.ca_file"),
+        lambda: CatalogueAnchor(files=settings.trust.catalogues, trusted_keys=settings.trust.catalogue_keys),
+        lambda: _writable("log.access_file", settings.log.access_file),
+        *(partial(_writable, "store.volumes", volume.path) for volume in settings.store.volumes),
+    ]
+    if settings.server.listen_tls:
+        checks.append(lambda: read_pair(settings.tls))
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            yield exc
+
+
+def start_warnings(settings: Settings) -> Iterator[str]:
+    """What a node with these settings would start with, and should not."""
+    yield from (f"{key} is ignored: {reason}" for key, reason in settings.ignored())
+    wanted = settings.store.open_objects, settings.server.max_connections
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # the start raises the limit to this
+    if limit >= 0 and (found := descriptors.shares(limit, *wanted)).short:
+        yield (
+            f"the descriptor limit of {limit} leaves {found.open_objects} open objects and {found.connections} "
+            "connections; raise it (LimitNOFILE= in the unit, ulimit -n), or lower store.open_objects"
+        )
+
+
+def _writable(key: str, path: str) -> None:
+    """ConfigError where this user may not write to the file or directory; one that is missing is made at the start."""
+    if not path or not os.path.exists(path):
+        return
+    if os.path.isdir(path) and os.geteuid() and os.stat(path).st_uid != os.geteuid():
+        raise ConfigError(f"{printable(path, 200)} belongs to another user", key=key)
+    if not os.access(path, os.W_OK | (os.X_OK if os.path.isdir(path) else 0)):
+        raise ConfigError(f"{printable(path, 200)} cannot be written by this user", key=key)
+
+
 def warn_of_libraries() -> None:
     """Log a warning for a version of aiohttp that the node was not tested with."""
     from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
@@ -72,9 +124,6 @@ def warn_of_settings(path: str | None, settings: Settings) -> None:
 def _warn_of_exposed_token(path: str | None, settings: Settings) -> None:
     if path is None or not settings.admin.token:
         return
-    try:
-        loose = stat.S_IMODE(os.stat(path).st_mode) & 0o044
-    except OSError:
-        return
-    if loose:
-        event(_log, "token_readable", severity=logging.WARNING, file=path, reason="other users can read it; chmod 600")
+    with contextlib.suppress(OSError):
+        if reason := exposure(path):
+            event(_log, "token_readable", severity=logging.WARNING, file=path, reason=reason)

@@ -6,6 +6,8 @@ Owns: which error a failed request becomes, and its words. Messages carry no pat
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -37,7 +39,19 @@ async def translated(
     ) as exc:
         raise BadAnswer(f"{what}'s answer is not HTTP", source=source) from exc
     except (aiohttp.ClientError, OSError, ValueError) as exc:
-        raise ConnectFailed(f"no connection to the {what} ({type(exc).__name__})", source=source) from exc
+        raise ConnectFailed(f"no connection to the {what} ({_reason(exc)})", source=source) from exc
+
+
+def _reason(exc: Exception) -> str:
+    """Why there is no connection, in the system's words; not the error's own text, which may quote a request."""
+    inner = getattr(exc, "os_error", exc)
+    if isinstance(inner, ssl.SSLError):
+        return f"TLS failed: {(inner.reason or 'no reason given').replace('_', ' ').lower()}"
+    if isinstance(inner, OSError) and (inner.errno or 0) > 0:
+        return os.strerror(inner.errno or 0)
+    if isinstance(exc, aiohttp.ServerDisconnectedError | ConnectionError):
+        return "it was closed before an answer"
+    return "it could not be used"
 
 
 def certificate_fault(exc: aiohttp.ClientConnectorCertificateError) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
@@ -21,7 +22,7 @@ from cacheserver.logs.events import printable
 from cacheserver.settings.file import Problem, parse_size_value, read_toml, schema_problem
 from cacheserver.settings.rules import problems
 from cacheserver.settings.schema import Settings
-from cacheserver.settings.services_table import service_from_allow
+from cacheserver.settings.services_table import service_from_allow, services_from_tables
 from cacheserver.settings.toml_lines import Path, dotted, line_of
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.upstream.options import UpstreamOptions
@@ -77,21 +78,30 @@ def load_settings(path: str | None, flags: Flags) -> Settings:
     from the file's directory, those of a flag from the working directory. Raises ConfigError with ``where`` and
     ``key``.
     """
-    source = _Source(path=path or "")
-    settings = Settings() if path is None else _from_file(path, source)
-    settings = _with_flags(settings, flags, source)
-    if (problem := next(problems(settings), None)) is not None:
-        _fail(source, problem)
-    _check_services(settings, source)
+    settings, faults = examine_settings(path, flags)
+    if faults:
+        raise faults[0]
     return settings
 
 
-def _from_file(path: str, source: _Source) -> Settings:
+def examine_settings(path: str | None, flags: Flags) -> tuple[Settings, list[ConfigError]]:
+    """As ``load_settings``, with every fault that one reading finds; the settings count only where there is none.
+
+    Raises ConfigError for a file that is no TOML, and for a flag that cannot be read at all.
+    """
+    source = _Source(path=path or "")
+    settings, found = (Settings(), []) if path is None else _from_file(path, source)
+    settings = _with_flags(settings, flags, source)
+    misread = {problem.path[:1] for problem in found}  # what follows from a default in its place is no fault
+    ruled = (*problems(settings), *_service_problems(settings))
+    found += [problem for problem in ruled if problem.path[:1] not in misread]
+    first = {problem.path: problem for problem in reversed(found)}  # a fault of a key may break another rule too
+    return settings, [_error(source, problem) for problem in found if problem is first[problem.path]]
+
+
+def _from_file(path: str, source: _Source) -> tuple[Settings, list[Problem]]:
     data, source.lines = read_toml(path)
-    try:
-        settings = msgspec.convert(data, Settings, dec_hook=parse_size_value)
-    except msgspec.ValidationError as exc:
-        _fail(source, schema_problem(str(exc), data, Settings))
+    settings, found = _converted(data)
     base = os.path.dirname(os.path.abspath(path))
     replace = msgspec.structs.replace
 
@@ -101,12 +111,39 @@ def _from_file(path: str, source: _Source) -> Settings:
     volumes = tuple(replace(volume, path=placed(volume.path)) for volume in settings.store.volumes)
     catalogues = tuple(placed(name) for name in settings.trust.catalogues)
     certificate, key = placed(settings.tls.certificate), placed(settings.tls.key)
-    return replace(
+    placed_settings = replace(
         settings,
         store=replace(settings.store, volumes=volumes),
         trust=replace(settings.trust, catalogues=catalogues),
         tls=replace(settings.tls, certificate=certificate, key=key),
     )
+    return placed_settings, found
+
+
+def _converted(data: dict[str, Any]) -> tuple[Settings, list[Problem]]:
+    """The settings without each key that does not fit its type, and these keys."""
+    found: list[Problem] = []
+    while True:
+        try:
+            return msgspec.convert(data, Settings, dec_hook=parse_size_value), found
+        except msgspec.ValidationError as exc:
+            problem = schema_problem(str(exc), data, Settings)
+            found.append(problem)
+            if not _removed(data, problem.path):
+                return Settings(), found
+
+
+def _removed(data: Any, path: Path) -> bool:
+    """Take out the value at ``path``, or the nearest above it that is a key of a table; False where there is none."""
+    inside: list[tuple[dict[str, Any], str]] = []
+    for part in path:
+        if not isinstance(data, dict) or part not in data:
+            break
+        inside.append((data, str(part)))
+        data = data[part]
+    for table, key in inside[-1:]:
+        del table[key]
+    return bool(inside)
 
 
 # -- the command line -------------------------------------------------------------------------------------------
@@ -148,7 +185,7 @@ def _store_with_flags(store: StoreOptions, flags: Flags, source: _Source) -> Sto
         try:
             volumes = (msgspec.structs.replace(volumes[0], max_size=Size(flags.max_size)),)
         except ValueError as exc:
-            _fail(source, Problem(("store", "volumes", 0, "max_size"), str(exc)))
+            raise _error(source, Problem(("store", "volumes", 0, "max_size"), str(exc))) from exc
     return msgspec.structs.replace(store, volumes=volumes)
 
 
@@ -182,19 +219,21 @@ def _upstream_with_flags(upstream: UpstreamOptions, flags: Flags, source: _Sourc
 # -- services ---------------------------------------------------------------------------------------------------
 
 
-def _check_services(settings: Settings, source: _Source) -> None:
+def _service_problems(settings: Settings) -> Iterator[Problem]:
     seen: dict[str, Service] = {}
     for position, host in enumerate(settings.allow):
         try:
             service = service_from_allow(host)
         except ConfigError as exc:
-            _fail(source, Problem(("allow", position), exc.message))
+            yield Problem(("allow", position), exc.message)
+            continue
         if seen.setdefault(service.name, service) != service:
-            _fail(source, Problem(("allow", position), f"{service.name} is allowed twice with different rules"))
-    try:
-        settings.own_services()
-    except ConfigError as exc:
-        _fail(source, Problem(_service_path(exc.key, settings.services), exc.message))
+            yield Problem(("allow", position), f"{service.name} is allowed twice with different rules")
+    for name, table in settings.services.items():
+        try:
+            services_from_tables({name: table}, own=True)
+        except ConfigError as exc:
+            yield Problem(_service_path(exc.key, settings.services), exc.message)
 
 
 def _service_path(key: str, services: dict[str, dict[str, Any]]) -> Path:
@@ -210,6 +249,6 @@ def _service_path(key: str, services: dict[str, dict[str, Any]]) -> Path:
     return ("services", rest) if rest else ("services",)
 
 
-def _fail(source: _Source, problem: Problem) -> NoReturn:
+def _error(source: _Source, problem: Problem) -> ConfigError:
     message = printable(problem.message, 300)
-    raise ConfigError(message, where=source.where(problem.path), key=dotted(problem.path))
+    return ConfigError(message, where=source.where(problem.path), key=dotted(problem.path))

@@ -100,10 +100,10 @@ def _token(token: str) -> Iterator[Problem]:
 def _store(store: StoreOptions) -> Iterator[Problem]:
     piece_bytes = store.piece_size.bytes
     yield from _size(("store", "piece_size"), store.piece_size, 64 * _KIB, 16 * _MIB)
-    if piece_bytes & (piece_bytes - 1):
-        yield Problem(("store", "piece_size"), f"{store.piece_size} is not a power of two")
     yield from _size(("store", "extent"), store.extent, piece_bytes, 1 << 50)
-    if store.extent.bytes % piece_bytes:
+    if not piece_bytes or piece_bytes & (piece_bytes - 1):
+        yield Problem(("store", "piece_size"), f"{store.piece_size} is not a power of two")
+    elif store.extent.bytes % piece_bytes:
         yield Problem(("store", "extent"), f"{store.extent} is not a multiple of the piece size {store.piece_size}")
     seen: set[str] = set()
     for position, volume in enumerate(store.volumes):

@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsOptions = msgspec.field(default_factory=TlsOptions)
     subnets: Annotated[
         tuple[SubnetOptions, ...],
-        Meta(description="Groups of client addresses with metrics of their own, at most 32; the rest is `other`."),
+        Meta(description="Groups of client addresses with metrics of their own, at most 1024; the rest is `other`."),
     ] = ()
     services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 

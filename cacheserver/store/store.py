@@ -197,6 +197,7 @@ class Store:
 
     async def _commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         await self.run(obj.volume, obj.file.record_piece, piece, digest)
+        obj.volume.wrote()
         self._charge(obj, piece, reservation)
         reservation.release()
         obj.torn.discard(piece)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ import aiofiles
 from cacheserver.core.disk_faults import Blame, blame_of
 from cacheserver.core.errors import ConfigError, DiskError, StoreError, VolumeOffline
 from cacheserver.core.eviction.s3fifo import S3Fifo
+from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.ledger import Ledger
@@ -28,6 +30,7 @@ from cacheserver.store.object.file import disk_errors
 from cacheserver.store.object.quarantine import Quarantine
 from cacheserver.system.atomic_file import write_atomically
 
+_log = get_logger(__name__)
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
@@ -66,6 +69,7 @@ class Volume:
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = 0
         self._times_offline = 0
+        self._full, self._well_from = False, 0.0
         self._retry_s = retry_s
         self._clock = clock
         self._offline_until = self._full_until = 0.0
@@ -249,13 +253,29 @@ class Volume:
         now = self._clock.monotonic_s()
         if blame is not Blame.DRIVE:
             self._full_until = now + self._retry_s
+            self._well_from = self._full_until
+            if not self._full:
+                self._full = True
+                self._tell("volume_full", os.strerror(error.errno or 0), "make room, or lower max_size of this volume")
             return blame
         self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._errors_until_offline:
+            if not self._times_offline:
+                self._tell("volume_offline", str(error), "look at the drive and at the kernel log")
             self._times_offline += now >= self._offline_until
             self._offline_until = now + self._retry_s
             self._errors_in_a_row = self._errors_until_offline - 1
         return blame
+
+    def _tell(self, name: str, reason: str, remedy: str) -> None:
+        remedy += f"; clients are served past the cache, and the volume is tried again every {self._retry_s:g} s"
+        event(_log, name, severity=logging.ERROR, volume=self.path, reason=reason, remedy=remedy)
+
+    def wrote(self) -> None:
+        """Note a piece that was written: a full drive is well once none was refused for as long as it is left alone."""
+        if self._full and self._clock.monotonic_s() >= self._well_from:
+            self._full = False
+            event(_log, "volume_writable", volume=self.path)
 
     def evicted_from(self, since_s: float) -> None:
         """Note that something was evicted for space that had been there since this Unix time."""
@@ -272,6 +292,8 @@ class Volume:
 
     def succeeded(self) -> None:
         """Note a disk call that worked."""
+        if self._times_offline:
+            event(_log, "volume_online", volume=self.path)
         self._errors_in_a_row = self._times_offline = 0
 
     async def save_recency(self, executor: Any) -> None:

@@ -19,24 +19,27 @@ CERTIFICATE_MODE: Final = 0o644
 
 
 def write_file(path: str, data: bytes, mode: int, *, replace: bool) -> None:
-    """Put ``data`` at ``path`` atomically and durably; an old file's owner is kept where that is permitted.
+    """Put ``data`` at ``path`` atomically and durably, as its old file's owner, or as its folder's, where permitted.
 
-    ConfigError where a file is there and ``replace`` is false.
+    A missing folder is made, for its owner alone. ConfigError where a file is there and ``replace`` is false; an
+    OSError names ``path``.
     """
     target = os.path.realpath(path)
 
     def prepare(fd: int) -> None:
         os.fchmod(fd, mode)  # whatever the umask
-        if replace:
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                old = os.stat(target)
-                os.fchown(fd, old.st_uid, old.st_gid)
+        with contextlib.suppress(PermissionError):
+            old = os.stat(target if os.path.exists(target) else os.path.dirname(target))
+            os.fchown(fd, old.st_uid, old.st_gid)
 
     suffix = f".{secrets.token_hex(4)}.new"
     try:
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         write_atomically(target, data, mode=mode, durable=True, replace=replace, suffix=suffix, prepare=prepare)
     except FileExistsError as exc:
         raise already_there(path) from exc
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, path) from exc
 
 
 def already_there(path: str) -> ConfigError:

@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.system.secret_file import restoring
 from cacheserver.tls import checks
 from cacheserver.tls.facts import CertificateFacts, certificate_facts
 from cacheserver.tls.formats import pem_certificates, private_key, read_bytes
@@ -107,7 +108,7 @@ def read_pair(options: TlsOptions) -> Pair:
 def _read_key(path: str) -> PrivateKeyTypes:
     try:
         if stat.S_IMODE(os.stat(path).st_mode) & _LOOSE:
-            raise ValueError("can be read by everyone or written by a group; chmod 600 it")
+            raise ValueError(f"can be read by everyone or written by a group; {restoring(path)}")
         return private_key(read_bytes(path))
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror}", "key") from exc

@@ -7,8 +7,10 @@ from typing import cast
 
 from aiohttp import web
 
-from cacheserver.core.errors import AddressRefused, MalformedRequest
+from cacheserver.core.bounded_memory import BoundedMemory
+from cacheserver.core.errors import AddressRefused, CacheserverError, MalformedRequest
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
+from cacheserver.core.request.client import Client
 from cacheserver.core.request.recent_refusals import RecentRefusals
 from cacheserver.logs.access_json import AccessLogLines, LineTemplate
 from cacheserver.logs.events import event, get_logger
@@ -19,6 +21,8 @@ from cacheserver.web.exchange import Exchange
 _log = get_logger(__name__)
 _MALFORMED_BURST = 200.0
 _MALFORMED_PER_S = 5.0
+_TELL_AGAIN_S = 60.0
+_TOLD_LIMIT = 1024
 
 
 class AnswerAccounting:
@@ -33,6 +37,7 @@ class AnswerAccounting:
         self._access_log = access_log
         self._clock = clock
         self._malformed_left = (_MALFORMED_BURST, 0.0)
+        self._told = BoundedMemory[tuple[str, str, str], bool](_TOLD_LIMIT)
 
     def hit(self, answer: AnswerRecord, known: dict[str, LineTemplate]) -> None:
         """Account for one answer of the fast lane; ``known`` has the log lines of its head."""
@@ -44,23 +49,33 @@ class AnswerAccounting:
         """Account for one answer of the full path."""
         answer = exchange.record(self._clock.monotonic_s())
         self._count(answer)
-        self._note_refusal(exchange)
-        if answer.cut is not None and answer.cut != "client":
+        if exchange.error is not None:
+            self._note(exchange, exchange.error)
+        elif answer.cut == "internal":
             event(_log, "cut", severity=logging.WARNING, reason=answer.cut, service=answer.request.service)
-        if self._access_log is None or (exchange.refused == MalformedRequest.code and not self._may_log_malformed()):
+        if self._access_log is None or (isinstance(exchange.error, MalformedRequest) and not self._may_log_malformed()):
             return
         self._access_log.record(answer)
 
-    def _note_refusal(self, exchange: Exchange) -> None:
-        reason, refused = exchange.refused, exchange.outcome == "refused"
-        if reason is None:
-            return
-        if refused or reason == AddressRefused.code:
-            host = exchange.refused_host or (exchange.target.host if exchange.target is not None else "")
-            self._refusals.note(reason, host, self._clock.wall_s())
+    def _note(self, exchange: Exchange, error: CacheserverError) -> None:
+        refused = exchange.outcome == "refused"
+        if refused or isinstance(error, AddressRefused):
+            self._refusals.note(error.code, exchange.host, self._clock.wall_s())
         if refused:
-            self._meter.refused(reason)
-            event(_log, "refused", reason=reason, client=exchange.client.address, status=exchange.channel.status)
+            self._meter.refused(error.code)
+        name = "refused" if refused else "cut" if exchange.cut == error.code else "unserved"
+        self._tell(name, error, exchange.host, exchange.client, exchange.channel.status)
+
+    def _tell(self, name: str, error: CacheserverError, host: str, client: Client, status: int) -> None:
+        """Log cause, host and remedy of an answer that is no success: once a minute for each host and reason."""
+        key, now_s = (name, error.code, host or client.address), self._clock.monotonic_s()
+        if self._told.get(key, now_s):
+            return
+        self._told.keep(key, True, now_s + _TELL_AGAIN_S)
+        remedy = error.advice(host)
+        facts = {"reason": error.code, "cause": str(error), "host": host, "client": client.address, "status": status}
+        severity = logging.INFO if name == "refused" else logging.WARNING
+        event(_log, name, severity=severity, **facts, remedy=" ".join((remedy.text, remedy.setting)).strip())
 
     def _may_log_malformed(self) -> bool:
         """Whether one more malformed request gets a line: 200 at once, then five a second; the metrics count all."""
@@ -77,7 +92,9 @@ class AnswerAccounting:
         if reason == MalformedRequest.code:
             self._refusals.note(reason, "", self._clock.wall_s())
         client = cast(ClientConnection, request.protocol).client
+        if status == 400:
+            self._tell("refused", MalformedRequest("the head is no valid HTTP"), "", client, status)
+        else:
+            event(_log, "failed", reason=reason, client=client.address, kind=type(error).__name__)
         outcome = "refused" if status == 400 else "error"
         self._count(AnswerRecord(RequestLabel(), client, outcome, status, 0, 0.0))
-        facts = {"reason": reason, "client": client.address, "kind": type(error).__name__}
-        event(_log, "refused" if status == 400 else "failed", severity=logging.INFO, **facts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from cacheserver.core.errors import CacheserverError, HostNotAllowed
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Target
@@ -28,10 +29,8 @@ class Exchange:
     outcome: str = "error"
     """A word of ``core.cache.decision.Outcome``."""
     cache_status: str = ""
-    refused: str | None = None
-    """Error code when the request was refused."""
-    refused_host: str = ""
-    """Host that is in no service, in its canonical form, perhaps with a port."""
+    error: CacheserverError | None = None
+    """Why the answer is no success, or ended early."""
     hot: HotEntry | None = None
     """Set when the fast lane may answer the same head again."""
     cut: str | None = None
@@ -49,6 +48,13 @@ class Exchange:
             range_field=request.headers.getall("Range", [None])[-1],
             user_agent=request.headers.get("User-Agent"),
         )
+
+    @property
+    def host(self) -> str:
+        """The origin host, canonical, with its port where it is in no service; empty where none was understood."""
+        if isinstance(self.error, HostNotAllowed):
+            return self.error.host
+        return "" if self.target is None else self.target.host
 
     def label(self) -> RequestLabel:
         """The part that every repeat of the request has."""

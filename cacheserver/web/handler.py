@@ -18,7 +18,6 @@ from cacheserver.core.cache.decision import Outcome
 from cacheserver.core.errors import (
     BodyRefused,
     CacheserverError,
-    HostNotAllowed,
     LoopDetected,
     MalformedRequest,
     RequestError,
@@ -96,6 +95,7 @@ class ContentHandler:
                 if not await self.rebuilt.serve(want, exchange, exc):
                     raise
         except CacheserverError as exc:
+            exchange.error = exc
             if channel.head_sent:
                 exchange.cut = exc.code
                 channel.cut()
@@ -138,8 +138,6 @@ class ContentHandler:
         refusal, channel = refusal_for(error), exchange.channel
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value
-        exchange.refused = error.code
-        exchange.refused_host = error.host if isinstance(error, HostNotAllowed) else ""
         body = refusal.text.encode("ascii", "backslashreplace")
         lines = text_lines(format_http_date(self.clock.wall_s()), *refusal.extra)
         await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)

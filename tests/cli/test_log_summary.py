@@ -13,7 +13,7 @@ import pytest
 
 from cacheserver.cli import main as cli
 from cacheserver.core.request.client import Client
-from cacheserver.logs.summary import Subnets, Summary, TopObjects
+from cacheserver.logs.summary import Names, Summary, TopObjects
 from tests.support.access import WrittenLog
 from tests.support.answers import answer
 
@@ -76,7 +76,7 @@ def test_sums_are_right_by_every_key(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_named_subnets_take_the_longest_block_and_the_rest_is_other() -> None:
-    subnets = Subnets(())
+    subnets = Names()
     assert subnets.name("::ffff:192.0.2.9") == "192.0.2.0/24"
     assert subnets.name("fe80::1%eth0") == "fe80::/64"
     assert subnets.name("nonsense") == "unknown"
@@ -87,6 +87,28 @@ def test_subnet_option_groups_clients(tmp_path: Path, capsys: pytest.CaptureFixt
     options = ["--subnet", "site=192.0.2.0/24", "--subnet", "lab=192.0.2.128/25", "--subnet", "site=198.51.100.0/24"]
     found = summed(capsys, str(tmp_path / "a.log"), *options)
     assert {name: row["bytes"] for name, row in found["subnets"].items()} == {"site": 150, "lab": 300, "other": 50}
+
+
+def test_subnets_of_the_settings_group_clients_unless_flags_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.log").write_bytes(LOG)
+    blocks = "".join(f"[[subnets]]\nname = 'site-{n}'\nnetworks = ['10.0.{n % 256}.{n // 256}']\n" for n in range(1023))
+    (tmp_path / "c.toml").write_text(f"{blocks}[[subnets]]\nname = 'north'\nnetworks = ['192.0.2.0/24']\n")
+    found = summed(capsys, str(tmp_path / "a.log"), "--config", str(tmp_path / "c.toml"))
+    assert {name: row["bytes"] for name, row in found["subnets"].items()} == {"north": 450, "other": 50}
+    flags = ("--subnet", "lab=192.0.2.0/24", "--config", str(tmp_path / "c.toml"))
+    assert set(summed(capsys, str(tmp_path / "a.log"), *flags)["subnets"]) == {"lab", "other"}
+
+
+def test_refusals_and_errors_are_no_part_of_the_share_of_hits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = line(bytes=900, status=403, outcome="refused", service="none", cache="")
+    (tmp_path / "a.log").write_bytes(line() + refused + line(bytes=900, status=502, outcome="error", cache=""))
+    found = summed(capsys, str(tmp_path / "a.log"))
+    assert (found["total"]["bytes"], found["total"]["hit_ratio"]) == (1900, 1.0)
+    assert found["services"]["none"]["hit_ratio"] is None
 
 
 def test_plain_gzip_cut_gzip_and_torn_lines_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

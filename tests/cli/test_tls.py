@@ -82,6 +82,14 @@ def test_csr_asks_for_every_name_and_signs_with_a_key_that_only_the_owner_reads(
     assert "PRIVATE KEY" not in place.out + place.err
 
 
+def test_csr_makes_the_folder_of_the_key_and_names_the_key_where_it_cannot(place: Place) -> None:
+    key = place.key.parent / "tls" / "node.key"
+    assert place.run("csr", "--key-type", "p256", "--key", str(key)) == 0
+    assert key.parent.stat().st_mode & 0o777 == 0o700
+    assert place.run("csr", "--key-type", "p256", "--key", "/proc/none/node.key") == 1
+    assert place.err == "cacheserver: error: /proc/none/node.key: No such file or directory\n"
+
+
 def test_csr_replaces_a_key_only_with_force(place: Place) -> None:
     assert place.run("csr", "--key-type", "p256") == 0
     before = place.key.read_bytes()

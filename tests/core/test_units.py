@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.units import Size, format_size, is_loopback, parse_listen, parse_size
+from cacheserver.core.units import Size, format_size, is_loopback, parse_listen, parse_size, several
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,7 @@ def test_a_size_of_the_settings_keeps_its_text_and_is_parsed_once() -> None:
     assert (size, size.bytes) == ("1.5GiB", 3 << 29)
     with pytest.raises(ValueError, match="not a size"):
         Size("much")
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [several(number, "object") for number in (0, 1, 2)] == ["0 objects", "1 object", "2 objects"]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheserver.core.request.client import LISTENERS, Client
-from cacheserver.metrics.tally import OTHER, OUTCOMES, Tally
+from cacheserver.core.request.subnets import MAX_SUBNETS
+from cacheserver.metrics.tally import GROUPS_LIMIT, OTHER, OUTCOMES, Tally
 from tests.support.answers import answer
 
 BOUNDS_S = (0.25, 1.0, 4.0)
@@ -48,12 +49,17 @@ def test_every_answer_is_in_one_cell_and_in_one_bucket_of_each_time(
     cells = one.cells()
     assert sum(cell.count for _, cell in cells) == len(answers)
     assert sum(cell.body_bytes for _, cell in cells) == one.body_bytes() == sum(each[3] for each in answers)
-    for (service, outcome, status_class, listener, subnet), _ in cells:
+    groups = one.groups()
+    assert sum(sums.count for _, sums in groups) == len(answers)
+    assert sum(sums.body_bytes for _, sums in groups) == one.body_bytes()
+    for (subnet, outcome), _ in groups:
+        assert subnet in (*SUBNETS, OTHER)
+        assert outcome in (*OUTCOMES, OTHER)
+    for (service, outcome, status_class, listener), _ in cells:
         assert service in (*SERVICES, OTHER)
         assert outcome in (*OUTCOMES, OTHER)
         assert 0 <= status_class <= 5
         assert listener in LISTENERS
-        assert subnet in (*SUBNETS, OTHER)
     times = [each for _, each in one.times()]
     at_once, later = ([each for each in answers if (each[6] is None) == whole] for whole in (True, False))
     assert sum(sum(each.at_once.buckets) for each in times) == len(at_once)
@@ -87,3 +93,17 @@ def test_an_answer_of_several_turns_has_two_times_and_one_of_one_turn_one() -> N
     assert outcome == "hit"
     assert (times.at_once.buckets, times.total.buckets) == ([1, 0, 0, 0], [0, 0, 1, 0])
     assert times.first_byte.buckets == [0, 1, 0, 0]
+
+
+def test_more_subnets_than_are_kept_apart_cost_no_more_series_and_lose_no_answer() -> None:
+    one = tally()
+    names = [f"site-{number}" for number in range(MAX_SUBNETS)]
+    one.allow_subnets(names)
+    for outcome in OUTCOMES:
+        for name in names:
+            one.add(answer("wu", outcome, 200, 1, 0.1, Client(subnet=name)))
+    groups = dict(one.groups())
+    assert GROUPS_LIMIT <= len(groups) <= GROUPS_LIMIT + len(OUTCOMES)
+    assert {(name, outcome) for name in names for outcome in OUTCOMES[:4]} <= groups.keys()
+    assert sum(sums.count for sums in groups.values()) == len(names) * len(OUTCOMES)
+    assert len(one.cells()) == len(OUTCOMES), "services and subnets do not multiply"

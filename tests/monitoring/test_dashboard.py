@@ -57,6 +57,18 @@ def test_an_expression_obeys_the_variables_and_uses_metrics_of_the_table(panel: 
         assert set(re.findall(r"\[([^\]]*)\]", expression)) <= {"$__rate_interval", "$__range"}
 
 
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel.title)
+def test_an_age_leaves_out_what_never_happened_and_a_share_of_bytes_what_was_refused(panel: Panel) -> None:
+    for expression in panel.expressions:
+        if "time()" in expression:
+            moments = re.findall(r"_timestamp_seconds\{[^}]*\}( > 0)?", expression)
+            assert moments
+            assert all(moments), "0 is no moment: it is 57 years ago"
+        if "1 - " in expression and "response_bytes" in expression:
+            selectors = re.findall(r"response_bytes_total\{([^}]*)\}", expression)
+            assert all('outcome!~"refused|error"' in selector for selector in selectors)
+
+
 def test_panels_lie_side_by_side_on_24_columns() -> None:
     grids = [(raw["id"], *(raw["gridPos"][key] for key in "xywh")) for raw in dashboard()["panels"]]
     assert all(x >= 0 and w > 0 and h > 0 and x + w <= 24 for _, x, _, w, h in grids)

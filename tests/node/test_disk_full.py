@@ -87,6 +87,11 @@ async def test_a_full_disk_is_passed_through_and_used_again_once_there_is_room(
     finally:
         filler.unlink()
     await until_cached(ground)
+    await ground.node.wait_log(lambda line: line.get("event") == "volume_writable")
+    told = [line for line in ground.node.log if line.get("event") in ("volume_full", "volume_writable")]
+    assert [line["event"] for line in told] == ["volume_full", "volume_writable"], "once each"
+    assert (told[0]["volume"], told[0]["reason"]) == (str(small_disk / "cache"), "No space left on device")
+    assert "make room" in told[0]["remedy"]
 
 
 async def test_small_objects_are_cached_after_a_large_one_has_gone_through(ground: Ground) -> None:

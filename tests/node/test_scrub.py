@@ -114,7 +114,7 @@ async def test_verify_names_each_bad_piece_of_a_stopped_nodes_cache(ground: Grou
             f"bad: {first.name} piece 2: bad",
             "verified: 2 objects, 6 pieces; 2 bad",
         }
-    assert (await run("verify", second)).out == "verified: 1 objects, 3 pieces; 0 bad\n"
+    assert (await run("verify", second)).out == "verified: 1 object, 3 pieces; 0 bad\n"
     assert (await run("verify", first)).code == 3
     second.write_bytes(b"not an object")
     ran = await run("verify", ground.node.cache_dir)
@@ -136,7 +136,7 @@ async def test_verify_of_a_url_asks_the_running_node(ground: Ground) -> None:
     ((path, body),) = (await held(ground, 1, 5 * PIECE)).items()
     url = f"http://{HOST}{path}"
     clean = await run("verify", url, "--admin", admin(ground))
-    assert (clean.code, clean.out) == (0, "verified: 1 objects, 5 pieces; 0 bad\n")
+    assert (clean.code, clean.out) == (0, "verified: 1 object, 5 pieces; 0 bad\n")
     flip(file_of(ground, body), 3 * PIECE + 9, 1)
     ran = await run("verify", url, "--admin", admin(ground))
     assert ran.code == 3

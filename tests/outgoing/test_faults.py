@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from unittest.mock import Mock
 
@@ -20,6 +21,8 @@ from cacheserver.core.errors import (
 from cacheserver.outgoing.faults import translated
 
 SOURCE = "https://a.example:443"
+NOT_TLS = ssl.SSLError(1, "secret")
+NOT_TLS.reason = "WRONG_VERSION_NUMBER"
 EXPIRED = ssl.SSLCertVerificationError("expired")
 EXPIRED.verify_message = "certificate has expired."
 
@@ -46,10 +49,24 @@ async def outcome(raised: Exception) -> UpstreamError:
         (
             aiohttp.ServerDisconnectedError("secret"),
             ConnectFailed,
-            "no connection to the trust service (ServerDisconnectedError)",
+            "no connection to the trust service (it was closed before an answer)",
         ),
-        (ConnectionResetError("secret"), ConnectFailed, "no connection to the trust service (ConnectionResetError)"),
-        (ValueError("secret"), ConnectFailed, "no connection to the trust service (ValueError)"),
+        (
+            ConnectionResetError("secret"),
+            ConnectFailed,
+            "no connection to the trust service (it was closed before an answer)",
+        ),
+        (
+            aiohttp.ClientConnectorError(Mock(), OSError(errno.EHOSTUNREACH, "secret")),
+            ConnectFailed,
+            "no connection to the trust service (No route to host)",
+        ),
+        (
+            aiohttp.ClientConnectorSSLError(Mock(), NOT_TLS),
+            ConnectFailed,
+            "no connection to the trust service (TLS failed: wrong version number)",
+        ),
+        (ValueError("secret"), ConnectFailed, "no connection to the trust service (it could not be used)"),
     ],
 )
 async def test_each_failure_is_one_error_and_names_its_source(

@@ -107,7 +107,7 @@ REFUSED = [
     ("[[subnets]]\nname='a'\n", 1, "subnets[0].networks", "is missing"),
     ("subnets = [{name='a', networks=['::/0']},\n{name='a', networks=['::1']}]\n", 2, "subnets[1].name", "twice"),
     ("subnets = [{name='a', networks=['::1']},\n{name='b', networks=['::1']}]\n", 2, "subnets[1].networks[0]", "a al"),
-    ("".join(f"[[subnets]]\nname='a{n}'\nnetworks=['10.{n}.0.0/16']\n" for n in range(33)), 1, "subnets", "most 32"),
+    ("".join(f"[[subnets]]\nname='a{n}'\nnetworks=['::{n:x}']\n" for n in range(1025)), 1, "subnets", "most 1024"),
     ("[services.any]\nhosts = ['*']\n", 2, "services.any.hosts[0]", "open proxy"),
     ("[services]\nany = 1\n", 2, "services.any", "expected table, got int"),
     ("[services.any]\n\nhost = ['a.example']\n", 3, "services.any.host", "unknown field"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -317,3 +318,23 @@ def test_a_group_of_the_nodes_own_may_write_to_its_directory_until_it_starts(
     volume.open()
     assert {stat.S_IMODE(place.stat().st_mode) & 0o777 for place in places} == {0o700}
     volume.close(clean=False)
+
+
+def test_a_full_and_an_offline_drive_are_told_once_and_again_when_they_are_well(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="cacheserver")
+    with opened(tmp_path, clock, errors=2) as volume:
+        for _ in range(5):
+            volume.failed(FULL)
+            volume.wrote()
+        assert [record.message for record in caplog.records] == ["volume_full"]
+        clock.now_s += 3600
+        volume.wrote()
+        volume.wrote()
+        for _ in range(5):
+            volume.failed(IO_ERROR)
+        volume.succeeded()
+        volume.succeeded()
+    told = ["volume_full", "volume_writable", "volume_offline", "volume_online"]
+    assert [record.message for record in caplog.records] == told

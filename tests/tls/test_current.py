@@ -204,7 +204,7 @@ async def test_a_certificate_for_tomorrow_is_taken_tomorrow(scene: Scene) -> Non
 def test_a_reload_refuses_at_once_and_keeps_what_is_served(scene: Scene) -> None:
     scene.open(OLD)
     (scene.folder / "node.key").chmod(0o644)
-    with pytest.raises(ConfigError, match="chmod 600"):
+    with pytest.raises(ConfigError, match="chmod 640"):
         scene.current.prepare(scene.options)
     assert scene.serves(OLD)
     assert len(scene.events("certificate_refused")) == 1

@@ -93,8 +93,8 @@ def spoil_folder(certificate: Path, key: Path) -> None:
 SPOILT: list[tuple[Callable[[Path, Path], None], str, str]] = [
     (spoil_missing, "tls.key", "No such file"),
     (spoil_dangling, "tls.certificate", "No such file"),
-    (spoil_loose, "tls.key", "chmod 600"),
-    (spoil_writable, "tls.key", "chmod 600"),
+    (spoil_loose, "tls.key", "chmod 640"),
+    (spoil_writable, "tls.key", "chmod 640"),
     (spoil_half_certificate, "tls.certificate", "half written"),
     (spoil_empty, "tls.certificate", "is empty"),
     (spoil_half_key, "tls.key", "half written"),

@@ -13,7 +13,7 @@ from typing import Final
 from cacheserver.core.request.addresses import parse_network
 
 OTHER_SUBNET: Final = "other"
-MAX_SUBNETS: Final = 32
+MAX_SUBNETS: Final = 1024
 """Groups with series of their own."""
 
 

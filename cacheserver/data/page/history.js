@@ -20,6 +20,7 @@ export class History {
       at,
       requests: traffic.requests,
       sent: traffic.response_bytes,
+      served: traffic.served_bytes,
       fetched: traffic.upstream_bytes,
       services: new Map(traffic.services.map((row) => [row.name, row.response_bytes])),
       subnets: new Map(traffic.subnets.map((row) => [row.name, row.response_bytes])),
@@ -47,7 +48,8 @@ export class History {
   grown() {
     const last = this.readings.at(-1);
     const first = this.readings[0];
-    return { sent: last.sent - first.sent, fetched: last.fetched - first.fetched, seconds: last.at - first.at };
+    const grown = (name) => last[name] - first[name];
+    return { sent: grown("sent"), served: grown("served"), fetched: grown("fetched"), seconds: last.at - first.at };
   }
 
   // One point per reading but the first: seconds before the last reading (negative), bytes per second.

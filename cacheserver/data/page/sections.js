@@ -14,7 +14,7 @@ const busiest = (rows, rate) =>
   [...rows].sort((one, two) => rate(two.name) - rate(one.name) || two.response_bytes - one.response_bytes);
 
 function beyond(id, rows, word) {
-  setText(byId(id), rows.length > TOP ? `and ${count(rows.length - TOP)} more ${word}` : "");
+  setText(byId(id), rows.length > TOP ? `and ${several(rows.length - TOP, `more ${word}`, `more ${word}s`)}` : "");
 }
 
 function empty(id, rows, text) {
@@ -29,8 +29,8 @@ export function tiles({ node, traffic, fills }, rates, history) {
   setText(byId("total-out"), `${bytes(traffic.response_bytes)} since the start`);
   setText(byId("total-in"), `${bytes(traffic.upstream_bytes)} since the start`);
   setText(byId("total-answers"), `${count(traffic.requests)} since the start`);
-  setText(byId("ratio"), share(saved(traffic.response_bytes, traffic.upstream_bytes)));
-  const lately = saved(grown.sent, grown.fetched);
+  setText(byId("ratio"), share(saved(traffic.served_bytes, traffic.upstream_bytes)));
+  const lately = saved(grown.served, grown.fetched);
   setText(byId("ratio-shown"), lately === null ? "since the start" : `${percent(lately)} in ${duration(grown.seconds)}`);
   setText(byId("connections"), count(node.connections));
   setText(byId("fill-count"), count(node.fills));
@@ -65,10 +65,10 @@ export function services({ traffic }, rates) {
       rates ? bits(rate(row.name)) : NO_RATE,
       bytes(row.response_bytes),
       bytes(row.upstream_bytes),
-      share(saved(row.response_bytes, row.upstream_bytes)),
+      share(saved(row.served_bytes, row.upstream_bytes)),
     ]),
   );
-  if (rows.length) beyond("services-note", rows, "services");
+  if (rows.length) beyond("services-note", rows, "service");
   else empty("services-note", rows, "Nobody has asked yet.");
 }
 
@@ -83,8 +83,14 @@ export function subnets({ traffic }, rates) {
       count(row.requests),
     ]),
   );
-  if (rows.length) beyond("subnets-note", rows, "subnets");
+  if (rows.length) beyond("subnets-note", rows, "subnet");
   else empty("subnets-note", rows, "Nobody has asked yet.");
+}
+
+export function restart({ node }) {
+  const waiting = node.needs_restart.join(", ");
+  setText(byId("restart"), `A restart is needed: changes of ${waiting} have no effect before (systemctl restart cacheserver).`);
+  show(byId("restart"), waiting !== "");
 }
 
 export function outcomes({ traffic }) {
@@ -162,7 +168,7 @@ export function fills({ fills: { shown, objects } }) {
       small: `${bytes(fill.stored_bytes)} of ${bytes(fill.length_bytes)} from ${fill.host}, ${requests}, ${readers}`,
     });
   });
-  if (objects > shown.length) setText(byId("fills-note"), `and ${count(objects - shown.length)} more objects`);
+  if (objects > shown.length) setText(byId("fills-note"), `and ${several(objects - shown.length, "more object", "more objects")}`);
   else empty("fills-note", shown, "Nothing is being fetched.");
 }
 

@@ -22,7 +22,7 @@ function render(overview) {
   sections.trafficChart(history);
   sections.services(overview, rates);
   sections.subnets(overview, rates);
-  for (const name of ["outcomes", "volumes", "fills", "refusals", "bans", "pins", "certificate"]) {
+  for (const name of ["restart", "outcomes", "volumes", "fills", "refusals", "bans", "pins", "certificate"]) {
     sections[name](overview);
   }
 }
@@ -53,7 +53,7 @@ function onTokenNeeded(refused) {
   state("token needed", "");
   setText(byId("about"), "");
   setText(byId("token-trouble"), refused ? "The node did not accept this token." : "");
-  for (const id of ["main", "trouble", "pause", "forget"]) show(byId(id), false);
+  for (const id of ["main", "trouble", "restart", "pause", "forget"]) show(byId(id), false);
   show(byId("token-form"), true);
   byId("token").focus();
 }

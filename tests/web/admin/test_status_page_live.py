@@ -47,8 +47,9 @@ def overview(name: str = "plain") -> dict[str, Any]:
         "ready": False,
         "reasons": [name],
         "traffic": {
-            "requests": 20_000, "response_bytes": 700 * GIB, "upstream_bytes": 70 * GIB,
-            "outcomes": [row], "subnets": [row], "services": [row | {"upstream_bytes": 70 * GIB}],
+            "requests": 20_000, "response_bytes": 700 * GIB, "served_bytes": 700 * GIB, "upstream_bytes": 70 * GIB,
+            "outcomes": [row], "subnets": [row],
+            "services": [row | {"served_bytes": 700 * GIB, "upstream_bytes": 70 * GIB}],
         },
         "fills": {"objects": 60, "shown": [fill, fill]},
         "refusals": [
@@ -62,7 +63,7 @@ def overview(name: str = "plain") -> dict[str, Any]:
             "version": name, "uptime_s": 90_000.0, "draining": False, "connections": 312, "fills": 8, "tasks": 5,
             "banned_sources": [{"source": name, "seconds_left": 600}],
             "pins": {"objects": 3, "complete": 2, "waiting": 1, "bytes": 9 * GIB},
-            "services": [name],
+            "services": [name], "needs_restart": [name],
             "certificate": {
                 "subject": name, "names": [name], "days_left": 12.5, "not_after": name, "warnings": [name],
                 "refused": name,
@@ -109,7 +110,7 @@ async def test_names_are_shown_as_text_whatever_they_hold(tab: Tab) -> None:
         await tab.until("document.getElementById('rate-out').textContent !== '–'")
         assert await tab.value("window.pwned ?? null") is None
         assert await tab.value("document.scripts.length + document.images.length") == 1
-        for place in ("about", "state", "services", "subnets", "outcomes", "volumes", "fills", "refusals",
+        for place in ("about", "state", "restart", "services", "subnets", "outcomes", "volumes", "fills", "refusals",
                       "bans", "certificate", "certificate-names", "certificate-notes"):  # fmt: skip
             text = await tab.value(f"document.getElementById('{place}').textContent")
             assert EVIL in text, place
@@ -150,6 +151,26 @@ async def test_what_is_wrong_with_the_node_stands_out(tab: Tab) -> None:
         assert await tab.value("document.querySelectorAll('#fills > li').length") == 2
         assert "3 times, 10 s ago" in await tab.text("#refusals > li:first-child")
     assert tab.complaints() == []
+
+
+async def test_a_banner_names_the_settings_that_wait_for_a_restart_and_goes_with_it(tab: Tab) -> None:
+    told = Told()
+    assert told.overview is not None
+    told.overview["node"]["needs_restart"] = ["server.listen", "log.access"]
+    banner = "!document.getElementById('restart').hidden"
+    async with admin(AdminOptions(token=TOKEN), overview=told) as (_session, base):
+        await tab.goto(base)
+        await tab.until(FORM)
+        assert not await tab.value(banner), "nothing is told before the token"
+        await tab.write(TOKEN)
+        await tab.press("Enter")
+        await tab.until(SHOWN)
+        assert await tab.value(banner)
+        assert "server.listen, log.access" in await tab.text("#restart")
+        told.overview["node"]["needs_restart"] = []
+        await tab.value(ASK_NOW)
+        await tab.until(f"!({banner})")
+    assert [complaint for complaint in tab.complaints() if "401" not in complaint] == []
 
 
 async def test_a_node_that_fails_is_told_and_asked_again(tab: Tab, caplog: pytest.LogCaptureFixture) -> None:
