@@ -142,7 +142,7 @@ async def _one_node(directory: Path, kills: int, seed: int, quiet: asyncio.Lock)
 
 async def run(directory: Path, size: Size) -> list[Figure]:
     """Two nodes share the kills."""
-    kills = size.choose(50, 1000)
+    kills = size.choose(20, 1000)
     quiet = asyncio.Lock()
     outcomes = await asyncio.gather(
         _one_node(directory / "one", kills // 2, 1, quiet), _one_node(directory / "two", kills // 2, 2, quiet)

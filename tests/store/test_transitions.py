@@ -21,7 +21,7 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.stored import PIECE, put, put_pieces, representation, running_store, settled
 
-SEEDS = range(25)
+SEEDS = range(8)
 REP = representation("a", 6 * PIECE)
 OTHER = representation("a", 9 * PIECE, etag='"2"')
 ROOM = 60 * PIECE
