@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from cacheserver.concurrency.uninterrupted import to_the_end
@@ -22,12 +23,18 @@ _log = get_logger(__name__)
 _LOOK_EVERY_S: Final = 2.0
 
 
-def try_open(volume: Volume, passing: tuple[type[CacheserverError], ...] = (VolumeOffline,)) -> None:
-    """Open a volume; one that is full or fails now is tried again later. Raises ConfigError where it is not passing."""
+def try_open(volume: Volume, passing: tuple[type[CacheserverError], ...] = (VolumeOffline,), told: str = "") -> str:
+    """Open a volume; why it cannot be opened now, which is logged unless it was ``told``. It may be tried again later.
+
+    Raises ConfigError where that is not passing.
+    """
     try:
         volume.open()
+        return ""
     except passing as exc:
-        event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
+        if str(exc) != told:
+            event(_log, "volume_offline", severity=logging.ERROR, reason=str(exc))
+        return str(exc)
 
 
 async def keep(
@@ -40,11 +47,16 @@ async def keep(
     look_every_s: float = _LOOK_EVERY_S,
 ) -> None:
     """See to a volume until cancelled; ``on_open`` is called each time it is open, before anything is evicted there."""
-    loop = asyncio.get_running_loop()
+    passing, reason = (VolumeOffline, ConfigError), ""
+
+    async def opening() -> str:
+        work = partial(try_open, volume, passing, reason)
+        return await to_the_end(asyncio.get_running_loop().run_in_executor(store.executor, work))
+
     while True:
         while not volume.opened:
             await asyncio.sleep(retry_s)
-            await to_the_end(loop.run_in_executor(store.executor, try_open, volume, (VolumeOffline, ConfigError)))
+            reason = await opening()
         on_open(volume)
         await recover(store, volume, extent_bytes=extent_bytes)
         auditing = asyncio.create_task(audit(store, volume), name="audit")
@@ -55,7 +67,7 @@ async def keep(
             await asyncio.gather(auditing, return_exceptions=True)
         event(_log, "volume_lost", severity=logging.ERROR, volume=volume.path, reason=reason)
         await store.lose(volume)
-        await to_the_end(loop.run_in_executor(store.executor, try_open, volume, (VolumeOffline, ConfigError)))
+        reason = await opening()
         if volume.opened:
             event(_log, "volume_made_anew", severity=logging.WARNING, volume=volume.path)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -310,14 +309,13 @@ class Store:
         DiskError where the drive cannot tell.
         """
         try:
-            reason = await asyncio.get_running_loop().run_in_executor(self.executor, volume.inspect)
+            work = partial(_inspect, volume, self._objects.on(volume))
+            reason, gone = await asyncio.get_running_loop().run_in_executor(self.executor, work)
         except DiskError as exc:
             self._objects.note_failure(volume, exc)
             raise
-        if reason is None:
-            for obj in self._objects.on(volume):
-                if not obj.obsolete and obj.file.fd >= 0 and not os.fstat(obj.file.fd).st_nlink:
-                    await self.retire(obj, reason="corrupt")
+        for obj in gone:
+            await self.retire(obj, reason="corrupt")
         return reason
 
     async def lose(self, volume: Volume) -> None:
@@ -353,6 +351,11 @@ class Store:
         self._objects.close()
         self.executor.shutdown(wait=True)
         self.reading.shutdown(wait=True)
+
+
+def _inspect(volume: Volume, objects: Sequence[StoredObject]) -> tuple[str | None, list[StoredObject]]:
+    reason = volume.inspect()
+    return reason, [obj for obj in objects if not obj.file.stands()] if reason is None else []
 
 
 def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:

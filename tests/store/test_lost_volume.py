@@ -97,6 +97,52 @@ async def test_a_volume_that_is_not_what_was_opened_is_opened_anew(
         assert volume.online
 
 
+async def test_an_object_whose_file_was_replaced_by_another_goes(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        volume, obj = store.volumes[0], await put(store, REP)
+        other = cache / "other"
+        other.write_bytes(b"of somebody else")
+        other.replace(obj.file.path)
+        kept = await put(store, representation("kept"))
+        assert await store.inspect(volume) is None
+        assert (obj.obsolete, kept.obsolete) == (True, False)
+        assert await store.find(REP.object_id) is None
+
+
+async def test_a_reason_is_told_once_however_often_the_volume_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    async with running_store(cache) as store:
+        volume = store.volumes[0]
+        opens, real = [], volume.open
+        volume.open = lambda: (opens.append(1), real())[1]  # type: ignore[method-assign,func-returns-value]
+        watching = asyncio.create_task(
+            keep(store, volume, extent_bytes=4 * PIECE, retry_s=0.01, on_open=lambda _: None, look_every_s=0.01)
+        )
+
+        await settled()
+        shutil.rmtree(cache)
+        cache.write_text("no directory")
+
+        async def tried_often() -> bool:
+            return len(opens) > 5
+
+        await eventually(tried_often)
+        told = [record.message for record in caplog.records if record.message.startswith("volume_")]
+        assert told == ["volume_lost", "volume_offline"]
+        cache.unlink()
+
+        async def is_open() -> bool:
+            return volume.loaded.is_set() and volume.opened
+
+        await eventually(is_open)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await put(store, REP)
+
+
 async def test_a_directory_on_another_file_system_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     async with running_store(cache) as store:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from cacheserver.core.errors import CacheserverError, GenerationChanged, WrongContent
+from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
@@ -154,11 +154,20 @@ class PieceChecks:
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
-                self._progress.claim(piece, piece + 1, self)  # no flight fetches it before its record is gone
-                await self._store.erase(self._obj, piece)
-                self._progress.release(self, None)
-                self._progress.reject(piece, seen=True)
+                await self._condemn(piece)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
+
+    async def _condemn(self, piece: int) -> None:
+        """Take a bad piece out of service; with its whole object where its record cannot be removed."""
+        self._progress.claim(piece, piece + 1, self)  # no flight fetches it before its record is gone
+        try:
+            await self._store.erase(self._obj, piece)
+        except StoreError as exc:
+            await self._abandon(exc)
+            raise
+        finally:
+            self._progress.release(self, None)
+            self._progress.reject(piece, seen=True)
 
     async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
         known = self._obj.representation

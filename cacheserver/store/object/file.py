@@ -45,7 +45,7 @@ def disk_errors(what: str) -> Iterator[None]:
 class ObjectFile:
     """An open object file; ``pieces`` and ``representation`` mirror what is on disk."""
 
-    __slots__ = ("_read_only", "_sequence", "fd", "found_bytes", "layout", "path", "pieces", "representation")
+    __slots__ = ("_inode", "_read_only", "_sequence", "fd", "found_bytes", "layout", "path", "pieces", "representation")
 
     def __init__(
         self, *, fd: int, path: str, layout: Layout, representation: Representation, pieces: PieceMap, sequence: int
@@ -58,6 +58,7 @@ class ObjectFile:
         self._sequence = sequence
         self._read_only = False
         """Opened while its file system was read-only."""
+        self._inode = os.fstat(fd).st_ino
         self.found_bytes = 0
         """What it took on disk when it was opened."""
 
@@ -236,6 +237,14 @@ class ObjectFile:
         """Make data and records durable; an error here is final for the object, never retried."""
         with disk_errors("sync"):
             os.fdatasync(self.fd)
+
+    def stands(self) -> bool:
+        """Whether its name still leads to this file; nobody but the node should have changed that. Blocking."""
+        with disk_errors("look for"):
+            try:
+                return os.stat(self.path, follow_symlinks=False).st_ino == self._inode
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def unlink_if_current(self) -> None:
         """Remove the file unless a newer generation has taken its name."""

@@ -77,7 +77,7 @@ async def test_a_reader_of_another_gap_goes_past_a_store_that_refuses(
 ) -> None:
     upstream = ScriptedUpstream(BODY)
     gate = asyncio.Event()
-    upstream.script.append(Turn(ignore_range=True, gate=gate))
+    upstream.script.extend([Turn(ignore_range=True, gate=gate)] * 2)
 
     def full(*_args: object) -> None:
         raise DiskError("write: no space", errno=errno.ENOSPC)
@@ -120,6 +120,27 @@ async def test_a_reader_of_a_piece_that_is_being_condemned_waits_for_the_good_on
             await weighing
             assert not obj.obsolete
             assert obj.pieces.pieces_in_state(0, 5, PRESENT) == [0, 1, 2, 3, 4]
+            other.close(reached=10)
+        await rig.assert_clean()
+
+
+async def test_an_object_whose_bad_piece_cannot_be_erased_is_given_up_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_args: object) -> None:
+        raise DiskError("erase: failed", errno=errno.EIO)
+
+    monkeypatch.setattr(ObjectFile, "erase", refused)
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            await put_pieces(rig.store, obj, [3], bytes(len(BODY)))
+            other = rig.coordinator.reader(obj, WANT, 0, 10, whole=False)
+            fill = rig.fills[0]
+            with pytest.raises(DiskError):
+                await fill.checks.settle(Metadata(manifest_of(BODY, PIECE), Trust.SIMPLE))
+            assert obj.obsolete, "its record would make the bad piece a stored one at the next start"
+            assert not fill.progress.claims
             other.close(reached=10)
         await rig.assert_clean()
 
