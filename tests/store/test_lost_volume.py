@@ -84,7 +84,7 @@ async def test_a_volume_that_is_not_what_was_opened_is_opened_anew(
         change(cache)
 
         async def is_anew() -> bool:
-            return volume.lives > lives and volume.loaded.is_set()
+            return volume.lives > lives and volume.loaded.is_set() and volume.reconciled
 
         await eventually(is_anew)
         watching.cancel()
