@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import (
+    EXTENT,
     PIECE,
     body_of,
     bytes_on_disk,
     found,
     open_descriptors,
     put,
+    put_pieces,
     representation,
     running_store,
     settled,
+    store_over,
+    volume_at,
 )
 
 CAPACITY = 40 * PIECE
@@ -170,3 +176,79 @@ async def test_an_extent_held_between_choice_and_eviction_is_spared_and_can_be_e
         obj.release()
         assert await reclaimer.free(volume, volume.ledger.free_bytes + PIECE)
         assert not obj.pieces.complete
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_an_object_pinned_between_choice_and_eviction_is_spared(tmp_path: Path, is_open: bool) -> None:
+    rep = representation("pinned late")
+    async with running_store(tmp_path) as store:
+        await put(store, rep)
+    async with running_store(tmp_path) as store:
+        volume, reclaimer = store.volumes[0], store._reclaimer
+        if is_open:
+            await found(store, rep)
+        (unit,) = volume.policy.victims(PIECE, skip=reclaimer._in_use)
+        volume.policy.pin(bytes.fromhex(rep.object_id))
+        await reclaimer._evict(volume, unit)
+        assert (await found(store, rep)).pieces.complete
+        volume.policy.unpin(bytes.fromhex(rep.object_id))
+        assert unit in volume.policy, "it can be evicted once it is not pinned any more"
+
+
+async def test_eviction_waits_until_every_object_is_known(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, representation())
+    volume = volume_at(tmp_path)
+    volume.open()
+    store = store_over([volume])
+    try:
+        freeing = asyncio.create_task(store._reclaimer.free(volume, volume.ledger.free_bytes + 1))
+        await settled()
+        assert not freeing.done()
+        await recover(store, volume, extent_bytes=EXTENT)
+        assert await freeing
+    finally:
+        await store.stop(clean=True)
+
+
+async def test_a_full_drive_sheds_nothing_until_every_object_is_known(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        for number in range(3):
+            await put(store, representation(f"old{number}"))
+    volume = volume_at(tmp_path)
+    volume.open()
+    store = store_over([volume])
+    try:
+        new = await put(store, representation("new"))
+        store.notifications.drive_full(volume)
+        await store._reclaimer.shedding.settled(volume)
+        assert not new.obsolete, "what is known first is what came last"
+        await recover(store, volume, extent_bytes=EXTENT)
+        store.notifications.drive_full(volume)
+        await store._reclaimer.shedding.settled(volume)
+        assert volume.ledger.stored_bytes == 0, "the least that is shed is more than all of it"
+    finally:
+        await store.stop(clean=True)
+
+
+async def test_an_evicted_extent_gives_back_the_blocks_of_torn_pieces_too(tmp_path: Path) -> None:
+    large = representation("large", 20 * PIECE)
+    async with running_store(tmp_path) as store:
+        obj, volume, reclaimer = await store.create(large), store.volumes[0], store._reclaimer
+        with obj.holding():
+            await put_pieces(store, obj, [0, 4, 5, 8])
+        store.drop_piece(obj, 5)
+        await reclaimer._evict(volume, obj.unit(1))
+        assert (obj.torn, obj.obsolete) == (set(), False)
+        assert volume.ledger.stored_bytes == obj.charged_bytes == bytes_on_disk(tmp_path)
+        assert [obj.pieces.state(piece) != ABSENT for piece in (0, 4, 5, 8)] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("use", ["held", "changing"])
+async def test_what_is_in_use_is_not_chosen(tmp_path: Path, use: str) -> None:
+    async with running_store(tmp_path) as store:
+        obj, policy, in_use = await put(store, representation()), store.volumes[0].policy, store._reclaimer._in_use
+        with obj.holding() if use == "held" else nullcontext():
+            async with store._objects.changing.holding(obj.object_id) if use == "changing" else nullcontext():
+                assert policy.victims(1, skip=in_use) == []
+        assert policy.victims(1, skip=in_use) == [obj.unit(0)]
