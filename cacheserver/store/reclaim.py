@@ -73,7 +73,7 @@ class Reclaimer:
         found = self._objects.peek_quietly(object_id)
         if object_id in self._objects.changing:
             return True
-        return isinstance(found, StoredObject) and (found.held or found.erasing is not None)
+        return isinstance(found, StoredObject) and found.held
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         """Evict one unit; not where its object is changing, which would wait for others while they wait for space."""
@@ -104,7 +104,7 @@ class Reclaimer:
     async def _evict_open(self, obj: StoredObject, unit: bytes, extent: int | None) -> None:
         if obj.obsolete:
             return
-        if obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
+        if obj.held or obj.volume.policy.is_pinned(unit):
             _readmit(obj, unit)
         elif obj.extent_count > 1 and extent is not None:
             await self._evict_extent(obj, extent)
