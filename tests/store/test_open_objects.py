@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,23 @@ async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path
         with pytest.raises(DiskError):
             await store.run(store.volumes[0], fails)
         assert full == [store.volumes[0]] * is_full
+
+
+async def test_a_process_without_descriptors_closes_some_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacks() -> None:
+        raise DiskError("open failed", errno=errno.EMFILE)
+
+    await stored(tmp_path)
+    async with running_store(tmp_path) as store:
+        for rep in REPS:
+            await found(store, rep)
+        (await found(store, REPS[0])).hold()
+        for _ in range(3):
+            with caplog.at_level(logging.ERROR), pytest.raises(DiskError):
+                await store.run(store.volumes[0], lacks)
+        assert open_numbers(store) == [0, 4]
+        assert caplog.text.count("process_limit") == 1
+        assert store.volumes[0].online
+        (await found(store, REPS[0])).release()

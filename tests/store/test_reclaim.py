@@ -252,3 +252,49 @@ async def test_what_is_in_use_is_not_chosen(tmp_path: Path, use: str) -> None:
             async with store._objects.changing.holding(obj.object_id) if use == "changing" else nullcontext():
                 assert policy.victims(1, skip=in_use) == []
         assert policy.victims(1, skip=in_use) == [obj.unit(0)]
+
+
+@pytest.mark.parametrize("pieces", [2 * EXTENT // PIECE, 5 * EXTENT // PIECE])
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_the_chosen_extent_goes_and_the_others_stay(tmp_path: Path, pieces: int, is_open: bool) -> None:
+    large = representation("large", pieces * PIECE)
+    async with running_store(tmp_path) as store:
+        unit = (await put(store, large)).unit(1)
+    async with running_store(tmp_path) as store:
+        if is_open:
+            await found(store, large)
+        await store._reclaimer._evict(store.volumes[0], unit)
+        obj = await found(store, large)
+        gone = range(*obj.extent_pieces_span(1))
+        assert obj.pieces.pieces_in_state(0, pieces, ABSENT) == list(gone)
+        assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
+
+
+async def test_a_chosen_unit_whose_object_changes_meanwhile_is_chosen_again_later(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, volume, reclaimer = await put(store, representation()), store.volumes[0], store._reclaimer
+        (unit,) = volume.policy.victims(1, skip=reclaimer._in_use)
+        async with store._objects.changing.holding(obj.object_id):
+            await reclaimer._evict(volume, unit)
+        assert not obj.obsolete
+        assert unit in volume.policy
+
+
+async def test_the_age_of_what_was_evicted_for_space_is_told_and_no_purge_counts(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        volume = store.volumes[0]
+        obj = await put(store, representation("purged"))
+        await store.forget(obj.object_id, reason="purged")
+        assert volume.eviction_age_s == 0
+        obj = await put(store, representation("evicted"))
+        await store._reclaimer._evict(volume, obj.unit(0))
+        assert volume.eviction_age_s == volume._clock.wall_s() - obj.representation.response_time_s > 0
+
+
+async def test_a_use_of_several_extents_is_a_use_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_store(tmp_path) as store:
+        obj, touched = await put(store, representation("large", 5 * EXTENT)), list[bytes]()
+        obj._next_use_s.clear()
+        monkeypatch.setattr(store.volumes[0].policy, "touch", touched.append)
+        store.touch(obj, EXTENT // PIECE + 1, 3 * EXTENT // PIECE + 1)
+        assert touched == [obj.unit(1), obj.unit(2), obj.unit(3)]
