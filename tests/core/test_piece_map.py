@@ -120,3 +120,10 @@ def test_a_piece_that_is_stored_and_not_checked_is_not_present() -> None:
     pieces = PieceMap(20, 10, bytes((STORED, PRESENT)))
     assert (pieces.present(0, 10), pieces.present(0, 20), pieces.present_until(0, 20)) == (False, False, 0)
     assert (pieces.stored_until(0, 20), pieces.present(10, 20)) == (20, True)
+
+
+def test_a_span_of_several_pieces_behind_the_first_is_present() -> None:
+    pieces = PieceMap(50, 10, bytes((ABSENT, PRESENT, PRESENT, PRESENT, STORED)))
+    assert pieces.present(10, 40)
+    assert pieces.present(15, 31)
+    assert not any(pieces.present(start, stop) for start, stop in ((9, 40), (10, 41), (0, 50)))
