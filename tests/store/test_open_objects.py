@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import DiskError
+from cacheserver.core.object_life import Life
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from tests.support.stored import found, put, representation, running_store
@@ -82,3 +83,15 @@ async def test_a_process_without_descriptors_closes_some_and_says_so_once(
         assert caplog.text.count("process_limit") == 1
         assert store.volumes[0].online
         (await found(store, REPS[0])).release()
+
+
+async def test_an_object_that_is_closed_gives_its_descriptor_back(tmp_path: Path) -> None:
+    await stored(tmp_path)
+    async with running_store(tmp_path, open_objects=4) as store:
+        first = await found(store, REPS[0])
+        for rep in REPS[1:]:
+            await found(store, rep)
+        assert (first.life, first.file.fd) == (Life.CLOSED, -1)
+        again = await found(store, REPS[0])
+        assert again is not first
+        assert again.file.fd >= 0

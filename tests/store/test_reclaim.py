@@ -298,3 +298,33 @@ async def test_a_use_of_several_extents_is_a_use_of_each(tmp_path: Path, monkeyp
         monkeypatch.setattr(store.volumes[0].policy, "touch", touched.append)
         store.touch(obj, EXTENT // PIECE + 1, 3 * EXTENT // PIECE + 1)
         assert touched == [obj.unit(1), obj.unit(2), obj.unit(3)]
+
+
+async def test_nothing_is_evicted_where_there_is_just_enough_space(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, volume = await put(store, representation()), store.volumes[0]
+        assert await store._reclaimer.free(volume, volume.ledger.free_bytes)
+        assert not obj.obsolete
+
+
+async def test_an_object_without_a_piece_left_goes_as_a_whole(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, volume = await put(store, representation("large", 3 * EXTENT)), store.volumes[0]
+        for extent in range(3):
+            await store._reclaimer._evict(volume, obj.unit(extent))
+        assert obj.obsolete
+        assert (volume.ledger.stored_bytes, volume.object_count, len(volume.policy)) == (0, 0, 0)
+
+
+async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(tmp_path: Path) -> None:
+    rep = representation()
+    for name in ("a", "b"):
+        async with running_store(tmp_path / name) as store:
+            await put(store, rep)
+    async with running_store(tmp_path / "a", tmp_path / "b") as store:
+        obj = await found(store, rep)
+        (older,) = (volume for volume in store.volumes if volume is not obj.volume)
+        await store._reclaimer._evict(older, obj.unit(0))
+        assert (older.ledger.stored_bytes, older.object_count) == (0, 0)
+        assert not Path(older.path_of(rep.object_id)).exists()
+        assert await found(store, rep) is obj
