@@ -10,9 +10,10 @@ import pytest
 
 from cacheserver.core.errors import DiskError
 from cacheserver.core.object_life import Life
+from cacheserver.store import open_objects
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
-from tests.support.stored import found, put, representation, running_store
+from tests.support.stored import found, put, representation, running_store, settled
 
 REPS = [representation(f"o{number}") for number in range(5)]
 
@@ -95,3 +96,18 @@ async def test_an_object_that_is_closed_gives_its_descriptor_back(tmp_path: Path
         again = await found(store, REPS[0])
         assert again is not first
         assert again.file.fd >= 0
+
+
+async def test_a_new_object_is_told_and_its_row_is_written_without_being_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_objects, "_ROW_DELAY_S", 0.0)
+    async with running_store(tmp_path) as store:
+        told: list[object] = []
+        store.notifications.created.append(told.append)
+        obj = await put(store, REPS[0])
+        assert told == [obj]
+        await settled()
+        assert obj not in store._objects.rows
+        await obj.volume.catalogue.flush()
+        assert obj.volume.catalogue.get(obj.object_id) == obj.row()
