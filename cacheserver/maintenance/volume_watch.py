@@ -47,7 +47,7 @@ async def keep(
     look_every_s: float = _LOOK_EVERY_S,
 ) -> None:
     """See to a volume until cancelled; ``on_open`` is called each time it is open, before anything is evicted there."""
-    passing, reason = (VolumeOffline, ConfigError), ""
+    passing, reason, told_lives = (VolumeOffline, ConfigError), "", volume.lives
 
     async def opening() -> str:
         work = partial(try_open, volume, passing, reason)
@@ -57,6 +57,9 @@ async def keep(
         while not volume.opened:
             await asyncio.sleep(retry_s)
             reason = await opening()
+        if volume.lives > told_lives:
+            told_lives = volume.lives
+            event(_log, "volume_made_anew", severity=logging.WARNING, volume=volume.path)
         on_open(volume)
         await recover(store, volume, extent_bytes=extent_bytes)
         auditing = asyncio.create_task(audit(store, volume), name="audit")
@@ -68,8 +71,6 @@ async def keep(
         event(_log, "volume_lost", severity=logging.ERROR, volume=volume.path, reason=reason)
         await store.lose(volume)
         reason = await opening()
-        if volume.opened:
-            event(_log, "volume_made_anew", severity=logging.WARNING, volume=volume.path)
 
 
 async def _until_lost(store: Store, volume: Volume, look_every_s: float) -> str:

@@ -124,7 +124,7 @@ class OpenObjects:
         for object_id in list(self._open)[: max(0, len(self._open) - kept)]:
             found = self._open[object_id]
             if isinstance(found, StoredObject):
-                if found.held or found in self.rows or found.erasing is not None:
+                if found.held or found in self.rows:
                     continue
                 self.notifications.withdrawn(found)
                 found.advance(Event.CLOSE)

@@ -76,7 +76,7 @@ class Reclaimer:
         found = self._objects.peek_quietly(object_id)
         if object_id in self._objects.changing:
             return True
-        return isinstance(found, StoredObject) and (found.held or found.erasing is not None)
+        return isinstance(found, StoredObject) and found.held
 
     async def _evict(self, volume: Volume, unit: bytes) -> None:
         """Evict one unit; not where its object is changing, which would wait for others while they wait for space."""
@@ -95,7 +95,7 @@ class Reclaimer:
             return  # pinned since it was chosen; opening it lets the policy know of its units again
         if isinstance(found, StoredObject) and found.volume is volume:
             await self._evict_open(found, unit, extent)
-        elif extent is None and found is None:
+        elif extent is None and not isinstance(found, StoredObject):
             await self._remover.drop_file(volume, object_id, reason="space")
         else:
             opened = await self._finder.look(object_id)
@@ -107,7 +107,7 @@ class Reclaimer:
     async def _evict_open(self, obj: StoredObject, unit: bytes, extent: int | None) -> None:
         if obj.obsolete:
             return
-        if obj.held or obj.erasing is not None or obj.volume.policy.is_pinned(unit):
+        if obj.held or obj.volume.policy.is_pinned(unit):
             _readmit(obj, unit)
         elif obj.extent_count > 1 and extent is not None:
             await self._evict_extent(obj, extent)

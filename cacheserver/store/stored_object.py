@@ -61,7 +61,7 @@ class StoredObject:
         self.life = life
         self.obsolete = False
         self.erasing: asyncio.Future[None] | None = None
-        """Set while an extent is being evicted; the object cannot be held until it is done."""
+        """Set while an extent is being evicted, which holds the object; nothing else can until it is done."""
         self._holders = 0
         self._next_use_s: dict[int, float] = {}
 

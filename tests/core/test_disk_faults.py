@@ -14,15 +14,19 @@ from tests.support.stored import HandClock, volume_at
 OBJECTS = (
     "EACCES",
     "EBADF",
+    "EEXIST",
     "EFBIG",
+    "EINVAL",
+    "EISDIR",
     "ELOOP",
+    "ENAMETOOLONG",
     "ENOENT",
     "ENOTDIR",
-    "EISDIR",
+    "ENOTSUP",
     "EOVERFLOW",
     "EPERM",
     "ESTALE",
-    "ENOTSUP",
+    "ETXTBSY",
 )
 PROCESS = ("EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR")
 DRIVES = ("EIO", "ENODEV", "ENXIO", "ETIMEDOUT", "EREMOTEIO", "EBADMSG", "EUCLEAN")

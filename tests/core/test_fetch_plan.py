@@ -66,6 +66,8 @@ def test_read_ahead_stays_within_the_room(
     assert demanded <= sum(reader.waiting for reader in readers)
     assert len(spans) <= max(room, demanded)
     assert [span.demanded for span in spans] == sorted((span.demanded for span in spans), reverse=True)
+    ahead = [span.first for span in spans if not span.demanded]
+    assert ahead == sorted(ahead), "in the order of the object, whatever the order of the readers"
 
 
 @given(situations(), SPAN_PIECES)

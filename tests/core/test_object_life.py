@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
 from cacheserver.core.object_life import LIFE, Event, IllegalTransition, Life, after
+
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 @pytest.mark.parametrize(("now", "event"), list(itertools.product(Life, Event)))
@@ -42,3 +46,15 @@ def test_a_retired_object_never_comes_back() -> None:
 
 def test_a_generation_is_created_once() -> None:
     assert [now for now, event in LIFE if event is Event.CREATE] == [Life.ABSENT]
+
+
+def test_the_table_is_the_one_of_the_architecture_page() -> None:
+    _, _, page = PAGE.read_text().partition("## Life of an object")
+    rows = re.findall(r"^\| ([A-Z]+) \| (.*) \| (.*) \|$", page.partition("\n## ")[0], re.MULTILINE)
+    assert [(state, meaning) for state, meaning, _ in rows] == [(state.name, state.value) for state in Life]
+    told = {
+        (Life[state], Event[event]): Life[then]
+        for state, _, events in rows
+        for event, then in re.findall(r"([A-Z_]+) → ([A-Z]+)", events)
+    }
+    assert told == LIFE

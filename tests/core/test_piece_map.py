@@ -98,3 +98,32 @@ def test_an_empty_object_has_no_pieces_and_is_complete() -> None:
 def test_states_of_another_object_are_refused() -> None:
     with pytest.raises(ValueError, match="3 states for 2 pieces"):
         PieceMap(20, 10, bytes(3))
+
+
+@given(piece_maps(), st.data())
+def test_a_span_is_present_when_each_of_its_bytes_is(pieces: PieceMap, data: st.DataObject) -> None:
+    states = byte_states(pieces)
+    if states:
+        start = data.draw(st.integers(0, len(states) - 1))
+        stop = data.draw(st.integers(start + 1, len(states)))
+        assert pieces.present(start, stop) is all(state == PRESENT for state in states[start:stop])
+        assert pieces.covering(start, stop)[0] == pieces.piece_at(start)
+
+
+@given(piece_maps(), st.integers(0, 14), st.integers(0, 16))
+def test_what_is_on_disk_is_counted_checked_or_not(pieces: PieceMap, first: int, stop: int) -> None:
+    span = range(first, min(stop, len(pieces)))
+    assert pieces.stored_count(first, stop) == sum(pieces.state(piece) != ABSENT for piece in span)
+
+
+def test_a_piece_that_is_stored_and_not_checked_is_not_present() -> None:
+    pieces = PieceMap(20, 10, bytes((STORED, PRESENT)))
+    assert (pieces.present(0, 10), pieces.present(0, 20), pieces.present_until(0, 20)) == (False, False, 0)
+    assert (pieces.stored_until(0, 20), pieces.present(10, 20)) == (20, True)
+
+
+def test_a_span_of_several_pieces_behind_the_first_is_present() -> None:
+    pieces = PieceMap(50, 10, bytes((ABSENT, PRESENT, PRESENT, PRESENT, STORED)))
+    assert pieces.present(10, 40)
+    assert pieces.present(15, 31)
+    assert not any(pieces.present(start, stop) for start, stop in ((9, 40), (10, 41), (0, 50)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.units import Size, format_size, is_loopback, parse_listen, parse_size, several
+from cacheserver.core.units import Size, address_text, format_size, is_loopback, parse_listen, parse_size, several
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,22 @@ def test_a_size_of_the_settings_keeps_its_text_and_is_parsed_once() -> None:
 
 def test_one_thing_is_not_many() -> None:
     assert [several(number, "object") for number in (0, 1, 2)] == ["0 objects", "1 object", "2 objects"]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (1023, "1023B"),
+        (1024, "1KiB"),
+        (1536, "1.5KiB"),
+        ((1 << 50) - 1, "1024TiB"),
+        (3 << 50, "3PiB"),
+        (-2048, "-2KiB"),
+    ],
+)
+def test_a_size_is_printed_in_the_largest_unit_that_it_fills(size_bytes: int, text: str) -> None:
+    assert format_size(size_bytes) == text
+
+
+def test_an_ipv6_address_before_a_port_stands_in_brackets() -> None:
+    assert [address_text("::1", 80), address_text("127.0.0.1", 80)] == ["[::1]:80", "127.0.0.1:80"]

@@ -156,3 +156,42 @@ async def test_an_object_made_by_a_revalidation_is_filled_from_its_answer_in_its
         assert await rig.read(obj, WANT) == BODY[::-1]
         assert len(upstream.requests) == 1
         await rig.assert_clean()
+
+
+async def test_a_body_of_another_length_is_another_generation_whatever_its_tag(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.body, upstream.ignore_conditions = BODY + b"more", True
+        outcome = await rig.revalidation.run(old, WANT)
+        assert isinstance(outcome, Stored)
+        assert outcome.obj is not old
+        assert old.obsolete
+        assert await rig.read(outcome.obj, WANT) == BODY + b"more"
+        await rig.assert_clean()
+
+
+async def test_an_origin_without_304_says_that_the_same_still_holds(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.ignore_conditions = True
+        outcome = await rig.revalidation.run(old, WANT)
+        assert isinstance(outcome, Stored)
+        assert outcome.obj is old
+        assert not old.obsolete
+        await rig.assert_clean()
+
+
+async def test_an_object_is_gone_when_its_successor_may_not_be_stored(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.etag, upstream.fields = '"2"', (("Cache-Control", "no-store"),)
+        outcome = await rig.revalidation.run(old, WANT)
+        assert isinstance(outcome, Relayed)
+        assert old.obsolete
+        assert await rig.lookup.find(WANT) is None
+        outcome.answer.close()
+        await rig.assert_clean()

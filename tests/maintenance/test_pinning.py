@@ -324,3 +324,35 @@ async def test_a_node_that_goes_down_takes_no_pin(tmp_path: Path) -> None:
         await settled()
     with pytest.raises(StoreError, match="going down"):
         await scene.pin()
+
+
+async def test_the_last_pin_that_is_allowed_is_taken_and_no_further_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinning_module, "MOST_PINS", 2)
+    async with pinning(tmp_path) as scene:
+        for name in ("a", "b"):
+            await scene.pin(name)
+        with pytest.raises(PinRefused, match="2 contents are pinned already"):
+            await scene.pin("c")
+        assert scene.pinning.summary()["objects"] == 2
+        await scene.pin("a")
+        await scene.complete(2)
+
+
+async def test_pins_are_not_looked_at_before_every_object_is_known(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as scene:
+        await scene.pin()
+        await scene.complete()
+    async with filling(tmp_path, ScriptedUpstream(BODY), capacity_bytes=CAPACITY) as rig:
+        (volume,) = rig.store.volumes
+        volume.loaded.clear()
+        scene = Scene(rig, Services(OWN), 50)
+        scene.pinning.load(volume)
+        running = asyncio.create_task(scene.pinning.run())
+        await settled()
+        assert scene.pinning.pins()[0]["state"] == "queued"
+        volume.loaded.set()
+        await scene.complete()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -371,3 +371,19 @@ async def test_switching_it_off_stops_it_and_on_again_goes_on(tmp_path: Path) ->
             scene.scrubber.use(ScrubOptions(days=0.1))
             await scene.until_complete()
             assert len(scene.reads) == 32
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_nothing_is_scrubbed_before_every_object_is_known(tmp_path: Path, asked: bool) -> None:
+    async with running_store(tmp_path) as store:
+        await stored(store, representations(1))
+        (volume,) = store.volumes
+        volume.loaded.clear()
+        async with scrubbing(store, options=ScrubOptions(enabled=not asked)) as scene:
+            if asked:
+                scene.scrubber.start_now()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await scene.until_read(1)
+            volume.loaded.set()
+            await scene.until(lambda: bool(scene.reads))

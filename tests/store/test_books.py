@@ -233,3 +233,43 @@ async def test_an_object_of_very_many_extents_lives_and_goes_like_any_other(tmp_
         obj = await found(store, rep)
         assert await store.forget(obj.object_id, reason="purged")
         assert (books(store), blocks(tmp_path)) == (0, 0)
+
+
+async def test_a_piece_that_is_erased_twice_is_given_back_once_and_not_after_its_object(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        before = books(store)
+        for _ in range(2):
+            await store.erase(obj, 3)
+        assert (books(store), obj.torn) == (before - PIECE, set())
+        with obj.holding():
+            await store.forget(obj.object_id, reason="purged")
+            other = await put(store, representation("other"))
+            await store.erase(obj, 4)
+            assert books(store) == other.charged_bytes
+
+
+async def test_a_bad_piece_of_an_object_that_is_gone_brings_no_row_back(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        with obj.holding():
+            await store.forget(obj.object_id, reason="purged")
+            store.drop_piece(obj, 3)
+            assert obj.pieces.state(3) == ABSENT
+            assert obj not in store._objects.rows
+
+
+async def test_an_object_is_held_while_the_digests_of_its_whole_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        obj, held = await put(store, LARGE), list[bool]()
+        run = store._objects.run
+
+        async def watching(volume: object, call: object, *args: object) -> object:
+            held.append(obj.held)
+            return await run(volume, call, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._objects, "run", watching)
+        await store.whole_digests(obj, ["sha256"])
+        assert held == [True]

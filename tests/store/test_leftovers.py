@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.errors import DiskError
 from cacheserver.core.request.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.leftovers import Leftovers
@@ -208,3 +209,19 @@ async def closed(store: Store) -> None:
     for name in ("x", "y"):
         await put(store, representation(name))
     assert store.peek_quietly(REP.object_id) is None
+
+
+async def test_nothing_is_removed_from_a_volume_that_takes_no_writes(tmp_path: Path, disk: Disk) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock) as store:
+        (volume,) = store.volumes
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+        disk.refuses = False
+        clock.now_s += 60
+        volume.failed(DiskError("write failed", errno=errno.EROFS))
+        await store._reclaimer.free(volume, 0)
+        assert file_of(store).exists()
+        clock.now_s += 60
+        await store._reclaimer.free(volume, 0)
+        assert not file_of(store).exists()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.errors import DiskError
+from cacheserver.core.object_life import Life
+from cacheserver.store import open_objects
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
-from tests.support.stored import found, put, representation, running_store
+from tests.support.stored import found, put, representation, running_store, settled
 
 REPS = [representation(f"o{number}") for number in range(5)]
 
@@ -61,3 +64,50 @@ async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path
         with pytest.raises(DiskError):
             await store.run(store.volumes[0], fails)
         assert full == [store.volumes[0]] * is_full
+
+
+async def test_a_process_without_descriptors_closes_some_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacks() -> None:
+        raise DiskError("open failed", errno=errno.EMFILE)
+
+    await stored(tmp_path)
+    async with running_store(tmp_path) as store:
+        for rep in REPS:
+            await found(store, rep)
+        (await found(store, REPS[0])).hold()
+        for _ in range(3):
+            with caplog.at_level(logging.ERROR), pytest.raises(DiskError):
+                await store.run(store.volumes[0], lacks)
+        assert open_numbers(store) == [0, 4]
+        assert caplog.text.count("process_limit") == 1
+        assert store.volumes[0].online
+        (await found(store, REPS[0])).release()
+
+
+async def test_an_object_that_is_closed_gives_its_descriptor_back(tmp_path: Path) -> None:
+    await stored(tmp_path)
+    async with running_store(tmp_path, open_objects=4) as store:
+        first = await found(store, REPS[0])
+        for rep in REPS[1:]:
+            await found(store, rep)
+        assert (first.life, first.file.fd) == (Life.CLOSED, -1)
+        again = await found(store, REPS[0])
+        assert again is not first
+        assert again.file.fd >= 0
+
+
+async def test_a_new_object_is_told_and_its_row_is_written_without_being_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_objects, "_ROW_DELAY_S", 0.0)
+    async with running_store(tmp_path) as store:
+        told: list[object] = []
+        store.notifications.created.append(told.append)
+        obj = await put(store, REPS[0])
+        assert told == [obj]
+        await settled()
+        assert obj not in store._objects.rows
+        await obj.volume.catalogue.flush()
+        assert obj.volume.catalogue.get(obj.object_id) == obj.row()

@@ -208,3 +208,17 @@ async def test_a_partial_object_keeps_exactly_its_pieces(tmp_path: Path) -> None
         obj = await found(store, LARGE)
         assert obj.pieces.pieces_in_state(0, 10, STORED) == [1, 7]
         assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)
+
+
+async def test_a_file_without_a_row_is_not_found_once_every_file_is_known(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        rep = representation("strange")
+        await put(store, rep)
+    async with running_store(tmp_path) as store:
+        (volume,) = store.volumes
+        volume.catalogue.delete(rep.object_id)
+        await volume.catalogue.flush()
+        assert volume.reconciled
+        assert await store.find(rep.object_id) is None
+        volume.reconciled = False
+        assert await store.find(rep.object_id) is not None

@@ -80,6 +80,8 @@ class ScriptedUpstream:
         self.body = body
         self.etag = etag
         self.fields = fields
+        self.ignore_conditions = False
+        """Never a 304."""
         self.script: deque[Turn] = deque()
         self.requests: list[UpstreamRequest] = []
         self.answers: list[ScriptedAnswer] = []
@@ -103,7 +105,8 @@ class ScriptedUpstream:
             lines.append(("ETag", self.etag))
         if turn.status is not None:
             return self._made(turn.status, lines, b"refused", turn, request)
-        if self.etag is not None and request.fields.value("If-None-Match") == self.etag:
+        condition = None if self.ignore_conditions else request.fields.value("If-None-Match")
+        if self.etag is not None and condition == self.etag:
             return self._made(304, lines, b"", turn, request)
         span = self._span(request)
         if turn.ignore_range or span is None:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from cacheserver.core.cache.redirects import follow
+from cacheserver.core.cache.redirects import REDIRECTS, follow
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
@@ -92,3 +92,18 @@ def test_credentials_do_not_follow_a_downgrade_to_plain_http() -> None:
     plain = follow(secure, "http://a.test/file", ALLOWED)
     assert plain is not None
     assert "Authorization" not in plain.fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Range", "If-Range", "If-None-Match", "If-Modified-Since", "Accept-Encoding", "Accept", "Via", "User-Agent"],
+)
+def test_a_field_that_shapes_the_answer_goes_along_to_another_host(name: str) -> None:
+    asked = UpstreamRequest("GET", REQUEST.place, Fields([(name, "1"), ("Cookie", "a=b")]), SERVICE)
+    other = follow(asked, "http://b.test/other", ALLOWED)
+    assert other is not None
+    assert tuple(other.fields) == ((name, "1"),)
+
+
+def test_the_redirects_are_those_of_rfc_9110_that_name_one_target() -> None:
+    assert REDIRECTS == (301, 302, 303, 307, 308)

@@ -44,10 +44,11 @@ def test_failures_of_others_push_out_neither_a_ban_nor_strikes(others: int) -> N
     assert health.strike(GOOD, 5.0)
 
 
-def test_a_lifted_ban_ends_at_once_and_its_strikes_are_forgotten() -> None:
+def test_a_lifted_ban_ends_at_once_and_its_strikes_and_failures_are_forgotten() -> None:
     health = banned(SourceHealth())
+    health.failed(BAD, 2.0)
     health.lift(BAD)
-    assert health.order((BAD,), 3.0) == [BAD]
+    assert health.order((BAD, GOOD), 3.0) == [BAD, GOOD]
     assert not health.strike(BAD, 3.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cacheserver.core.cache.sources import ALIAS, FURTHER, NODE, ORIGIN, candidates
+from cacheserver.core.cache.sources import ALIAS, FURTHER, NODE, ORIGIN, cache_host_form, candidates
 from cacheserver.core.request.admission import parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.service import Service
@@ -23,3 +23,8 @@ def test_each_source_knows_its_class_and_none_is_asked_twice() -> None:
         ("https://mirror.test:443", "/base/file?a=1", FURTHER),
         ("http://node.test:8080", "/file?a=1&cacheHostOrigin=one.test", NODE),
     ]
+
+
+def test_the_pair_of_a_cache_node_stands_last_behind_a_query_or_as_the_query() -> None:
+    assert cache_host_form("/a?b=1", "h.test") == "/a?b=1&cacheHostOrigin=h.test"
+    assert cache_host_form("/a", "[::1]") == "/a?cacheHostOrigin=%5B%3A%3A1%5D"

@@ -149,3 +149,17 @@ def test_every_pinned_unit_is_met_once_in_a_queue() -> None:
 def test_an_id_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         S3Fifo(capacity_bytes=1).pin(b"short")
+
+
+def test_a_unit_that_stands_aside_grows_is_counted_and_comes_back_whole() -> None:
+    policy = S3Fifo(capacity_bytes=100)
+    policy.pin(whole(1))
+    policy.admit(unit(1, 0), 30)
+    assert policy.snapshot() == S3Fifo(capacity_bytes=100).snapshot(), "it stands aside at once"
+    assert policy.grow(unit(1, 0), 5)
+    assert (policy.used_bytes, len(policy)) == (35, 1)
+    with pytest.raises(ValueError, match="out of range"):
+        policy.grow(unit(1, 0), -36)
+    policy.unpin(whole(1))
+    assert (dict(policy.units()), policy.used_bytes, len(policy)) == ({unit(1, 0): 35}, 35, 1)
+    assert "no key" not in policy

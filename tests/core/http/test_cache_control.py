@@ -72,6 +72,7 @@ def test_directives_are_read(value: str | None, expected: CacheControl) -> None:
         ('private="a", private="b, a"', CacheControl(private=("a", "b"))),
         ('private=""', CacheControl(private=True)),
         ('private="a b"', CacheControl(private=True)),
+        ('private="a, b c"', CacheControl(private=True)),
         ('private="a', CacheControl(private=True)),
         ("private =a", CacheControl(private=True)),
         ("public=yes, immutable=1, must-understand=1", CacheControl()),

@@ -142,6 +142,7 @@ ALMOST_A_MINUTE_LATER = "Sun, 06 Nov 1994 08:50:36 GMT"
         ('"a,b", "x"', STRONG, None, False),
         ("*", STRONG, None, False),
         ("", STRONG, None, False),
+        ('X"a,b"', STRONG, None, False),
         ("a,b", Validators("a,b"), None, False),
         (MODIFIED, STRONG, MINUTE_LATER, True),
         (MODIFIED, STRONG, ALMOST_A_MINUTE_LATER, False),

@@ -31,6 +31,7 @@ def service(*names: str) -> Service:
         ('a="b, c", d', ('a="b, c"', "d")),
         (r'"a\", b", c', (r'"a\", b"', "c")),
         ('a="b, c', ('a="b', "c")),
+        ('"a, b", "c, d"', ('"a, b"', '"c, d"')),
         ('"x", "y, z', ('"x"', '"y', "z")),
     ],
 )
@@ -166,3 +167,33 @@ def test_only_the_fields_that_the_service_names_go_upstream(
     forward: tuple[str, ...], expected: list[tuple[str, str]]
 ) -> None:
     assert list(request_fields_upstream(REQUEST, service(*forward))) == expected
+
+
+REWRITES = [
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-SSL",
+    "Front-End-Https",
+    "X-Host",
+    "X-HTTP-Host-Override",
+    "X-Original-Host",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-URL-Scheme",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+]
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_field_that_names_another_host_path_or_method_goes_upstream_only_by_name(name: str) -> None:
+    line = Fields([(name, "x")])
+    assert request_fields_upstream(line, service("*")) == Fields()
+    assert request_fields_upstream(line, service("*", name)) == line

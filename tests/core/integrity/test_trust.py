@@ -31,6 +31,7 @@ BARE = Claim(anchor="name", authentic=True, sha1=b"s" * 20)
         ((replace(RIGHT, hash_of_hashes=None),), Trust.ANCHORED),
         ((replace(RIGHT, length_bytes=None),), Trust.ANCHORED),
         ((replace(RIGHT, authentic=False),), Trust.SELF_CONSISTENT),
+        ((replace(RIGHT, length_bytes=None, hash_of_hashes=None, manifest_digest=None),), Trust.SELF_CONSISTENT),
         ((BARE,), Trust.SELF_CONSISTENT),
         ((replace(BARE, length_bytes=1_500_000),), Trust.SELF_CONSISTENT),
         ((BARE, RIGHT), Trust.ANCHORED),

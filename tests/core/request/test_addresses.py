@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cacheserver.core.request import addresses
 from cacheserver.core.request.addresses import parse_network, vet_address
 
 PUBLIC = [
@@ -108,6 +109,16 @@ def test_public_addresses_are_admitted(ip: str) -> None:
 
 @pytest.mark.parametrize("ip", REFUSED)
 def test_special_addresses_are_refused(ip: str) -> None:
+    assert not vet_address(ip, ())
+
+
+@pytest.mark.parametrize("ip", sorted(set(REFUSED) - {"4000::1", "e000::1"}))
+def test_the_table_alone_refuses_them_whatever_the_library_calls_global(
+    ip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (IPv4Address, IPv6Address):
+        monkeypatch.setattr(kind, "is_global", True)
+    monkeypatch.setattr(addresses, "_GLOBAL_UNICAST_V6", IPv6Network("::/0"))
     assert not vet_address(ip, ())
 
 

@@ -111,6 +111,12 @@ def test_absolute_form_overrides_host(raw: str, scheme: str, host: str, path_and
     assert found.path_and_query == path_and_query
 
 
+@pytest.mark.parametrize("authority", ["a b", "u@a", "127.1", "a:99999"])
+def test_an_absolute_form_target_without_a_host_is_malformed_beside_cache_host_origin_too(authority: str) -> None:
+    with pytest.raises(MalformedRequest):
+        admit(f"http://{authority}/a?cacheHostOrigin={DL}", "cache.corp")
+
+
 def test_cache_host_origin_wins_over_an_absolute_form_target() -> None:
     found = admit(f"http://cache_1.corp:8080/a?P1=1&cacheHostOrigin={DL}", "cache_1.corp:8080")
     assert (found.form, found.host, found.port, found.path_and_query) == (Form.CACHE_HOST, DL, 80, "/a?P1=1")

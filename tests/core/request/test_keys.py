@@ -15,6 +15,7 @@ from cacheserver.core.request.keys import (
     CanonicalTarget,
     cache_key,
     canonical_target,
+    is_object_id,
     key_host,
     manifest_url,
     object_id,
@@ -302,6 +303,14 @@ def test_a_canonical_host_stands_for_all_hosts() -> None:
 
 def test_object_ids_are_32_hex_digits_of_the_keys_sha256() -> None:
     assert object_id("abc") == "ba7816bf8f01cfea414140de5dae2223"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("0af9" * 8, True), ("0af9" * 8 + "\n", False), ("0AF9" * 8, False), ("0" * 31, False), ("", False)],
+)
+def test_only_32_lower_case_hex_digits_are_an_object_id(text: str, is_one: bool) -> None:
+    assert is_object_id(text) is is_one
 
 
 path_characters = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
