@@ -337,6 +337,11 @@ class Store:
         """Run one blocking call in the store's threads; the volume learns how it went."""
         return await self._objects.run(volume, call, *args)
 
+    async def run_alone(self, object_id: str, volume: Volume, call: Callable[..., T], *args: Any) -> T:
+        """The same while nothing is created, opened or removed at this id."""
+        async with self._objects.changing.holding(object_id):
+            return await self.run(volume, call, *args)
+
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""
         loop = asyncio.get_running_loop()
