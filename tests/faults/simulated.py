@@ -13,6 +13,7 @@ import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cacheserver.core.cache.sources import ORIGIN
@@ -75,6 +76,67 @@ class InlineExecutor(Executor):
         except BaseException as exc:
             done.set_exception(exc)
         return done
+
+
+class LateExecutor(InlineExecutor):
+    """Does some calls later, and others' results come late: on simulated time, in an order that ``rng`` draws."""
+
+    def __init__(self, rng: random.Random, *, share: float, most_s: float) -> None:
+        super().__init__()
+        self._rng = rng
+        self._share = share
+        self._most_s = most_s
+        self.pending: list[_Late] = []
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See ``Executor``."""
+        if self._rng.random() >= self._share:
+            return super().submit(call, *args, **kwargs)
+        self.calls += 1
+        late = _Late(self, partial(call, *args, **kwargs))
+        self.pending.append(late)
+        asyncio.get_running_loop().call_later(self.draw_s(), late.begin)
+        return late.future
+
+    def draw_s(self) -> float:
+        """A wait."""
+        return self._rng.random() * self._most_s
+
+    def hurry(self) -> None:
+        """Do at once what is due later, and from now on every call."""
+        self._share = 0.0
+        for late in list(self.pending):
+            late.begin()
+            late.end()
+
+
+class _Late:
+    """One call, and the future of whoever has asked for it."""
+
+    def __init__(self, executor: LateExecutor, call: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self._executor = executor
+        self._call = call
+        self._done: Future[Any] | None = None
+
+    def begin(self) -> None:
+        """Do it; its result comes later still."""
+        if self._done is None:
+            self._done = InlineExecutor().submit(self._call)
+            asyncio.get_running_loop().call_later(self._executor.draw_s(), self.end)
+
+    def end(self) -> None:
+        """Hand over the result."""
+        if self not in self._executor.pending:
+            return
+        self._executor.pending.remove(self)
+        assert self._done is not None
+        if self.future.cancelled():
+            return
+        if (error := self._done.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(self._done.result())
 
 
 @dataclass(slots=True)
@@ -183,6 +245,8 @@ class SimulatedAnswer:
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.start = start
+        self.fetched_for: object = _fetched_for()
+        """The object whose fill has asked for it; None where nothing is stored of it, or not yet."""
         self._upstream = upstream
         self._body = body
         self._at = 0
@@ -207,6 +271,14 @@ class SimulatedAnswer:
         """Give it back."""
         if self in self._upstream.open_answers:
             self._upstream.open_answers.remove(self)
+
+
+def _fetched_for() -> object:
+    """The object of the fill in whose task this is called."""
+    task = asyncio.current_task()
+    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+    fill = frame.f_locals.get("self") if frame is not None and frame.f_code.co_name == "_fly" else None
+    return getattr(fill, "obj", None)
 
 
 class SimulatedWire:
