@@ -40,7 +40,8 @@ FIRST_SEED = 20_140
 _ROUND_S = 60
 _END_S = 25.0
 _SLOW = "{seed}:0.1:0.1"
-_FSIZE = 20 * PIECE
+_FSIZE = 8 << 20
+"""Above the journal of the catalogue."""
 CONFIG = """
 [server]
 listen_tls = ["127.0.0.1:0"]
@@ -88,7 +89,7 @@ def _paths(rng: random.Random) -> list[Path]:
     paths += [Path(f"/s/{n}", 9000, rng.choice((0, 1, 2)), tagged=n % 5 != 0) for n in range(20)]
     paths += [Path(f"/v/{n}", 100_000, 1, (("Vary", "Accept-Language"),)) for n in range(2)]
     paths += [Path(f"/m/{n}", LARGE // 2, 1, changes=False) for n in range(2)]
-    return [*paths, Path("/huge", _FSIZE + LARGE, 1)]
+    return [*paths, Path("/huge", _FSIZE + PIECE, 1)]
 
 
 @asynccontextmanager
@@ -128,7 +129,12 @@ async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcom
                     origin.add(f"{path.path}/pieceshash", Content(phf(path.generations[0].body, PIECE), headers=FRESH))
             try:
                 async with _running(directory, place / "cache", origin, seed, f"{most_bytes}", config) as node:
-                    asking = Asking(node, truth, outcome.verdicts, tls=ssl.create_default_context(cadata=cert_pem(PKI.root).decode()))
+                    asking = Asking(
+                        node,
+                        truth,
+                        outcome.verdicts,
+                        tls=ssl.create_default_context(cadata=cert_pem(PKI.root).decode()),
+                    )
                     acts = Acts(asking, origin, random.Random(seed), config, disk)
                     try:
                         await _stress(asking, acts, seed, seconds)

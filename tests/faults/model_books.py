@@ -39,7 +39,7 @@ class Books:
 
     def differences(self) -> dict[str, str]:
         """What is not as it must be, by invariant."""
-        found = {
+        return {
             "files = rows": _difference(self.files, self.rows),
             "objects = rows": "" if self.objects == len(self.rows) + len(self.markers) else self._counts(),
             "ledger = blocks": self._ledger(),
@@ -49,7 +49,6 @@ class Books:
             "no fills": str(self.fills or ""),
             "volume online": "" if self.online else "offline",
         }
-        return found
 
     def _counts(self) -> str:
         return f"{self.objects} objects, {len(self.rows)} rows and {len(self.markers)} markers"
@@ -103,7 +102,8 @@ def _difference(files: Iterable[str], rows: Iterable[str]) -> str:
 
 def _rows(cache_dir: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Ids of objects and of Vary markers in the catalogue."""
-    objects, markers = set(), set()
+    objects: set[str] = set()
+    markers: set[str] = set()
     with closing(sqlite3.connect(f"file:{cache_dir / 'catalogue' / 'cache.db'}?mode=ro", uri=True)) as database:
         for key, value in database.execute("SELECT key, value FROM Cache"):
             (markers if CatalogueRecord.decode(value).vary else objects).add(key)

@@ -15,7 +15,7 @@ from tests.faults.load import GONE
 from tests.faults.model_truth import JOINED_S, Asked, Path, Truth, Verdicts
 from tests.support.certificates import NAME
 from tests.support.client import ProtocolError, RawClient, Response
-from tests.support.ground import HOST
+from tests.support.ground import HOST, was_hit
 from tests.support.node import Node
 
 _APART = 4096
@@ -109,7 +109,7 @@ class Asking:
             self.verdicts.wrong.append(f"{asked.method} {asked.path} {asked.fields}: {wrong}")
         elif response.complete:
             self.verdicts.right += 1
-            self.verdicts.kinds[f"{asked.method} {response.status}"] += 1
+            self.verdicts.kinds[f"{asked.method} {response.status}{' hit' * was_hit(response)}"] += 1
         elif response.ending is not None:
             self._cut(asked, f"{response.status} after {len(response.body)} bytes")
 
@@ -125,6 +125,8 @@ class Asking:
             return
         if path.changed_since(since_s):  # one answer never spans two generations
             return
+        if any(began <= ended_s and confirmed >= since_s for began, confirmed in path.purges):
+            return  # nothing is fetched any more for what was purged
         self.unexplained.append(f"{asked.method} {asked.path} {asked.fields}: {what}")
 
 
