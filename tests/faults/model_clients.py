@@ -48,6 +48,12 @@ class Asking:
     unexplained: list[str] = field(default_factory=list)
     """Answers that broke off or failed although nothing was done to node, path or disk."""
     tls: ssl.SSLContext | None = None
+    began_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    def _said(self, asked: Asked, what: str) -> str:
+        """For a list of examples."""
+        after_s = asyncio.get_running_loop().time() - self.began_s
+        return f"after {after_s:.1f} s: {asked.method} {asked.path} {asked.fields}: {what}"
 
     def connection(self, rng: random.Random) -> RawClient:
         """Plain, or over TLS."""
@@ -90,7 +96,7 @@ class Asking:
             response = await client.receive_head(asked.method)
             await client.finish(response)
         except ProtocolError as exc:
-            self.verdicts.wrong.append(f"{asked.path}: {exc}")
+            self.verdicts.wrong.append(self._said(asked, str(exc)))
             return False
         except GONE as exc:
             self._cut(asked, f"{type(exc).__name__}, {'no head' if response is None else response.status}")
@@ -106,7 +112,7 @@ class Asking:
             status = response.fields.value("Cache-Status")
             self._explain(asked, f"{response.status} after {ended_s - asked.sent_s:.2f} s; {status}", ended_s)
         elif wrong := self.truth.judge(asked, response, ended_s):
-            self.verdicts.wrong.append(f"{asked.method} {asked.path} {asked.fields}: {wrong}")
+            self.verdicts.wrong.append(self._said(asked, wrong))
         elif response.complete:
             self.verdicts.right += 1
             self.verdicts.kinds[f"{asked.method} {response.status}{' hit' * was_hit(response)}"] += 1
@@ -127,7 +133,7 @@ class Asking:
             return
         if any(began <= ended_s and confirmed >= since_s for began, confirmed in path.purges):
             return  # nothing is fetched any more for what was purged
-        self.unexplained.append(f"{asked.method} {asked.path} {asked.fields}: {what}")
+        self.unexplained.append(self._said(asked, what))
 
 
 def _asked(

@@ -13,13 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 
 from cacheserver.core.http.fields import Fields
 from tests.support.byteranges import content_range
 from tests.support.client import ProtocolError, Response
 from tests.support.content import Content, blob, http_date
 from tests.support.origin import Origin
-from tests.support.record import RequestRecord
 
 JOINED_S = 3.0
 """How much longer an answer may take from the origin to the last client that waits for the same one: the node may be
@@ -154,8 +154,6 @@ def _not_modified(asked: Asked, generation: Generation) -> bool:
 
 
 def _number_of(date: str) -> int:
-    from email.utils import parsedate_to_datetime
-
     return int(parsedate_to_datetime(date).timestamp() - _FIRST_DATE_S) // _DAY_S
 
 
@@ -209,8 +207,3 @@ def _judge_parts(body: bytes, response: Response, spans: Sequence[tuple[int, int
     if response.complete and parts != len(spans):
         return f"{parts} parts for {spans}"
     return None
-
-
-def answered_by(record: RequestRecord) -> str:
-    """For messages: what the origin did."""
-    return f"{record.method} {record.target} {record.range} -> {record.status}, {record.bytes_sent} bytes"
