@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path as FilePath
 
+from cacheserver.core.request.keys import cache_key, canonical_target, object_id
+from cacheserver.core.request.service import Service
 from tests.faults.load import GONE
 from tests.faults.model_clients import Asking, drawn
 from tests.faults.model_truth import Asked, Path
@@ -155,8 +157,13 @@ class Acts:
     async def remove_file(self) -> None:
         """Somebody removes an object's file."""
         files = list((self._node.cache_dir / "objects").glob(f"??/{'?' * 32}"))
-        if files:
-            self._rng.choice(files).unlink(missing_ok=True)
+        if not files:
+            return
+        file = self._rng.choice(files)
+        ids = {_id_of(path): path for path in self._asking.truth.paths.values()}
+        for path in (ids[file.name],) if file.name in ids else ids.values():
+            path.removed.append(self._now_s())
+        file.unlink(missing_ok=True)
 
     async def stop_and_continue(self) -> None:
         """The machine is busy with something else."""
@@ -182,3 +189,9 @@ class Acts:
         await asyncio.sleep(self._rng.uniform(0.1, _FULL_S))
         os.unlink(filler)
         self._asking.full.spans[-1] = (began_s, self._now_s())
+
+
+def _id_of(path: Path) -> str:
+    """Of the object at a path, or of its Vary marker."""
+    service = Service(name="model", hosts=(HOST,), own=True, scheme="http")
+    return object_id(cache_key(service, "http", HOST, 80, canonical_target(path.path)))

@@ -129,10 +129,8 @@ class Asking:
         since_s = asked.sent_s - path.lifetime_s - JOINED_S
         if self.killed.cover(asked.sent_s, ended_s) or self.full.cover(asked.sent_s, ended_s):
             return
-        if path.changed_since(since_s):  # one answer never spans two generations
+        if path.disturbed(since_s, ended_s):
             return
-        if any(began <= ended_s and confirmed >= since_s for began, confirmed in path.purges):
-            return  # nothing is fetched any more for what was purged
         self.unexplained.append(self._said(asked, what))
 
 

@@ -74,6 +74,8 @@ class Path:
     generations: list[Generation] = field(default_factory=list)
     purges: list[tuple[float, float]] = field(default_factory=list)
     """When each began and was confirmed."""
+    removed: list[float] = field(default_factory=list)
+    """When its object's file, or a file of some object with variants, was removed."""
 
     def allowed(self, sent_s: float, ended_s: float) -> list[Generation]:
         """What a request may be answered with that lasted from ``sent_s`` to ``ended_s``."""
@@ -81,9 +83,15 @@ class Path:
         oldest_s = max(sent_s - self.lifetime_s - JOINED_S, purged_s)
         return [each for each in self.generations if each.since_s <= ended_s and each.until_s >= oldest_s]
 
-    def changed_since(self, since_s: float) -> bool:
-        """Whether there was another generation at that time."""
-        return self.generations[-1].since_s >= since_s
+    def disturbed(self, since_s: float, ended_s: float) -> bool:
+        """Whether what is stored of it was taken away in that time: its readers may be cut then.
+
+        One answer never spans two generations, and nothing is fetched any more for what was purged or has lost its
+        file, which the node notices a while later.
+        """
+        purged = any(began <= ended_s and confirmed >= since_s for began, confirmed in self.purges)
+        removed = any(since_s - JOINED_S <= at <= ended_s for at in self.removed)
+        return purged or removed or self.generations[-1].since_s >= since_s
 
 
 @dataclass(slots=True)

@@ -237,7 +237,7 @@ async def simulate(directory: Path, seed: int) -> int:
         async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
             rig.store.executor.shutdown(wait=True)
             slow = rng.random() < 0.5
-            executor = LateExecutor(rng, share=rng.random() if slow else 0.0, most_s=rng.choice((0.02, 0.3, 2.0)))
+            executor = LateExecutor(rng, share=rng.random() if slow else 0.0, most_s=rng.choice((0.02, 0.1, 0.5)))
             rig.store.executor = rig.store._objects.executor = cast(Any, executor)
             rig.relay = replace(rig.relay, executor=executor)
             simulation = Simulation(rig, upstream, layer, rng)
