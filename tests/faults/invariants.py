@@ -20,7 +20,7 @@ from tests.faults.simulated import SimulatedAnswer, SimulatedUpstream
 from tests.support.filling import Rig
 from tests.support.stored import PIECE
 
-UPWARD = {"range", "if-range", "accept-encoding", "via"}
+UPWARD = {"range", "if-range", "if-none-match", "accept-encoding", "via"}
 _LOOK_S = 0.25
 _LONELY_LOOKS = 4
 """Simulated looks in a row after which a waiting reader should have been planned for."""

@@ -185,6 +185,8 @@ class SimulatedUpstream:
         lines = [("ETag", generation.etag), ("Cache-Control", "max-age=100000")]
         if draw < 0.15:
             return self._answer(request, 503, [*lines, ("Content-Length", "4")], b"busy", 0, None)
+        if request.fields.value("If-None-Match") == generation.etag:
+            return self._answer(request, 304, lines, b"", 0, None)
         return self._right(request, generation, lines, breaks=draw < 0.3, lies=0.3 < draw < 0.33)
 
     def _right(

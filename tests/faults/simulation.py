@@ -26,6 +26,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Want
+from cacheserver.fill.opening import Stored
 from cacheserver.maintenance.purging import purge
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery
@@ -165,16 +166,10 @@ class Simulation:
         want, oldest = want_for(path, self._service), self._purged.get(path, 0)
         wire = SimulatedWire(self._rng, patience_bytes=patience_bytes)
         try:
-            obj = await self._rig.lookup.find(want)
-            if obj is None:
-                outcome, _ = await self._rig.coordinator.open(want, (0, None))
-                obj = getattr(outcome, "obj", None)
-                if obj is None:  # passed or refused: whoever sends that is not simulated
-                    answer = getattr(outcome, "answer", None)
-                    if answer is not None:
-                        answer.close()
-                    assert not must_end, outcome
-                    return
+            obj = await self._opened(want)
+            if obj is None:  # passed or refused: whoever sends that is not simulated
+                assert not must_end
+                return
             etags = [generation.etag for generation in self._upstream.generations[path]]
             assert etags.index(obj.representation.validators.etag or "") >= oldest, f"{path} is older than its purge"
             await self._deliver(want, obj, wire)
@@ -190,7 +185,24 @@ class Simulation:
             if must_end:
                 raise
 
+    async def _opened(self, want: Want) -> StoredObject | None:
+        """What an answer is made of: what is stored, perhaps after the origin was asked whether it holds."""
+        obj = await self._rig.lookup.find(want)
+        if obj is None:
+            outcome, _first = await self._rig.coordinator.open(want, (0, None))
+        elif self._rng.random() < 0.3:
+            outcome = await self._rig.revalidation.run(obj, want)
+        else:
+            return obj
+        if isinstance(outcome, Stored):
+            return outcome.obj
+        if (answer := getattr(outcome, "answer", None)) is not None:
+            answer.close()
+        return None
+
     async def _deliver(self, want: Want, obj: StoredObject, wire: SimulatedWire) -> None:
+        if not obj.usable:
+            raise GenerationChanged("the object was replaced")
         length = obj.representation.length_bytes
         start = self._rng.randrange(length) if length and self._rng.random() < 0.5 else 0
         stop = self._rng.randint(start + 1, length) if length > start and self._rng.random() < 0.5 else length
