@@ -163,7 +163,8 @@ async def _end(asking: Asking, outcome: Outcome, seed: int) -> None:
         await client.send(client.head("POST", "/api/v1/scrub", headers) + b"{}")
         assert (await client.receive()).status == 202
     await node.wait_log(lambda line: line.get("event") == "scrub_complete", since=mark)
-    for invariant, difference in (await balanced(node, within_s=_END_S)).differences().items():
+    books = await balanced(node, was_full=bool(asking.full.spans), within_s=_END_S)
+    for invariant, difference in books.differences().items():
         outcome.books.setdefault(invariant, [])
         if difference:
             outcome.books[invariant].append(f"seed {seed}: {difference}")

@@ -35,6 +35,8 @@ class Books:
     deleted: tuple[str, ...]
     """Descriptors of files that have no name any more."""
     fills: int
+    errors: int
+    """Failed calls that count as the drive's."""
     online: bool
 
     def differences(self) -> dict[str, str]:
@@ -47,6 +49,7 @@ class Books:
             "no descriptors of deleted files": " ".join(self.deleted[:3]),
             "no strange files": " ".join(self.strange[:3]),
             "no fills": str(self.fills or ""),
+            "drive without errors": str(self.errors or ""),
             "volume online": "" if self.online else "offline",
         }
 
@@ -59,18 +62,18 @@ class Books:
         return f"{self.stored_bytes} bytes charged, {self.block_bytes} bytes taken"
 
 
-async def balanced(node: Node, *, within_s: float) -> Books:
-    """The first reading without a difference; the last one when none is in time."""
+async def balanced(node: Node, *, was_full: bool, within_s: float) -> Books:
+    """The first reading without a difference; the last one when none is in time. A drive that was full had errors."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
     while True:
-        books = await read(node)
+        books = await _read(node, was_full)
         if not any(books.differences().values()) or loop.time() > until_s:
             return books
         await asyncio.sleep(0.25)  # rows are written a second after a change
 
 
-async def read(node: Node) -> Books:
+async def _read(node: Node, was_full: bool) -> Books:
     """One reading."""
     status = await node.status()
     (volume,) = status["volumes"]
@@ -89,6 +92,7 @@ async def read(node: Node) -> Books:
         reserved_bytes=volume["reserved_bytes"],
         deleted=tuple(_deleted(node.process.pid)),
         fills=int((await node.metrics()).total("cacheserver_fills_in_flight")),
+        errors=0 if was_full else volume["errors"],
         online=volume["online"] and volume["writable"],
     )
 
