@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from tests.faults.figures import Figure, Size, at_least, none_of
 from tests.faults.model_acts import Acts
-from tests.faults.model_books import balanced
+from tests.faults.model_books import Books, balanced
 from tests.faults.model_clients import Asking
 from tests.faults.model_truth import Path, Truth, Verdicts
 from tests.support.certificates import cert_pem
@@ -114,6 +114,7 @@ async def _running(
 async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcome) -> None:
     rng = random.Random(seed)
     most_bytes = rng.choice((LARGE * 3 // 2, LARGE * 3 // 2, LARGE * 4))
+    removing = rng.random() < 0.4
     config = CONFIG.format(lane="true" if rng.random() < 0.7 else "false")
     with ExitStack() as stack:
         disk = None
@@ -135,10 +136,10 @@ async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcom
                         outcome.verdicts,
                         tls=ssl.create_default_context(cadata=cert_pem(PKI.root).decode()),
                     )
-                    acts = Acts(asking, origin, random.Random(seed), config, disk)
+                    acts = Acts(asking, origin, random.Random(seed), config, disk=disk, removing=removing)
                     try:
                         await _stress(asking, acts, seed, seconds)
-                        await _end(asking, outcome, seed)
+                        await _end(asking, outcome, seed, before_scrub=not removing)
                     finally:
                         _take_down(asking, acts, node, outcome, seed)
             except NodeFailed as exc:
@@ -154,16 +155,24 @@ async def _stress(asking: Asking, acts: Acts, seed: int, seconds: float) -> None
         await asyncio.gather(*clients)
 
 
-async def _end(asking: Asking, outcome: Outcome, seed: int) -> None:
-    """Nobody asks any more; a pass of the scrubber meets every row, those of removed files too."""
-    node = asking.node
+async def _end(asking: Asking, outcome: Outcome, seed: int, *, before_scrub: bool) -> None:
+    """Nobody asks any more. The books must be right, and still be after a pass of the scrubber, which corrects them.
+
+    ``before_scrub``: before it too, as no file was removed, which only that pass may find.
+    """
+    node, was_full = asking.node, bool(asking.full.spans)
+    if before_scrub:
+        _compare(await balanced(node, was_full=was_full, within_s=_END_S), outcome, seed)
     mark = len(node.log)
     async with RawClient(*node.admin) as client:
         headers = [("Content-Type", "application/json"), ("Content-Length", "2")]
         await client.send(client.head("POST", "/api/v1/scrub", headers) + b"{}")
         assert (await client.receive()).status == 202
     await node.wait_log(lambda line: line.get("event") == "scrub_complete", since=mark)
-    books = await balanced(node, was_full=bool(asking.full.spans), within_s=_END_S)
+    _compare(await balanced(node, was_full=was_full, within_s=_END_S), outcome, seed)
+
+
+def _compare(books: Books, outcome: Outcome, seed: int) -> None:
     for invariant, difference in books.differences().items():
         outcome.books.setdefault(invariant, [])
         if difference:
@@ -214,5 +223,8 @@ def _figures(fault: str, outcome: Outcome, seconds: float) -> list[Figure]:
         none_of(fault, "unexplained cuts and 5xx", len(outcome.unexplained), among=f"{verdicts.answers} answers"),
         none_of(fault, "faults in the log", len(outcome.faults), among=rounds),
         none_of(fault, "volumes offline or lost", len(outcome.offline), among=rounds),
-        *(none_of(fault, f"rounds without {each}", len(lines), among=rounds) for each, lines in outcome.books.items()),
+        *(
+            none_of(fault, f"rounds not in line: {each}", len(lines), among=rounds)
+            for each, lines in outcome.books.items()
+        ),
     ]

@@ -32,8 +32,17 @@ _STOPPED_S = 0.8
 class Acts:
     """What is done to one node."""
 
-    def __init__(self, asking: Asking, origin: Origin, rng: random.Random, config: str, disk: FilePath | None) -> None:
-        """``disk``: a small file system of its own that may be filled up."""
+    def __init__(
+        self,
+        asking: Asking,
+        origin: Origin,
+        rng: random.Random,
+        config: str,
+        *,
+        disk: FilePath | None,
+        removing: bool,
+    ) -> None:
+        """``disk``: a small file system of its own that may be filled up. ``removing``: object files are removed."""
         self._asking = asking
         self._node = asking.node
         self._origin = origin
@@ -50,7 +59,7 @@ class Acts:
             "scrub": (2, self.scrub),
             "reload": (2, self.reload),
             "slow-origin": (4, self.slow_origin),
-            "remove-file": (2, self.remove_file),
+            "remove-file": (2 if removing else 0, self.remove_file),
             "stop": (1, self.stop_and_continue),
             "kill": (0.7, self.kill),
             "full": (0.5 if disk is not None else 0, self.full),

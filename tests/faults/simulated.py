@@ -157,6 +157,8 @@ class SimulatedUpstream:
         self.generations: dict[str, list[Generation]] = {path: [] for path in paths}
         self.rng = rng
         self._most_bytes = most_bytes
+        self._ranges = {path: rng.random() < 0.75 for path in paths}
+        """Whether Range is heeded at a path."""
         for path in paths:
             self.change(path)
 
@@ -200,6 +202,8 @@ class SimulatedUpstream:
     ) -> SimulatedAnswer:
         body, start, status = generation.body, 0, 200
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.fields.value("Range") or "")
+        if not self._ranges[request.place.path_and_query]:
+            asked = None
         if asked is not None and request.fields.value("If-Range") in (None, generation.etag):
             start, stop = int(asked[1]), min(int(asked[2]) + 1, len(body))
             if start >= len(body):

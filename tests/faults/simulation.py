@@ -47,6 +47,8 @@ CAPACITY = 40 * PIECE
 STEPS = 60
 _STUCK_S = 100_000.0
 """Simulated; by then every deadline has passed."""
+_SLOW = ((1.0, 0.08), (0.15, 0.5), (0.03, 2.0))
+"""Shares of disk calls that take long, and how long at most: all together leave the deadlines of clients alone."""
 _TOO_LATE = "no byte came in time"
 _REST_S = 60.0
 """Simulated; what is under way ends by then on the slowest disk."""
@@ -137,10 +139,16 @@ class Simulation:
         )
 
     async def _purge(self, path: str) -> None:
+        """Purge a path, most often just after it has changed, while it is asked for; and ask for it at once."""
+        if self._rng.random() < 0.7:
+            self._clients.append(asyncio.ensure_future(self._client(path, 1 << 30)))
+            await asyncio.sleep(self._rng.random() * 0.5)
+            self._upstream.change(path)
         held = len(self._upstream.generations[path]) - 1
         done = await purge(self._rig.store, want_for(path).target.object_id)
         if not done.away and not done.left_on:
             self._purged[path] = max(held, self._purged.get(path, 0))
+        await self._client(path, 1 << 30)
 
     def _failing(self, share: float) -> Any:
         number = self._rng.choice((errno.EIO, errno.ENOSPC))
@@ -248,8 +256,8 @@ async def simulate(directory: Path, seed: int) -> int:
     with layer.installed():
         async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
             rig.store.executor.shutdown(wait=True)
-            slow = rng.random() < 0.5
-            executor = LateExecutor(rng, share=rng.random() if slow else 0.0, most_s=rng.choice((0.02, 0.1, 0.5)))
+            share, most_s = rng.choice(((0.0, 0.0), (0.0, 0.0), *_SLOW))
+            executor = LateExecutor(rng, share=share, most_s=most_s)
             rig.store.executor = rig.store._objects.executor = cast(Any, executor)
             rig.relay = replace(rig.relay, executor=executor)
             simulation = Simulation(rig, upstream, layer, rng)
