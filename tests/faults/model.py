@@ -75,6 +75,8 @@ class Outcome:
     rounds: int = 0
     verdicts: Verdicts = field(default_factory=Verdicts)
     acts: Counter[str] = field(default_factory=Counter)
+    cuts: Counter[str] = field(default_factory=Counter)
+    """Reasons that the node gives for the answers that it broke off."""
     unexplained: list[str] = field(default_factory=list)
     books: dict[str, list[str]] = field(default_factory=dict)
     """Differences at the end of rounds, by invariant."""
@@ -184,6 +186,7 @@ def _take_down(asking: Asking, acts: Acts, node: Node, outcome: Outcome, seed: i
     outcome.unexplained += [f"seed {seed}: {line}" for line in asking.unexplained]
     for line in node.log:
         told = str(line.get("event"))
+        outcome.cuts[str(line.get("reason"))] += told == "cut"
         if told in ("loop_error", "failed", "admin_failed") or "unexpected" in told:
             outcome.faults.append(f"seed {seed}: {str(line)[:400]}")
         if told in ("volume_offline", "volume_lost"):
@@ -206,7 +209,8 @@ async def run(directory: FilePath, size: Size) -> list[Figure]:
 
 def _tell(outcome: Outcome) -> None:
     verdicts = outcome.verdicts
-    print("  ", dict(outcome.acts), dict(verdicts.kinds), f"cut {verdicts.cut}, refused {dict(verdicts.refused)}")
+    print("  ", dict(outcome.acts), dict(verdicts.kinds), f"refused {dict(verdicts.refused)}")
+    print("  ", f"cut {verdicts.cut}, by the node {dict(+outcome.cuts)}")
     lists = (verdicts.wrong, outcome.unexplained, outcome.faults, outcome.offline, *outcome.books.values())
     for lines in lists:
         for line in lines[:6]:
