@@ -35,11 +35,12 @@ from tests.support.tls_scene import PKI, install, issue
 
 PIECE = 65_536
 LARGE = 16 * PIECE
-CLIENTS = 8
+CLIENTS = 12
 FIRST_SEED = 20_140
 _ROUND_S = 60
 _END_S = 25.0
-_SLOW = "{seed}:0.1:0.1"
+_SLOW = ("0:0", "0.1:0.1", "0.03:0.4")
+"""Shares of disk calls that wait, and for how many seconds at most."""
 _FSIZE = 8 << 20
 """Above the journal of the catalogue."""
 CONFIG = """
@@ -86,9 +87,9 @@ class Outcome:
 
 
 def _paths(rng: random.Random) -> list[Path]:
-    """Large ones, many small ones, one beyond the largest file that the node may write."""
+    """Large ones, more small ones than the node keeps open, one beyond the largest file that the node may write."""
     paths = [Path(f"/p/{n}", LARGE, rng.choice((0, 1, 1, 2)), tagged=n != 3) for n in range(6)]
-    paths += [Path(f"/s/{n}", 9000, rng.choice((0, 1, 2)), tagged=n % 5 != 0) for n in range(20)]
+    paths += [Path(f"/s/{n}", 9000, rng.choice((0, 1, 2)), tagged=n % 5 != 0) for n in range(40)]
     paths += [Path(f"/v/{n}", 100_000, 1, (("Vary", "Accept-Language"),)) for n in range(2)]
     paths += [Path(f"/m/{n}", LARGE // 2, 1, changes=False) for n in range(2)]
     return [*paths, Path("/huge", _FSIZE + PIECE, 1)]
@@ -96,7 +97,7 @@ def _paths(rng: random.Random) -> list[Path]:
 
 @asynccontextmanager
 async def _running(
-    directory: FilePath, cache_dir: FilePath, origin: Origin, seed: int, max_size: str, config: str
+    directory: FilePath, cache_dir: FilePath, origin: Origin, slow: str, max_size: str, config: str
 ) -> AsyncIterator[Node]:
     folder = directory / "tls"
     folder.mkdir(parents=True)
@@ -108,7 +109,7 @@ async def _running(
         max_size=max_size,
         cache_dir=cache_dir,
         module="tests.faults.slowed",
-        env={"FAULTS_SLOW": _SLOW.format(seed=seed), "FAULTS_FSIZE": str(_FSIZE)},
+        env={"FAULTS_SLOW": slow, "FAULTS_FSIZE": str(_FSIZE)},
     ) as node:
         yield node
 
@@ -116,7 +117,7 @@ async def _running(
 async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcome) -> None:
     rng = random.Random(seed)
     most_bytes = rng.choice((LARGE * 3 // 2, LARGE * 3 // 2, LARGE * 4))
-    removing = rng.random() < 0.4
+    removing, slow = rng.random() < 0.4, f"{seed}:{rng.choice(_SLOW)}"
     config = CONFIG.format(lane="true" if rng.random() < 0.7 else "false")
     with ExitStack() as stack:
         disk = None
@@ -131,7 +132,7 @@ async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcom
                 if path.path.startswith("/m/"):
                     origin.add(f"{path.path}/pieceshash", Content(phf(path.generations[0].body, PIECE), headers=FRESH))
             try:
-                async with _running(directory, place / "cache", origin, seed, f"{most_bytes}", config) as node:
+                async with _running(directory, place / "cache", origin, slow, f"{most_bytes}", config) as node:
                     asking = Asking(
                         node,
                         truth,
