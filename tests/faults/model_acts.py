@@ -27,6 +27,9 @@ from tests.support.origin import Origin
 
 _FULL_S = 0.5
 _STOPPED_S = 0.8
+_BROKEN_BYTES = 10_000
+"""Less than a third of a piece: three tries do not finish one."""
+_MANY_BYTES = 500_000
 
 
 class Acts:
@@ -59,6 +62,7 @@ class Acts:
             "scrub": (2, self.scrub),
             "reload": (2, self.reload),
             "slow-origin": (4, self.slow_origin),
+            "break-origin": (2, self.break_origin),
             "remove-file": (2 if removing else 0, self.remove_file),
             "stop": (1, self.stop_and_continue),
             "kill": (0.7, self.kill),
@@ -111,6 +115,18 @@ class Acts:
         slow = Fault(rate_bps=self._rng.uniform(200_000, 1_000_000))
         self._origin.fault(self._path().path, *self._rng.choice(((late, late), (late, slow), (slow,))))
 
+    async def break_origin(self) -> None:
+        """Answers for a large path end too early, again and again, in the midst of a piece."""
+        path = self._rng.choice([path for path in self._asking.truth.paths.values() if path.most_bytes > _MANY_BYTES])
+        began_s = self._now_s()
+        path.broken.append((began_s, float("inf")))
+        self._origin.fault(path.path, always=Fault(truncate_after=_BROKEN_BYTES))
+        start = self._rng.randrange(len(path.generations[-1].body))
+        fields = (("Range", f"bytes={start}-{start}"),)
+        await self._ask(path, Asked(path.path, "GET", fields, ((start, start + 1),), began_s))
+        self._origin.heal(path.path)
+        path.broken[-1] = (began_s, self._now_s())
+
     # -- at the node --------------------------------------------------------------------------------------------
 
     async def purge(self) -> None:
@@ -135,8 +151,8 @@ class Acts:
             clients.append(asyncio.create_task(self._ask(path)))
         await asyncio.gather(*clients)
 
-    async def _ask(self, path: Path) -> None:
-        asked = drawn(path, self._rng)
+    async def _ask(self, path: Path, asked: Asked | None = None) -> None:
+        asked = asked or drawn(path, self._rng)
         try:
             async with self._asking.connection(self._rng) as client:
                 asked = Asked(path.path, asked.method, asked.fields, asked.spans, self._now_s())

@@ -110,7 +110,8 @@ class Asking:
         if response.status >= 500:
             self.verdicts.refused[response.status] += 1
             status = response.fields.value("Cache-Status")
-            self._explain(asked, f"{response.status} after {ended_s - asked.sent_s:.2f} s; {status}", ended_s)
+            told = f"{response.status} after {ended_s - asked.sent_s:.2f} s; {status}"
+            self.verdicts.unexcused[response.status] += not self._explained(asked, told, ended_s)
         elif wrong := self.truth.judge(asked, response, ended_s):
             self.verdicts.wrong.append(self._said(asked, wrong))
         elif response.complete:
@@ -122,16 +123,17 @@ class Asking:
     def _cut(self, asked: Asked, how: str) -> None:
         self.verdicts.cut += 1
         ended_s = asyncio.get_running_loop().time()
-        self._explain(asked, f"cut: {how} after {ended_s - asked.sent_s:.2f} s", ended_s)
+        self._explained(asked, f"cut: {how} after {ended_s - asked.sent_s:.2f} s", ended_s)
 
-    def _explain(self, asked: Asked, what: str, ended_s: float) -> None:
+    def _explained(self, asked: Asked, what: str, ended_s: float) -> bool:
+        """Whether something was done to node, disk or path that excuses the answer; noted where not."""
         path = self.truth.paths[asked.path]
         since_s = asked.sent_s - path.lifetime_s - JOINED_S
-        if self.killed.cover(asked.sent_s, ended_s) or self.full.cover(asked.sent_s, ended_s):
-            return
-        if path.disturbed(since_s, ended_s):
-            return
-        self.unexplained.append(self._said(asked, what))
+        excused = self.killed.cover(asked.sent_s, ended_s) or self.full.cover(asked.sent_s, ended_s)
+        if not excused and not path.disturbed(since_s, ended_s):
+            self.unexplained.append(self._said(asked, what))
+            return False
+        return True
 
 
 def _asked(

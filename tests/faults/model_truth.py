@@ -76,6 +76,8 @@ class Path:
     """When each began and was confirmed."""
     removed: list[float] = field(default_factory=list)
     """When its object's file, or a file of some object with variants, was removed."""
+    broken: list[tuple[float, float]] = field(default_factory=list)
+    """When its origin broke off answers."""
 
     def allowed(self, sent_s: float, ended_s: float) -> list[Generation]:
         """What a request may be answered with that lasted from ``sent_s`` to ``ended_s``."""
@@ -84,12 +86,13 @@ class Path:
         return [each for each in self.generations if each.since_s <= ended_s and each.until_s >= oldest_s]
 
     def disturbed(self, since_s: float, ended_s: float) -> bool:
-        """Whether what is stored of it was taken away in that time: its readers may be cut then.
+        """Whether its origin failed or what is stored of it was taken away in that time: its readers may be cut then.
 
         One answer never spans two generations, and nothing is fetched any more for what was purged or has lost its
         file, which the node notices a while later.
         """
-        purged = any(began <= ended_s and confirmed >= since_s for began, confirmed in self.purges)
+        spans = (*self.purges, *self.broken)
+        purged = any(began <= ended_s and ended >= since_s for began, ended in spans)
         removed = any(since_s - JOINED_S <= at <= ended_s for at in self.removed)
         return purged or removed or self.generations[-1].since_s >= since_s
 
@@ -101,6 +104,9 @@ class Verdicts:
     right: int = 0
     wrong: list[str] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
+    """Answers 5xx by status."""
+    unexcused: Counter[int] = field(default_factory=Counter)
+    """Those to which nothing had been done."""
     cut: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
 

@@ -1,13 +1,16 @@
 """The node's own command on a disk that is slow now and then: ``python -m tests.faults.slowed serve …``.
 
 FAULTS_SLOW="SEED:SHARE:MOST_S" makes that share of the disk calls of other threads than the event loop's wait up to so
-many seconds first. FAULTS_FSIZE is the largest file that the process may write, in bytes.
+many seconds first. FAULTS_FSIZE is the largest file that the process may write, in bytes. A call on a closed descriptor
+is logged as ``bad_descriptor``: nobody may work on an object that nobody holds.
 
 Owns the waits. Must not change what a call does.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import random
 import resource
@@ -23,7 +26,13 @@ def _slow(real: Callable[..., Any], rng: random.Random, share: float, most_s: fl
     def call(*arguments: Any, **options: Any) -> Any:
         if threading.current_thread() is not threading.main_thread() and rng.random() < share:
             time.sleep(rng.random() * most_s)
-        return real(*arguments, **options)
+        try:
+            return real(*arguments, **options)
+        except OSError as exc:
+            if exc.errno == errno.EBADF:
+                line = json.dumps({"event": "bad_descriptor", "call": real.__name__})
+                os.write(2, f"{line}\n".encode())
+            raise
 
     return call
 
