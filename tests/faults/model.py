@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from tests.faults.figures import Figure, Size, at_least, none_of
 from tests.faults.model_acts import Acts
-from tests.faults.model_books import Books, balanced
+from tests.faults.model_books import balanced
 from tests.faults.model_clients import Asking
 from tests.faults.model_truth import Path, Truth, Verdicts
 from tests.support.certificates import cert_pem
@@ -39,6 +39,8 @@ CLIENTS = 12
 FIRST_SEED = 20_140
 _ROUND_S = 60
 _END_S = 25.0
+_BROKEN = 3
+"""Pieces that are begun and not ended, at the end."""
 _SLOW = ("0:0", "0.1:0.1", "0.03:0.4")
 """Shares of disk calls that wait, and for how many seconds at most."""
 _FSIZE = 8 << 20
@@ -143,7 +145,7 @@ async def _round(directory: FilePath, seed: int, seconds: float, outcome: Outcom
                     acts = Acts(asking, origin, random.Random(seed), config, disk=disk, removing=removing)
                     try:
                         await _stress(asking, acts, seed, seconds)
-                        await _end(asking, outcome, seed, before_scrub=not removing)
+                        await _end(asking, acts, outcome, seed, before_scrub=not removing)
                     finally:
                         _take_down(asking, acts, node, outcome, seed)
             except NodeFailed as exc:
@@ -157,32 +159,35 @@ async def _stress(asking: Asking, acts: Acts, seed: int, seconds: float) -> None
     finally:
         asking.stop.set()
         await asyncio.gather(*clients)
-    for _ in range(3):
-        await acts.break_origin()  # what was begun and never ended is there at the end
 
 
-async def _end(asking: Asking, outcome: Outcome, seed: int, *, before_scrub: bool) -> None:
-    """Nobody asks any more. The books must be right, and still be after a pass of the scrubber, which corrects them.
+async def _end(asking: Asking, acts: Acts, outcome: Outcome, seed: int, *, before_scrub: bool) -> None:
+    """Nobody asks any more. The books must be right, with pieces that were begun too, and after a pass of the scrubber.
 
     ``before_scrub``: before it too, as no file was removed, which only that pass may find.
     """
-    node, was_full = asking.node, bool(asking.full.spans)
     if before_scrub:
-        _compare(await balanced(node, was_full=was_full, within_s=_END_S), outcome, seed)
-    mark = len(node.log)
+        await _compare(asking, outcome, seed, 0)
+    for _ in range(_BROKEN):
+        await acts.break_origin()
+    if before_scrub:
+        await _compare(asking, outcome, seed, _BROKEN * PIECE)
+    mark, node = len(asking.node.log), asking.node
     async with RawClient(*node.admin) as client:
         headers = [("Content-Type", "application/json"), ("Content-Length", "2")]
         await client.send(client.head("POST", "/api/v1/scrub", headers) + b"{}")
         assert (await client.receive()).status == 202
     await node.wait_log(lambda line: line.get("event") == "scrub_complete", since=mark)
-    _compare(await balanced(node, was_full=was_full, within_s=_END_S), outcome, seed)
+    await _compare(asking, outcome, seed, _BROKEN * PIECE)
 
 
-def _compare(books: Books, outcome: Outcome, seed: int) -> None:
-    for invariant, difference in books.differences().items():
-        outcome.books.setdefault(invariant, [])
-        if difference and not (outcome.books[invariant] and outcome.books[invariant][-1].startswith(f"seed {seed}:")):
-            outcome.books[invariant].append(f"seed {seed}: {difference}")
+async def _compare(asking: Asking, outcome: Outcome, seed: int, begun_bytes: int) -> None:
+    was_full = bool(asking.full.spans)
+    books = await balanced(asking.node, was_full=was_full, within_s=_END_S, begun_bytes=begun_bytes)
+    for invariant, difference in books.differences(begun_bytes).items():
+        bad = outcome.books.setdefault(invariant, [])
+        if difference and not (bad and bad[-1].startswith(f"seed {seed}:")):
+            bad.append(f"seed {seed}: {difference}")
 
 
 def _take_down(asking: Asking, acts: Acts, node: Node, outcome: Outcome, seed: int) -> None:

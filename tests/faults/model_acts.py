@@ -17,7 +17,7 @@ from pathlib import Path as FilePath
 from cacheserver.core.request.keys import cache_key, canonical_target, object_id
 from cacheserver.core.request.service import Service
 from tests.faults.load import GONE
-from tests.faults.model_clients import Asking, drawn
+from tests.faults.model_clients import Asking, drawn, whole
 from tests.faults.model_truth import Asked, Path
 from tests.support.client import RawClient
 from tests.support.content import Fault
@@ -29,7 +29,8 @@ _FULL_S = 0.5
 _STOPPED_S = 0.8
 _BROKEN_BYTES = 10_000
 """Less than a third of a piece: three tries do not finish one."""
-_MANY_BYTES = 500_000
+_MANY_BYTES, _FEW_BYTES = 500_000, 20_000
+_LATE_S = 0.8
 
 
 class Acts:
@@ -62,7 +63,7 @@ class Acts:
             "scrub": (2, self.scrub),
             "reload": (2, self.reload),
             "slow-origin": (4, self.slow_origin),
-            "break-origin": (2, self.break_origin),
+            "revalidate-closed": (3, self.revalidate_closed),
             "remove-file": (2 if removing else 0, self.remove_file),
             "stop": (1, self.stop_and_continue),
             "kill": (0.7, self.kill),
@@ -150,6 +151,22 @@ class Acts:
             await self._purge(path)
             clients.append(asyncio.create_task(self._ask(path)))
         await asyncio.gather(*clients)
+
+    async def revalidate_closed(self) -> None:
+        """Ask for so many others while the origin is asked about a few that the node closes these."""
+        small = [path for path in self._asking.truth.paths.values() if path.most_bytes < _FEW_BYTES]
+        late = self._rng.sample(small, 4)
+        for path in late:
+            self._origin.fault(path.path, Fault(delay_s=_LATE_S))
+        clients = [asyncio.create_task(self._ask(path, whole(path))) for path in late]
+        others = [path for path in small if path not in late]
+        for part in (others[::3], others[1::3], others[2::3]):
+            clients.append(asyncio.create_task(self._ask_all(part)))
+        await asyncio.gather(*clients)
+
+    async def _ask_all(self, paths: list[Path]) -> None:
+        for path in paths:
+            await self._ask(path, whole(path))
 
     async def _ask(self, path: Path, asked: Asked | None = None) -> None:
         asked = asked or drawn(path, self._rng)

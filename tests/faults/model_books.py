@@ -39,12 +39,15 @@ class Books:
     """Failed calls that count as the drive's."""
     online: bool
 
-    def differences(self) -> dict[str, str]:
-        """What is not as it must be, by invariant."""
+    def differences(self, begun_bytes: int = 0) -> dict[str, str]:
+        """What is not as it must be, by invariant.
+
+        ``begun_bytes``: of pieces that may have been begun and not ended; each is charged as a whole.
+        """
         return {
             "files = rows": _difference(self.files, self.rows),
             "objects = rows": "" if self.objects == len(self.rows) + len(self.markers) else self._counts(),
-            "ledger = blocks": self._ledger(),
+            "ledger = blocks": self._ledger(begun_bytes),
             "reserved 0": f"{self.reserved_bytes} bytes" if self.reserved_bytes else "",
             "no descriptors of deleted files": " ".join(self.deleted[:3]),
             "no strange files": " ".join(self.strange[:3]),
@@ -56,19 +59,19 @@ class Books:
     def _counts(self) -> str:
         return f"{self.objects} objects, {len(self.rows)} rows and {len(self.markers)} markers"
 
-    def _ledger(self) -> str:
-        if self.stored_bytes == self.block_bytes:
+    def _ledger(self, begun_bytes: int) -> str:
+        if 0 <= self.stored_bytes - self.block_bytes <= begun_bytes:
             return ""
         return f"{self.stored_bytes} bytes charged, {self.block_bytes} bytes taken"
 
 
-async def balanced(node: Node, *, was_full: bool, within_s: float) -> Books:
+async def balanced(node: Node, *, was_full: bool, within_s: float, begun_bytes: int = 0) -> Books:
     """The first reading without a difference; the last one when none is in time. A drive that was full had errors."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
     while True:
         books = await _read(node, was_full)
-        if not any(books.differences().values()) or loop.time() > until_s:
+        if not any(books.differences(begun_bytes).values()) or loop.time() > until_s:
             return books
         await asyncio.sleep(0.25)  # rows are written a second after a change
 

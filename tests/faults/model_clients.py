@@ -77,8 +77,7 @@ class Asking:
         """A few requests for one path; whether the connection is of further use."""
         path = rng.choice(list(self.truth.paths.values()))
         if rng.random() < 0.3:  # what the fast lane answers: the same plain GET again
-            plain = _asked(path, "GET", ())
-            return await self.pipelined(client, [plain] * rng.randint(2, 4))
+            return await self.pipelined(client, [whole(path)] * rng.randint(2, 4))
         return await self.pipelined(client, [drawn(path, rng)]) and rng.random() > 0.05
 
     async def pipelined(self, client: RawClient, asked: list[Asked]) -> bool:
@@ -140,6 +139,11 @@ def _asked(
     path: Path, method: str, fields: tuple[tuple[str, str], ...], spans: tuple[tuple[int, int], ...] = ()
 ) -> Asked:
     return Asked(path.path, method, fields, spans, asyncio.get_running_loop().time())
+
+
+def whole(path: Path) -> Asked:
+    """A plain GET."""
+    return _asked(path, "GET", ())
 
 
 def drawn(path: Path, rng: random.Random) -> Asked:
