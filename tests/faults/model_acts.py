@@ -22,6 +22,7 @@ from tests.faults.model_truth import Asked, Path
 from tests.support.client import RawClient
 from tests.support.content import Fault
 from tests.support.disks import filled_up
+from tests.support.flow import eventually
 from tests.support.ground import HOST
 from tests.support.origin import Origin
 
@@ -117,7 +118,7 @@ class Acts:
         self._origin.fault(self._path().path, *self._rng.choice(((late, late), (late, slow), (slow,))))
 
     async def break_origin(self) -> None:
-        """Answers for a large path end too early, again and again, in the midst of a piece."""
+        """Answers for a large path end too early in the midst of a piece, until the node gives up. Nobody else asks."""
         path = self._rng.choice([path for path in self._asking.truth.paths.values() if path.most_bytes > _MANY_BYTES])
         began_s = self._now_s()
         path.broken.append((began_s, float("inf")))
@@ -125,8 +126,12 @@ class Acts:
         start = self._rng.randrange(len(path.generations[-1].body))
         fields = (("Range", f"bytes={start}-{start}"),)
         await self._ask(path, Asked(path.path, "GET", fields, ((start, start + 1),), began_s))
+        await eventually(self._given_up)
         self._origin.heal(path.path)
         path.broken[-1] = (began_s, self._now_s())
+
+    async def _given_up(self) -> bool:
+        return (await self._node.metrics()).total("cacheserver_fills_in_flight") == 0
 
     # -- at the node --------------------------------------------------------------------------------------------
 
