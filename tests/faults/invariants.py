@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import re
+from contextvars import ContextVar
 
 from cacheserver.core.piece_map import ABSENT, PRESENT
 from cacheserver.fill.object.fill import ObjectFill
@@ -35,6 +36,26 @@ class Invariants:
         self._layer = layer
         self._lonely: dict[tuple[Reader, int], int] = {}
         self._found: str | None = None
+        self._watch_removals()
+
+    def _watch_removals(self) -> None:
+        """Whoever retires a generation removes that one, not the one that has taken its place."""
+        store, meant = self._rig.store, ContextVar[StoredObject | None]("meant", default=None)
+        retire, drop_open = store.retire, store._remover.drop_open
+
+        async def watched_retire(obj: StoredObject, *, reason: str) -> None:
+            token = meant.set(obj)
+            try:
+                await retire(obj, reason=reason)
+            finally:
+                meant.reset(token)
+
+        async def watched_drop(obj: StoredObject, *, reason: str) -> None:
+            if meant.get() not in (None, obj):
+                self._found = f"a generation of {obj.representation.key} is removed that was not meant"
+            await drop_open(obj, reason=reason)
+
+        store.retire, store._remover.drop_open = watched_retire, watched_drop  # type: ignore[method-assign]
 
     def check(self) -> None:
         """All of them now; AssertionError where one does not hold."""

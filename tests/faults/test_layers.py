@@ -15,6 +15,8 @@ from cacheserver.concurrency.keyed_lock import KeyedLock
 from cacheserver.core.cache import answer
 from cacheserver.fill.object.claims import Progress
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
 from tests.faults import power_cut, simulation
 from tests.faults.disk_layer import Call, DiskLayer, NthCall
 from tests.faults.figures import Size, in_time, table
@@ -127,3 +129,13 @@ def test_two_transitions_of_one_object_at_once_are_found_by_simulation(monkeypat
 def test_a_reader_for_whom_nobody_plans_is_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "wake_unclaimed", lambda _progress: None)
     assert "no flight is under way" in first_failure(range(140, 240))
+
+
+def test_a_generation_that_is_removed_in_place_of_another_is_found_by_simulation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def whatever_is_there(store: Store, obj: StoredObject, *, reason: str) -> None:
+        await store.forget(obj.object_id, reason=reason)
+
+    monkeypatch.setattr(Store, "retire", whatever_is_there)
+    assert "not meant" in first_failure(range(20, 120))
