@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import re
-from contextvars import ContextVar
+from typing import Any
 
 from cacheserver.core.piece_map import ABSENT, PRESENT
 from cacheserver.fill.object.fill import ObjectFill
@@ -40,18 +40,19 @@ class Invariants:
 
     def _watch_removals(self) -> None:
         """Whoever retires a generation removes that one, not the one that has taken its place."""
-        store, meant = self._rig.store, ContextVar[StoredObject | None]("meant", default=None)
+        store, meant = self._rig.store, dict[asyncio.Task[Any] | None, StoredObject]()
         retire, drop_open = store.retire, store._remover.drop_open
 
         async def watched_retire(obj: StoredObject, *, reason: str) -> None:
-            token = meant.set(obj)
+            task = asyncio.current_task()  # not a context: what it starts would have it too
+            meant[task] = obj
             try:
                 await retire(obj, reason=reason)
             finally:
-                meant.reset(token)
+                del meant[task]
 
         async def watched_drop(obj: StoredObject, *, reason: str) -> None:
-            if meant.get() not in (None, obj):
+            if meant.get(asyncio.current_task(), obj) is not obj:
                 self._found = f"a generation of {obj.representation.key} is removed that was not meant"
             await drop_open(obj, reason=reason)
 

@@ -172,13 +172,18 @@ async def _end(asking: Asking, acts: Acts, outcome: Outcome, seed: int, *, befor
         await acts.break_origin()
     if before_scrub:
         await _compare(asking, outcome, seed, _BROKEN * PIECE)
-    mark, node = len(asking.node.log), asking.node
+    for _ in range(2):  # the first one may end a pass that has met some rows before their files went
+        await _scrubbed(asking.node)
+    await _compare(asking, outcome, seed, _BROKEN * PIECE)
+
+
+async def _scrubbed(node: Node) -> None:
+    mark = len(node.log)
     async with RawClient(*node.admin) as client:
         headers = [("Content-Type", "application/json"), ("Content-Length", "2")]
         await client.send(client.head("POST", "/api/v1/scrub", headers) + b"{}")
         assert (await client.receive()).status == 202
     await node.wait_log(lambda line: line.get("event") == "scrub_complete", since=mark)
-    await _compare(asking, outcome, seed, _BROKEN * PIECE)
 
 
 async def _compare(asking: Asking, outcome: Outcome, seed: int, begun_bytes: int) -> None:
