@@ -20,7 +20,7 @@ test: $(VENV)/.installed-test
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# Every row of docs/reliability.md in full size, one table, under an hour; as root, or rows that mount are not measured.
+# Every row of docs/reliability.md in full size, one table, about two hours; as root, or rows that mount are not measured.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults $(ARGS)
 

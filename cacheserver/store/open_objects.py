@@ -58,8 +58,18 @@ class Rows:
             self._timer.cancel()
             self._timer = None
         for obj in self._due:
+            if not obj.held:  # what is being written now is reserved, and not charged yet
+                _charge_maps(obj)
             obj.volume.catalogue.put(obj.object_id, obj.row())
         self._due.clear()
+
+
+def _charge_maps(obj: StoredObject) -> None:
+    """Charge what the file takes beyond its pieces: the file system's map of a file of many extents."""
+    more = obj.file.taken_bytes() - obj.charged_bytes
+    if more > 0:
+        obj.charged_bytes += more
+        obj.volume.ledger.correct(more)
 
 
 class OpenObjects:

@@ -105,8 +105,8 @@ async def _reconcile(store: Store, volume: Volume, directories: Sequence[str]) -
             if number % _ROWS_IN_A_TURN == 0:
                 await asyncio.sleep(0)
             if not _NAME.fullmatch(name):
-                if not (name.endswith(".new") and store.is_creating(name.partition(".")[0])):
-                    await store.run(volume, _unlink_stray, os.path.join(directory, name))
+                # The lock: a file of this form may be the one that is being made, or an earlier process has left it.
+                await store.run_alone(name.partition(".")[0], volume, _unlink_stray, os.path.join(directory, name))
             elif not _has_object_row(volume, name):
                 await store.find(name)
     except DiskError:

@@ -219,6 +219,11 @@ class Store:
             if not obj.obsolete:
                 self._objects.rows.note(obj)
 
+    def settle(self, obj: StoredObject) -> None:
+        """A fill has ended: what the file takes is charged when its row is written."""
+        if not obj.obsolete:
+            self._objects.rows.note(obj)
+
     async def erase(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service and off the disk, so that no start finds it again. DiskError."""
         self.drop_piece(obj, piece)
@@ -335,6 +340,11 @@ class Store:
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
         """Run one blocking call in the store's threads; the volume learns how it went."""
         return await self._objects.run(volume, call, *args)
+
+    async def run_alone(self, object_id: str, volume: Volume, call: Callable[..., T], *args: Any) -> T:
+        """The same while nothing is created, opened or removed at this id."""
+        async with self._objects.changing.holding(object_id):
+            return await self.run(volume, call, *args)
 
     async def stop(self, *, clean: bool) -> None:
         """Write all rows and recency, close every file and volume."""

@@ -10,6 +10,7 @@ from tests.faults import (
     kills,
     leaving,
     limits,
+    model,
     nth_call,
     power_cut,
     simulation,
@@ -32,6 +33,7 @@ HARNESSES: dict[str, Harness] = {
     "clock": limits.clock_jumps,
     "descriptors": limits.descriptors,
     "simulation": simulation.run,
+    "model": model.run,
     "soak": soak.run,
 }
 UNTIMED = ("nth-call", "power-cut", "simulation")

@@ -13,6 +13,7 @@ import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cacheserver.core.cache.sources import ORIGIN
@@ -77,6 +78,67 @@ class InlineExecutor(Executor):
         return done
 
 
+class LateExecutor(InlineExecutor):
+    """Does some calls later, and others' results come late: on simulated time, in an order that ``rng`` draws."""
+
+    def __init__(self, rng: random.Random, *, share: float, most_s: float) -> None:
+        super().__init__()
+        self._rng = rng
+        self._share = share
+        self._most_s = most_s
+        self.pending: list[_Late] = []
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See ``Executor``."""
+        if self._rng.random() >= self._share:
+            return super().submit(call, *args, **kwargs)
+        self.calls += 1
+        late = _Late(self, partial(call, *args, **kwargs))
+        self.pending.append(late)
+        asyncio.get_running_loop().call_later(self.draw_s(), late.begin)
+        return late.future
+
+    def draw_s(self) -> float:
+        """A wait."""
+        return self._rng.random() * self._most_s
+
+    def hurry(self) -> None:
+        """Do at once what is due later, and from now on every call."""
+        self._share = 0.0
+        for late in list(self.pending):
+            late.begin()
+            late.end()
+
+
+class _Late:
+    """One call, and the future of whoever has asked for it."""
+
+    def __init__(self, executor: LateExecutor, call: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self._executor = executor
+        self._call = call
+        self._done: Future[Any] | None = None
+
+    def begin(self) -> None:
+        """Do it; its result comes later still."""
+        if self._done is None:
+            self._done = InlineExecutor().submit(self._call)
+            asyncio.get_running_loop().call_later(self._executor.draw_s(), self.end)
+
+    def end(self) -> None:
+        """Hand over the result."""
+        if self not in self._executor.pending:
+            return
+        self._executor.pending.remove(self)
+        assert self._done is not None
+        if self.future.cancelled():
+            return
+        if (error := self._done.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(self._done.result())
+
+
 @dataclass(slots=True)
 class Generation:
     """What one path holds for a while."""
@@ -95,6 +157,8 @@ class SimulatedUpstream:
         self.generations: dict[str, list[Generation]] = {path: [] for path in paths}
         self.rng = rng
         self._most_bytes = most_bytes
+        self._ranges = {path: rng.random() < 0.75 for path in paths}
+        """Whether Range is heeded at a path."""
         for path in paths:
             self.change(path)
 
@@ -123,6 +187,8 @@ class SimulatedUpstream:
         lines = [("ETag", generation.etag), ("Cache-Control", "max-age=100000")]
         if draw < 0.15:
             return self._answer(request, 503, [*lines, ("Content-Length", "4")], b"busy", 0, None)
+        if request.fields.value("If-None-Match") == generation.etag:
+            return self._answer(request, 304, lines, b"", 0, None)
         return self._right(request, generation, lines, breaks=draw < 0.3, lies=0.3 < draw < 0.33)
 
     def _right(
@@ -136,6 +202,8 @@ class SimulatedUpstream:
     ) -> SimulatedAnswer:
         body, start, status = generation.body, 0, 200
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.fields.value("Range") or "")
+        if not self._ranges[request.place.path_and_query]:
+            asked = None
         if asked is not None and request.fields.value("If-Range") in (None, generation.etag):
             start, stop = int(asked[1]), min(int(asked[2]) + 1, len(body))
             if start >= len(body):
@@ -183,6 +251,8 @@ class SimulatedAnswer:
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.start = start
+        self.fetched_for: object = _fetched_for()
+        """The object whose fill has asked for it; None where nothing is stored of it, or not yet."""
         self._upstream = upstream
         self._body = body
         self._at = 0
@@ -207,6 +277,14 @@ class SimulatedAnswer:
         """Give it back."""
         if self in self._upstream.open_answers:
             self._upstream.open_answers.remove(self)
+
+
+def _fetched_for() -> object:
+    """The object of the fill in whose task this is called."""
+    task = asyncio.current_task()
+    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+    fill = frame.f_locals.get("self") if frame is not None and frame.f_code.co_name == "_fly" else None
+    return getattr(fill, "obj", None)
 
 
 class SimulatedWire:

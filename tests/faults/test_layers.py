@@ -6,12 +6,17 @@ import errno
 import os
 import random
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from cacheserver.concurrency.keyed_lock import KeyedLock
 from cacheserver.core.cache import answer
+from cacheserver.fill.object.claims import Progress
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
 from tests.faults import power_cut, simulation
 from tests.faults.disk_layer import Call, DiskLayer, NthCall
 from tests.faults.figures import Size, in_time, table
@@ -107,3 +112,30 @@ def test_a_node_that_does_not_look_at_generations_is_found_by_simulation(monkeyp
 
 def test_one_seed_is_one_simulation() -> None:
     assert simulation.run_seeds(5, 6, float("inf")) == simulation.run_seeds(5, 6, float("inf"))
+
+
+def first_failure(seeds: range) -> str:
+    """What ends the first seed that fails."""
+    runs = (simulation.run_seeds(seed, seed + 1, float("inf"))[2] for seed in seeds)
+    return next((failed[0] for failed in runs if failed), "")
+
+
+def test_two_transitions_of_one_object_at_once_are_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeyedLock, "holding", lambda _lock, _key: nullcontext())
+    monkeypatch.setattr(KeyedLock, "__contains__", lambda _lock, _key: False)
+    assert "IllegalTransition" in first_failure(range(100, 200))
+
+
+def test_a_reader_for_whom_nobody_plans_is_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "wake_unclaimed", lambda _progress: None)
+    assert "no flight is under way" in first_failure(range(140, 240))
+
+
+def test_a_generation_that_is_removed_in_place_of_another_is_found_by_simulation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def whatever_is_there(store: Store, obj: StoredObject, *, reason: str) -> None:
+        await store.forget(obj.object_id, reason=reason)
+
+    monkeypatch.setattr(Store, "retire", whatever_is_there)
+    assert "not meant" in first_failure(range(20, 120))

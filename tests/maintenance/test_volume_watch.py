@@ -68,7 +68,7 @@ async def test_a_volume_whose_place_is_taken_is_tried_until_it_can_be_opened(
     cache = tmp_path / "cache"
 
     async def is_refused() -> bool:
-        return caplog.text.count("volume_offline") >= 3
+        return "volume_offline" in caplog.text
 
     async with running_store(cache) as store, watched(store) as known:
         shutil.rmtree(cache)

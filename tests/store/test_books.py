@@ -15,6 +15,7 @@ import pytest
 from cacheserver.core.errors import DiskError, TooLarge
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object import file as object_file
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.layout import MOST_EXTENTS, MOST_PIECES, extent_bytes_of
 from cacheserver.store.recovery import audit
 from cacheserver.store.store import Store
@@ -49,6 +50,24 @@ def no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
         return -1
 
     monkeypatch.setattr(object_file._libc, "fallocate", refused)
+
+
+async def test_a_file_of_many_extents_is_charged_its_map_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        store.write_rows()
+        before, taken = books(store), obj.file.taken_bytes()
+        monkeypatch.setattr(ObjectFile, "taken_bytes", lambda _file: taken + 4096)
+        with obj.holding():
+            store.settle(obj)
+            store.write_rows()
+            assert books(store) == before, "what is being written now is reserved, and not charged yet"
+        store.settle(obj)
+        store.write_rows()
+        assert books(store) == obj.charged_bytes == before + 4096
+        row = store.volumes[0].catalogue.get(obj.object_id)
+        assert row is not None
+        assert row.stored_bytes == before + 4096
 
 
 async def test_a_small_object_is_charged_the_blocks_that_it_takes(tmp_path: Path) -> None:

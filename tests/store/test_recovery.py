@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import STORED
 from cacheserver.store import recovery
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
 from cacheserver.store.store import MARKER_BYTES, Store
 from cacheserver.store.stored_object import VaryMarker
@@ -132,17 +136,45 @@ async def test_stray_files_are_removed_and_objects_are_not(tmp_path: Path) -> No
         await assert_whole(store, tmp_path)
 
 
-async def test_an_object_that_is_just_being_made_is_not_swept_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_object_that_is_just_being_made_is_not_swept_away(tmp_path: Path) -> None:
+    volume = volume_at(tmp_path)
+    volume.open()
+    store = store_over([volume])
+    temporary = Path(f"{volume.path_of(REPS[0].object_id)}.0123abcd.new")
+    temporary.write_bytes(b"half")
+    async with store._objects.changing.holding(REPS[0].object_id):
+        recovering = asyncio.create_task(recover(store, volume, extent_bytes=EXTENT))
+        await asyncio.wait((recovering,), timeout=0.5)  # it waits, so that nothing tells when
+        assert temporary.exists()
+        assert not recovering.done()
+        made = temporary.rename(temporary.with_name(REPS[0].object_id))
+    await recovering
+    assert made.exists()
+    await store.stop(clean=True)
+
+
+async def test_what_a_killed_node_left_of_an_object_goes_although_the_object_is_being_made_again(
+    tmp_path: Path,
 ) -> None:
     volume = volume_at(tmp_path)
     volume.open()
     store = store_over([volume])
-    temporary = Path(f"{volume.path_of(REPS[0].object_id)}.new")
-    temporary.write_bytes(b"half")
-    monkeypatch.setattr(store, "is_creating", lambda object_id: object_id == REPS[0].object_id)
-    await recover(store, volume, extent_bytes=EXTENT)
-    assert temporary.exists()
+    left = Path(f"{volume.path_of(REPS[0].object_id)}.0123abcd.new")
+    left.write_bytes(b"half")
+    create = ObjectFile.create
+
+    def late(path: str, rep: Representation) -> ObjectFile:
+        time.sleep(0.2)  # in a thread: the walk lists the directory meanwhile
+        return create(path, rep)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ObjectFile, "create", late)
+        creating = asyncio.create_task(store.create(REPS[0]))
+        await asyncio.wait((creating,), timeout=0.05)
+        assert store.is_creating(REPS[0].object_id)
+        await recover(store, volume, extent_bytes=EXTENT)
+    await creating
+    assert not left.exists()
     await store.stop(clean=True)
 
 

@@ -103,6 +103,7 @@ class ObjectFill:
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
+            self.context.store.settle(self.obj)
             self.obj.release()
 
     # -- flights ------------------------------------------------------------------------------------------------

@@ -114,12 +114,12 @@ class ObjectFile:
     def _measure(self) -> None:
         """See what it takes on disk; where that is too much (copied without holes, torn pieces), make it right."""
         with disk_errors("measure"):
-            self.found_bytes = os.fstat(self.fd).st_blocks * 512
+            self.found_bytes = self.taken_bytes()
             if self.found_bytes > self.expected_bytes + SLACK_BYTES and not self._read_only:
                 for first, stop in self.pieces.missing_runs(0, len(self.pieces), ()):
                     if not self._punch(first, stop):
                         break
-                self.found_bytes = os.fstat(self.fd).st_blocks * 512
+                self.found_bytes = self.taken_bytes()
 
     @classmethod
     def _read_footer(cls, fd: int, path: str) -> ObjectFile:
@@ -237,6 +237,10 @@ class ObjectFile:
         """Make data and records durable; an error here is final for the object, never retried."""
         with disk_errors("sync"):
             os.fdatasync(self.fd)
+
+    def taken_bytes(self) -> int:
+        """What it takes on disk now, as the kernel knows it: no call to the drive."""
+        return os.fstat(self.fd).st_blocks * 512
 
     def stands(self) -> bool:
         """Whether its name still leads to this file; nobody but the node should have changed that. Blocking."""
