@@ -8,11 +8,11 @@ brought it back. Must not decide whether an object may be served.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
-from cacheserver.core.disk_faults import Blame, blame_of
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.core.object_life import Event
 from cacheserver.store.catalogue.record import CatalogueRecord
@@ -24,6 +24,8 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 from cacheserver.store.volume import Volume
 
 Found = StoredObject | VaryMarker | None
+_NOT_OURS = (errno.EACCES, errno.EPERM)
+"""A file that this process may not open, as after a restore by root: it is fetched again in its own name."""
 
 
 class Finder:
@@ -92,7 +94,7 @@ class Finder:
                 file.close()
                 raise CorruptObject("the file is another object's")
         except DiskError as exc:
-            if blame_of(exc.errno) is Blame.OBJECT:
+            if exc.errno in _NOT_OURS:
                 await self._remover.drop_file(volume, object_id, reason="corrupt")
             return None
         except CorruptObject:

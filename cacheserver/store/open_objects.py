@@ -58,7 +58,7 @@ class Rows:
             self._timer.cancel()
             self._timer = None
         for obj in self._due:
-            if not obj.held:  # what is being written now is reserved, and not charged yet
+            if obj.usable and not obj.held:  # what is being written now is reserved, and not charged yet
                 _charge_maps(obj)
             obj.volume.catalogue.put(obj.object_id, obj.row())
         self._due.clear()

@@ -166,9 +166,11 @@ class Volume:
             os.chmod(self.path, 0o700)
         root = os.path.join(self.path, "objects")
         for directory in (root, *(os.path.join(root, f"{fan:02x}") for fan in range(256))):
-            with contextlib.suppress(FileExistsError):
+            try:
+                status = self._own(directory)
+            except FileNotFoundError:
                 os.mkdir(directory, 0o700)
-            status = self._own(directory)
+                status = self._own(directory)
             if stat.S_ISLNK(status.st_mode):
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
             if _writable_by_others(status):
