@@ -38,12 +38,15 @@ class Rows:
     def __init__(self) -> None:
         self._due: set[StoredObject] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __contains__(self, obj: StoredObject) -> bool:
         return obj in self._due
 
     def note(self, obj: StoredObject) -> None:
         """Have the object's row written within a second."""
+        if self._closed:
+            return
         self._due.add(obj)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_ROW_DELAY_S, self.write)
@@ -62,6 +65,11 @@ class Rows:
                 _charge_maps(obj)
             obj.volume.catalogue.put(obj.object_id, obj.row())
         self._due.clear()
+
+    def close(self) -> None:
+        """Write what is due, and nothing any more: the last readers may leave after the catalogue was closed."""
+        self.write()
+        self._closed = True
 
 
 def _charge_maps(obj: StoredObject) -> None:

@@ -351,7 +351,7 @@ class Store:
         loop = asyncio.get_running_loop()
         for volume in self.volumes:
             await self._reclaimer.shedding.settled(volume)
-        self.write_rows()
+        self._objects.rows.close()
         for volume in self.volumes:
             if not volume.opened:
                 continue

@@ -19,6 +19,7 @@ from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from tests.support.client import Lines, RawClient, Response
+from tests.support.flow import eventually
 from tests.support.ground import HOST
 from tests.support.origin import Origin
 
@@ -76,8 +77,11 @@ class InProcess:
 
     async def recovered(self) -> None:
         """Until the walk over every volume is done."""
-        tasks = [task for task in self._node._tasks if task.get_name() == "recover"]
-        await asyncio.wait(tasks)
+
+        async def walked() -> bool:
+            return all(volume.loaded.is_set() and volume.reconciled for volume in self._node._volumes)
+
+        await eventually(walked)
 
 
 def settings_for(directory: Path, origin: Origin, config: str, volumes: Sequence[Path], max_size: str) -> Settings:

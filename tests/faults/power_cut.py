@@ -129,16 +129,15 @@ class Verdict:
 async def judge(directory: Path, verdict: Verdict, label: str) -> None:
     """Start a store on what is left: every piece that it would serve is right, and its books are."""
     async with running_store(directory, capacity_bytes=CAPACITY, clean=False) as store:
-        markers = dropped = 0
+        markers = 0
         for name in NAMES:
             found = await store.find(representation(name).object_id)
             markers += isinstance(found, VaryMarker)
             if isinstance(found, StoredObject):
                 await store.check(found, found.pieces.pieces_in_state(0, len(found.pieces), STORED))
                 _compare(found, verdict, label)
-                dropped += _dropped_bytes(found)
         await settled()
-        ledger, held = store.volumes[0].ledger.stored_bytes, bytes_on_disk(directory) + MARKER_BYTES * markers - dropped
+        ledger, held = store.volumes[0].ledger.stored_bytes, bytes_on_disk(directory) + MARKER_BYTES * markers
         if ledger != held:
             verdict.unrecovered.append(f"{label}: the ledger says {ledger}, the disk holds {held}")
         rep = representation("new", PIECE)
@@ -154,12 +153,6 @@ def _compare(obj: StoredObject, verdict: Verdict, label: str) -> None:
         verdict.pieces += 1
         if os.pread(obj.file.fd, stop - start, start) != body[start:stop]:
             verdict.bad.append(f"{label}: {obj.representation.key} piece {piece}")
-
-
-def _dropped_bytes(obj: StoredObject) -> int:
-    """Of pieces that proved bad: out of service and no longer charged, their records stay until they are fetched."""
-    pieces = obj.pieces.pieces_in_state(0, len(obj.pieces), ABSENT)
-    return sum(obj.pieces.size_bytes(piece) for piece in pieces if obj.file.digest_of(piece) is not None)
 
 
 def cut_all(trace: Sequence[Op], seed: int, step: int, phase: int, until_s: float) -> Verdict:

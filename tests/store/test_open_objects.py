@@ -111,3 +111,10 @@ async def test_a_new_object_is_told_and_its_row_is_written_without_being_asked_f
         assert obj not in store._objects.rows
         await obj.volume.catalogue.flush()
         assert obj.volume.catalogue.get(obj.object_id) == obj.row()
+
+
+async def test_a_reader_that_leaves_after_the_end_has_no_row_written(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, REPS[0])
+    store.settle(obj)
+    assert obj not in store._objects.rows, "the catalogue is closed"

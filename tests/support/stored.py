@@ -155,12 +155,12 @@ async def found(store: Store, rep: Representation) -> StoredObject:
 
 
 def bytes_on_disk(path: Path) -> int:
-    """Footers and recorded pieces of every object file of a volume."""
+    """What every object file of a volume takes: its footer and recorded pieces, or its blocks if they are more."""
     total = 0
     for name in (path / "objects").glob(f"??/{'?' * 32}"):
         file = ObjectFile.open(str(name))
         assert file is not None
-        total += file.expected_bytes
+        total += max(file.expected_bytes, file.found_bytes)
         file.close()
     return total
 
