@@ -11,7 +11,7 @@ import asyncio
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -157,6 +157,16 @@ class OpenObjects:
         if not obj.obsolete:
             self.notifications.withdrawn(obj)
             self.rows.note(obj)
+
+    def give_back(self, obj: StoredObject, pieces: Iterable[int]) -> int:
+        """The blocks of charged pieces are free: charge them no more; how many bytes that is."""
+        freed = 0
+        for piece in pieces:
+            obj.torn.discard(piece)
+            freed += obj.cost_bytes(piece)
+        obj.charged_bytes -= freed
+        obj.volume.ledger.give_back(freed)
+        return freed
 
     def detach(self, obj: StoredObject) -> None:
         """Make an object obsolete: it can no longer be found. The caller removes its file and row."""

@@ -140,10 +140,7 @@ class Reclaimer:
         if failed or obj.obsolete:
             await self._remover.drop_open(obj, reason="space")
             return
-        obj.torn.difference_update(pieces)
-        freed = sum(map(obj.cost_bytes, pieces))
-        obj.charged_bytes -= freed
-        obj.volume.ledger.give_back(freed)
+        freed = self._objects.give_back(obj, pieces)
         self._objects.rows.note(obj)
         self._meter.evicted(obj.volume.path, "space", freed)
         obj.volume.evicted_from(obj.representation.response_time_s)

@@ -234,9 +234,7 @@ class Store:
                 raise
             return  # its record is gone, which is what counts; its blocks stay charged
         if piece in obj.torn and not obj.obsolete:
-            obj.torn.discard(piece)
-            obj.charged_bytes -= obj.cost_bytes(piece)
-            obj.volume.ledger.give_back(obj.cost_bytes(piece))
+            self._objects.give_back(obj, (piece,))
 
     async def check(self, obj: StoredObject, pieces: Sequence[int]) -> None:
         """Hash stored pieces before their first delivery (I1): each becomes PRESENT, or ABSENT when it is bad."""

@@ -194,6 +194,7 @@ async def test_an_audit_of_a_volume_that_is_lost_ends(tmp_path: Path) -> None:
         volume = store.volumes[0]
         await store.lose(volume)
         await audit(store, volume)
+        assert (books(store), volume.object_count) == (0, 0), "nothing was found in what is not open"
         volume.open()
         volume.loaded.set()
 

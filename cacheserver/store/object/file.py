@@ -27,7 +27,7 @@ _READ_BYTES = 1 << 18
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 SLACK_BYTES = 1 << 16
-"""What a file system may take beyond that for its own maps of the file."""
+"""What a file system may take for its map of one file, beyond the blocks of the content."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
