@@ -270,6 +270,10 @@ class Outdated(StoreError, code="purged"):
     """The object was purged while it was asked for: pass through."""
 
 
+class Withdrawn(StoreError, code="withdrawn"):
+    """The object was purged or lost its file while it was read: its readers go on past the store."""
+
+
 class VolumeOffline(StoreError, code="volume_offline"):
     """No volume is online for this object."""
 

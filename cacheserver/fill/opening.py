@@ -16,7 +16,7 @@ from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError
-from cacheserver.core.http.field_rules import storable_fields
+from cacheserver.core.http.field_rules import merge_304, storable_fields
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
@@ -181,6 +181,10 @@ class Opener:
         if metadata is not None and metadata.manifest is not None:
             known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
+        already = await self._same(representation, opened)
+        if already is not None:
+            answer.close()
+            return await self.refresh(already, answer)
         only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
         try:
             obj = await self._store.create(representation, since=want.since)
@@ -190,6 +194,24 @@ class Opener:
             answer.close()
             return Stored(obj)
         return Stored(obj, opened, metadata)
+
+    async def _same(self, rep: Representation, opened: Opened) -> StoredObject | None:
+        """The stored object that an answer is of: it was made, or its Vary marker lost, since the client looked."""
+        found = await self._store.find(rep.object_id) if rep.vary else self._store.peek(rep.object_id)
+        if not isinstance(found, StoredObject) or found.representation.key != rep.key or not found.usable:
+            return None
+        return found if is_same(found.representation, opened) and not self._store.should_move(found) else None
+
+    async def refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
+        """Take up the fields and times of an answer that says: what is stored still holds."""
+        known = obj.representation
+        refreshed = known.refreshed(
+            dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
+            request_time_s=answer.request_time_s - received_age_s(answer.fields),
+            response_time_s=answer.response_time_s,
+        )
+        await self._store.refresh(obj, refreshed)
+        return Stored(obj)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
         """Metadata before anything is stored, where the service demands anchored content; None where it does not."""
@@ -265,6 +287,12 @@ def close_relayed(task: asyncio.Task[Opening]) -> None:
     """Close the answer of an opening that is left without a reader."""
     if not task.cancelled() and task.exception() is None and isinstance(outcome := task.result(), Relayed):
         outcome.answer.close()
+
+
+def is_same(known: Representation, opened: Opened) -> bool:
+    """Whether a 200 or 206 is of the generation that is stored already."""
+    tag = opened.accepted.validators.strong_etag
+    return tag is not None and tag == known.validators.strong_etag and opened.accepted.total == known.length_bytes
 
 
 def dated(fields: Fields, response_time_s: float) -> Fields:

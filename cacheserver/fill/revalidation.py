@@ -12,16 +12,12 @@ from dataclasses import replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.cache.answer import Asked
-from cacheserver.core.cache.freshness import received_age_s
 from cacheserver.core.cache.origin_status import meaning_of
-from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, OriginStatus
-from cacheserver.core.http.field_rules import merge_304, storable_fields
-from cacheserver.fill.asking import Opened, Want
+from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
-from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, dated
+from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, is_same
 from cacheserver.fill.slots import Priority
-from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -83,7 +79,7 @@ class Revalidation:
             answer = await self._context.asker.send(want, extra=extra)
         if answer.status == 304:
             answer.close()
-            return await self._refresh(obj, answer)
+            return await self._opener.refresh(obj, answer)
         asked = Asked(0, None, whole=True)
         if answer.status != 200:
             meaning = meaning_of(answer.status)
@@ -94,28 +90,11 @@ class Revalidation:
                 await self._context.store.retire(obj, reason="superseded")
             return await self._opener.refusal(answer, asked)
         opened = self._context.asker.checked(want, answer, asked)
-        if _is_same(known, opened):
+        if is_same(known, opened):  # the origin does not do 304
             answer.close()
-            return await self._refresh(obj, answer)
+            return await self._opener.refresh(obj, answer)
         outcome = await self._opener.take(want, opened, asked)
         await self._begin(outcome, want)
         if not isinstance(outcome, Stored):
             await self._context.store.retire(obj, reason="superseded")
         return outcome
-
-    async def _refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
-        """Take up the fields and times of an answer that says: what is stored still holds."""
-        known = obj.representation
-        refreshed = known.refreshed(
-            dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
-            request_time_s=answer.request_time_s - received_age_s(answer.fields),
-            response_time_s=answer.response_time_s,
-        )
-        await self._context.store.refresh(obj, refreshed)
-        return Stored(obj)
-
-
-def _is_same(known: Representation, opened: Opened) -> bool:
-    """Whether a 200 to a conditional request is what is stored already: the origin does not do 304."""
-    tag = opened.accepted.validators.strong_etag
-    return tag is not None and tag == known.validators.strong_etag and opened.accepted.total == known.length_bytes

@@ -32,6 +32,7 @@ class Remover:
         if obj.obsolete:
             return
         volume = obj.volume
+        obj.superseded = reason == "superseded"
         self._objects.detach(obj)
         volume.catalogue.delete(obj.object_id)
         for extent in range(obj.extent_count):

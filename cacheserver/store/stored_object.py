@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cacheserver.core.cache.representation import Representation
+from cacheserver.core.errors import GenerationChanged, Withdrawn
 from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import PieceMap
 from cacheserver.store.catalogue.record import CatalogueRecord
@@ -36,6 +37,7 @@ class StoredObject:
 
     ``life`` is its state in ``core.object_life``. ``obsolete``: it was superseded, evicted, purged or found corrupt.
     Its holders may still read pieces that are PRESENT, nothing is written to it, and it can no longer be found.
+    ``superseded``: another generation takes its place, or its content proved wrong.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class StoredObject:
         "file",
         "life",
         "obsolete",
+        "superseded",
         "torn",
         "volume",
     )
@@ -60,6 +63,7 @@ class StoredObject:
         """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
         self.life = life
         self.obsolete = False
+        self.superseded = False
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted, which holds the object; nothing else can until it is done."""
         self._holders = 0
@@ -106,6 +110,13 @@ class StoredObject:
     def usable(self) -> bool:
         """Whether it may still be taken hold of: not replaced, closed or losing an extent since it was found."""
         return not self.obsolete and self.erasing is None and self.file.fd >= 0
+
+    def refuse_gone(self) -> None:
+        """Raise where nothing can be added to it: GenerationChanged, or Withdrawn where a source may still have it."""
+        if self.superseded:
+            raise GenerationChanged("the object was replaced")
+        if self.obsolete:
+            raise Withdrawn("the object was removed")
 
     @property
     def held(self) -> bool:

@@ -98,7 +98,7 @@ class Asking:
             self.verdicts.wrong.append(self._said(asked, str(exc)))
             return False
         except GONE as exc:
-            self._cut(asked, f"{type(exc).__name__}, {'no head' if response is None else response.status}")
+            self._cut(asked, f"{type(exc).__name__}, {'no head' if response is None else self._began(asked, response)}")
             if response is None:
                 return False
         self._note(asked, response)
@@ -117,7 +117,12 @@ class Asking:
             self.verdicts.right += 1
             self.verdicts.kinds[f"{asked.method} {response.status}{' hit' * was_hit(response)}"] += 1
         elif response.ending is not None:
-            self._cut(asked, f"{response.status} after {len(response.body)} bytes")
+            self._cut(asked, f"{self._began(asked, response)} after {len(response.body)} bytes")
+
+    def _began(self, asked: Asked, response: Response) -> str:
+        """An answer of which some bytes came."""
+        number, newest = response.fields.value("X-Generation"), self.truth.paths[asked.path].generations[-1].number
+        return f"{response.status} of generation {number} ({newest}), {response.fields.value('Cache-Status')}"
 
     def _cut(self, asked: Asked, how: str) -> None:
         self.verdicts.cut += 1

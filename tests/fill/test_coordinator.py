@@ -121,3 +121,32 @@ async def test_a_stop_ends_openings_as_well(tmp_path: Path, upstream: ScriptedUp
         with pytest.raises(Draining):
             await task
         await rig.assert_clean()
+
+
+async def test_a_lost_vary_marker_costs_one_question_and_no_variant(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.fields = (*FRESH, ("Vary", "Accept"))
+    english = want_for("a", ("Accept", "en"))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(english)
+        assert await rig.read(obj, english) == BODY
+        await rig.store.forget(english.target.object_id, reason="space")
+        assert await rig.lookup.find(english) is None
+        upstream.requests.clear()
+        assert await rig.opened(english) is obj
+        assert await rig.read(obj, english) == BODY
+        assert len(upstream.requests) == 1
+        assert await rig.lookup.find(english) is obj
+        await rig.assert_clean()
+
+
+async def test_what_was_stored_since_the_look_up_is_not_stored_again(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(WANT)
+        assert await rig.opened(WANT) is obj
+        upstream.etag, upstream.body = '"2"', BODY[::-1]
+        newer = await rig.opened(WANT)
+        assert newer is not obj
+        assert obj.obsolete
+        await rig.assert_clean()

@@ -282,7 +282,8 @@ class ObjectFill:
         refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
-        if self.obj.obsolete or not (self.flights or piece in self.progress.claims):
+        self.obj.refuse_gone()
+        if not (self.flights or piece in self.progress.claims):
             error = GenerationChanged("the object cannot be completed")
             await self.abandon(error)
             raise error

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 
-from cacheserver.core.errors import BadAnswer, BadPiece, GenerationChanged, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Ask, Opened
 from cacheserver.fill.context import FillContext
@@ -121,8 +121,7 @@ class Flight:
     async def _keep(self, data: bytes) -> bool:
         """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
         while data and self._piece < self._stop:
-            if self._obj.obsolete:
-                raise GenerationChanged("the object was replaced while it was filled")
+            self._obj.refuse_gone()
             reservation = await self._reserve()
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]

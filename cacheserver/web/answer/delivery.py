@@ -13,7 +13,7 @@ from cacheserver.core.piece_map import STORED
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.relay.relayed_body import BodySpan, Relay, RelayedBody
+from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay, RelayedBody
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.object_reply import ObjectReply
@@ -63,28 +63,31 @@ class Delivery:
         await channel.finish()
         return stored
 
-    async def past_store(
-        self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
-    ) -> None:
-        """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
+    async def past_store(self, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int) -> RelayedBody:
+        """Bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
-        With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
+        With a manifest each piece comes once it is right, and the last one of a whole once the whole is (I1).
         """
         metadata = await reader.metadata()
         metadata.refuse_blocked()
+        known = obj.representation
+        opened: OpenBody | None = None
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
-            return await self.relay.asker.ask_span(want, obj.representation, first, end, avoid)
+            return await self.relay.asker.ask_span(want, known, first, end, avoid)
 
-        span = BodySpan(start, stop, obj.representation.length_bytes)
-        body = RelayedBody(self.relay, want, metadata, span, ask=ask, tries=_PASS_TRIES)
+        if not known.combinable:  # one answer, or none
+            if start > 0:
+                raise GenerationChanged("the object cannot be completed")
+            only = await ask(start, stop, frozenset())
+            opened = OpenBody(only.answer, only.accepted.start)
+        span = BodySpan(start, stop, known.length_bytes)
+        again = ask if known.combinable else None
+        body = RelayedBody(self.relay, want, metadata, span, opened=opened, ask=again, tries=_PASS_TRIES)
         if body.verified and reader.has_tasted(start):
-            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
-        try:
-            while data := await body.read():
-                await channel.write(data)
-        finally:
             body.close()
+            raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
+        return body
 
 
 @dataclass(slots=True)
@@ -102,6 +105,9 @@ class _Cursor:
     past_store: bool = False
     disk_errors: int = 0
     reader: Reader | None = None
+    relayed: RelayedBody | None = None
+    chunk: bytes = b""
+    """What ``relayed`` has given and is not sent yet."""
 
     def __post_init__(self) -> None:
         if self.obj.pieces.stored_until(self.at, self.stop) < self.stop:
@@ -113,7 +119,10 @@ class _Cursor:
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
         pieces = self.obj.pieces
-        while self.readable <= self.at and not self.past_store:
+        while self.readable <= self.at:
+            if self.past_store:
+                await self._relay()
+                return
             # In steps, so that a piece found bad at rest while those before it go out is not sent any more (I1).
             step = min(self.stop, self.at + _STEP_PIECES * pieces.piece_size_bytes)
             if self.reader is None:
@@ -123,23 +132,28 @@ class _Cursor:
                 if pieces.state(pieces.piece_at(self.at)) == STORED:
                     await self.delivery.store.check(self.obj, (pieces.piece_at(self.at),))
                     continue
-                if self.obj.obsolete:
-                    raise GenerationChanged("the object was replaced")
                 self.reader = self._new_reader()
             try:
                 self.readable = min(step, await self.reader.readable(self.at))
             except StoreError:
                 self.past_store = True
 
+    async def _relay(self) -> None:
+        """Have the rest come past the store; its first bytes are at hand then."""
+        assert self.reader is not None, "only a reader's object fails"
+        self.relayed = await self.delivery.past_store(self.want, self.obj, self.reader, self.at, self.stop)
+        self.chunk = await self.relayed.read()
+
     async def send(self) -> None:
         """Send everything from the position to the end of the part."""
         while self.at < self.stop:
-            await self.ready()
-            if self.past_store:
-                assert self.reader is not None, "only a reader's object fails"
-                await self.delivery.past_store(self.channel, self.want, self.obj, self.reader, self.at, self.stop)
-                self.at = self.stop
-                return
+            if self.relayed is None:
+                await self.ready()
+            if self.relayed is not None:
+                await self.channel.write(self.chunk)
+                self.at += len(self.chunk)
+                self.chunk = await self.relayed.read()
+                continue
             before = self.channel.body_bytes
             try:
                 await self.channel.send_file(self.obj.file.fd, self.at, self.readable)
@@ -152,6 +166,8 @@ class _Cursor:
             self.at += self.channel.body_bytes - before
 
     def close(self) -> None:
-        """Give the reader back."""
+        """Give reader and source back."""
+        if self.relayed is not None:
+            self.relayed.close()
         if self.reader is not None:
             self.reader.close(reached=self.at)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, OriginStatus, StoreFull, UpstreamError
+from cacheserver.core.errors import GenerationChanged, OriginStatus, StoreFull, UpstreamError, Withdrawn
 from cacheserver.core.piece_map import ABSENT
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, quick, want_for
@@ -145,7 +145,7 @@ async def test_an_object_that_is_replaced_meanwhile_ends_it(tmp_path: Path, upst
             await settled()
         await rig.store.forget(REP.object_id, reason="purged")
         gate.set()
-        with pytest.raises(GenerationChanged):
+        with pytest.raises(Withdrawn):
             await behind
         await rig.assert_clean()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, UpstreamTimeout
+from cacheserver.core.errors import GenerationChanged, UpstreamTimeout, Withdrawn
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.fill.metadata import NOTHING
 from cacheserver.fill.opening import Stored
@@ -160,7 +160,7 @@ async def test_a_reader_of_an_object_that_is_gone_is_told_so(tmp_path: Path, ups
         obj = await rig.store.create(REP)
         obj.hold()
         await rig.store.forget(REP.object_id, reason="purged")
-        with pytest.raises(GenerationChanged):
+        with pytest.raises(Withdrawn):
             await rig.read(obj, WANT)
         obj.release()
         await rig.assert_clean()

@@ -19,6 +19,7 @@ from cacheserver.core.errors import (
     StoreFull,
     TruncatedBody,
     UpstreamTimeout,
+    Withdrawn,
 )
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.object.fill import ObjectFill
@@ -178,7 +179,7 @@ async def test_a_purge_ends_a_fill_and_its_waiters_hear_of_it(tmp_path: Path, up
         await settled()
         await rig.store.forget(REP.object_id, reason="purged")
         gate.set()
-        with pytest.raises(GenerationChanged):
+        with pytest.raises(Withdrawn):
             await reader
         await rig.assert_clean()
         assert rig.store.volumes[0].ledger.stored_bytes == 0 == bytes_on_disk(tmp_path)
