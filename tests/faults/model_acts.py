@@ -158,9 +158,10 @@ class Acts:
         await asyncio.gather(*clients)
 
     async def revalidate_closed(self) -> None:
-        """Ask for so many others while the origin is asked about a few that the node closes these."""
+        """Ask for so many others while the origin is asked about a few stored ones that the node closes these."""
         small = [path for path in self._asking.truth.paths.values() if path.most_bytes < _FEW_BYTES]
-        late = self._rng.sample(small, 4)
+        late = self._rng.sample([path for path in small if not path.lifetime_s], 4)
+        await self._ask_all(late)
         for path in late:
             self._origin.fault(path.path, Fault(delay_s=_LATE_S))
         clients = [asyncio.create_task(self._ask(path, whole(path))) for path in late]
