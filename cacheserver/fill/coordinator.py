@@ -128,13 +128,12 @@ class Coordinator:
             fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
-                self._metadata.start(fill, lambda: self._verify(fill, want, response))
+                obj.hold_for(self._metadata.start(fill, lambda: self._verify(fill, want, response)))
         return fill
 
     async def _verify(self, fill: ObjectFill, want: Want, response: Fields) -> None:
         """Fetch an object's metadata beside its first bytes."""
         rep = fill.obj.representation
-        fill.obj.hold()
         try:
             metadata = await self._fetcher.fetch(
                 want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
@@ -145,7 +144,6 @@ class Coordinator:
         finally:
             if fill.metadata.pending:
                 await fill.checks.settle(NOTHING)
-            fill.obj.release()
 
     # -- what is under way ----------------------------------------------------------------------------------------
 

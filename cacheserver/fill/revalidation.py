@@ -59,9 +59,8 @@ class Revalidation:
         """Start the task, which holds the object to its end. Raises GenerationChanged where it cannot be held."""
         if not obj.usable:
             raise GenerationChanged("the object was replaced")
-        obj.hold()
         task = self._flights.start(obj, lambda: self._revalidate(obj, want))
-        task.add_done_callback(lambda _ended: obj.release())
+        obj.hold_for(task)
         return task
 
     async def stop(self) -> None:

@@ -51,6 +51,7 @@ class Checker:
         """Hash stored pieces: each becomes PRESENT, or ABSENT when it is bad or unreadable."""
         for piece in pieces:
             work = partial(self.recheck, obj, piece, self._objects.executor, leave_cold=False)
+            obj.hold_for(self._flights.start((obj, piece), work))
             await self._flights.run((obj, piece), work)
 
     async def recheck(self, obj: StoredObject, piece: int, executor: Executor, *, leave_cold: bool = True) -> Verdict:

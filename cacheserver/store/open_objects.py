@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from cacheserver.concurrency.keyed_lock import KeyedLock
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.disk_faults import Blame
 from cacheserver.core.errors import DiskError
 from cacheserver.core.object_life import Event, Life, after
@@ -196,11 +197,12 @@ class OpenObjects:
     async def run(self, volume: Volume, call: Callable[..., T], *args: Any) -> T:
         """Run one blocking call in the store's threads; the volume learns how it went.
 
+        A caller that is cancelled waits for its end: what it holds stays open, and no later write is overtaken by it.
         DiskError where the volume was lost meanwhile: nothing that was found or made there counts.
         """
         lives = volume.lives
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self.executor, call, *args)
+            result = await to_the_end(asyncio.get_running_loop().run_in_executor(self.executor, call, *args))
         except DiskError as exc:
             if lives == volume.lives:
                 self.note_failure(volume, exc)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, Withdrawn
@@ -158,6 +159,11 @@ class StoredObject:
         assert self._holders >= 0, "released more often than held"
         if self.life is Life.RETIRING and not self._holders:
             self.advance(Event.LAST_RELEASE)
+
+    def hold_for(self, task: asyncio.Task[Any]) -> None:
+        """``hold`` until a task ends, from now on: before its first step its caller may have left."""
+        self.hold()
+        task.add_done_callback(lambda _ended: self.release())
 
     @contextmanager
     def holding(self) -> Iterator[None]:

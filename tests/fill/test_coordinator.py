@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import Draining
+from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Answered
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.stored import PIECE, settled
+from tests.support.stored import PIECE, representation, settled
 
 BODY = blob(4, 3 * PIECE + 100)
 WANT = want_for(service=SHIPPED)
@@ -150,3 +151,16 @@ async def test_what_was_stored_since_the_look_up_is_not_stored_again(
         assert newer is not obj
         assert obj.obsolete
         await rig.assert_clean()
+
+
+async def test_a_question_about_an_object_holds_it_before_its_first_step(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MetadataFetcher, "expects_manifest", lambda *_args: True)
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.store.create(representation("a", len(BODY)))
+        rig.coordinator.reader(obj, WANT, 0, 1, whole=False).close(reached=0)
+        assert not rig.fills
+        assert obj.held, "its only reader has gone, and the object could be closed"
+        await rig.assert_clean()
+        assert not obj.held

@@ -13,7 +13,7 @@ import pytest
 
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.store.object.file import ObjectFile
-from tests.support.stored import PIECE, body_of, bytes_on_disk, found, representation, running_store
+from tests.support.stored import PIECE, body_of, bytes_on_disk, found, put, representation, running_store, settled
 
 REP = representation()
 
@@ -76,3 +76,33 @@ async def test_an_object_whose_creator_is_cancelled_is_known_and_counted(
         assert not store.is_creating(REP.object_id)
         ledger = store.volumes[0].ledger
         assert (ledger.reserved_bytes, ledger.stored_bytes) == (0, bytes_on_disk(tmp_path))
+
+
+async def test_a_write_that_was_begun_ends_before_its_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it could overtake the next one at the same place, or come to a descriptor that was closed."""
+    async with running_store(tmp_path) as store:
+        obj = await store.create(REP)
+        call, ended = Halted(ObjectFile.write_at), threading.Event()
+
+        def written(file: ObjectFile, *args: Any) -> None:
+            call(file, *args)
+            ended.set()
+
+        monkeypatch.setattr(ObjectFile, "write_at", written)
+        work = asyncio.create_task(store.write(obj, 0, body_of(REP)[:PIECE], hashlib.sha256()))
+        await cancelled_inside(work, call)
+        assert ended.is_set()
+
+
+async def test_a_check_holds_its_object_before_its_first_step(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, REP)
+    async with running_store(tmp_path) as store:
+        obj = await found(store, REP)
+        asked = asyncio.create_task(store.check(obj, (0,)))
+        await asyncio.sleep(0)
+        asked.cancel()
+        assert obj.held, "its caller may have gone, and the object been closed"
+        while obj.held:
+            await settled()
+        assert obj.pieces.state(0) == PRESENT
