@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cacheserver.bundle.header import shown_name
 from cacheserver.bundle.reader import BundleReader, Damaged, Found
@@ -81,7 +81,7 @@ class Importer:
 
     def _take(self, found: Found) -> None:
         """Import one object. Raises BundleError for the bundle's faults, StoreError for the volume's."""
-        representation = found.bundled.believed(signed=self._reader.signed)
+        representation = self._led_to(found.bundled.believed(signed=self._reader.signed))
         if any(self._stays(volume, representation, found.bundled.digests) for volume in self._volumes):
             return
         volume, reservation = self._room(representation)
@@ -172,6 +172,14 @@ class Importer:
         record = CatalogueRecord(representation.length_bytes, charged, True, representation.service)
         volume.catalogue.put(representation.object_id, record)
 
+    def _led_to(self, representation: Representation) -> Representation:
+        """With the number of the Vary marker that leads to it here; 0 where there is none yet."""
+        if not representation.vary:
+            return representation
+        rows = (_row(volume, object_id(representation.primary_key)) for volume in self._volumes)
+        numbers = (row.length_bytes for row in rows if row is not None and row.vary == representation.vary)
+        return replace(representation, marker=next(numbers, 0))
+
     def _mark_variants(self, volume: Volume, representation: Representation) -> None:
         """Note at the primary key by which request fields the variants are selected (RFC 9111 §4.1)."""
         if not representation.vary:
@@ -179,8 +187,10 @@ class Importer:
         primary = object_id(representation.primary_key)
         if _row(volume, primary) is None:
             volume.ledger.correct(MARKER_BYTES)
-            record = CatalogueRecord(0, MARKER_BYTES, True, representation.service, representation.vary)
-            volume.catalogue.put(primary, record)
+            row = CatalogueRecord(
+                representation.marker, MARKER_BYTES, True, representation.service, representation.vary
+            )
+            volume.catalogue.put(primary, row)
 
 
 def _row(volume: Volume, object_id: str) -> CatalogueRecord | None:

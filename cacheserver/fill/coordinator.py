@@ -26,7 +26,7 @@ from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored,
 from cacheserver.fill.slots import Priority
 from cacheserver.fill.snapshots import FillSnapshot, snapshots
 from cacheserver.ports import Clock
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
@@ -82,7 +82,7 @@ class Coordinator:
         async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
             since = self._context.store.purges
             outcome = await self._opener.open(replace(want, since=since), demand)
-            await self.begin(outcome, want)
+            await self.begin(outcome, want, since)
         if self._context.store.purged_after(since, want.target.object_id):
             return outcome
         now_s = self._clock.monotonic_s()
@@ -93,9 +93,10 @@ class Coordinator:
             self._refusals.keep(want.target.object_id, outcome, now_s + self._context.options.negative_s)
         return outcome
 
-    async def begin(self, outcome: Opening, want: Want) -> None:
+    async def begin(self, outcome: Opening, want: Want, since: int) -> None:
         """Start the fill of an object that an answer to ``want`` has just made; nothing for any other outcome.
 
+        ``since``: the number of purges when it was asked for.
         Called before the loop runs anything else: until then the object cannot be found, and from then on it has a
         fill, so that no other client fetches what is on its way (I2).
         """
@@ -108,7 +109,8 @@ class Coordinator:
             fill.start(first, stop, Priority.DEMANDED, opened)
         stored = obj.representation
         if stored.vary:
-            await self._context.store.mark_vary(want.target.object_id, stored.vary, service=stored.service)
+            marker = VaryMarker(want.target.object_id, stored.vary, stored.marker)
+            await self._context.store.mark_vary(marker, service=stored.service, since=since)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -21,25 +21,26 @@ class Lookup:
 
     def peek(self, want: Want) -> StoredObject | None:
         """The stored object for a want if it is open already; no I/O (I6)."""
-        key, found = want.target.key, self._store.peek(want.target.object_id)
+        key, marker, found = want.target.key, 0, self._store.peek(want.target.object_id)
         if isinstance(found, VaryMarker):
-            key = self._variant_key(want, found)
+            key, marker = self._variant_key(want, found), found.number
             found = self._store.peek(object_id(key))
-        return self._usable(found, key)
+        return self._usable(found, key, marker)
 
     async def find(self, want: Want) -> StoredObject | None:
         """The stored object for a want, whatever its freshness."""
-        key, found = want.target.key, await self._store.find(want.target.object_id)
+        key, marker, found = want.target.key, 0, await self._store.find(want.target.object_id)
         if isinstance(found, VaryMarker):
-            key = self._variant_key(want, found)
+            key, marker = self._variant_key(want, found), found.number
             found = await self._store.find(object_id(key))
-        return self._usable(found, key)
+        return self._usable(found, key, marker)
 
-    def _usable(self, found: StoredObject | VaryMarker | None, key: str) -> StoredObject | None:
-        """What was found, if it has this key; None for what is to be stored anew on another volume."""
-        if not isinstance(found, StoredObject) or found.representation.key != key or self._store.should_move(found):
+    def _usable(self, found: StoredObject | VaryMarker | None, key: str, marker: int) -> StoredObject | None:
+        """What was found, if it has this key and marker; None for what is to be stored anew on another volume."""
+        if not isinstance(found, StoredObject) or self._store.should_move(found):
             return None
-        return found
+        known = found.representation
+        return found if (known.key, known.marker) == (key, marker) else None
 
     def _variant_key(self, want: Want, marker: VaryMarker) -> str:
         return variant_key(want.target.key, marker.names, self._asker.upstream_fields(want))

@@ -8,6 +8,7 @@ of the origin, small enough to give to everyone who waited).
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.answer import AcceptedAnswer, Asked, combinable
@@ -27,8 +28,10 @@ from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.stored_object import StoredObject, VaryMarker
 
+_MARKERS = 1 << 48
+"""Numbers that a Vary marker may have."""
 _BODY_LIMIT_BYTES = 1 << 18
 CODING = "coding"
 _OF_THE_REQUEST = ("authorization", "request-no-store")
@@ -174,7 +177,8 @@ class Opener:
             return await self._open(want, Asked(0, None, whole=True))
         if accepted.total is None:
             return await self._collect(want, opened, asked, verdict)
-        representation = self._representation(want, opened, accepted.total, joinable, verdict)
+        marker = await self._marker(want.target.object_id, vary_names(answer.fields) or ())
+        representation = self._representation(want, opened, accepted.total, joinable, verdict, marker)
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
             return Relayed(answer, asked, "not_anchored", remember=True)
@@ -184,7 +188,7 @@ class Opener:
         already = await self._same(representation, opened)
         if already is not None:
             answer.close()
-            return await self.refresh(already, answer)
+            return await self.refresh(already, answer, marker=representation.marker)
         only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
         try:
             obj = await self._store.create(representation, since=want.since)
@@ -202,15 +206,25 @@ class Opener:
             return None
         return found if is_same(found.representation, opened) and not self._store.should_move(found) else None
 
-    async def refresh(self, obj: StoredObject, answer: UpstreamAnswer) -> Stored:
-        """Take up the fields and times of an answer that says: what is stored still holds."""
+    async def _marker(self, object_id: str, names: tuple[str, ...]) -> VaryMarker:
+        """The Vary marker at a primary key, a new one where there is none for these fields; number 0 for no fields."""
+        found = await self._store.find(object_id) if names else None
+        if isinstance(found, VaryMarker) and found.names == names:
+            return found
+        return VaryMarker(object_id, names, secrets.randbelow(_MARKERS) if names else 0)
+
+    async def refresh(self, obj: StoredObject, answer: UpstreamAnswer, *, marker: int | None = None) -> Stored:
+        """Take up the fields and times of an answer that says: what is stored still holds.
+
+        ``marker``: the Vary marker that leads to it from now on.
+        """
         known = obj.representation
         refreshed = known.refreshed(
             dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
             request_time_s=answer.request_time_s - received_age_s(answer.fields),
             response_time_s=answer.response_time_s,
         )
-        await self._store.refresh(obj, refreshed)
+        await self._store.refresh(obj, replace(refreshed, marker=known.marker if marker is None else marker))
         return Stored(obj)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
@@ -222,10 +236,11 @@ class Opener:
         )
 
     def _representation(
-        self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable
+        self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable, marker: VaryMarker
     ) -> Representation:
-        names = vary_names(opened.answer.fields) or ()
-        key = variant_key(want.target.key, names, self._asker.upstream_fields(want)) if names else want.target.key
+        names, key = marker.names, want.target.key
+        if names:
+            key = variant_key(key, names, self._asker.upstream_fields(want))
         return Representation(
             key=key,
             object_id=object_id(key),
@@ -239,6 +254,7 @@ class Opener:
             origin=want.target.origin,
             path_and_query=want.target.path_and_query.partition("?")[0],
             vary=names,
+            marker=marker.number,
             combinable=joinable,
         )
 

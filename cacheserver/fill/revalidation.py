@@ -25,7 +25,7 @@ class Revalidation:
     """Revalidates stored objects; ``begin`` starts the fill of an object that replaces one."""
 
     def __init__(
-        self, context: FillContext, *, opener: Opener, begin: Callable[[Opening, Want], Awaitable[None]]
+        self, context: FillContext, *, opener: Opener, begin: Callable[[Opening, Want, int], Awaitable[None]]
     ) -> None:
         self._context = context
         self._opener = opener
@@ -68,7 +68,7 @@ class Revalidation:
         await self._flights.stop()
 
     async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
-        known, want = obj.representation, replace(want, since=self._context.store.purges)
+        known, since = obj.representation, self._context.store.purges
         conditions = (
             ("If-None-Match", known.validators.etag),
             ("If-Modified-Since", known.validators.last_modified),
@@ -92,8 +92,8 @@ class Revalidation:
         if is_same(known, opened):  # the origin does not do 304
             answer.close()
             return await self._opener.refresh(obj, answer)
-        outcome = await self._opener.take(want, opened, asked)
-        await self._begin(outcome, want)
+        outcome = await self._opener.take(replace(want, since=since), opened, asked)
+        await self._begin(outcome, want, since)
         if not isinstance(outcome, Stored):
             await self._context.store.retire(obj, reason="superseded")
         return outcome

@@ -79,7 +79,7 @@ class Finder:
         if record.vary:
             if not volume.reconciled:  # a power cut may have brought the object back that stood here before
                 await self._remover.remove_file(volume, object_id)
-            marker = VaryMarker(object_id, record.vary)
+            marker = VaryMarker(object_id, record.vary, record.length_bytes)
             self._objects.remember(object_id, marker)
             return marker
         return await self._opened(volume, object_id, known_bytes=record.stored_bytes)

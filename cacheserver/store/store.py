@@ -147,29 +147,32 @@ class Store:
         """Whether a generation of this object is being created right now, the end of the one before included."""
         return object_id in self._objects.creating
 
-    async def mark_vary(self, object_id: str, names: tuple[str, ...], *, service: str) -> None:
+    async def mark_vary(self, marker: VaryMarker, *, service: str, since: int | None = None) -> None:
         """Note that the origin selects representations of this primary key by these request fields.
 
-        An object or another marker that stands at the key is forgotten.
+        An object or another marker that stands at the key is forgotten. Nothing happens where the key was purged after
+        ``since``, the number of ``purges`` when it was asked for: what the marker led to is not to be found again.
         """
+        object_id = marker.object_id
         async with self._objects.changing.holding(object_id):
-            await self._mark_vary(object_id, names, service)
+            if since is None or not self.purged_after(since, object_id):
+                await self._mark_vary(object_id, marker, service)
 
-    async def _mark_vary(self, object_id: str, names: tuple[str, ...], service: str) -> None:
+    async def _mark_vary(self, object_id: str, marker: VaryMarker, service: str) -> None:
         found = await self._finder.look(object_id)
-        if isinstance(found, VaryMarker) and found.names == names:
+        if found == marker:
             return
         if found is not None:
             await self._forget(object_id, reason="superseded")
         volume = next((v for v in preferred_order(self.volumes, object_id) if v.writable), None)
         if volume is None:
             return
-        record = CatalogueRecord(length_bytes=0, stored_bytes=MARKER_BYTES, complete=True, service=service, vary=names)
+        record = CatalogueRecord(marker.number, MARKER_BYTES, True, service, marker.names)
         volume.catalogue.put(object_id, record)
         volume.ledger.correct(MARKER_BYTES)
         volume.policy.admit(unit_key(object_id, None), MARKER_BYTES)
         volume.object_count += 1
-        self._objects.remember(object_id, VaryMarker(object_id, names))
+        self._objects.remember(object_id, marker)
 
     async def reserve(self, obj: StoredObject, piece: int) -> Reservation:
         """Room for one piece of this object, evicting others where needed; StoreFull when there is none."""
@@ -270,6 +273,12 @@ class Store:
         for extent in range(first // extents, max(first // extents + 1, -(-stop // extents))):
             if obj.used_again(extent):
                 obj.volume.policy.touch(obj.unit(extent))
+                if obj.representation.vary:
+                    self._touch_marker(id_of(obj.representation.primary_key))
+
+    def _touch_marker(self, object_id: str) -> None:
+        for volume in self.volumes:
+            volume.policy.touch(unit_key(object_id, None))
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class VaryMarker:
 
     object_id: str
     names: tuple[str, ...]
+    number: int = 0
+    """Which marker of this key it is; in the row it stands in place of the length."""
 
 
 class StoredObject:

@@ -91,7 +91,7 @@ class Life:
         await self._store.forget(self._id(), reason="purged")
 
     async def _mark(self) -> None:
-        await self._store.mark_vary(self._id(), ("accept",), service="own")
+        await self._store.mark_vary(VaryMarker(self._id(), ("accept",)), service="own")
 
     async def _refresh(self) -> None:
         found = await self._store.find(self._id())

@@ -12,11 +12,11 @@ import pytest
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from cacheserver.maintenance.purging import purge
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.content import blob
 from tests.support.filling import SHIPPED, Rig, filling, want_for
 from tests.support.scripted import ScriptedAnswer, ScriptedUpstream, Turn
-from tests.support.stored import PIECE, settled
+from tests.support.stored import PIECE, put, representation, settled
 
 OLD, NEW = blob(21, 3 * PIECE), blob(22, 3 * PIECE)
 WANT = want_for()
@@ -111,3 +111,67 @@ async def test_what_is_asked_for_after_a_purge_is_stored(tmp_path: Path, purges:
         obj = await rig.opened(WANT)
         assert await rig.read(obj, WANT) == NEW
         await must_hold_new(rig)
+
+
+VARYING = (("Cache-Control", "max-age=60"), ("Vary", "Accept"))
+ENGLISH, FRENCH = want_for("a", ("Accept", "en")), want_for("a", ("Accept", "fr"))
+
+
+async def both_stored(rig: Rig) -> None:
+    for want in (ENGLISH, FRENCH):
+        assert await rig.read(await rig.opened(want), want) == OLD
+    await rig.assert_clean()
+
+
+async def test_a_purge_reaches_variants_whose_marker_was_lost(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(OLD, fields=VARYING)
+    async with filling(tmp_path, upstream) as rig:
+        await both_stored(rig)
+        await rig.store.forget(ID, reason="space")
+        await purge(rig.store, ID)
+        change(upstream)
+        assert await rig.read(await rig.opened(ENGLISH), ENGLISH) == NEW
+        assert await rig.lookup.find(FRENCH) is None, "there is a marker again, but not the one that led to this"
+        assert rig.lookup.peek(FRENCH) is None
+        assert await rig.read(await rig.opened(FRENCH), FRENCH) == NEW
+        await rig.assert_clean()
+
+
+async def test_a_marker_that_is_made_while_its_key_is_purged_leads_to_nothing(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(OLD, fields=VARYING)
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(ENGLISH)
+        since = rig.store.purges
+        await purge(rig.store, ID)
+        marker = VaryMarker(ID, ("accept",), obj.representation.marker)
+        await rig.store.mark_vary(marker, service="own", since=since)
+        assert await rig.store.find(ID) is None
+
+
+async def test_variants_survive_a_restart_with_their_marker(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(OLD, fields=VARYING)
+    async with filling(tmp_path, upstream) as rig:
+        await both_stored(rig)
+    upstream.requests.clear()
+    async with filling(tmp_path, upstream) as rig:
+        for want in (ENGLISH, FRENCH):
+            found = await rig.lookup.find(want)
+            assert found is not None
+            assert await rig.read(found, want) == OLD
+    assert upstream.requests == []
+
+
+async def test_a_marker_is_kept_as_long_as_what_it_leads_to_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StoredObject, "used_again", lambda *_args: True)
+    upstream = ScriptedUpstream(OLD, fields=VARYING)
+    async with filling(tmp_path, upstream, capacity_bytes=40 * PIECE) as rig:
+        await both_stored(rig)
+        obj = await rig.lookup.find(ENGLISH)
+        assert obj is not None
+        for _ in range(3):
+            rig.store.touch(obj, 0, 1)
+        for number in range(12):
+            await put(rig.store, representation(f"n{number}"))
+        assert await rig.lookup.find(ENGLISH) is obj

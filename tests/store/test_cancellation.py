@@ -13,7 +13,7 @@ import pytest
 
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.store.object.file import ObjectFile
-from tests.support.stored import PIECE, body_of, bytes_on_disk, found, put, representation, running_store, settled
+from tests.support.stored import PIECE, body_of, bytes_on_disk, found, put, representation, running_store
 
 REP = representation()
 
@@ -103,6 +103,5 @@ async def test_a_check_holds_its_object_before_its_first_step(tmp_path: Path) ->
         await asyncio.sleep(0)
         asked.cancel()
         assert obj.held, "its caller may have gone, and the object been closed"
-        while obj.held:
-            await settled()
+        await store.check(obj, (0,))
         assert obj.pieces.state(0) == PRESENT

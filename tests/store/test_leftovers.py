@@ -17,6 +17,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
+from cacheserver.store.stored_object import VaryMarker
 from tests.support.stored import PIECE, HandClock, found, put, representation, running_store, take_offline
 
 REP = representation()
@@ -167,7 +168,7 @@ async def test_marker_leads_to_the_variants_of_a_volume_that_was_away_when_it_wa
         for number in range(20):
             key = f"{REP.key}\n{number}"
             variants.append(await put(store, replace(REP, key=key, object_id=object_id(key), vary=("accept",))))
-        await store.mark_vary(REP.object_id, ("accept",), service=REP.service)
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service=REP.service)
         marked = next(volume for volume in store.volumes if volume.catalogue.get(REP.object_id) is not None)
         (other,) = (volume for volume in store.volumes if volume is not marked)
         there = [obj.object_id for obj in variants if obj.volume is other]

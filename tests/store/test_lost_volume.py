@@ -75,7 +75,7 @@ async def test_a_volume_that_is_not_what_was_opened_is_opened_anew(
     async with running_store(cache) as store:
         volume = store.volumes[0]
         await put(store, REP)
-        await store.mark_vary("f" * 32, ("accept",), service="own")
+        await store.mark_vary(VaryMarker("f" * 32, ("accept",)), service="own")
         watching = asyncio.create_task(
             keep(store, volume, extent_bytes=4 * PIECE, retry_s=0.01, on_open=lambda _: None, look_every_s=0.01)
         )

@@ -13,7 +13,7 @@ import pytest
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.stored import (
     EXTENT,
     PIECE,
@@ -333,7 +333,7 @@ async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(
 async def test_an_open_marker_that_is_evicted_is_charged_no_more(tmp_path: Path) -> None:
     async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
         (volume,) = store.volumes
-        await store.mark_vary("f" * 32, ("accept",), service="own")
+        await store.mark_vary(VaryMarker("f" * 32, ("accept",)), service="own")
         assert store.peek("f" * 32) is not None
         assert await store._reclaimer.free(volume, CAPACITY)
         assert (volume.ledger.stored_bytes, volume.object_count, store.peek("f" * 32)) == (0, 0, None)

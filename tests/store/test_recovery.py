@@ -82,7 +82,7 @@ async def test_a_file_that_a_power_cut_brings_back_behind_a_vary_marker_is_remov
     async with running_store(tmp_path) as store:
         obj = await put(store, rep)
         path, data = Path(obj.file.path), Path(obj.file.path).read_bytes()
-        await store.mark_vary(rep.object_id, ("accept",), service="own")
+        await store.mark_vary(VaryMarker(rep.object_id, ("accept",)), service="own")
     (tmp_path / "clean").unlink()
     path.write_bytes(data)
     async with running_store(tmp_path) as store:

@@ -99,7 +99,7 @@ class Play:
 
     async def mark_vary(self) -> None:
         rep = self.representation()
-        await self.store.mark_vary(rep.object_id, ("accept",), service="own")
+        await self.store.mark_vary(VaryMarker(rep.object_id, ("accept",)), service="own")
 
     async def refresh(self) -> None:
         obj = await self.store.find(self.representation().object_id)

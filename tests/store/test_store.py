@@ -207,14 +207,14 @@ async def test_the_smallest_limit_never_closes_what_it_has_just_opened(tmp_path:
 
 async def test_a_vary_marker_survives_a_restart_and_is_charged_once(tmp_path: Path) -> None:
     async with running_store(tmp_path) as store:
-        await store.mark_vary(REP.object_id, ("accept",), service="own")
-        await store.mark_vary(REP.object_id, ("accept",), service="own")
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
         assert await store.find(REP.object_id) == VaryMarker(REP.object_id, ("accept",))
         assert store.volumes[0].ledger.stored_bytes == MARKER_BYTES
     async with running_store(tmp_path) as store:
-        await store.mark_vary(REP.object_id, ("accept",), service="own")
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
         assert store.volumes[0].ledger.stored_bytes == MARKER_BYTES
-        await store.mark_vary(REP.object_id, ("accept", "origin"), service="own")
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept", "origin")), service="own")
         assert await store.find(REP.object_id) == VaryMarker(REP.object_id, ("accept", "origin"))
         assert store.volumes[0].ledger.stored_bytes == MARKER_BYTES
         await store.forget(REP.object_id, reason="purged")
@@ -224,7 +224,7 @@ async def test_a_vary_marker_survives_a_restart_and_is_charged_once(tmp_path: Pa
 
 async def test_a_marker_takes_the_place_of_an_object_that_did_not_vary(store: Store, tmp_path: Path) -> None:
     obj = await put(store, REP)
-    await store.mark_vary(REP.object_id, ("accept",), service="own")
+    await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
     assert obj.obsolete
     assert bytes_on_disk(tmp_path) == 0
     assert store.volumes[0].ledger.stored_bytes == MARKER_BYTES
@@ -233,7 +233,7 @@ async def test_a_marker_takes_the_place_of_an_object_that_did_not_vary(store: St
 
 
 async def test_an_object_takes_the_place_of_a_marker(store: Store, tmp_path: Path) -> None:
-    await store.mark_vary(REP.object_id, ("accept",), service="own")
+    await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
     obj = await put(store, REP)
     assert await store.find(REP.object_id) is obj
     assert store.volumes[0].ledger.stored_bytes == bytes_on_disk(tmp_path)

@@ -102,7 +102,7 @@ TRANSITIONS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "read": read,
     "erase": lose_a_piece,
     "purge": lambda store: store.forget(REP.object_id, reason="purged"),
-    "vary": lambda store: store.mark_vary(REP.object_id, ("accept",), service="own"),
+    "vary": lambda store: store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own"),
     "evict": lambda store: store._reclaimer.free(store.volumes[0], ROOM),
 }
 

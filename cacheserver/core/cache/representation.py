@@ -32,6 +32,8 @@ class Representation:
     """Target to refetch by, without tokens where the service ignores the query."""
     vary: tuple[str, ...] = ()
     """Lower-case names of the selecting fields."""
+    marker: int = 0
+    """Number of the Vary marker that leads to it; another one, made after a purge or a loss of the first, does not."""
     combinable: bool = True
     """Whether parts from several answers may be put together (RFC 9111 §3.4; immutable services: always)."""
     trust: Trust = Trust.SIMPLE

@@ -27,7 +27,7 @@ class CatalogueRecord:
     """The small facts by which an object is found and counted without opening its file."""
 
     length_bytes: int
-    """Length of the representation."""
+    """Length of the representation; of a Vary marker its number."""
     stored_bytes: int
     """What it is charged on its volume, footer included."""
     complete: bool

@@ -222,7 +222,7 @@ async def test_a_flight_that_is_stopped_before_its_first_step_gives_its_answer_b
     async with filling(tmp_path, upstream) as rig:
         obj = await rig.store.create(REP)
         opened = await rig.asker.ask_span(WANT, REP, 0, PIECE)
-        await rig.coordinator.begin(Stored(obj, opened, NOTHING), WANT)
+        await rig.coordinator.begin(Stored(obj, opened, NOTHING), WANT, 0)
         await rig.coordinator.stop()
         assert (rig.fills, obj.held) == ([], False)
         await rig.assert_clean()

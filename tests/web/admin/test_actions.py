@@ -32,6 +32,7 @@ from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.store.store import Store
+from cacheserver.store.stored_object import VaryMarker
 from cacheserver.web.admin.actions import VERIFY_PIECES, AdminActions
 from cacheserver.web.admin.app import admin_app
 from cacheserver.web.admin.json_bodies import MAX_BODY_BYTES
@@ -177,7 +178,7 @@ async def test_purging_a_url_takes_all_its_variants_along_and_no_others(tmp_path
                 variant = replace(primary, key=key, object_id=object_id(key), vary=("accept-language",))
                 await put(node.store, variant)
                 kept.append(variant)
-            await node.store.mark_vary(primary.object_id, ("accept-language",), service="own")
+            await node.store.mark_vary(VaryMarker(primary.object_id, ("accept-language",)), service="own")
         status, answer = await node.post("/api/v1/purge", {"url": URL})
         assert (status, answer["purged"]) == (200, 2)
         assert [await node.store.find(rep.object_id) is None for rep in kept] == [True, True, False, False]
