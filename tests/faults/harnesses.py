@@ -36,5 +36,5 @@ HARNESSES: dict[str, Harness] = {
     "model": model.run,
     "soak": soak.run,
 }
-UNTIMED = ("nth-call", "power-cut", "simulation")
+UNTIMED = ("nth-call", "power-cut", "simulation", "model")
 """They have no bar of time: in full size they run beside ``soak``, which has none either."""

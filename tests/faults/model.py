@@ -208,8 +208,8 @@ def _take_down(asking: Asking, acts: Acts, node: Node, outcome: Outcome, seed: i
 
 
 async def run(directory: FilePath, size: Size) -> list[Figure]:
-    """60 minutes in full size, 10 seconds reduced."""
-    minutes = float(os.environ.get("FAULTS_MODEL_MINUTES", "60"))
+    """30 minutes in full size, 10 seconds reduced."""
+    minutes = float(os.environ.get("FAULTS_MODEL_MINUTES", "30"))
     seconds = 10.0 if size is Size.REDUCED else minutes * 60
     first_seed = int(os.environ.get("FAULTS_MODEL_SEED", FIRST_SEED))
     rounds, outcome = max(1, round(seconds / _ROUND_S)), Outcome()
