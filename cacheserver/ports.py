@@ -33,6 +33,10 @@ class Meter(Protocol):
     def answered(self) -> Callable[[AnswerRecord], None]:
         """Counts one finished answer."""
 
+    @property
+    def booked(self) -> Callable[[AnswerRecord], None]:
+        """Counts the bytes of an answer that is under way, but for its ``booked_bytes``."""
+
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""
 

@@ -40,6 +40,8 @@ class PrometheusMeter(Collector):
         self.tally.allow_subnets(subnets)
         self.answered = self.tally.add
         """Count one answer; see ``ports.Meter``."""
+        self.booked = self.tally.book
+        """Count the bytes of one that is under way; see ``ports.Meter``."""
         self._count = self.tally.count
         self._codes = frozenset(kind.code for kind in error_kinds())
         self._fills = 0

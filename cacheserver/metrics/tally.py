@@ -111,8 +111,9 @@ class Tally:
         cell.count += 1
         group.count += 1
         if answer.body_bytes > 0:
-            cell.body_bytes += answer.body_bytes
-            group.body_bytes += answer.body_bytes
+            body_bytes = answer.body_bytes - answer.booked_bytes
+            cell.body_bytes += body_bytes
+            group.body_bytes += body_bytes
         duration_s = answer.duration_s
         if answer.first_byte_s is None:
             durations = cell.times.at_once
@@ -121,6 +122,13 @@ class Tally:
         else:
             cell.times.total.add(duration_s)
             cell.times.first_byte.add(answer.first_byte_s)
+
+    def book(self, answer: AnswerRecord) -> None:
+        """Count the bytes of one that is under way; ``add`` counts the rest, under what it has come to by then."""
+        client = answer.client
+        key = (answer.request.service, answer.outcome, answer.status // 100, client.listener, client.subnet)
+        for sums in self._known.get(key) or self._find(key):
+            sums.body_bytes += answer.body_bytes - answer.booked_bytes
 
     def count(self, key: tuple[str, ...], amount: int = 1) -> None:
         """Add to one number; ``key`` is a metric and its label values, which the caller keeps to closed sets."""

@@ -14,7 +14,7 @@ from cacheserver.metrics.tally import NOT_SERVED, Tally
 def traffic(tally: Tally) -> dict[str, Any]:
     """Totals since the start, as JSON values; every list has the largest number of bytes first.
 
-    ``response_bytes`` went to clients, and count when an answer ends; ``served_bytes`` are those of them that were no
+    ``response_bytes`` went to clients; ``served_bytes`` are those of them that were no
     refusals and errors, which save nothing; ``upstream_bytes`` came from sources, and count as they come.
     """
     sent: dict[str, Counter[str]] = {"outcomes": Counter(), "services": Counter(), "subnets": Counter()}

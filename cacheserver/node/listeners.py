@@ -95,6 +95,7 @@ class Listeners:
         app = admin_app(
             settings.admin,
             Views(
+                book=parts.web.accounting.book,
                 render=parts.meter.render,
                 not_ready=self._status.not_ready,
                 node_status=self._status.status,

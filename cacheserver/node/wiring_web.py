@@ -50,6 +50,7 @@ class WebSide:
 
     basis: Basis
     refusals: RecentRefusals
+    accounting: AnswerAccounting
     answerer: Answerer
     passing: Passing
     listener: Listener
@@ -108,12 +109,13 @@ def build_web_side(
         clock=basis.clock,
         node_id=basis.node_id,
         first_byte_s=basis.settings.fill.first_byte_s,
+        begun=accounting.under_way.began,
         account=accounting.close,
     )
     table = HotTable()
     basis.store.notifications.withdrawn.append(table.forget)
     listener = _listener(basis, handler, table, accounting, max_connections=max_connections)
-    return WebSide(basis, refusals, answerer, passing, listener)
+    return WebSide(basis, refusals, accounting, answerer, passing, listener)
 
 
 def _listener(
@@ -124,6 +126,7 @@ def _listener(
         table=table,
         clock=basis.clock,
         account=accounting.hit,
+        under_way=accounting.under_way,
         touch=basis.store.touch,
         executor=basis.store.reading,
         turn_bytes=server.turn.bytes,

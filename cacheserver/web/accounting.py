@@ -17,6 +17,7 @@ from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter
 from cacheserver.web.connection import ClientConnection
 from cacheserver.web.exchange import Exchange
+from cacheserver.web.under_way import UnderWay
 
 _log = get_logger(__name__)
 _MALFORMED_BURST = 200.0
@@ -33,11 +34,16 @@ class AnswerAccounting:
     ) -> None:
         self._meter = meter
         self._count = meter.answered
+        self.under_way = UnderWay(meter.booked)
         self._refusals = refusals
         self._access_log = access_log
         self._clock = clock
         self._malformed_left = (_MALFORMED_BURST, 0.0)
         self._told = BoundedMemory[tuple[str, str, str], bool](_TOLD_LIMIT)
+
+    def book(self) -> None:
+        """Count what was sent so far of the answers that are under way."""
+        self.under_way.book(self._clock.monotonic_s())
 
     def hit(self, answer: AnswerRecord, known: dict[str, LineTemplate]) -> None:
         """Account for one answer of the fast lane; ``known`` has the log lines of its head."""
@@ -47,6 +53,7 @@ class AnswerAccounting:
 
     def close(self, exchange: Exchange) -> None:
         """Account for one answer of the full path."""
+        self.under_way.ended(exchange)
         answer = exchange.record(self._clock.monotonic_s())
         self._count(answer)
         if exchange.error is not None:

@@ -1,4 +1,4 @@
-"""One request and what became of it: filled in by the handler, read once by the accounting at its end."""
+"""One request and what became of it: filled in by the handler, read by the accounting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cacheserver.web.lane.hot_table import HotEntry
 from cacheserver.web.sending.response import ResponseWriter
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Exchange:
     """The response of one request, and facts of it for the access log and the metrics."""
 
@@ -35,6 +35,8 @@ class Exchange:
     """Set when the fast lane may answer the same head again."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
+    booked_bytes: int = 0
+    """See ``web.under_way``."""
 
     @classmethod
     def of(cls, request: web.BaseRequest, channel: ResponseWriter, client: Client, *, started_s: float) -> Exchange:
@@ -84,4 +86,5 @@ class Exchange:
             self.cache_status,
             self.range_field,
             self.cut,
+            self.booked_bytes,
         )

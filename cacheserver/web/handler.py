@@ -54,6 +54,7 @@ class ContentHandler:
     clock: Clock
     node_id: str
     first_byte_s: float
+    begun: Callable[[Exchange], None]
     account: Callable[[Exchange], None]
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -67,6 +68,7 @@ class ContentHandler:
             keep_alive=request.keep_alive and not self.answerer.draining,
         )
         exchange = Exchange.of(request, channel, connection.client, started_s=self.clock.monotonic_s())
+        self.begun(exchange)
         try:
             await self._guarded(request, exchange)
             if exchange.hot is not None and channel.keep_alive and connection.lane is not None:

@@ -107,3 +107,14 @@ def test_more_subnets_than_are_kept_apart_cost_no_more_series_and_lose_no_answer
     assert {(name, outcome) for name in names for outcome in OUTCOMES[:4]} <= groups.keys()
     assert sum(sums.count for sums in groups.values()) == len(names) * len(OUTCOMES)
     assert len(one.cells()) == len(OUTCOMES), "services and subnets do not multiply"
+
+
+def test_bytes_that_were_booked_under_way_count_once_whatever_the_answer_has_come_to() -> None:
+    one = tally()
+    one.book(answer("wu", "hit", 206, 300))
+    one.book(answer("wu", "hit", 206, 500, booked_bytes=300))
+    assert (one.body_bytes(), one.hit_ratio_requests()) == (500, 0)
+    one.add(answer("wu", "partial", 206, 800, booked_bytes=500))
+    sent = {key[1]: (cell.count, cell.body_bytes) for key, cell in one.cells()}
+    assert sent == {"hit": (0, 500), "partial": (1, 300)}
+    assert sum(group.body_bytes for _, group in one.groups()) == 800

@@ -29,7 +29,8 @@ _BODY = (("Content-Type", "application/json"), ("Content-Length", "0"))
 
 def routes() -> list[tuple[str, str]]:
     """Method and path of every admin route there is."""
-    views = Views(render=PrometheusMeter(services=[]).render, not_ready=list, node_status=dict, node_overview=dict)
+    render = PrometheusMeter(services=[]).render
+    views = Views(book=lambda: None, render=render, not_ready=list, node_status=dict, node_overview=dict)
     actions, pins = AdminActions.__new__(AdminActions), AdminPins.__new__(AdminPins)
     app = admin_app(AdminOptions(), views, actions, pins)
     found = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}

@@ -30,6 +30,7 @@ from cacheserver.web.lane.hot_table import HotEntry, HotTable
 from cacheserver.web.lane.lane import FastLane
 from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.options import ServerOptions
+from cacheserver.web.under_way import UnderWay
 from tests.support.certificates import NAME, Pki, cert_pem, key_pem, write_pair
 from tests.support.client import RawClient
 from tests.support.content import blob
@@ -158,6 +159,7 @@ async def lane_scene(
         table=table,
         clock=HandClock(),
         account=lambda answer, _known: answered.append(answer),
+        under_way=UnderWay(lambda _answer: None),
         touch=lambda *_: None,
         turn_bytes=turn_bytes,
         executor=executor,

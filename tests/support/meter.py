@@ -20,6 +20,10 @@ class CountingMeter:
         """See ``ports.Meter``."""
         self.counts["request", answer.request.service, answer.outcome, str(answer.status)] += 1
 
+    def booked(self, answer: AnswerRecord) -> None:
+        """See ``ports.Meter``."""
+        self.counts["booked", answer.request.service] += answer.body_bytes - answer.booked_bytes
+
     def refused(self, reason: str) -> None:
         """See ``ports.Meter``."""
         self.counts["refused", reason] += 1

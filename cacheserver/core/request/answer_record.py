@@ -1,4 +1,4 @@
-"""One answer as metrics and logs see it, made once when it has ended.
+"""One answer as metrics and logs see it, made when it has ended, or to count what was sent of it so far.
 
 Owns: two values. The fast lane makes one for each hit, so that making it has to be cheap.
 """
@@ -42,3 +42,5 @@ class AnswerRecord(msgspec.Struct, frozen=True, gc=False):
     """The Range field; as bytes it is a span without its unit: digits and a hyphen."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
+    booked_bytes: int = 0
+    """Those of ``body_bytes`` that were counted while it was under way."""

@@ -20,9 +20,11 @@ from cacheserver.web.admin.json_bodies import json_reply
 class Views:
     """The routes that only read.
 
-    ``render`` makes body and Content-Type of /metrics, in a thread; the other callables are called on the loop.
+    ``book`` counts what was sent so far of the answers under way. ``render`` makes body and Content-Type of /metrics,
+    in a thread; the other callables are called on the loop.
     """
 
+    book: Callable[[], None]
     render: Callable[[str | None], tuple[bytes, str]]
     not_ready: Callable[[], list[str]]
     """Why the node cannot do its work, one short line each; none: it can."""
@@ -45,10 +47,12 @@ class Views:
 
     async def overview(self, _request: web.Request) -> web.Response:
         """The data of the status page: status, traffic, fills, refusals."""
+        self.book()
         return json_reply(HTTPStatus.OK, self.node_overview())
 
     async def metrics(self, request: web.Request) -> web.Response:
         """All metrics, as Prometheus reads them."""
+        self.book()
         # Off the loop: 1,000 series take about 14 ms.
         body, content_type = await asyncio.to_thread(self.render, request.headers.get(hdrs.ACCEPT))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})

@@ -35,6 +35,7 @@ class _Running(Outgoing):
 
     start: int
     entry: HotEntry
+    client: Client
     status: int
     range: bytes | None
     started_s: float
@@ -43,6 +44,23 @@ class _Running(Outgoing):
     """Up to here a thread has read the file."""
     swept_bytes: int | None = None
     """What the client had taken at the last sweep."""
+    booked_bytes: int = 0
+
+    def record(self, ended_s: float) -> AnswerRecord:
+        """See ``web.under_way``."""
+        return AnswerRecord(
+            self.entry.label,
+            self.client,
+            "hit",
+            self.status,
+            self.at - self.start,
+            ended_s - self.started_s,
+            self.first_byte_s,
+            _CACHE_STATUS,
+            self.range,
+            None,
+            self.booked_bytes,
+        )
 
 
 class FastLane:
@@ -155,8 +173,9 @@ class FastLane:
             else:
                 self._done(b"")
             return True
-        self._running = running = _Running(head, file.fd, start, stop, start, entry, status, value, now_s)
+        self._running = running = _Running(head, file.fd, start, stop, start, entry, self._client, status, value, now_s)
         running.skip(sent)
+        shared.under_way.began(running)
         obj.hold()
         self.busy = True
         shared.turns.now(self._go_on)
@@ -232,19 +251,10 @@ class FastLane:
 
     def _finish(self, running: _Running, *, cut: bool) -> None:
         self._running = None
-        running.entry.obj.release()
-        answer = AnswerRecord(
-            running.entry.label,
-            self._client,
-            "hit",
-            running.status,
-            running.at - running.start,
-            self._shared.monotonic_s() - running.started_s,
-            running.first_byte_s,
-            _CACHE_STATUS,
-            running.range,
-        )
-        self._shared.account(answer, running.entry.log_lines)
+        shared, entry = self._shared, running.entry
+        entry.obj.release()
+        shared.under_way.ended(running)
+        shared.account(running.record(shared.monotonic_s()), entry.log_lines)
         if cut:
             self.busy = False
             self._transport.abort()

@@ -15,6 +15,7 @@ from cacheserver.ports import Clock
 from cacheserver.web.lane.hot_table import HotTable
 from cacheserver.web.sending import tcp
 from cacheserver.web.sending.turns import Turns
+from cacheserver.web.under_way import UnderWay
 
 SMALL_BYTES = (1 << 14) + 4096
 """Answers up to this size, head included, go out by one read and one send."""
@@ -28,6 +29,7 @@ class LaneShared:
     clock: Clock
     account: Callable[[AnswerRecord, dict[str, LineTemplate]], None]
     """Count and log one answer, with the encoded log lines of its entry."""
+    under_way: UnderWay
     touch: Callable[[Any, int, int], None]
     """Note a use of pieces ``[first, stop)``."""
     turn_bytes: int

@@ -21,7 +21,9 @@ class ResponseWriter:
         self.http_10 = http_10
         self.keep_alive = keep_alive
         self.status = 0
-        self.body_bytes = 0
+        self._taken_bytes = 0
+        self._file_from: int | None = None
+        """What the wire had sent when the file began that is being sent."""
         self.started_s: float | None = None
         """Monotonic time at which the head went out inside ``starting_within``."""
         self._deadline: tuple[asyncio.Timeout, Clock] | None = None
@@ -34,6 +36,11 @@ class ResponseWriter:
     def head_sent(self) -> bool:
         """Whether the answer has begun, so that no other can be given."""
         return self.status != 0
+
+    @property
+    def body_bytes(self) -> int:
+        """Body bytes so far, of a file that is being sent too."""
+        return self._taken_bytes + (0 if self._file_from is None else self._wire.sent_bytes - self._file_from)
 
     @asynccontextmanager
     async def starting_within(self, limit_s: float, clock: Clock) -> AsyncIterator[None]:
@@ -74,10 +81,11 @@ class ResponseWriter:
         """Send bytes ``[start, stop)`` of an open file; ``body_bytes`` tells how far it came when this raises."""
         if self._chunked:
             raise AssertionError("object bodies have a length")
-        before = self._wire.sent_bytes
+        self._file_from = before = self._wire.sent_bytes
         try:
             await self._wire.send_file(fd, start, stop)
         finally:
+            self._file_from = None
             self._take(self._wire.sent_bytes - before)
 
     async def finish(self) -> None:
@@ -95,7 +103,7 @@ class ResponseWriter:
         self._wire.abort()
 
     def _take(self, size: int) -> None:
-        self.body_bytes += size
+        self._taken_bytes += size
         if self._remaining is not None:
             self._remaining -= size
             if self._remaining < 0:

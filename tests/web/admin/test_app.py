@@ -40,7 +40,9 @@ async def admin(
     """A running admin listener: a session and its base URL."""
     meter = PrometheusMeter(services=["wu"])
     meter.answered(answer("wu", "hit", 206, 10, 0.1, Client()))
-    views = Views(render=meter.render, not_ready=not_ready, node_status=status, node_overview=overview)
+    views = Views(
+        book=lambda: None, render=meter.render, not_ready=not_ready, node_status=status, node_overview=overview
+    )
     app = admin_app(options or AdminOptions(), views)
     async with TestServer(app) as server, ClientSession() as session:
         yield session, f"http://127.0.0.1:{server.port}"

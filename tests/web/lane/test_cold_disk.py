@@ -28,6 +28,7 @@ from cacheserver.web.lane.shared import LaneShared
 from cacheserver.web.sending import wire
 from cacheserver.web.sending.turns import Turns
 from cacheserver.web.sending.wire import Wire
+from cacheserver.web.under_way import UnderWay
 from tests.support.content import blob
 from tests.support.flow import eventually
 from tests.support.sockets import Peer, connected
@@ -133,6 +134,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObjec
             table=HotTable(),
             clock=SystemClock(),
             account=lambda *_said: None,
+            under_way=UnderWay(lambda _answer: None),
             touch=lambda *_said: None,
             turn_bytes=TURN,
             executor=threads,
