@@ -1,7 +1,7 @@
 """HTTP sessions and TLS contexts of a client, as all outgoing requests need them.
 
 Owns: aiohttp's defaults that do harm here and are off: redirects are the caller's, no decompression, no cookies, no
-proxy from the environment, no DNS cache, no total time-out. Must not send requests.
+proxy from the environment, no DNS cache, no total time-out, no body without a proper end. Must not send requests.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.outgoing.aiohttp_parts import demand_proper_ends
 
 _READ_BUFFER_BYTES = 1 << 19
 _LINE_BYTES = 16_384
@@ -61,6 +62,7 @@ def open_session(
         keepalive_timeout=idle_s,
         ssl=True if tls is None else tls,
     )
+    demand_proper_ends(connector)
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
