@@ -10,7 +10,7 @@ import time
 import click
 
 from cacheserver.cli.options import with_store
-from cacheserver.cli.output import EXIT_FAILED, tell
+from cacheserver.cli.output import EXIT_FAILED, say, tell
 from cacheserver.core.errors import BundleError
 from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
@@ -42,7 +42,7 @@ def export_command(selection: tuple[str, ...], bundle: str, store: StoreOptions,
             raise BundleError("nothing to export: no complete object is selected")
         size_bytes = writer.finish(created_s=time.time())
     signed = "unsigned" if signing is None else "signed"
-    click.echo(
+    say(
         f"{printable(bundle, 300)}: {several(report.exported, 'object')}, {format_size(size_bytes)}, {signed}; "
         f"left out: {report.incomplete} incomplete, {report.damaged} damaged"
     )
@@ -80,7 +80,7 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
     keys = [load_trusted_key(path) for path in trusted]
     with BundleReader(bundle, keys) as reader, opened_volumes(store) as volumes:
         report = Importer(volumes=volumes, reader=reader, replace=replace, tell=tell).run()
-    click.echo(
+    say(
         f"{printable(bundle, 300)}: {several(report.imported, 'object')} imported ({format_size(report.body_bytes)}), "
         f"{report.unchanged} already there, {report.kept} kept, {report.damaged} damaged"
     )

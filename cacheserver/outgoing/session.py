@@ -6,7 +6,9 @@ proxy from the environment, no DNS cache, no total time-out, no body without a p
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -24,6 +26,8 @@ def client_context(ca_file: str = "", *, key: str = "") -> ssl.SSLContext:
     Raises ConfigError, for the setting ``key``, when ``ca_file`` holds no certificates.
     """
     try:
+        if ca_file and not stat.S_ISREG(os.stat(ca_file).st_mode):
+            raise ValueError("opening a FIFO would wait for its writer")
         context = ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ValueError) as exc:
         raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key=key) from exc

@@ -159,8 +159,15 @@ def test_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
             load_settings(path, Flags())
 
 
-def test_endless_file_is_not_read_to_its_end() -> None:
+def test_what_is_too_long_for_settings_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / "long.toml"
+    long.write_bytes(b"#" * (4 << 20) + b"\n")
     with pytest.raises(ConfigError, match="larger than 4 MiB"):
+        load_settings(str(long), Flags())
+
+
+def test_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="not a regular file"):
         load_settings("/dev/zero", Flags())
 
 
