@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.bundle.writer import BundleWriter
 from cacheserver.core.errors import DiskError
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.store.object.file import ObjectFile
@@ -275,3 +276,12 @@ def test_phf_in_the_bundle_is_the_published_form(signed: Scene) -> None:
 def test_missing_bundle_is_one_line(scene: Scene) -> None:
     ran = scene.run("import", Path("/nowhere/b"), "--unsigned", "--cache-dir", scene.directory / "c")
     assert (ran.code, len(ran.lines)) == (1, 1)
+
+
+def test_two_exports_to_one_name_do_not_mix(scene: Scene) -> None:
+    source = scene.directory / "source"
+    filled(source)
+    with BundleWriter(str(scene.bundle), None):
+        ran = scene.export("all", cache=source)
+        assert (ran.code, "another export is writing" in ran.lines[0]) == (1, True)
+    assert scene.export("all", cache=source).code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +219,12 @@ def test_key_text_is_the_raw_key_in_base64(folder: Path) -> None:
     run("sign", "c.json", "--key", "key")
     assert document()["signature"]["key"] == text
     assert to_base64(bytes(32)) != text
+
+
+def test_entries_that_are_added_at_once_are_all_there(folder: Path) -> None:
+    command = [sys.executable, "-m", "cacheserver", "catalogue", "add", "c.json", "--from-file", "content", "--path"]
+    running = [subprocess.Popen([*command, f"/{number}"], cwd=folder) for number in range(4)]
+    assert [process.wait(timeout=60) for process in running] == [0] * 4
+    assert {entry["path"] for entry in json.loads((folder / "c.json").read_bytes())["entries"]} == {
+        f"/{number}" for number in range(4)
+    }
