@@ -45,6 +45,7 @@ class StoredObject:
         "erasing",
         "extent_pieces",
         "file",
+        "kept_digests",
         "life",
         "obsolete",
         "torn",
@@ -58,6 +59,8 @@ class StoredObject:
         self.charged_bytes = 0
         self.torn: set[int] = set()
         """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
+        self.kept_digests: set[int] = set()
+        """ABSENT pieces whose records still name their digests: found bad at rest, or not readable."""
         self.life = life
         self.obsolete = False
         self.erasing: asyncio.Future[None] | None = None
