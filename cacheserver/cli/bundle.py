@@ -66,7 +66,8 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
     """Take the objects of the file BUNDLE into a stopped node's cache.
 
     Signatures and every piece are verified before an object appears; a damaged one is named on stderr and not imported,
-    the others are. Objects of a trusted signer are anchored.
+    the others are. Objects of a trusted signer are anchored. Of an object that is there already every piece is read,
+    and one that has rotted is repaired.
 
     Exit codes: 0 all is there, 1 something was damaged or the disk is full, 2 wrong usage.
     """
@@ -82,7 +83,7 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
         report = Importer(volumes=volumes, reader=reader, replace=replace, tell=tell).run()
     say(
         f"{printable(bundle, 300)}: {several(report.imported, 'object')} imported ({format_size(report.body_bytes)}), "
-        f"{report.unchanged} already there, {report.kept} kept, {report.damaged} damaged"
+        f"{report.unchanged} already there, {report.repaired} repaired, {report.kept} kept, {report.damaged} damaged"
     )
     if report.stopped is not None:
         tell(f"stopped at {report.stopped}")
