@@ -26,6 +26,7 @@ from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.layout import MOST_PIECES
 from cacheserver.store.options import StoreOptions, VolumeOptions
 
 _POLL_S: Final = 0.25
@@ -66,7 +67,7 @@ class _Verified(msgspec.Struct):
     object_id: str
     checked: _Count
     bad: list[_BadPiece]
-    next_piece: int | None
+    next_piece: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PIECES)] | None
 
 
 @click.command("scrub")

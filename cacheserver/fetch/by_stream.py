@@ -52,6 +52,10 @@ class StreamFetch:
                 if await self._try(ask):
                     break
             await asyncio.to_thread(self._part.begin, self.length_bytes)
+        except BaseException:
+            if self._note() is None:
+                self._part.begin(0)  # nothing can go on from these bytes: give a full disk its room back
+            raise
         finally:
             self._part.save_note(self._note())
 

@@ -70,6 +70,8 @@ REFUSED = [
     ("[[store.volumes]]\npath='/a'\nmax_size='100XB'\n", 3, "store.volumes[0].max_size", "unknown unit"),
     ("[[store.volumes]]\npath='/a'\nmax_size='4KiB'\n", 3, "store.volumes[0].max_size", "from 1MiB"),
     ("store.volumes = [\n {path='/a'},\n {path='/a/b'}]\n", 3, "store.volumes[1].path", "another volume"),
+    ("[log]\naccess_file='/a\\u0000'\n".replace("'", '"'), 2, "log.access_file", "control character"),
+    ("[tls]\nkey='/a\\u0000'\n".replace("'", '"'), 2, "tls.key", "control character"),
     ("[[store.volumes]]\npath='/a\\u0000'\n".replace("'", '"'), 2, "store.volumes[0].path", "control character"),
     ("[store]\npiece_size = '3MiB'\n", 2, "store.piece_size", "power of two"),
     ("[store]\npiece_size = '32KiB'\n", 2, "store.piece_size", "from 64KiB to 16MiB"),
