@@ -17,8 +17,9 @@ from cacheserver.bundle.header import shown_name
 from cacheserver.bundle.reader import BundleReader, Damaged, Found
 from cacheserver.bundle.volumes import open_object
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import BundleError, CorruptObject, StoreError, StoreFull
+from cacheserver.core.errors import BundleError, CorruptObject, DiskError, PieceMismatch, StoreError, StoreFull
 from cacheserver.core.request.keys import object_id
+from cacheserver.core.units import several
 from cacheserver.store.catalogue.record import CatalogueRecord
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.object.file import ObjectFile, disk_errors
@@ -26,6 +27,7 @@ from cacheserver.store.object.layout import GENERATION_BYTES, layout_for
 from cacheserver.store.object.rebuilt_manifest import recorded_digests
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.store import MARKER_BYTES
+from cacheserver.store.stored_object import VaryMarker
 from cacheserver.store.volume import Volume
 from cacheserver.system.atomic_file import sync_folder
 
@@ -36,6 +38,8 @@ class ImportReport:
 
     imported: int = 0
     body_bytes: int = 0
+    repaired: int = 0
+    """Was here with pieces that had rotted, which are the bundle's now."""
     unchanged: int = 0
     kept: int = 0
     """Another generation is here, complete, and was not to be replaced."""
@@ -55,6 +59,8 @@ class Importer:
         self._replace = replace
         self._tell = tell
         self.report = ImportReport()
+        self._marked_s: dict[str, float] = {}
+        """Primary keys at which this import has put something, and the time of the latest answer there."""
 
     def run(self) -> ImportReport:
         """Import everything that is sound; one line is told for each object that is not."""
@@ -82,7 +88,10 @@ class Importer:
     def _take(self, found: Found) -> None:
         """Import one object. Raises BundleError for the bundle's faults, StoreError for the volume's."""
         representation = self._led_to(found.bundled.believed(signed=self._reader.signed))
-        if any(self._stays(volume, representation, found.bundled.digests) for volume in self._volumes):
+        if self._selected_otherwise(representation):
+            return
+        if any(self._stays(volume, found, representation) for volume in self._volumes):
+            self._mark_variants(representation)
             return
         volume, reservation = self._room(representation)
         with reservation:
@@ -101,12 +110,12 @@ class Importer:
         for other in self._volumes:
             if other is not volume:
                 _remove(other, representation.object_id)
-        self._mark_variants(volume, representation)
+        self._mark_variants(representation)
         self.report.imported += 1
         self.report.body_bytes += representation.length_bytes
 
-    def _stays(self, volume: Volume, new: Representation, digests: bytes) -> bool:
-        """Whether the volume has the object already and keeps it; counts it then."""
+    def _stays(self, volume: Volume, found: Found, new: Representation) -> bool:
+        """Whether the volume has the object already and keeps it, repaired where it rotted; counts it then."""
         file = open_object(volume, new.object_id)
         if file is None:
             return False
@@ -115,17 +124,48 @@ class Importer:
                 return False
             here = file.representation
             sizes = (here.length_bytes, here.piece_size_bytes)
+            digests = found.bundled.digests
             same = sizes == (new.length_bytes, new.piece_size_bytes) and recorded_digests(file) == digests
+            if same and here.trust >= new.trust:
+                self._repair(file, found)
+                if here.marker != new.marker:
+                    file.rewrite_header(replace(here, marker=new.marker))
+                return True
         finally:
             file.close()
-        if same and here.trust >= new.trust:
-            self.report.unchanged += 1
-            return True
-        if same or self._replace:
+        return not same and self._keeps_other(new)
+
+    def _keeps_other(self, new: Representation) -> bool:
+        """Whether another generation that is here stays; counts it then."""
+        if self._replace:
             return False
         self.report.kept += 1
         self._tell(f"{shown_name(new)}: kept as it is: another generation is here; see --replace")
         return True
+
+    def _repair(self, file: ObjectFile, found: Found) -> None:
+        """Hold the bytes that are here against their records, and put the bundle's in the place of bad ones."""
+        bad = 0
+        for piece in range(len(file.pieces)):
+            with contextlib.suppress(PieceMismatch, DiskError):  # what cannot be read may be written
+                file.check_piece(piece)
+                continue
+            self._write_piece(file, found, piece)
+            bad += 1
+        if not bad:
+            self.report.unchanged += 1
+            return
+        file.sync()
+        self._tell(f"{shown_name(file.representation)}: repaired: {several(bad, 'piece')}")
+        self.report.repaired += 1
+
+    def _write_piece(self, file: ObjectFile, found: Found, piece: int) -> None:
+        data = self._reader.piece(found, piece)
+        digest = hashlib.sha256(data).digest()
+        if digest != found.bundled.digest(piece):
+            raise BundleError(f"piece {piece} does not match its digest")
+        file.write_at(piece * file.layout.piece_size_bytes, data)
+        file.record_piece(piece, digest)
 
     def _room(self, representation: Representation) -> tuple[Volume, Reservation]:
         """A volume with room for the object; nothing is evicted for it. Raises StoreFull."""
@@ -144,12 +184,7 @@ class Importer:
         file = ObjectFile.create(f"{volume.path_of(representation.object_id)}.import", representation)
         try:
             for piece in range(len(file.pieces)):
-                data = self._reader.piece(found, piece)
-                digest = hashlib.sha256(data).digest()
-                if digest != found.bundled.digest(piece):
-                    raise BundleError(f"piece {piece} does not match its digest")
-                file.write_at(piece * representation.piece_size_bytes, data)
-                file.record_piece(piece, digest)
+                self._write_piece(file, found, piece)
             file.sync()
         except BaseException:
             with contextlib.suppress(StoreError):
@@ -172,25 +207,50 @@ class Importer:
         record = CatalogueRecord(representation.length_bytes, charged, True, representation.service)
         volume.catalogue.put(representation.object_id, record)
 
-    def _led_to(self, representation: Representation) -> Representation:
-        """With the number of the Vary marker that leads to it here; 0 where there is none yet."""
-        if not representation.vary:
-            return representation
-        rows = (_row(volume, object_id(representation.primary_key)) for volume in self._volumes)
-        numbers = (row.length_bytes for row in rows if row is not None and row.vary == representation.vary)
-        return replace(representation, marker=next(numbers, 0))
+    def _led_to(self, new: Representation) -> Representation:
+        """With the number of the Vary marker that leads to it here; a new number where there is none."""
+        if not new.vary:
+            return new
+        primary = object_id(new.primary_key)
+        rows = (_row(volume, primary) for volume in self._volumes)
+        numbers = (row.length_bytes for row in rows if row is not None and row.vary == new.vary)
+        return replace(new, marker=next(numbers, VaryMarker.new(primary, new.vary).number))
 
-    def _mark_variants(self, volume: Volume, representation: Representation) -> None:
-        """Note at the primary key by which request fields the variants are selected (RFC 9111 §4.1)."""
+    def _selected_otherwise(self, new: Representation) -> bool:
+        """Whether what is here at the primary key selects by other request fields, or not at all, and stays.
+
+        Such an object would be imported and never found (RFC 9111 §4.1). A marker that this import made stays where
+        it is of a later answer.
+        """
+        primary = object_id(new.primary_key)
+        marked_s = self._marked_s.get(primary)
+        rows = [row for volume in self._volumes if (row := _row(volume, primary)) is not None and row.complete]
+        if all(row.vary == new.vary for row in rows):
+            return False
+        if marked_s is None:
+            return self._keeps_other(new)
+        if marked_s <= new.response_time_s:
+            return False
+        self.report.kept += 1
+        self._tell(f"{shown_name(new)}: left out: the bundle has a later generation of it")
+        return True
+
+    def _mark_variants(self, representation: Representation) -> None:
+        """Note at the primary key by which request fields the variants are selected, in the place of what is there."""
+        primary = object_id(representation.primary_key)
+        self._marked_s[primary] = max(representation.response_time_s, self._marked_s.get(primary, 0.0))
         if not representation.vary:
             return
-        primary = object_id(representation.primary_key)
-        if _row(volume, primary) is None:
-            volume.ledger.correct(MARKER_BYTES)
-            row = CatalogueRecord(
-                representation.marker, MARKER_BYTES, True, representation.service, representation.vary
-            )
-            volume.catalogue.put(primary, row)
+        number, service, names = representation.marker, representation.service, representation.vary
+        record = CatalogueRecord(number, MARKER_BYTES, True, service, names)
+        order = preferred_order(self._volumes, primary)
+        marked = next((volume for volume in order if _row(volume, primary) == record), None)
+        for volume in order:
+            if volume is not marked:
+                _remove(volume, primary)
+        if marked is None:
+            order[0].ledger.correct(MARKER_BYTES)
+            order[0].catalogue.put(primary, record)
 
 
 def _row(volume: Volume, object_id: str) -> CatalogueRecord | None:

@@ -19,6 +19,7 @@ from cacheserver.bundle.keys import raw_public, verifies
 from cacheserver.core.errors import BundleError
 from cacheserver.core.integrity.manifest import HASH_BYTES
 from cacheserver.store.object.file import disk_errors
+from cacheserver.system.regular_file import open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class BundleReader:
     def __init__(self, path: str, trusted: Sequence[Ed25519PublicKey]) -> None:
         """Open and judge the framing. Raises BundleError when nothing in the file can be believed, DiskError."""
         with disk_errors(f"cannot read {path}"):
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_regular(path)
             self._file_bytes = os.fstat(self._fd).st_size
         try:
             self._head = fmt.decode_file_head(self._read(0, fmt.FILE_HEAD_BYTES))

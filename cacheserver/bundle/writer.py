@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cacheserver.bundle import format as fmt
 from cacheserver.bundle.header import BundledObject, encode_header
 from cacheserver.bundle.keys import raw_public
-from cacheserver.core.errors import PieceMismatch
+from cacheserver.core.errors import BundleError, PieceMismatch
 from cacheserver.store.object.file import disk_errors
+from cacheserver.system.regular_file import hold
 
 
 class BundleWriter:
@@ -32,10 +33,12 @@ class BundleWriter:
         self._head = fmt.FileHead(os.urandom(fmt.ID_BYTES), public)
         with disk_errors("cannot create the bundle"):
             # Not write_atomically: a bundle is streamed, as it may be larger than the memory.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{path}.part")
-            fd = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._file = os.fdopen(fd, "wb", buffering=1 << 20)
+            try:
+                fd = hold(f"{path}.part", 0o644)
+            except BlockingIOError as exc:
+                raise BundleError(f"another export is writing {path}.part") from exc
+            self._file = os.fdopen(fd, "wb", buffering=1 << 20)
+            self._file.truncate(0)
         self._offset = 0
         self._write(self._head.encode())
 
@@ -84,8 +87,8 @@ class BundleWriter:
         with disk_errors("cannot finish the bundle"):
             self._file.flush()
             os.fsync(self._file.fileno())
+            os.replace(f"{self._path}.part", self._path)  # before the file is closed, which ends the lock
             self._file.close()
-            os.replace(f"{self._path}.part", self._path)
         return self._offset
 
     def _write(self, data: bytes) -> None:
@@ -98,7 +101,9 @@ class BundleWriter:
 
     def __exit__(self, *exc_info: object) -> None:
         """Remove what was not finished."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        if self._file.closed:
+            return
         with contextlib.suppress(OSError):
             os.unlink(f"{self._path}.part")
+        with contextlib.suppress(OSError):
+            self._file.close()

@@ -10,7 +10,7 @@ import time
 import click
 
 from cacheserver.cli.options import with_store
-from cacheserver.cli.output import EXIT_FAILED, tell
+from cacheserver.cli.output import EXIT_FAILED, say, tell
 from cacheserver.core.errors import BundleError
 from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
@@ -42,7 +42,7 @@ def export_command(selection: tuple[str, ...], bundle: str, store: StoreOptions,
             raise BundleError("nothing to export: no complete object is selected")
         size_bytes = writer.finish(created_s=time.time())
     signed = "unsigned" if signing is None else "signed"
-    click.echo(
+    say(
         f"{printable(bundle, 300)}: {several(report.exported, 'object')}, {format_size(size_bytes)}, {signed}; "
         f"left out: {report.incomplete} incomplete, {report.damaged} damaged"
     )
@@ -66,7 +66,8 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
     """Take the objects of the file BUNDLE into a stopped node's cache.
 
     Signatures and every piece are verified before an object appears; a damaged one is named on stderr and not imported,
-    the others are. Objects of a trusted signer are anchored.
+    the others are. Objects of a trusted signer are anchored. Of an object that is there already every piece is read,
+    and one that has rotted is repaired.
 
     Exit codes: 0 all is there, 1 something was damaged or the disk is full, 2 wrong usage.
     """
@@ -80,9 +81,9 @@ def import_command(bundle: str, store: StoreOptions, trusted: tuple[str, ...], u
     keys = [load_trusted_key(path) for path in trusted]
     with BundleReader(bundle, keys) as reader, opened_volumes(store) as volumes:
         report = Importer(volumes=volumes, reader=reader, replace=replace, tell=tell).run()
-    click.echo(
+    say(
         f"{printable(bundle, 300)}: {several(report.imported, 'object')} imported ({format_size(report.body_bytes)}), "
-        f"{report.unchanged} already there, {report.kept} kept, {report.damaged} damaged"
+        f"{report.unchanged} already there, {report.repaired} repaired, {report.kept} kept, {report.damaged} damaged"
     )
     if report.stopped is not None:
         tell(f"stopped at {report.stopped}")

@@ -6,15 +6,19 @@ Owns: these commands and the files they touch. Errors go up as ConfigError, Cata
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 import click
 from msgspec.structs import replace
 
-from cacheserver.cli.output import config_errors
+from cacheserver.cli.output import config_errors, say
 from cacheserver.core.errors import CatalogueError, ConfigError
 from cacheserver.core.integrity.content_catalogue import (
     CatalogueDocument,
@@ -28,12 +32,14 @@ from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
 from cacheserver.system.atomic_file import write_atomically
+from cacheserver.system.regular_file import folder_held, open_regular, read_regular
 from cacheserver.trust.catalogue_anchor import read_document
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
 
 PIECE_BYTES: Final = 1 << 20
 """The piece size of Delivery Optimization; the hash of hashes depends on it."""
 _KEY_FILE_LIMIT_BYTES: Final = 64 << 10
+_LOCK_S: Final = 10.0
 
 
 @click.group("catalogue")
@@ -50,9 +56,15 @@ def keygen(key: str) -> None:
     for path in (key, f"{key}.pub"):
         if os.path.lexists(path):
             raise ConfigError("is there already", where=printable(path, 300))
-    write_atomically(key, pem, durable=True, replace=False)
-    write_atomically(f"{key}.pub", f"{public_text}\n".encode("ascii"), mode=0o644, durable=True, replace=False)
-    click.echo(public_text)
+    public_pem = f"{public_text}\n".encode("ascii")
+    with _changing(key):
+        write_atomically(key, pem, durable=True, replace=False)
+        try:
+            write_atomically(f"{key}.pub", public_pem, mode=0o644, durable=True, replace=False)
+        except BaseException:
+            os.unlink(key)
+            raise
+    say(public_text)
 
 
 @catalogue_group.command("sign")
@@ -60,10 +72,11 @@ def keygen(key: str) -> None:
 @click.option("--key", required=True, metavar="KEY", help="File of the private key.")
 def sign_command(file: str, key: str) -> None:
     """Sign FILE in place, with the present time as its time of issue."""
-    document = replace(_read(file), issued=_now())
-    signed = sign(document, _read_key(key))
-    _replace_file(file, render_catalogue(signed))
-    click.echo(f"signed: {printable(file, 300)}: {_entries(signed)}, issued {signed.issued}")
+    pem = _read_key(key)
+    with _changing(file):
+        signed = sign(replace(_read(file), issued=_now()), pem)
+        _replace_file(file, render_catalogue(signed))
+    say(f"signed: {printable(file, 300)}: {_entries(signed)}, issued {signed.issued}")
 
 
 @catalogue_group.command("verify")
@@ -80,7 +93,7 @@ def verify_command(file: str, trusted: tuple[str, ...]) -> None:
     except CatalogueError as exc:
         raise CatalogueError(f"{printable(file, 300)}: {exc}") from exc
     signer = document.signature.key if document.signature is not None else ""
-    click.echo(f"ok: {printable(file, 300)}: {_entries(document)}, issued {document.issued}, signed by {signer}")
+    say(f"ok: {printable(file, 300)}: {_entries(document)}, issued {document.issued}, signed by {signer}")
 
 
 @catalogue_group.command("add")
@@ -95,18 +108,19 @@ def add_command(file: str, path: str | None, guid: str | None, host: str | None,
         raise ConfigError("give either --path or --id")
     if host is not None and path is None:
         raise ConfigError("--host needs --path")
-    document = _read(file) if os.path.lexists(file) else CatalogueDocument(version=1, issued=_now(), entries=())
     entry = replace(
         _measured(content),
         path=None if path is None else _canonical(path),
         id=None if guid is None else guid.lower(),
         host=None if host is None else host.lower(),
     )
-    others = tuple(known for known in document.entries if known.subject != entry.subject)
-    changed = replace(document, entries=(*others, entry), issued=_now(), signature=None)
-    check_document(changed)
-    _replace_file(file, render_catalogue(changed))
-    click.echo(f"added: {_line(entry)}; {printable(file, 300)} must be signed now")
+    with _changing(file):
+        document = _read(file) if os.path.lexists(file) else CatalogueDocument(version=1, issued=_now(), entries=())
+        others = tuple(known for known in document.entries if known.subject != entry.subject)
+        changed = replace(document, entries=(*others, entry), issued=_now(), signature=None)
+        check_document(changed)
+        _replace_file(file, render_catalogue(changed))
+    say(f"added: {_line(entry)}; {printable(file, 300)} must be signed now")
 
 
 @catalogue_group.command("list")
@@ -114,7 +128,7 @@ def add_command(file: str, path: str | None, guid: str | None, host: str | None,
 def list_command(file: str) -> None:
     """List the entries of FILE, one a line; its signature is not checked."""
     for entry in _read(file).entries:
-        click.echo(_line(entry))
+        say(_line(entry))
 
 
 # -- contents ---------------------------------------------------------------------------------------------------
@@ -125,7 +139,7 @@ def _measured(path: str) -> Entry:
     sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
     hashes: list[bytes] = []
     length = 0
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         while piece := file.read(PIECE_BYTES):
             length += len(piece)
             sha256.update(piece)
@@ -173,8 +187,12 @@ def _read(path: str) -> CatalogueDocument:
 
 
 def _read_key(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(_KEY_FILE_LIMIT_BYTES)
+    try:
+        return read_regular(path, _KEY_FILE_LIMIT_BYTES)
+    except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            raise CatalogueError("is too large for a key") from exc
+        raise
 
 
 def _trusted_key(text: str) -> bytes:
@@ -189,6 +207,19 @@ def _trusted_key(text: str) -> bytes:
         raise ConfigError(f"neither a key nor a readable file: {exc.strerror}", where="--trusted") from exc
     except (CatalogueError, UnicodeDecodeError) as exc:
         raise ConfigError("not an Ed25519 public key in base64", where=f"--trusted {printable(text, 300)}") from exc
+
+
+@contextmanager
+def _changing(path: str) -> Iterator[None]:
+    """Read and replace the file at ``path`` while no other command does. Raises ConfigError."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(folder_held(os.path.dirname(os.path.realpath(path)), within_s=_LOCK_S))
+        except BlockingIOError as exc:
+            raise ConfigError("another command is changing it", where=printable(path, 300)) from exc
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, path) from exc
+        yield
 
 
 def _replace_file(path: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ import pwd
 import click
 
 from cacheserver.cli.options import config_is_named, with_settings
-from cacheserver.cli.output import EXIT_USAGE, tell
+from cacheserver.cli.output import EXIT_USAGE, say, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
@@ -44,8 +44,8 @@ def check_config_command(file: str | None, user: str | None, config: str | None,
     if faults:
         return EXIT_USAGE
     for warning in start_warnings(settings):
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(_summary(path, settings))
+        say(f"warning: {warning}", err=True)
+    say(_summary(path, settings))
     return 0
 
 

@@ -5,7 +5,6 @@ Owns: the command line of both. What is printed comes from ``client_config`` and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from cacheserver.cli.options import CONFIG, JSON
+from cacheserver.cli.output import say, say_json
 from cacheserver.client_config.formats import FORMATS, POLICY_FORMATS
 from cacheserver.client_config.origin_ports import origin_ports
 from cacheserver.client_config.policy import ClientPolicy, cache_hosts
@@ -68,7 +68,7 @@ def client_config_command(
         raise click.UsageError("with --from-dhcp no --host is given" if hosts else "name a --host")
     mode_number = None if mode is None else int(mode)
     shown = ClientPolicy(hosts=cache_hosts(hosts, port=port), from_dhcp=from_dhcp, download_mode=mode_number, **policy)
-    click.echo(FORMATS[name](shown), nl=False)
+    say(FORMATS[name](shown), end="")
     return 0
 
 
@@ -80,16 +80,16 @@ def firewall_list_command(config: str | None, as_json: bool) -> int:
     settings = load_settings(config, Flags())
     outgoing = [_service(service) for service in settings.all_services()] + _trust_services(settings)
     if as_json:
-        click.echo(json.dumps({"outgoing": outgoing, "incoming": _incoming()}, indent=2))
+        say_json({"outgoing": outgoing, "incoming": _incoming()}, indent=2)
         return 0
-    click.echo("# node to origins\n# port(s)   host  (service)")
+    say("# node to origins\n# port(s)   host  (service)")
     for entry in outgoing:
         ports = ",".join(map(str, entry["ports"] + entry["ports_for_tls_clients"]))
         for host in entry["hosts"]:
-            click.echo(f"tcp {ports:<7} {host}  ({entry['service']})")
-    click.echo("\n# around the node")
+            say(f"tcp {ports:<7} {host}  ({entry['service']})")
+    say("\n# around the node")
     for entry in _incoming():
-        click.echo(f"{entry['protocol']} {entry['port']:<7} {entry['from']} to {entry['to']}: {entry['meaning']}")
+        say(f"{entry['protocol']} {entry['port']:<7} {entry['from']} to {entry['to']}: {entry['meaning']}")
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ import click
 
 import cacheserver
 from cacheserver.cli.options import JSON, with_settings
-from cacheserver.cli.output import EXIT_FOUND, config_errors
+from cacheserver.cli.output import EXIT_FOUND, config_errors, say, say_json
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.core.units import several
@@ -72,14 +71,14 @@ def doctor_command(
     counts = {level: levels.count(level) for level in ("ok", "warn", "fail")}
     if as_json:
         facts = {"version": cacheserver.__version__, "failed": diagnosis.failed, "counts": counts}
-        click.echo(json.dumps({**facts, "checks": [check.as_json() for check in diagnosis.checks]}))
+        say_json({**facts, "checks": [check.as_json() for check in diagnosis.checks]})
     else:
         for check in diagnosis.checks:
-            click.echo(check.line())
-        click.echo(f"{counts['ok']} ok, {several(counts['warn'], 'warning')}, {several(counts['fail'], 'failure')}")
+            say(check.line())
+        say(f"{counts['ok']} ok, {several(counts['warn'], 'warning')}, {several(counts['fail'], 'failure')}")
     if bundle is not None:
         names = write_bundle(bundle, diagnosis, settings=settings, config_file=config, logs=logs)
-        click.echo(f"wrote {bundle}: {', '.join(names)}", err=True)
+        say(f"wrote {bundle}: {', '.join(names)}", err=True)
     return EXIT_FOUND if diagnosis.failed else 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ from click._termui_impl import ProgressBar
 
 import cacheserver
 from cacheserver.cli.options import CONNECT_TO, JSON
-from cacheserver.cli.output import EXIT_FAILED, config_errors
+from cacheserver.cli.output import EXIT_FAILED, config_errors, say, say_json
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.digest_text import to_base64
@@ -80,13 +79,13 @@ def fetch_command(url: str, output: str, quiet: bool, as_json: bool, allow_unver
             result = asyncio.run(work.run())
     except CacheserverError as exc:
         if as_json:
-            click.echo(json.dumps(_facts(request, work, None) | {"exit_code": EXIT_FAILED, "error": str(exc)}))
+            say_json(_facts(request, work, None) | {"exit_code": EXIT_FAILED, "error": str(exc)})
         raise
     code = 0 if allow_unverified else EXIT_CODES[result.trust]
     if as_json:
-        click.echo(json.dumps(_facts(request, work, result) | {"exit_code": code}))
+        say_json(_facts(request, work, result) | {"exit_code": code})
     elif not quiet:
-        click.echo(f"{printable(output, 300)}: {format_size(result.length_bytes)}, {_WORDS[result.trust]}")
+        say(f"{printable(output, 300)}: {format_size(result.length_bytes)}, {_WORDS[result.trust]}")
     return code
 
 
@@ -106,6 +105,8 @@ def _request(
         raise click.UsageError("--no-origin needs a --cache-host")
     if not os.path.basename(output) or os.path.isdir(output):
         raise click.UsageError("--output names a directory, not a file")
+    if os.path.exists(output) and not os.path.isfile(output):
+        raise click.UsageError("--output names a device or a pipe, which would be replaced by a file")
     try:
         place = parse_url(url)
         sources = sources_of(place, cache_hosts, origin=not no_origin)
@@ -199,7 +200,7 @@ class _Console:
     def notice(self, line: str) -> None:
         """One line on stderr."""
         if not self._quiet:
-            click.echo(("\n" if self._bar is not None else "") + f"cacheserver: {printable(line)}", err=True)
+            say(("\n" if self._bar is not None else "") + f"cacheserver: {printable(line)}", err=True)
 
     def begin(self, length_bytes: int | None, have_bytes: int) -> None:
         """Show a bar for this length."""

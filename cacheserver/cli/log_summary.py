@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import json
 import os
 import sys
 import zlib
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cacheserver.cli.options import CONFIG, JSON, config_is_named
-from cacheserver.cli.output import config_errors, tell
+from cacheserver.cli.output import config_errors, say, say_json, tell
 from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
+from cacheserver.system.regular_file import open_regular
 
 if TYPE_CHECKING:
     from cacheserver.logs.summary import Names, Summary, Sums
@@ -65,7 +65,7 @@ def summary_command(
     for name in files or ("-",):
         _read(name, summary)
     if as_json:
-        click.echo(json.dumps(summary.as_json(top)))
+        say_json(summary.as_json(top))
     else:
         _print(summary, top)
     return 0
@@ -93,7 +93,7 @@ def _names(config: str | None, texts: tuple[str, ...]) -> Names:
 
 
 def _read(name: str, summary: Summary) -> None:
-    with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
+    with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(open_regular(name), "rb") as stream:
         assert isinstance(stream, io.BufferedReader)
         if stream.peek(2)[:2] != _GZIP_MAGIC:
             summary.add_lines(_lines(stream))
@@ -123,12 +123,12 @@ def _lines(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
 def _print(summary: Summary, top: int) -> None:
     total = summary.total
     answers = several(total.requests, "answer")
-    click.echo(
+    say(
         f"{answers}, {format_size(total.body_bytes)}, {_ratio(total)} of the bytes from the cache"
         + (f"; {summary.first} to {summary.last}" if summary.first else "")
     )
     if summary.other_lines:
-        click.echo(f"no answers of the access log: {several(summary.other_lines, 'line')}")
+        say(f"no answers of the access log: {several(summary.other_lines, 'line')}")
     for title, table in (
         ("service", summary.services),
         ("subnet", summary.subnets),
@@ -140,9 +140,9 @@ def _print(summary: Summary, top: int) -> None:
     _print_table("hour", by_time[-48:], len(by_time) - 48)
     objects = summary.objects.largest(top)
     if objects:
-        click.echo(f"\n{'bytes':>10} {'requests':>10}  object" + ("" if summary.objects.exact else " (approximate)"))
+        say(f"\n{'bytes':>10} {'requests':>10}  object" + ("" if summary.objects.exact else " (approximate)"))
     for name, size, requests in objects:
-        click.echo(f"{format_size(size):>10} {requests:>10}  {printable(name, 300)}")
+        say(f"{format_size(size):>10} {requests:>10}  {printable(name, 300)}")
 
 
 def _print_table(title: str, rows: Iterable[tuple[str, Sums]], left_out: int) -> None:
@@ -150,11 +150,11 @@ def _print_table(title: str, rows: Iterable[tuple[str, Sums]], left_out: int) ->
     if not shown:
         return
     width = max(len(title), *(len(name) for name, _ in shown))
-    click.echo(f"\n{title:<{width}} {'requests':>10} {'bytes':>10} {'hits':>7}")
+    say(f"\n{title:<{width}} {'requests':>10} {'bytes':>10} {'hits':>7}")
     for name, sums in shown:
-        click.echo(f"{name:<{width}} {sums.requests:>10} {format_size(sums.body_bytes):>10} {_ratio(sums):>7}")
+        say(f"{name:<{width}} {sums.requests:>10} {format_size(sums.body_bytes):>10} {_ratio(sums):>7}")
     if left_out > 0:
-        click.echo(f"and {left_out} more")
+        say(f"and {left_out} more")
 
 
 def _ratio(sums: Sums) -> str:

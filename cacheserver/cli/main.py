@@ -6,9 +6,12 @@ run-time trouble, 0 for a clean stop. Imports the node only when it is to be run
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,7 +28,7 @@ from cacheserver.cli.fetch import fetch_command
 from cacheserver.cli.health import health_command
 from cacheserver.cli.log_summary import log_group
 from cacheserver.cli.options import with_settings
-from cacheserver.cli.output import EXIT_FAILED, EXIT_USAGE, tell
+from cacheserver.cli.output import EXIT_FAILED, EXIT_USAGE, say, tell
 from cacheserver.cli.scrub import scrub_command, verify_command
 from cacheserver.cli.tls import tls_group
 from cacheserver.core.errors import CacheserverError
@@ -81,7 +84,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result = cli.main(args=arguments, prog_name="cacheserver", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
-        click.echo(exc.format_message(), err=True)
+        say(exc.format_message(), err=True)
         return EXIT_USAGE
     except click.ClickException as exc:
         return _report(exc.format_message(), EXIT_USAGE)
@@ -90,16 +93,51 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except CacheserverError as exc:
         return _report(str(exc), exc.exit_code)
     except BrokenPipeError:
-        _drop_stdout()
         return EXIT_FAILED
     except OSError as exc:
         return _report(_os_error(exc), EXIT_FAILED)
+    except Exception as exc:
+        if _serves(arguments):
+            raise  # a node's end is worth its traceback
+        return _report(f"{_place(exc)}: {type(exc).__name__}: this is a fault of the command; please report it", 1)
 
 
 def main() -> None:
     """Entry point of the installed command."""
     _fill_standard_descriptors()
-    sys.exit(run())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
+    try:
+        code = run()
+    except _Left as exc:
+        signal.signal(exc.number, signal.SIG_DFL)
+        os.kill(os.getpid(), exc.number)  # now that nothing half done is left, end as told
+        raise
+    _drop_what_cannot_be_written()
+    sys.exit(code)
+
+
+class _Left(SystemExit):
+    """A signal said to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+def _leave(number: int, _frame: object) -> None:
+    """Unwind, so that unfinished files are removed; a node that runs has handlers of its own."""
+    raise _Left(number)
+
+
+def _serves(arguments: Sequence[str] | None) -> bool:
+    return "serve" in (sys.argv[1:] if arguments is None else arguments)[:1]
+
+
+def _place(exc: Exception) -> str:
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def _fill_standard_descriptors() -> None:
@@ -110,7 +148,8 @@ def _fill_standard_descriptors() -> None:
 
 
 def _report(message: str, code: int) -> int:
-    tell(f"error: {' '.join(message.split())}")
+    with contextlib.suppress(OSError):
+        tell(f"error: {' '.join(message.split())}")
     return code
 
 
@@ -122,8 +161,13 @@ def _os_error(exc: OSError) -> str:
     return f"{exc.filename}: {what}" if exc.filename is not None else what
 
 
-def _drop_stdout() -> None:
-    """Keep the interpreter from complaining about the closed pipe once more at its exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+def _drop_what_cannot_be_written() -> None:
+    """Keep the interpreter from complaining about a closed pipe or a full disk once more at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # as where a descriptor was closed from the first
+                stream.flush()
+        except OSError:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)

@@ -20,6 +20,7 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import parse_listen, reachable
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
+from cacheserver.system.regular_file import read_regular
 from cacheserver.web.options import AdminOptions
 
 _Command = Callable[..., Any]
@@ -100,8 +101,7 @@ def config_is_named() -> bool:
 def _read_token(path: str) -> str:
     with config_errors(f"--token-file: {printable(path, 200)}"):
         try:
-            with open(path, encoding="ascii") as file:
-                return file.read(4096).strip()
+            return read_regular(path, 4096).decode("ascii").strip()
         except OSError as exc:
             raise ValueError(f"cannot be read: {exc.strerror}") from exc
 

@@ -1,10 +1,16 @@
-"""What every command says in the same way: lines on stderr and exit codes."""
+"""How every command speaks: lines on stdout and stderr, exit codes.
+
+Owns: the rule that nothing which came from a file, a peer or the command line reaches a terminal as it is. Commands
+print through ``say`` and ``tell`` alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -17,6 +23,7 @@ EXIT_USAGE: Final = 2
 """A wrong setting or flag."""
 EXIT_FOUND: Final = 3
 """The command ran and found something wrong."""
+_UNSAFE: Final = re.compile(r"\r(?!\n)|[^\r\n -~]")
 
 
 @contextmanager
@@ -28,6 +35,16 @@ def config_errors(where: str, *, key: str = "") -> Iterator[None]:
         raise ConfigError(str(exc), where=where, key=key) from exc
 
 
+def say(text: str, *, end: str = "\n", err: bool = False) -> None:
+    """Text on stdout (``err``: stderr): line ends as they are, all other control and non-ASCII characters escaped."""
+    click.echo(_UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text) + end, nl=False, err=err)
+
+
+def say_json(facts: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """One JSON object on stdout."""
+    say(json.dumps(facts, ensure_ascii=True, indent=indent))
+
+
 def tell(line: str) -> None:
     """One line on stderr."""
-    click.echo(f"cacheserver: {printable(line)}", err=True)
+    say(f"cacheserver: {printable(line)}", err=True)

@@ -11,13 +11,14 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Final
 
 import click
+import msgspec
 
 from cacheserver.cli.admin_client import AdminClient
 from cacheserver.cli.options import NodeFlags, config_is_named, with_client, with_node
-from cacheserver.cli.output import EXIT_FAILED, EXIT_FOUND, tell
+from cacheserver.cli.output import EXIT_FAILED, EXIT_FOUND, say, tell
 from cacheserver.core.errors import ConfigError, CorruptObject, DiskError, PieceMismatch
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.keys import is_object_id
@@ -25,9 +26,48 @@ from cacheserver.core.units import format_size, several
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.object.layout import MOST_PIECES
 from cacheserver.store.options import StoreOptions, VolumeOptions
 
 _POLL_S: Final = 0.25
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+
+
+class _Pass(msgspec.Struct):
+    running: bool
+    paused: bool
+    failed: bool
+    pieces_total: _Count
+    pieces_checked: _Count
+    bytes_checked: _Count
+    bad: _Count
+    unreadable: _Count
+
+
+class _Paced(_Pass):
+    enabled: bool
+    days: float
+
+
+class _Scrub(msgspec.Struct):
+    number: int
+    now: _Pass
+    paced: _Paced
+    last_complete: Annotated[float, msgspec.Meta(ge=0, le=2**40)]
+
+
+class _BadPiece(msgspec.Struct):
+    piece: int
+    found: str
+
+
+class _Verified(msgspec.Struct):
+    object_id: str
+    checked: _Count
+    bad: list[_BadPiece]
+    next_piece: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PIECES)] | None
 
 
 @click.command("scrub")
@@ -42,47 +82,47 @@ def scrub_command(now: bool, client: AdminClient) -> int:
     Exit codes: 0 clean, 1 no node answers or a volume failed, 2 wrong usage, 3 bad pieces were found.
     """
     if not now:
-        progress = client.get("/api/v1/scrub")
-        click.echo(_paced_line(progress))
-        part = progress["now"] if progress["number"] else progress["paced"]
-        return EXIT_FOUND if part["bad"] or part["unreadable"] else 0
-    part = _followed(client, client.post("/api/v1/scrub", {}))
-    click.echo(
-        f"scrub: {several(part['pieces_checked'], 'piece')}, {format_size(part['bytes_checked'])} read; "
-        f"{part['bad']} bad, {part['unreadable']} unreadable"
+        progress = client.get("/api/v1/scrub", _Scrub)
+        say(_paced_line(progress))
+        part = progress.now if progress.number else progress.paced
+        return EXIT_FOUND if part.bad or part.unreadable else 0
+    part = _followed(client, client.post("/api/v1/scrub", {}, _Scrub))
+    say(
+        f"scrub: {several(part.pieces_checked, 'piece')}, {format_size(part.bytes_checked)} read; "
+        f"{part.bad} bad, {part.unreadable} unreadable"
     )
-    if part["bad"] or part["unreadable"]:
+    if part.bad or part.unreadable:
         return EXIT_FOUND
-    if part["failed"]:
+    if part.failed:
         tell("a volume could not be read to its end")
         return EXIT_FAILED
     return 0
 
 
-def _followed(client: AdminClient, progress: dict[str, Any]) -> dict[str, Any]:
+def _followed(client: AdminClient, progress: _Scrub) -> _Pass:
     """The numbers of the pass at its end, shown on the way."""
-    with click.progressbar(length=max(1, progress["now"]["pieces_total"]), label="scrub", file=sys.stderr) as bar:
+    with click.progressbar(length=max(1, progress.now.pieces_total), label="scrub", file=sys.stderr) as bar:
         while True:
-            part: dict[str, Any] = progress["now"]
-            bar.length = max(1, part["pieces_total"], part["pieces_checked"])
-            bar.label = "scrub (clients first)" if part["paused"] else "scrub"
-            bar.update(max(0, part["pieces_checked"] - bar.pos))
-            if not part["running"]:
+            part = progress.now
+            bar.length = max(1, part.pieces_total, part.pieces_checked)
+            bar.label = "scrub (clients first)" if part.paused else "scrub"
+            bar.update(max(0, part.pieces_checked - bar.pos))
+            if not part.running:
                 return part
             time.sleep(_POLL_S)
-            progress = client.get("/api/v1/scrub")
+            progress = client.get("/api/v1/scrub", _Scrub)
 
 
-def _paced_line(progress: dict[str, Any]) -> str:
-    paced, last_s = progress["paced"], progress["last_complete"]
+def _paced_line(progress: _Scrub) -> str:
+    paced, last_s = progress.paced, progress.last_complete
     last = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_s)) if last_s else "never"
-    state = "paused" if paced["paused"] else "running" if paced["running"] else "at rest"
-    if not paced["enabled"]:
+    state = "paused" if paced.paused else "running" if paced.running else "at rest"
+    if not paced.enabled:
         state = "off"
     return (
-        f"scrubber {state}, everything in {paced['days']:g} days, last complete {last}; since then "
-        f"{paced['pieces_checked']} of about {paced['pieces_total']} pieces, {paced['bad']} bad, "
-        f"{paced['unreadable']} unreadable"
+        f"scrubber {state}, everything in {paced.days:g} days, last complete {last}; since then "
+        f"{paced.pieces_checked} of about {paced.pieces_total} pieces, {paced.bad} bad, "
+        f"{paced.unreadable} unreadable"
     )
 
 
@@ -114,7 +154,7 @@ def verify_command(what: str | None, cache_dir: str | None, node: NodeFlags) -> 
         report = _verify_volumes(_one_volume(directory))
     else:
         report = _verify_volumes(load_settings(node.config, Flags()).store)
-    click.echo(f"verified: {several(report.objects, 'object')}, {several(report.pieces, 'piece')}; {report.bad} bad")
+    say(f"verified: {several(report.objects, 'object')}, {several(report.pieces, 'piece')}; {report.bad} bad")
     return EXIT_FOUND if report.bad else 0
 
 
@@ -127,21 +167,21 @@ class _Report:
     def found(self, line: str) -> None:
         """Tell of one bad piece or object."""
         self.bad += 1
-        click.echo(f"bad: {printable(line)}")
+        say(f"bad: {printable(line)}")
 
 
 def _verify_url(client: AdminClient, url: str) -> _Report:
     report, piece = _Report(objects=1), 0
     while True:
-        part = client.post("/api/v1/verify", {"url": url, "first_piece": piece})
-        report.pieces += part["checked"]
-        for bad in part["bad"]:
-            report.found(f"{part['object_id']} piece {bad['piece']}: {bad['found']}")
-        if part["next_piece"] is None:
+        part = client.post("/api/v1/verify", {"url": url, "first_piece": piece}, _Verified)
+        report.pieces += part.checked
+        for bad in part.bad:
+            report.found(f"{part.object_id} piece {bad.piece}: {bad.found}")
+        if part.next_piece is None:
             return report
-        if part["next_piece"] <= piece:
+        if part.next_piece <= piece:
             raise click.ClickException("the object was replaced while it was verified; verify it again")
-        piece = part["next_piece"]
+        piece = part.next_piece
 
 
 def _one_volume(directory: str) -> StoreOptions:

@@ -6,7 +6,6 @@ Owns: these commands, and which files and names they work on: options win over t
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cacheserver.cli.options import CONFIG, JSON
-from cacheserver.cli.output import EXIT_FOUND, config_errors, tell
+from cacheserver.cli.output import EXIT_FOUND, config_errors, say, say_json, tell
 from cacheserver.core.errors import ConfigError
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
@@ -72,7 +71,7 @@ def csr_command(
     made = _key(path) if reuse_key else _new_key(path, key_type, force=force)
     request = request_pem(made, wanted)
     write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
-    click.echo(request.decode("ascii"), nl=False)
+    say(request.decode("ascii"), end="")
     tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
 
 
@@ -121,7 +120,7 @@ def show_command(file: str | None, config: str | None, within: float, as_json: b
         raise ConfigError(f"cannot be parsed: {exc}", where=printable(path, 300)) from exc
     now_s = time.time()
     if as_json:
-        click.echo(json.dumps({"file": path, **facts.plain(now_s)}, ensure_ascii=True))
+        say_json({"file": path, **facts.plain(now_s)})
     else:
         _show(path, facts, now_s)
     ended = now_s < facts.not_before_s or facts.days_left(now_s) <= max(0.0, within)
@@ -237,7 +236,7 @@ def _chain(paths: Sequence[str], key: ServerKey, names: Sequence[str]) -> Chain:
 
 def _report(path: str, chain: Chain) -> None:
     facts = chain.facts
-    click.echo(
+    say(
         printable(
             f"{path}: {', '.join(facts.names)}; {facts.key_type}; until {utc_text(facts.not_after_s)} "
             f"({facts.days_left(time.time()):.0f} days); {len(facts.chain)} issuers sent along"
@@ -266,4 +265,4 @@ def _show(path: str, facts: CertificateFacts, now_s: float) -> None:
         ("SHA-256", facts.fingerprint),
     )
     for name, value in rows:
-        click.echo(printable(f"{name:12} {value}"))
+        say(printable(f"{name:12} {value}"))

@@ -324,7 +324,14 @@ class PinRefused(CacheserverError, code="pin_refused"):
 
 
 class AdminFailed(CacheserverError, code="admin_failed"):
-    """A running node could not be reached on its admin listener, or refused what was asked of it there."""
+    """A running node could not be reached on its admin listener, or refused what was asked of it there.
+
+    ``heard``: it answered, so that another question makes sense.
+    """
+
+    def __init__(self, message: str, *, heard: bool = False) -> None:
+        super().__init__(message)
+        self.heard = heard
 
 
 class ConfigError(CacheserverError, code="config"):

@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 import tomllib
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import metadata
@@ -30,6 +31,7 @@ from cacheserver.doctor.redact import redact_settings, redact_text, secrets_of
 from cacheserver.doctor.run import Diagnosis
 from cacheserver.logs.events import printable
 from cacheserver.settings.schema import Settings
+from cacheserver.system.regular_file import open_regular, read_regular
 
 _TAIL_BYTES: Final = 1 << 20
 _JOURNAL_S: Final = 5.0
@@ -53,13 +55,17 @@ def write_bundle(
     except FileExistsError as exc:
         raise ConfigError("is there already", where=printable(path, 300)) from exc
     names = []
-    with open(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, text in _members(diagnosis, trees, logs):
-            data = text.encode("utf-8", "replace")
-            entry = tarfile.TarInfo(f"cacheserver-doctor/{name}")
-            entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
-            archive.addfile(entry, io.BytesIO(data))
-            names.append(name)
+    try:
+        with open(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, text in _members(diagnosis, trees, logs):
+                data = text.encode("utf-8", "replace")
+                entry = tarfile.TarInfo(f"cacheserver-doctor/{name}")
+                entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
+                archive.addfile(entry, io.BytesIO(data))
+                names.append(name)
+    except BaseException:
+        os.unlink(path)  # half a bundle would be in the way of the next one
+        raise
     return names
 
 
@@ -86,8 +92,7 @@ def _raw_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        with open(path, "rb") as file:
-            return tomllib.loads(file.read(4 << 20).decode("utf-8-sig"))
+        return tomllib.loads(read_regular(path, 4 << 20).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
 
@@ -95,14 +100,14 @@ def _raw_config(path: str | None) -> dict[str, Any]:
 def _tail(path: str) -> str:
     """The last MiB of a log, whole lines only; of a compressed one its first."""
     try:
-        with open(path, "rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                with gzip.open(path, "rb") as unpacked:
+        with open(open_regular(path), "rb") as file:
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.open(file, "rb") as unpacked:
                     return unpacked.read(_TAIL_BYTES).decode("utf-8", "replace")
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             data = file.read(_TAIL_BYTES)
-    except (OSError, EOFError) as exc:
+    except (OSError, EOFError, zlib.error) as exc:
         return f"cannot be read: {getattr(exc, 'strerror', None) or exc}\n"
     text = data.decode("utf-8", "replace")
     return text.partition("\n")[2] if size > _TAIL_BYTES else text

@@ -16,6 +16,7 @@ from cacheserver.doctor.check import Check, Level, named
 from cacheserver.doctor.context import Context
 from cacheserver.doctor.dialer import Place
 from cacheserver.doctor.origins import first_probes
+from cacheserver.system.regular_file import read_regular
 
 _ESSENTIAL: Final = "windows-update"
 _PEER_PORT: Final = 7680
@@ -142,8 +143,7 @@ def _own_token(context: Context) -> str:
     """What this node writes into Via; empty where its directory may not be read."""
     path = os.path.join(context.settings.store.volumes[0].path, "node-id")
     try:
-        with open(path, encoding="ascii") as file:
-            node_id = file.read(32).strip()
+        node_id = read_regular(path, 32).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return f"cacheserver-{node_id}" if len(node_id) == 16 else ""

@@ -10,7 +10,7 @@ import hashlib
 import time
 
 from cacheserver.core.cache.answer import Asked, check_answer, resume_condition
-from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError
+from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError, UpstreamTimeout
 from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.http import get
 from cacheserver.fetch.part_file import PartFile, SimpleNote
@@ -52,6 +52,10 @@ class StreamFetch:
                 if await self._try(ask):
                     break
             await asyncio.to_thread(self._part.begin, self.length_bytes)
+        except BaseException:
+            if self._note() is None:
+                self._part.begin(0)  # nothing can go on from these bytes: give a full disk its room back
+            raise
         finally:
             self._part.save_note(self._note())
 
@@ -85,7 +89,8 @@ class StreamFetch:
             if changed:
                 self.workflow.restart()
             if changed or exc.retryable:
-                line = self.workflow.faulty(ask, str(exc), started_s=started_s, now_s=time.monotonic())
+                slow, now_s = isinstance(exc, UpstreamTimeout), time.monotonic()
+                line = self.workflow.faulty(ask, str(exc), slow=slow, started_s=started_s, now_s=now_s)
             else:
                 line = self.workflow.refused(ask, str(exc))
             self._reporter.notice(line)

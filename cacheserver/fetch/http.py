@@ -35,7 +35,6 @@ async def open_client(
             connect_timeout_s=5.0,
             head_timeout_s=_STALL_TIMEOUT_S,
             stall_timeout_s=_STALL_TIMEOUT_S,
-            min_rate_bps=0,
             redirects=5,
             connections_per_host=connections,
             idle_s=15.0,

@@ -14,6 +14,7 @@ from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest
 from cacheserver.fetch.http import get
 from cacheserver.fetch.request import FetchRequest, Reporter, checked_manifest
 from cacheserver.fetch.sources import parse_url
+from cacheserver.system.regular_file import read_regular
 from cacheserver.upstream.client import UpstreamClient
 
 _ROUNDS = 2
@@ -66,7 +67,6 @@ async def _ask(client: UpstreamClient, source: Source) -> bytes:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_MANIFEST_BYTES + 1)
+        return read_regular(path, MAX_MANIFEST_BYTES)
     except OSError as exc:
         raise FetchFailed(f"{path}: {exc.strerror}") from exc

@@ -7,7 +7,6 @@ calls block and belong in a thread. What the note says is never believed: whoeve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from cacheserver.core.errors import DiskError, FetchFailed
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.system.atomic_file import write_atomically
+from cacheserver.system.regular_file import hold, read_regular
 
 DEFAULT_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
@@ -57,18 +57,15 @@ class PartFile:
         self._path = f"{output}.part"
         self._note_path = f"{output}.part.json"
         with _disk_errors("open the output"):
-            self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            self.close()
-            raise FetchFailed(f"another fetch is writing {self._path}") from exc
+            try:
+                self.fd = hold(self._path)
+            except BlockingIOError as exc:
+                raise FetchFailed(f"another fetch is writing {self._path}") from exc
 
     def note(self) -> Note | None:
         """What an earlier run left; None when there is nothing usable."""
         try:
-            with open(self._note_path, "rb") as file:
-                return _NOTES.decode(file.read(1 << 24))
+            return _NOTES.decode(read_regular(self._note_path, 1 << 24))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
@@ -135,18 +132,18 @@ class PartFile:
                 start += len(data)
 
     def finish(self) -> None:
-        """Sync and give the file its name."""
+        """Sync and give the file its name; the note goes first, as another fetch may begin once the name is free."""
         with _disk_errors("finish the output"):
             os.fsync(self.fd)
+            self.save_note(None)
             os.replace(self._path, self.output)
-        self.save_note(None)
         self.close()
 
     def discard(self) -> None:
         """Remove the file and its note: going on from them cannot help."""
+        self.save_note(None)
         with _disk_errors("remove the output"):
             os.unlink(self._path)
-        self.save_note(None)
         self.close()
 
     def close(self) -> None:

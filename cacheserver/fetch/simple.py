@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from cacheserver.core.cache.answer import AcceptedAnswer, ExpectedGeneration
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.standing import Hopeless, Standing, hopeless, usable
+
+_PROGRESS_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class SimpleWorkflow:
     have_bytes: int = 0
     generation: Generation | None = None
     health: dict[Source, Standing] = field(init=False)
+    _furthest_bytes: int = field(init=False, default=0)
+    """Up to where faults were forgiven."""
 
     def __post_init__(self) -> None:
         self.health = {source: Standing(source) for source in self.sources}
@@ -78,14 +83,18 @@ class SimpleWorkflow:
             self.generation = Generation(ask.source.origin, accepted.total, condition, accepted.validators)
 
     def received(self, ask: AskRest, size_bytes: int) -> None:
-        """Body bytes were written."""
+        """Body bytes were written. Only bytes that nobody has sent before forgive faults, or a fetch may never end."""
         self.have_bytes += size_bytes
-        self.health[ask.source].good(size_bytes)
-
-    def faulty(self, ask: AskRest, reason: str, *, started_s: float, now_s: float) -> str:
-        """The request failed in a way that may pass."""
         health = self.health[ask.source]
-        health.fault(reason, started_s=started_s, now_s=now_s)
+        health.body_bytes += size_bytes
+        if self.have_bytes >= self._furthest_bytes + _PROGRESS_BYTES:
+            self._furthest_bytes = self.have_bytes
+            health.faults = 0
+
+    def faulty(self, ask: AskRest, reason: str, *, slow: bool, started_s: float, now_s: float) -> str:
+        """The request failed in a way that may pass; a ``slow`` one has cost more time than others."""
+        health = self.health[ask.source]
+        health.fault(reason, started_s=started_s, now_s=now_s, weight=2 if slow else 1)
         return f"{ask.source.origin}: {reason}" + (": not asked again" if health.banned else "")
 
     def refused(self, ask: AskRest, reason: str) -> str:

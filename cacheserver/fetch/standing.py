@@ -44,11 +44,11 @@ class Standing:
         if self.strikes >= STRIKES_TO_BAN and self.banned is None:
             self.banned = f"{self.strikes} bad pieces"
 
-    def fault(self, reason: str, *, started_s: float, now_s: float) -> None:
+    def fault(self, reason: str, *, started_s: float, now_s: float, weight: int = 1) -> None:
         """Count a fault of a request begun at ``started_s``; requests that failed together count as one."""
         if started_s <= self.last_fault_s or self.banned is not None:
             return
-        self.faults += 1
+        self.faults += weight
         self.last_fault_s = now_s
         self.rest_until_s = now_s + FIRST_REST_S * 2 ** (self.faults - 1)
         if self.faults >= FAULTS_TO_BAN:

@@ -8,7 +8,6 @@ of the origin, small enough to give to everyone who waited).
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.answer import AcceptedAnswer, Asked, combinable
@@ -30,8 +29,6 @@ from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
-_MARKERS = 1 << 48
-"""Numbers that a Vary marker may have."""
 _BODY_LIMIT_BYTES = 1 << 18
 CODING = "coding"
 _OF_THE_REQUEST = ("authorization", "request-no-store")
@@ -208,10 +205,12 @@ class Opener:
 
     async def _marker(self, object_id: str, names: tuple[str, ...]) -> VaryMarker:
         """The Vary marker at a primary key, a new one where there is none for these fields; number 0 for no fields."""
-        found = await self._store.find(object_id) if names else None
+        if not names:
+            return VaryMarker(object_id, names)
+        found = await self._store.find(object_id)
         if isinstance(found, VaryMarker) and found.names == names:
             return found
-        return VaryMarker(object_id, names, secrets.randbelow(_MARKERS) if names else 0)
+        return VaryMarker.new(object_id, names)
 
     async def refresh(self, obj: StoredObject, answer: UpstreamAnswer, *, marker: int | None = None) -> Stored:
         """Take up the fields and times of an answer that says: what is stored still holds.

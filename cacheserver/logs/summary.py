@@ -31,7 +31,7 @@ class _Line(msgspec.Struct):
 
     ts: Annotated[str, Meta(pattern=r"\A[!-~]{4}-[!-~]{2}-[!-~]{2}T[!-~]{8,}Z\Z")]
     status: int
-    bytes: Annotated[int, Meta(ge=0)]
+    bytes: Annotated[int, Meta(ge=0, lt=2**62)]
     outcome: str
     client: str = ""
     service: str = ""

@@ -29,12 +29,13 @@ class PinState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Pin:
-    """One pinned URL; ``volume`` and ``size_bytes`` as in ``pins_file.SavedPin``."""
+    """One pinned URL; ``volume``, ``size_bytes`` and ``changed`` as in ``pins_file.SavedPin``."""
 
     url: str
     object_id: str
     volume: str = ""
     size_bytes: int = 0
+    changed: int = 0
     state: PinState = PinState.WAITING
     reason: str = ""
     tries: int = 0

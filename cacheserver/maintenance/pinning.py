@@ -21,7 +21,8 @@ from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.pin import Pin, PinState
 from cacheserver.maintenance.pin_opening import opened
 from cacheserver.maintenance.pinned_space import PinnedSpace
-from cacheserver.maintenance.pins_file import MOST_PINS, SavedPin, SavedPins, load_pins, save_pins
+from cacheserver.maintenance.pins_file import MOST_PINS, EndedPin, SavedPin, SavedPins, load_pins, save_pins
+from cacheserver.maintenance.pins_merge import merged, newest
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.store.volume import Volume
@@ -58,6 +59,10 @@ class Pinning:
         self._queue: asyncio.Queue[Pin] = asyncio.Queue()
         self._saving = asyncio.Lock()
         self._number = 0
+        self._ended: dict[str, int] = {}
+        """Object id of each pin that was ended → the number of that change."""
+        self._differs = asyncio.Event()
+        """Set when the files of the volumes are not all alike."""
         self._closed = False
         store.notifications.withdrawn.append(self._note_withdrawn)
         store.notifications.created.append(lambda obj: self._note(obj.object_id, PinState.COMPLETE, PinState.WAITING))
@@ -84,6 +89,7 @@ class Pinning:
         if pin is None:
             return await self._pin_new(Pin(url, target.object_id), found)
         pin.url, pin.tries = url, 0  # its token is the one most likely to be valid
+        pin.changed = self._number + 1
         self._note(pin.object_id, PinState.WAITING)
         await self._save()
         return self._report(pin)
@@ -94,6 +100,7 @@ class Pinning:
         if isinstance(found, StoredObject):
             self.space.take(pin, found)
         self._pins[pin.object_id] = pin
+        pin.changed = self._number + 1
         try:
             await self._save()
         except StoreError:
@@ -112,6 +119,7 @@ class Pinning:
             return False
         volume = pin.volume
         self._forget(pin)
+        self._ended[object_id] = self._number + 1
         try:
             await self._save()
         except StoreError:
@@ -152,22 +160,33 @@ class Pinning:
     # -- lifetime -------------------------------------------------------------------------------------------------
 
     def load(self, volume: Volume) -> None:
-        """Take up the pins that a volume knows, if it knows the latest; before anything is evicted there. Blocking."""
+        """Take up what a volume knows of pins; before anything is evicted there. Blocking."""
         try:
             saved = load_pins(volume.path)
         except DiskError as exc:
             event(_log, "pins_unreadable", severity=logging.ERROR, volume=volume.path, reason=str(exc))
             return
-        if saved.number <= self._number:
-            for pin in self._pins.values():  # the volume is new, or was lost and made anew
-                self.space.keep(pin)
-                self._note(pin.object_id, PinState.COMPLETE)
-            return
-        self._number = saved.number
-        for pin in list(self._pins.values()):
+        mine = self._record()
+        both = merged(mine, saved)
+        for pin in self._pins.values():  # the volume may be new, or was lost and made anew
+            self.space.keep(pin)
+            self._note(pin.object_id, PinState.COMPLETE)
+        if both != mine:
+            self._adopt(both)
+        if both != mine != SavedPins() or both != saved:
+            event(_log, "pins_merged", volume=volume.path, pins=len(both.pins))
+            self._differs.set()
+
+    def _adopt(self, both: SavedPins) -> None:
+        self._number = both.number
+        self._ended = {ended.object_id: ended.changed for ended in both.ended}
+        for pin in [pin for pin in self._pins.values() if pin.object_id in self._ended]:
             self._forget(pin)
-        for known in saved.pins:
-            pin = Pin(known.url, known.object_id, known.volume, known.size_bytes, told=True)
+        for known in both.pins:
+            if (mine := self._pins.get(known.object_id)) is not None:
+                mine.url, mine.changed = known.url, known.changed
+                continue
+            pin = Pin(known.url, known.object_id, known.volume, known.size_bytes, known.changed, told=True)
             self.space.give_up_beyond_limit(pin)
             self._pins[pin.object_id] = pin
             self.space.keep(pin)
@@ -181,7 +200,8 @@ class Pinning:
             if target is None or target.object_id in self._pins:
                 continue
             self._forget(pin)
-            fresh = self._pins[target.object_id] = Pin(pin.url, target.object_id)
+            self._ended[pin.object_id] = self._number + 1
+            fresh = self._pins[target.object_id] = Pin(pin.url, target.object_id, changed=self._number + 1)
             self._due(fresh)
 
     async def run(self) -> None:
@@ -191,6 +211,7 @@ class Pinning:
                 if volume.opened:
                     await volume.loaded.wait()
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_alike(), name="pins written")
                 for _ in range(_LANES):
                     group.create_task(self._lane(), name="pins")
         finally:
@@ -204,12 +225,29 @@ class Pinning:
             if pin.state is PinState.QUEUED and self._is_current(pin):
                 await self._look(pin)
 
+    async def _keep_alike(self) -> None:
+        """Write down what was merged, so that every volume knows it."""
+        while await self._differs.wait():
+            self._differs.clear()
+            try:
+                await self._save()
+            except StoreError as exc:
+                event(_log, "pins_unwritten", severity=logging.WARNING, reason=str(exc))
+
+    def _record(self) -> SavedPins:
+        pins = self._pins.values()
+        ended = [EndedPin(object_id, at) for object_id, at in self._ended.items() if object_id not in self._pins]
+        return SavedPins(
+            self._number,
+            tuple(SavedPin(pin.url, pin.object_id, pin.volume, pin.size_bytes, pin.changed) for pin in pins),
+            newest(ended),
+        )
+
     async def _save(self) -> None:
         async with self._saving:
             self._number += 1
-            pins = tuple(SavedPin(pin.url, pin.object_id, pin.volume, pin.size_bytes) for pin in self._pins.values())
             directories = tuple(volume.path for volume in self._store.volumes if volume.opened)
-            saved, loop = SavedPins(self._number, pins), asyncio.get_running_loop()
+            saved, loop = self._record(), asyncio.get_running_loop()
             await to_the_end(loop.run_in_executor(self._store.executor, save_pins, directories, saved))
 
     # -- when a pin is looked at ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Pins on disk: one small JSON file in each volume's directory, all of them alike.
 
-Owns: the format, writing it whole or not at all, and which of several files counts: the one with the highest number. A
-drive that is lost or away takes no pin with it. The URLs in it may hold tokens: only the node's user can read it.
+Owns: the format, and writing it whole or not at all. A drive that is lost or away takes no pin with it; ``pins_merge``
+says what holds where files differ. The URLs in it may hold tokens: only the node's user can read it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ class SavedPin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     volume: str = ""
     """Empty: not admitted yet, nothing is kept for it."""
     size_bytes: _Bytes = 0
+    changed: _Bytes = 0
+    """Number of the change that made it; 0 in files of earlier versions."""
+
+
+class EndedPin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The end of a pin, kept so that a volume which was away does not bring the pin back."""
+
+    object_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    changed: _Bytes
 
 
 class SavedPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +46,7 @@ class SavedPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     number: _Bytes = 0
     pins: Annotated[tuple[SavedPin, ...], Meta(max_length=MOST_PINS)] = ()
+    ended: Annotated[tuple[EndedPin, ...], Meta(max_length=MOST_PINS)] = ()
 
 
 def load_pins(directory: str) -> SavedPins:

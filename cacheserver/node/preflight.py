@@ -36,7 +36,7 @@ def check_libraries() -> None:
     from aiohttp import http_parser
     from aiohttp.web_protocol import RequestHandler
 
-    from cacheserver.upstream import aiohttp_parts
+    from cacheserver.outgoing import aiohttp_parts
     from cacheserver.web import aiohttp_adapter
 
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", aiohttp.__version__)
@@ -51,7 +51,8 @@ def check_libraries() -> None:
         )
     parts = [(RequestHandler, name) for name in aiohttp_adapter.RELIED_ON]
     for kind, name in (*parts, *aiohttp_parts.RELIED_ON):
-        if not hasattr(kind, name) and name not in getattr(kind, "ATTRS", ()):
+        assigned = (*getattr(kind, "ATTRS", ()), *vars(kind)["__init__"].__code__.co_names)
+        if not hasattr(kind, name) and name not in assigned:
             raise ConfigError(
                 f"aiohttp {aiohttp.__version__} has no {kind.__name__}.{name}, which this node relies on: "
                 f"install aiohttp {aiohttp_adapter.TESTED_VERSIONS[-1]}"

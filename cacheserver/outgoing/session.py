@@ -1,17 +1,20 @@
 """HTTP sessions and TLS contexts of a client, as all outgoing requests need them.
 
 Owns: aiohttp's defaults that do harm here and are off: redirects are the caller's, no decompression, no cookies, no
-proxy from the environment, no DNS cache, no total time-out. Must not send requests.
+proxy from the environment, no DNS cache, no total time-out, no body without a proper end. Must not send requests.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.outgoing.aiohttp_parts import demand_proper_ends
 
 _READ_BUFFER_BYTES = 1 << 19
 _LINE_BYTES = 16_384
@@ -23,6 +26,8 @@ def client_context(ca_file: str = "", *, key: str = "") -> ssl.SSLContext:
     Raises ConfigError, for the setting ``key``, when ``ca_file`` holds no certificates.
     """
     try:
+        if ca_file and not stat.S_ISREG(os.stat(ca_file).st_mode):
+            raise ValueError("opening a FIFO would wait for its writer")
         context = ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ValueError) as exc:
         raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key=key) from exc
@@ -61,6 +66,7 @@ def open_session(
         keepalive_timeout=idle_s,
         ssl=True if tls is None else tls,
     )
+    demand_proper_ends(connector)
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,

@@ -7,6 +7,7 @@ by name but the two tables with free keys.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import tomllib
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cacheserver.core.errors import ConfigError
 from cacheserver.core.units import Size
 from cacheserver.logs.events import printable
 from cacheserver.settings.toml_lines import Path, key_lines
+from cacheserver.system.regular_file import read_regular
 
 _FILE_LIMIT_BYTES: Final = 4 * 1024 * 1024
 _SYNTAX_PLACE = re.compile(r"\(at (?:line (\d+), column \d+|end of document)\)\Z")
@@ -48,13 +50,10 @@ def read_toml(path: str) -> tuple[dict[str, Any], dict[Path, int]]:
 
 def _read_text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_FILE_LIMIT_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "bad file name"
+        raw = read_regular(path, _FILE_LIMIT_BYTES)
+    except OSError as exc:
+        reason = "larger than 4 MiB" if exc.errno == errno.EFBIG else exc.strerror
         raise ConfigError(f"cannot read the file: {reason}", where=printable(path, 300)) from exc
-    if len(raw) > _FILE_LIMIT_BYTES:
-        raise ConfigError("the file is larger than 4 MiB", where=printable(path, 300))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

@@ -48,6 +48,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _file(("upstream", "ca_file"), settings.upstream.ca_file)
     yield from _trust(settings.trust)
     yield from _tls(settings.tls, listens=bool(settings.server.listen_tls))
+    yield from _path(("log", "access_file"), settings.log.access_file)
     yield from _subnets(settings.subnets)
     for name, table in settings.services.items():
         yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
@@ -58,6 +59,7 @@ def _tls(tls: TlsOptions, *, listens: bool) -> Iterator[Problem]:
     for name in ("certificate", "key"):
         if listens and not getattr(tls, name):
             yield Problem(("tls", name), "is needed for server.listen_tls")
+        yield from _path(("tls", name), getattr(tls, name))
     for position, text in enumerate(tls.names):
         yield from _parsed(("tls", "names", position), certificate_name, text)
 
@@ -111,8 +113,9 @@ def _store(store: StoreOptions) -> Iterator[Problem]:
 
 
 def _volume(path: Path, volume: VolumeOptions, piece_bytes: int, seen: set[str]) -> Iterator[Problem]:
-    if any(char < " " or char == "\x7f" for char in volume.path):
-        yield Problem((*path, "path"), "holds a control character")
+    found = list(_path((*path, "path"), volume.path))
+    yield from found
+    if found:
         return
     place = os.path.realpath(volume.path)
     if any(os.path.commonpath((place, other)) in (place, other) for other in seen):
@@ -196,6 +199,11 @@ def _parsed(path: Path, parse: Callable[[str], object], text: str) -> Iterator[P
         parse(text)
     except (ValueError, CatalogueError) as exc:
         yield Problem(path, str(exc))
+
+
+def _path(path: Path, name: str) -> Iterator[Problem]:
+    if any(char < " " or char == "\x7f" for char in name):
+        yield Problem(path, "holds a control character")
 
 
 def _file(path: Path, name: str) -> Iterator[Problem]:

@@ -155,6 +155,7 @@ class OpenObjects:
             return
         obj.pieces.mark(piece, ABSENT)
         obj.torn.add(piece)
+        obj.kept_digests.add(piece)
         if not obj.obsolete:
             self.notifications.withdrawn(obj)
             self.rows.note(obj)
@@ -164,6 +165,7 @@ class OpenObjects:
         freed = 0
         for piece in pieces:
             obj.torn.discard(piece)
+            obj.kept_digests.discard(piece)
             freed += obj.cost_bytes(piece)
         obj.charged_bytes -= freed
         obj.volume.ledger.give_back(freed)

@@ -203,6 +203,7 @@ class Store:
         self._charge(obj, piece, reservation)
         reservation.release()
         obj.torn.discard(piece)
+        obj.kept_digests.discard(piece)
         if not obj.obsolete:
             self._objects.rows.note(obj)
 
@@ -230,6 +231,7 @@ class Store:
     async def erase(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service and off the disk, so that no start finds it again. DiskError."""
         self.drop_piece(obj, piece)
+        obj.kept_digests.discard(piece)
         try:
             await self.run(obj.volume, obj.file.erase, piece, piece + 1)
         except DiskError as exc:

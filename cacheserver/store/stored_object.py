@@ -7,6 +7,7 @@ stays open and the object is not evicted. Must not touch the disk.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, Withdrawn
 from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import PieceMap
-from cacheserver.store.catalogue.record import CatalogueRecord
+from cacheserver.store.catalogue.record import MAX_BYTES, CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.layout import on_disk
 from cacheserver.store.volume import Volume
@@ -33,6 +34,11 @@ class VaryMarker:
     names: tuple[str, ...]
     number: int = 0
     """Which marker of this key it is; in the row it stands in place of the length."""
+
+    @classmethod
+    def new(cls, object_id: str, names: tuple[str, ...]) -> VaryMarker:
+        """One that leads to nothing that is stored already."""
+        return cls(object_id, names, secrets.randbelow(MAX_BYTES))
 
 
 class StoredObject:
@@ -50,6 +56,7 @@ class StoredObject:
         "erasing",
         "extent_pieces",
         "file",
+        "kept_digests",
         "life",
         "obsolete",
         "superseded",
@@ -64,6 +71,8 @@ class StoredObject:
         self.charged_bytes = 0
         self.torn: set[int] = set()
         """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
+        self.kept_digests: set[int] = set()
+        """ABSENT pieces whose records still name their digests: found bad at rest, or not readable."""
         self.life = life
         self.obsolete = False
         self.superseded = False

@@ -5,9 +5,8 @@ Owns: bytes to parsed objects, with one clear line for what cannot be parsed. Me
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-import stat
 import warnings
 from typing import Final
 
@@ -17,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs7
 
+from cacheserver.system.regular_file import read_regular
+
 MAX_FILE_BYTES: Final = 1 << 20
 _MARK: Final = re.compile(rb"^-----(BEGIN|END) ([A-Z0-9 ]+)-----\s*$", re.MULTILINE)
 _PKCS7_LABELS: Final = (b"PKCS7", b"CMS")
@@ -24,13 +25,14 @@ _PKCS7_LABELS: Final = (b"PKCS7", b"CMS")
 
 def read_bytes(path: str) -> bytes:
     """The content of a regular file of at most 1 MiB. OSError, or ValueError for anything else."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for its writer
-        raise ValueError("is not a regular file")
-    with open(path, "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError("is larger than 1 MiB")
-    return data
+    try:
+        return read_regular(path, MAX_FILE_BYTES)
+    except OSError as exc:
+        if exc.errno in (errno.EINVAL, errno.EISDIR):
+            raise ValueError("is not a regular file") from exc
+        if exc.errno == errno.EFBIG:
+            raise ValueError("is larger than 1 MiB") from exc
+        raise
 
 
 def pem_certificates(data: bytes) -> list[x509.Certificate]:

@@ -17,6 +17,7 @@ from cacheserver.core.integrity.content_catalogue import (
 )
 from cacheserver.core.integrity.trust import Claim
 from cacheserver.core.request.target import Target
+from cacheserver.system.regular_file import read_regular
 from cacheserver.trust.signing import parse_public_key, verify
 
 _KEY = "trust.catalogues"
@@ -44,8 +45,7 @@ class CatalogueAnchor:
 
 def read_document(path: str) -> CatalogueDocument:
     """The well-formed document in the file at ``path``, its signature unchecked. Raises CatalogueError and OSError."""
-    with open(path, "rb") as file:
-        return parse_catalogue(file.read(MAX_CATALOGUE_BYTES + 1))
+    return parse_catalogue(read_regular(path, MAX_CATALOGUE_BYTES))
 
 
 def _load(files: Sequence[str], trusted_keys: Sequence[str]) -> ContentCatalogue:

@@ -22,11 +22,11 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
+from cacheserver.outgoing.aiohttp_parts import disable_retries, received_bytes
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
 from cacheserver.ports import Clock
-from cacheserver.upstream.aiohttp_parts import disable_retries, received_bytes
 from cacheserver.upstream.options import UpstreamOptions
 
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]

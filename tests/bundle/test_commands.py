@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cacheserver.bundle.writer import BundleWriter
 from cacheserver.core.errors import DiskError
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.store.object.file import ObjectFile
@@ -275,3 +279,26 @@ def test_phf_in_the_bundle_is_the_published_form(signed: Scene) -> None:
 def test_missing_bundle_is_one_line(scene: Scene) -> None:
     ran = scene.run("import", Path("/nowhere/b"), "--unsigned", "--cache-dir", scene.directory / "c")
     assert (ran.code, len(ran.lines)) == (1, 1)
+
+
+def test_two_exports_to_one_name_do_not_mix(scene: Scene) -> None:
+    source = scene.directory / "source"
+    filled(source)
+    with BundleWriter(str(scene.bundle), None):
+        ran = scene.export("all", cache=source)
+        assert (ran.code, "another export is writing" in ran.lines[0]) == (1, True)
+    assert scene.export("all", cache=source).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_told_to_end_leaves_nothing_behind(scene: Scene, number: signal.Signals) -> None:
+    source = scene.directory / "source"
+    filled(source)
+    code = (
+        "import os, time; from cacheserver.bundle.exporter import Exporter; from cacheserver.__main__ import main\n"
+        f"Exporter.export = lambda *_: os.kill(os.getpid(), {number:d}) or time.sleep(30)\nmain()"
+    )
+    command = [sys.executable, "-c", code, "export", "all", str(scene.bundle), "--cache-dir", str(source)]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (-number, b"")
+    assert not list(scene.bundle.parent.glob(f"{scene.bundle.name}*"))

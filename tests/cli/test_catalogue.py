@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cacheserver.cli import catalogue
 from cacheserver.cli import main as cli
 from cacheserver.cli.catalogue import catalogue_group
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.system.regular_file import folder_held
 from cacheserver.trust.catalogue_anchor import CatalogueAnchor
 from tests.support.targets import admitted
 from tools import reference
@@ -217,3 +219,19 @@ def test_key_text_is_the_raw_key_in_base64(folder: Path) -> None:
     run("sign", "c.json", "--key", "key")
     assert document()["signature"]["key"] == text
     assert to_base64(bytes(32)) != text
+
+
+def test_a_catalogue_that_another_command_changes_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "_LOCK_S", 0.0)
+    run("add", "c.json", "--path", "/a", "--from-file", "content")
+    before = (folder / "c.json").read_bytes()
+    with folder_held(str(folder), within_s=1.0):
+        for arguments in (
+            ("add", "c.json", "--path", "/b", "--from-file", "content"),
+            ("sign", "c.json", "--key", "key"),
+        ):
+            code, line = refused(capsys, *arguments)
+            assert (code, "another command is changing it" in line) == (2, True)
+    assert (folder / "c.json").read_bytes() == before

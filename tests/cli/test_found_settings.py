@@ -35,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, int], str]]:
         def __init__(self, address: tuple[str, int], token: str = "") -> None:
             made.append((address, token))
 
-        def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
+        def _exchange(self, *_asked: object) -> tuple[int, bytes]:
             raise AdminFailed("no node")
 
     monkeypatch.setattr(options, "AdminClient", Client)

@@ -215,3 +215,9 @@ def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["log", "summary", "/nonexistent/file"]) == 1
     assert capsys.readouterr().err == "cacheserver: error: /nonexistent/file: No such file or directory\n"
+
+
+def test_a_number_that_no_log_has_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.log").write_bytes(line() + line(bytes=10**400) + line(bytes=2**63) + line(bytes=1e308))
+    assert cli.run(["log", "summary", str(tmp_path / "a.log")]) == 0
+    assert "no answers of the access log: 3 lines" in capsys.readouterr().out

@@ -280,3 +280,29 @@ async def test_unwritable_output_is_one_line_and_exit_1(scene: Scene) -> None:
     outcome = await scene.fetch()
     assert outcome.code == 1
     assert outcome.err.startswith("cacheserver: error: cannot open the output")
+
+
+async def test_a_fetch_that_cannot_go_on_gives_the_room_back(scene: Scene) -> None:
+    scene.hold(3 * PIECE, etag=None, phf=b"none")
+    scene.origin.fault(PATH, always=Fault(truncate_after=2 * PIECE))
+    assert (await scene.fetch("--quiet")).code == 1
+    assert [path.stat().st_size for path in scene.directory.iterdir()] == [0]
+
+
+def test_a_device_is_no_output(capsys: pytest.CaptureFixture[str]) -> None:
+    from cacheserver.cli import main as cli
+
+    assert cli.run(["fetch", URL, "-o", "/dev/null"]) == 2
+    assert "device" in capsys.readouterr().err
+
+
+async def test_a_cache_host_that_drips_is_left_for_the_origin(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cacheserver.upstream.client._RATE_WINDOW_S", 0.2)
+    async with Origin() as cache:
+        for phf, code in ((None, 3), (b"none", 4)):
+            scene.hold(2 * PIECE, phf=phf)
+            scene.mirror(cache)
+            cache.fault(PATH, always=Fault(rate_bps=50.0))
+            outcome = await scene.fetch("--cache-host", cache.address)
+            assert (outcome.code, scene.written()) == (code, True)
+            assert "too slowly" in outcome.err

@@ -134,7 +134,7 @@ def test_simple_mode_goes_on_only_at_the_same_source_under_a_strong_validator() 
     assert (first.source, first.start, first.generation) == (CACHE, 0, None)
     workflow.answered(first, AcceptedAnswer(0, 10, 10, STRONG), '"v1"')
     workflow.received(first, 4)
-    workflow.faulty(first, "cut", started_s=0.0, now_s=1.0)
+    workflow.faulty(first, "cut", slow=False, started_s=0.0, now_s=1.0)
     again = simple_ask(workflow)
     assert (again.source, again.start) == (CACHE, 4)
     assert again.generation == Generation("http://cache", 10, '"v1"', STRONG)
@@ -152,7 +152,7 @@ def test_simple_mode_begins_anew_without_a_strong_validator_or_length() -> None:
         first = simple_ask(workflow)
         workflow.answered(first, accepted, condition)
         workflow.received(first, 4)
-        workflow.faulty(first, "cut", started_s=0.0, now_s=1.0)
+        workflow.faulty(first, "cut", slow=False, started_s=0.0, now_s=1.0)
         assert simple_ask(workflow).start == 0
         assert workflow.have_bytes == 0
 
@@ -162,3 +162,26 @@ def test_simple_mode_ends_when_every_source_was_given_up() -> None:
     for _ in range(2):
         workflow.refused(simple_ask(workflow), "404")
     assert workflow.next(0.0) == Hopeless("http://cache: 404; http://o: 404")
+
+
+def test_simple_mode_ends_with_a_source_that_sends_a_little_and_breaks_each_time() -> None:
+    workflow = SimpleWorkflow((CACHE,))
+    for at_s in range(0, 1000, 20):
+        step = workflow.next(float(at_s))
+        if isinstance(step, Hopeless):
+            break
+        workflow.answered(step, AcceptedAnswer(0, 1 << 30, 1 << 30, STRONG), None)
+        workflow.received(step, 1 << 20)
+        workflow.faulty(step, "cut", slow=False, started_s=at_s, now_s=at_s + 1.0)
+    assert isinstance(workflow.next(1000.0), Hopeless)
+
+
+def test_simple_mode_goes_on_with_a_source_that_breaks_often_but_gets_on() -> None:
+    workflow = SimpleWorkflow((CACHE,))
+    for at_s in range(0, 1000, 20):
+        step = simple_ask(workflow)
+        if step.start == 0:
+            workflow.answered(step, AcceptedAnswer(0, 1 << 30, 1 << 30, STRONG), '"v1"')
+        workflow.received(step, 1 << 20)
+        workflow.faulty(step, "cut", slow=False, started_s=at_s, now_s=at_s + 1.0)
+    assert workflow.have_bytes == 50 << 20

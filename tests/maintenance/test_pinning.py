@@ -20,13 +20,13 @@ from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Target
 from cacheserver.maintenance import pinning as pinning_module
 from cacheserver.maintenance.pinning import Pinning
-from cacheserver.maintenance.pins_file import load_pins
+from cacheserver.maintenance.pins_file import SavedPin, SavedPins, load_pins, save_pins
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
 from tests.support.filling import Rig, filling
 from tests.support.flow import eventually
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.stored import PIECE, put, representation, settled
+from tests.support.stored import PIECE, put, representation, settled, volume_at
 
 BODY = blob(3, 6 * PIECE)
 CAPACITY = 40 * PIECE
@@ -356,3 +356,24 @@ async def test_pins_are_not_looked_at_before_every_object_is_known(tmp_path: Pat
         await scene.complete()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_pins_of_a_volume_that_comes_late_join_those_that_were_made_without_it(tmp_path: Path) -> None:
+    late = volume_at(tmp_path / "late")
+    (tmp_path / "late").mkdir()
+    known = [SavedPin(f"http://a.test/{name}", id_of(name), changed=number) for number, name in enumerate("bcd", 1)]
+    save_pins((late.path,), SavedPins(3, tuple(known)))
+    async with pinning(tmp_path / "here") as scene:
+        for name in ("a", "b"):
+            await scene.pin(name)
+        await scene.pinning.unpin(id_of("b"))
+        scene.pinning.load(late)
+        assert {pin["url"][-1] for pin in scene.pinning.pins()} == {"a", "c", "d"}
+
+        async def is_written() -> bool:
+            saved = load_pins(str(tmp_path / "here"))
+            return len(saved.pins) == 3 and saved.number > 3
+
+        await eventually(is_written)
+        scene.pinning.load(late)
+        assert {pin["url"][-1] for pin in scene.pinning.pins()} == {"a", "c", "d"}

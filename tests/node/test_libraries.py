@@ -12,8 +12,8 @@ from cacheserver.doctor.context import Context, DoctorOptions
 from cacheserver.doctor.machine import config_checks
 from cacheserver.logs.events import LogOptions, configure
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
+from cacheserver.outgoing import aiohttp_parts
 from cacheserver.settings.load import Flags, load_settings
-from cacheserver.upstream import aiohttp_parts
 from cacheserver.web import aiohttp_adapter
 
 

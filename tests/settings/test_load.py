@@ -70,6 +70,8 @@ REFUSED = [
     ("[[store.volumes]]\npath='/a'\nmax_size='100XB'\n", 3, "store.volumes[0].max_size", "unknown unit"),
     ("[[store.volumes]]\npath='/a'\nmax_size='4KiB'\n", 3, "store.volumes[0].max_size", "from 1MiB"),
     ("store.volumes = [\n {path='/a'},\n {path='/a/b'}]\n", 3, "store.volumes[1].path", "another volume"),
+    ("[log]\naccess_file='/a\\u0000'\n".replace("'", '"'), 2, "log.access_file", "control character"),
+    ("[tls]\nkey='/a\\u0000'\n".replace("'", '"'), 2, "tls.key", "control character"),
     ("[[store.volumes]]\npath='/a\\u0000'\n".replace("'", '"'), 2, "store.volumes[0].path", "control character"),
     ("[store]\npiece_size = '3MiB'\n", 2, "store.piece_size", "power of two"),
     ("[store]\npiece_size = '32KiB'\n", 2, "store.piece_size", "from 64KiB to 16MiB"),
@@ -159,8 +161,15 @@ def test_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
             load_settings(path, Flags())
 
 
-def test_endless_file_is_not_read_to_its_end() -> None:
+def test_what_is_too_long_for_settings_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / "long.toml"
+    long.write_bytes(b"#" * (4 << 20) + b"\n")
     with pytest.raises(ConfigError, match="larger than 4 MiB"):
+        load_settings(str(long), Flags())
+
+
+def test_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="not a regular file"):
         load_settings("/dev/zero", Flags())
 
 

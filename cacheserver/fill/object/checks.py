@@ -48,6 +48,8 @@ class PieceChecks:
         self._abandon = abandon
         self.whole = WholeDigest(obj, context.store, on_idle=on_idle)
         self._whole_checked = False
+        self._recorded: bytes | None = None
+        """Digest that the piece in hand had when it was stored before; found bad at rest, it is fetched again."""
         self._earned = Trust.SIMPLE
         self._commits = asyncio.Lock()
         """Of two flights that finish the last two pieces one is the last: check and commit are one step."""
@@ -77,16 +79,38 @@ class PieceChecks:
             self._commits.release()
             await self._settled.wait()
         try:
+            self._recorded = await self._record_of(piece)
             yield
         finally:
             self._commits.release()
 
+    async def _record_of(self, piece: int) -> bytes | None:
+        if piece not in self._obj.kept_digests:
+            return None
+        digest = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
+        if digest is None:  # the record is gone too, and with it what the piece must be
+            self._obj.kept_digests.discard(piece)
+            known = self._metadata.known
+            if known is not None and known.manifest is None:
+                await self._lose_trust(known)
+        return digest
+
     def is_right(self, piece: int, digest: bytes) -> bool:
-        """Whether a complete piece has the digest that the manifest names, or no manifest is known. NoSource."""
-        expected = self._metadata.expected(piece)
+        """Whether a complete piece has the digest that the manifest names, else the recorded one, or there is neither.
+
+        NoSource.
+        """
+        expected, trust = self._metadata.expected(piece), self._trust
+        if expected is None:
+            expected, trust = self._recorded, self._obj.representation.trust
         if expected is not None:
-            self._meter.verified(self._trust.word, "ok" if expected == digest else "bad")
+            self._meter.verified(trust.word, "ok" if expected == digest else "bad")
         return expected is None or expected == digest
+
+    @property
+    def blames(self) -> bool:
+        """Whether a wrong piece is its source's fault: a digest that nothing vouched for may have been wrong itself."""
+        return max(self._trust, self._obj.representation.trust) > Trust.SIMPLE
 
     async def check_last(self, piece: int, sources: set[str]) -> None:
         """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
@@ -140,7 +164,13 @@ class PieceChecks:
             self._progress.stop_guarding()
 
     async def _lose_trust(self, metadata: Metadata) -> None:
-        """What comes now is checked against nothing: no label, and no place here if the service demands one."""
+        """What comes now is checked against nothing: no label, and no place here if the service demands one.
+
+        Nothing is lost where every missing piece is to have the digest that it had when it was judged.
+        """
+        count, kept = len(self._obj.pieces), self._obj.kept_digests
+        if all(piece in kept for piece in self._obj.pieces.pieces_in_state(0, count, ABSENT)):
+            return
         if self._service.require == "anchored" and not metadata.anchored:
             await self._abandon(GenerationChanged("the content is anchored no more"))
         await self._note_trust(Trust.SIMPLE, None)
@@ -148,13 +178,16 @@ class PieceChecks:
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
         """Hold the digests of pieces that were stored before the manifest came against it."""
         for piece in range(len(self._obj.pieces)):
-            if self._obj.pieces.state(piece) == ABSENT:
+            if self._obj.pieces.state(piece) == ABSENT and piece not in self._obj.kept_digests:
                 continue
             recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
             good = recorded == manifest.piece_hash(piece)
             self._meter.verified(metadata.trust.word, "ok" if good else "bad")
             if not good:
-                await self._condemn(piece)
+                if piece in self._progress.claims:
+                    self._obj.kept_digests.discard(piece)  # it is being fetched, and held against the manifest
+                else:
+                    await self._condemn(piece)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
 
     async def _condemn(self, piece: int) -> None:

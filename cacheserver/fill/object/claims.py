@@ -7,6 +7,7 @@ woken by events, never by polling. Must not fetch or store anything.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 from cacheserver.core.errors import CacheserverError
 from cacheserver.core.piece_map import PieceMap
@@ -15,12 +16,16 @@ from cacheserver.core.piece_map import PieceMap
 class Progress:
     """Claims, watermarks and waiters of one object.
 
-    ``holding``: bytes of an unfinished piece are held back until its hash has matched. ``guarding``: the last piece
-    that is missing is held back, whatever ``holding`` says, until the whole is right.
+    ``holding``: bytes of an unfinished piece are held back until its hash has matched; so are those of ``known``, the
+    pieces whose digests are known without a manifest. ``guarding``: the last piece that is missing is held back,
+    whatever ``holding`` says, until the whole is right.
     """
 
-    def __init__(self, pieces: PieceMap, *, holding: bool = False, guarding: bool = False) -> None:
+    def __init__(
+        self, pieces: PieceMap, *, holding: bool = False, guarding: bool = False, known: Container[int] = ()
+    ) -> None:
         self._pieces = pieces
+        self._known = known
         self.claims: dict[int, object] = {}
         """Piece → the flight that fetches it."""
         self.guarding = guarding
@@ -52,7 +57,10 @@ class Progress:
 
     def holds(self, piece: int) -> bool:
         """Whether bytes of this piece are held back."""
-        return self.guards(piece) or (self._holding and piece not in self._exposed)
+        return self.guards(piece) or (self._is_judged(piece) and piece not in self._exposed)
+
+    def _is_judged(self, piece: int) -> bool:
+        return self._holding or piece in self._known
 
     def guards(self, piece: int) -> bool:
         """Whether this piece is held back, without a limit in time, because the whole is judged with it."""
@@ -84,7 +92,7 @@ class Progress:
 
     def reject(self, piece: int, *, seen: bool = False) -> None:
         """A complete piece was bad: forget its bytes; a reader that has ``seen`` some is cut at its next look."""
-        if seen or not self._holding or piece in self._exposed:
+        if seen or not self._is_judged(piece) or piece in self._exposed:
             self._epochs[piece] = self.epoch(piece) + 1
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)

@@ -47,7 +47,7 @@ class ObjectFill:
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
         self.metadata = metadata
-        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True)
+        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True, known=obj.kept_digests)
         self.checks = PieceChecks(
             obj,
             want.target.service,

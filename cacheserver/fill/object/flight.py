@@ -151,7 +151,8 @@ class Flight:
         self._digest = hashlib.sha256()
         self._progress.reject(piece)
         if self._contributors == {self._source}:
-            self._context.asker.strike(self._source)
+            if self._checks.blames:
+                self._context.asker.strike(self._source)
             self._avoid |= {self._source}
         self._contributors.clear()
         raise BadPiece(piece, source=self._source)

@@ -100,7 +100,8 @@ class ResponseWriter:
     def cut(self) -> None:
         """Give up on the connection; the client sees that the body is incomplete."""
         self.keep_alive = False
-        self._wire.abort()
+        delimited_by_close = self._remaining is None and not self._chunked
+        self._wire.abort(reset=delimited_by_close)
 
     def _take(self, size: int) -> None:
         self._taken_bytes += size

@@ -168,8 +168,11 @@ class Wire:
     def _taken_bytes(self) -> int:
         return tcp.taken_bytes(self._open().get_extra_info("socket"), self.sent_bytes)
 
-    def abort(self) -> None:
-        """Reset the connection."""
+    def abort(self, *, reset: bool = False) -> None:
+        """Close the connection without sending what is left; ``reset``: not with a FIN, which would end a body."""
+        sock = self._transport.get_extra_info("socket")
+        if reset and sock is not None:
+            tcp.reset_on_close(sock)
         self._transport.abort()
 
     def close(self) -> None:

@@ -174,3 +174,16 @@ def test_the_last_missing_piece_is_guarded_however_far_it_was_shown(pieces: Piec
     progress.advance(3, 33)
     progress.stop_guarding()
     assert progress.readable_until(30, 35) == 33
+
+
+def test_a_piece_whose_digest_is_known_is_held_until_it_is_shown_or_done(pieces: PieceMap) -> None:
+    progress = Progress(pieces, known={1})
+    progress.claim(0, 2, "flight")
+    progress.advance(0, 10)
+    progress.advance(1, 15)
+    assert progress.readable_until(0, 35) == 10
+    assert progress.readable_until(10, 35) == 10
+    progress.expose(1)
+    assert progress.readable_until(10, 35) == 15
+    progress.reject(1)
+    assert progress.epoch(1) == 1
