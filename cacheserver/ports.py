@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Statements
 from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.core.request.target import Target
 
@@ -101,9 +101,9 @@ class Upstream(Protocol):
 class Anchor(Protocol):
     """States what a content must be: a service over TLS, a signed catalogue, the name itself."""
 
-    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def claims(self, target: Target, response: Fields) -> Statements:
         """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
 
-        Empty when it says nothing. Bounded in time; never raises: a mute or failing anchor is no claim, and is counted
-        and logged by itself.
+        Empty when it says nothing. Bounded in time; never raises: an anchor that cannot tell is among the unknown ones,
+        and is counted and logged by itself.
         """

@@ -16,7 +16,7 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
+from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
@@ -35,6 +35,8 @@ class Metadata:
     manifest: Manifest | None
     trust: Trust
     claims: tuple[Claim, ...] = ()
+    unknown: bool = False
+    """Whether something could not be learnt in time: it is to be asked again, and nothing follows from its absence."""
     blocked: str = ""
     """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
 
@@ -90,17 +92,17 @@ class MetadataFetcher:
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
-            found, claims = NOTHING, asking.result() if asking.done() and not asking.cancelled() else ()
+            found, claims = replace(NOTHING, unknown=True), _as_far_as_known(asking)
         finally:
             asking.cancel()
         known = {None, length_bytes} if length_bytes is not None else {claim.length_bytes for claim in claims}
         if any(claim.authentic and claim.length_bytes not in known for claim in claims):
             self._meter.manifest("contradicts")
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
-        return replace(found, claims=claims)
+        return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
     async def _manifest(
-        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int | None, piece_size_bytes: int
+        self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None, piece_size_bytes: int
     ) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
@@ -138,6 +140,11 @@ class MetadataFetcher:
         self._meter.manifest(word)
         self._absent.keep(target.key, True, self._clock.monotonic_s() + self._negative_s)
         return NOTHING
+
+
+def _as_far_as_known(asking: asyncio.Task[Statements]) -> Statements:
+    """What anchors have said when the time was over."""
+    return asking.result() if asking.done() and not asking.cancelled() else Statements.of((), ("all",))
 
 
 def _refused(word: str, source: str, error: ManifestError) -> str:

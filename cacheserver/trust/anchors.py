@@ -13,11 +13,12 @@ from typing import Final, Protocol
 
 from aiohttp.abc import AbstractResolver
 
-from cacheserver.core.errors import AnchorPaused, CacheserverError
+from cacheserver.core.cache.origin_status import meaning_of
+from cacheserver.core.errors import AnchorPaused, CacheserverError, OriginStatus
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.digest_fields import claim_from_fields
 from cacheserver.core.integrity.name_digest import claim_from_name
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
@@ -30,7 +31,8 @@ from cacheserver.trust.options import TrustOptions
 Count = Callable[[str, str], None]
 """Told of each anchor asked: its name, and ``claim``, ``silent``, ``timeout``, ``failed`` or an error's ``code``."""
 
-_SLACK_S: Final = 1.0
+_SLACK_S: Final = 60.0
+"""What a question may wait for its turn, beyond the deadline for its answer."""
 _log = get_logger(__name__)
 
 
@@ -45,6 +47,13 @@ class ClaimSource(Protocol):
     async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
         """What it says; empty when it has nothing to say. Raises UpstreamError when it cannot tell."""
         ...
+
+
+class Closable(Protocol):
+    """What holds connections."""
+
+    async def close(self) -> None:
+        """Close them, and end what is under way."""
 
 
 class NameAnchor:
@@ -79,8 +88,8 @@ class Anchors:
     """See ``ports.Anchor``. ``local`` ones are asked first, one after the other, then the ``remote`` ones at once.
 
     Remote ones are left alone when a local, authentic claim binds the manifest already. The claims come in the order
-    of the anchors, the same one only once. ``deadline_s`` bounds a remote one's own wait; a second more bounds each.
-    ``services`` are closed with the anchors.
+    of the anchors, the same one only once. ``deadline_s`` bounds a remote one's own wait from the moment it is really
+    asked; a minute more bounds each. ``services`` are closed with the anchors.
     """
 
     def __init__(
@@ -90,7 +99,7 @@ class Anchors:
         remote: Sequence[ClaimSource],
         deadline_s: float,
         count: Count,
-        services: Sequence[HttpsJson] = (),
+        services: Sequence[Closable] = (),
     ) -> None:
         self._local = tuple(local)
         self._remote = tuple(remote)
@@ -98,14 +107,16 @@ class Anchors:
         self._count = count
         self._services = services
 
-    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def claims(self, target: Target, response: Fields) -> Statements:
         """Everything that is said of the content of ``target``; never raises."""
         told = [await self._ask(source, target, response) for source in self._local]
         if not any(_binds_manifest(claim) for part in told for claim in part):
             told += await asyncio.gather(*(self._ask(source, target, response) for source in self._remote))
-        return tuple(dict.fromkeys(claim for part in told for claim in part))
+        return Statements.of(
+            (claim for part in told for claim in part), (name for part in told for name in part.unknown)
+        )
 
-    async def _ask(self, source: ClaimSource, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def _ask(self, source: ClaimSource, target: Target, response: Fields) -> Statements:
         try:
             async with asyncio.timeout(self._limit_s):
                 claims = await source.ask(target, response)
@@ -113,13 +124,15 @@ class Anchors:
             self._failed(source, target, "timeout", "did not answer in time")
         except CacheserverError as exc:
             self._failed(source, target, exc.code, str(exc), asked=not isinstance(exc, AnchorPaused))
+            if isinstance(exc, OriginStatus) and not meaning_of(exc.status).passing:
+                return Statements()  # it answered: it has nothing to say of this content
         except Exception as exc:  # whatever went wrong here, a fill must go on without this anchor
             self._failed(source, target, "failed", type(exc).__name__)
             _log.debug("anchor failed", exc_info=exc)
         else:
             self._count(source.name, "claim" if claims else "silent")
-            return claims
-        return ()
+            return Statements.of(claims)
+        return Statements.of((), (source.name,))
 
     def _failed(self, source: ClaimSource, target: Target, result: str, reason: str, *, asked: bool = True) -> None:
         self._count(source.name, result)
@@ -143,7 +156,7 @@ class Anchors:
                 source.reload(files=options.catalogues, trusted_keys=options.catalogue_keys)
 
     async def close(self) -> None:
-        """Close every connection to trust services."""
+        """End every question and close every connection to trust services."""
         for service in self._services:
             await service.close()
 
@@ -155,23 +168,21 @@ def build_anchors(
 
     Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``. Raises ConfigError.
     """
-    services: list[HttpsJson] = []
 
     def https(base_url: str) -> HttpsJson:
-        services.append(HttpsJson(base_url=base_url, options=options, user_agent=user_agent, resolver=resolver))
-        return services[-1]
+        return HttpsJson(base_url=base_url, options=options, user_agent=user_agent, resolver=resolver)
 
     local: list[ClaimSource] = [CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys)]
     if options.names:
         local.append(NameAnchor())
     if options.digest_fields:
         local.append(DigestFieldAnchor())
-    remote: list[ClaimSource] = []
+    remote: list[ContentPolicyAnchor | EdgeCdpAnchor] = []
     if options.content_policy:
         remote.append(ContentPolicyAnchor(options=options, https=https(options.content_policy_url), clock=clock))
     if options.edge_cdp:
         remote.append(EdgeCdpAnchor(options=options, https=https(options.edge_cdp_url), clock=clock))
-    return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count, services=services)
+    return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count, services=remote)
 
 
 def _binds_manifest(claim: Claim) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
 
 
@@ -13,10 +13,10 @@ class SayingAnchor:
     """See ``ports.Anchor``. Says the same of every content, once ``gate`` is open."""
 
     def __init__(self, *claims: Claim, gate: asyncio.Event | None = None) -> None:
-        self.told = claims
+        self.told = Statements.of(claims)
         self.gate = gate
 
-    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def claims(self, target: Target, response: Fields) -> Statements:
         """What it was made to say."""
         if self.gate is not None:
             await self.gate.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer, ConfigError
+from cacheserver.core.errors import BadAnswer, ConfigError, OriginStatus, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Entry, render_catalogue
 from cacheserver.core.integrity.digest_text import to_base64
@@ -116,6 +116,19 @@ async def test_caller_that_goes_away_cancels_the_question() -> None:
         await task
     assert cancelled.is_set()
     assert counts == {}
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout("no"), OriginStatus(503), BadAnswer("no"), ValueError("a bug")])
+async def test_anchor_that_cannot_tell_is_unknown_not_silent(error: Exception) -> None:
+    told = await composed([], [Told("x", error), Told("a", (A,))]).claims(TARGET, Fields())
+    assert told.unknown == ("x",)
+    assert told == (A,)
+
+
+async def test_service_that_has_no_such_content_is_silent_not_unknown() -> None:
+    told = await composed([], [Told("x", OriginStatus(404))]).claims(TARGET, Fields())
+    assert told.unknown == ()
+    assert told == ()
 
 
 # -- the anchors that settings name -----------------------------------------------------------------------------

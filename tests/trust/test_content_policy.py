@@ -204,6 +204,21 @@ async def test_silent_service_costs_one_deadline_and_no_claim(after_head: bool, 
         assert counts["content_policy:anchor_paused"] == 1
 
 
+async def test_burst_behind_a_slow_but_healthy_service_is_answered_in_full(authority: Authority) -> None:
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return await says(GOOD)(request)
+
+    burst = [admitted(f"{CONTENT[:-2]}{number:02d}") for number in range(80)]
+    async with (
+        running(authority.server_context(), slow) as service,
+        anchors(options(service, authority, deadline_s=1.2)) as (asked, counts),
+    ):
+        told = await asyncio.gather(*(asked.claims(target, Fields()) for target in burst))
+        assert all(each == (CLAIM,) for each in told)
+        assert counts["content_policy:claim"] == 80 == len(service.asked)
+
+
 async def test_service_that_is_not_there_is_no_claim(authority: Authority) -> None:
     server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
