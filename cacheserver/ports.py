@@ -64,7 +64,7 @@ class Meter(Protocol):
         """A source gave a bad piece; ``banned``: it is not asked any more for a while."""
 
     def evicted(self, volume: str, reason: str, freed_bytes: int) -> None:
-        """Space given back on a volume, named by its path; ``reason`` is space, purged, superseded or corrupt."""
+        """Space given back on a volume, named by its path; ``reason``: see ``metrics.table``."""
 
 
 class UpstreamAnswer(Protocol):
@@ -101,9 +101,9 @@ class Upstream(Protocol):
 class Anchor(Protocol):
     """States what a content must be: a service over TLS, a signed catalogue, the name itself."""
 
-    async def claims(self, target: Target, response: Fields) -> Statements:
+    async def claims(self, target: Target, response: Fields, *, ask: bool = True) -> Statements:
         """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
 
         Empty when it says nothing. Bounded in time; never raises: an anchor that cannot tell is among the unknown ones,
-        and is counted and logged by itself.
+        and is counted and logged by itself. ``ask`` False: only what can be told at once, without asking a service.
         """

@@ -30,6 +30,7 @@ from cacheserver.store.stored_object import StoredObject
 
 _log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
+_MUTE = "an anchor that may confirm the content could not be asked"
 
 
 class Coordinator:
@@ -139,7 +140,11 @@ class Coordinator:
             metadata = await self._fetcher.fetch(
                 want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
             )
+            if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
+                metadata = replace(metadata, blocked=_MUTE)
             await fill.checks.settle(metadata)
+            if metadata.unknown and not fill.obj.obsolete:
+                self._context.store.notifications.unjudged(fill.obj)
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
         finally:

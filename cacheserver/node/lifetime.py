@@ -61,6 +61,8 @@ class Node:
         self._stderr = stderr
         self._supervisor = supervisor or Supervisor()
         self._listening = False
+        self._spoke = False
+        """Whether anchors said anything, or one was demanded, before the last reload."""
         self._tasks: list[asyncio.Task[None]] = []
         clock = SystemClock()
         self._volumes = build_volumes(settings, clock)
@@ -87,6 +89,8 @@ class Node:
         for volume in self._volumes:
             self._start("volume", self._keep(volume))
         self._start("scrub", self._parts.scrubber.run())
+        self._start("judging", self._parts.rejudging.run())
+        self._judge_all()
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
@@ -149,6 +153,9 @@ class Node:
         self._certificate.take(settings.tls, pair)
         parts.web.reconfigure(settings.server)
         parts.scrubber.use(settings.scrub)
+        parts.rejudging.use(settings.scrub)
+        parts.sources.judge.begin_era()
+        self._judge_all()
         parts.pinning.readmit()
         parts.meter.tally.allow_services(service.name for service in admitted.services())
         parts.meter.tally.allow_subnets(admitted.subnets.names)
@@ -157,6 +164,15 @@ class Node:
         parts.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
+
+    def _judge_all(self) -> None:
+        """Have what is stored judged by what is said of it now, where anything is said or demanded."""
+        parts = self._parts
+        demanded = any(service.require == "anchored" for service in parts.admitted.services())
+        speaks = parts.sources.anchors.speaks
+        if demanded or speaks or self._spoke:
+            parts.rejudging.ask_all()
+        self._spoke = demanded or speaks
 
     def _flush_access_log(self) -> None:
         if self._parts.logs.access is not None:
@@ -171,6 +187,8 @@ class Node:
         self._listeners.close_content()
         await parts.web.stop(self._settings.server.drain_s)
         await self._end("pins")
+        await self._end("judging")
+        await parts.sources.judge.stop()
         await parts.revalidation.stop()
         await parts.coordinator.stop()
         recovered = all(volume.loaded.is_set() for volume in self._volumes)

@@ -45,6 +45,7 @@ class StoredObject:
         "erasing",
         "extent_pieces",
         "file",
+        "judged_in",
         "life",
         "obsolete",
         "torn",
@@ -60,6 +61,8 @@ class StoredObject:
         """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
         self.life = life
         self.obsolete = False
+        self.judged_in = 0
+        """The era of statements about contents in which its trust was judged last; 0: not since it was opened."""
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted, which holds the object; nothing else can until it is done."""
         self._holders = 0

@@ -107,10 +107,10 @@ class Anchors:
         self._count = count
         self._services = services
 
-    async def claims(self, target: Target, response: Fields) -> Statements:
-        """Everything that is said of the content of ``target``; never raises."""
+    async def claims(self, target: Target, response: Fields, *, ask: bool = True) -> Statements:
+        """Everything that is said of the content of ``target``; never raises. ``ask`` False: by local ones alone."""
         told = [await self._ask(source, target, response) for source in self._local]
-        if not any(_binds_manifest(claim) for part in told for claim in part):
+        if ask and not any(_binds_manifest(claim) for part in told for claim in part):
             told += await asyncio.gather(*(self._ask(source, target, response) for source in self._remote))
         return Statements.of(
             (claim for part in told for claim in part), (name for part in told for name in part.unknown)
@@ -148,6 +148,11 @@ class Anchors:
                 service=target.service.name,
                 object=target.object_id,
             )
+
+    @property
+    def speaks(self) -> bool:
+        """Whether there is a catalogue entry or a service to ask: what names and fields say never changes."""
+        return bool(self._remote) or any(isinstance(each, CatalogueAnchor) and len(each) for each in self._local)
 
     def reload(self, options: TrustOptions) -> None:
         """Read the catalogues anew; other changes wait for a restart. Raises ConfigError and keeps the old ones."""

@@ -38,6 +38,8 @@ class Representation:
     """How far its bytes may be believed."""
     hash_of_hashes: str | None = None
     """Hex, of the manifest that every piece was checked against."""
+    statements: str = ""
+    """Fingerprint of what catalogues and names said when it was judged; see ``core.integrity.stored_trust``."""
     invalidated: bool = False
     """True: must be revalidated before any use, whatever its lifetime says."""
 

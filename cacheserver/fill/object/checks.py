@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.service import Service
@@ -170,9 +171,11 @@ class PieceChecks:
             self._progress.reject(piece, seen=True)
 
     async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
-        known = self._obj.representation
+        known, metadata = self._obj.representation, self._metadata.known
+        statements = fingerprint(metadata.claims) if metadata is not None else ""
         if not self._obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
-            await self._store.refresh(self._obj, replace(known, trust=trust, hash_of_hashes=hash_of_hashes))
+            noted = replace(known, trust=trust, hash_of_hashes=hash_of_hashes, statements=statements)
+            await self._store.refresh(self._obj, noted)
 
     # -- the whole ------------------------------------------------------------------------------------------------
 
