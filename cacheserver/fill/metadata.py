@@ -52,7 +52,6 @@ class Metadata:
 
 
 NOTHING = Metadata(None, Trust.SIMPLE)
-_NO_SOURCE_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
 
 
 class MetadataFetcher:
@@ -113,9 +112,6 @@ class MetadataFetcher:
         while tried < names:
             try:
                 answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
-            except NoSource:  # before the ban there may have been one: bytes on their way must not pass without it
-                self._meter.manifest("absent")
-                return _NO_SOURCE_LEFT
             except UpstreamError as exc:
                 if exc.source in tried or exc.source not in names:
                     break

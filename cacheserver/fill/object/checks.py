@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
+from cacheserver.core.integrity.blame import whole_evidence
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
@@ -57,7 +58,7 @@ class PieceChecks:
             self._guard()
 
     @property
-    def _trust(self) -> Trust:
+    def trust(self) -> Trust:
         """The level at which pieces are being checked."""
         metadata = self._metadata.known
         return Trust.SIMPLE if metadata is None else metadata.trust
@@ -86,7 +87,7 @@ class PieceChecks:
         """Whether a complete piece has the digest that the manifest names, or no manifest is known. NoSource."""
         expected = self._metadata.expected(piece)
         if expected is not None:
-            self._meter.verified(self._trust.word, "ok" if expected == digest else "bad")
+            self._meter.verified(self.trust.word, "ok" if expected == digest else "bad")
         return expected is None or expected == digest
 
     async def check_last(self, piece: int, sources: set[str]) -> None:
@@ -135,7 +136,7 @@ class PieceChecks:
         """All that can be learnt is known: go on holding the last piece back where it is judged with the whole."""
         self._settled.set()
         claims = self._claims
-        if claims and self._trust is not Trust.ANCHORED:
+        if claims and self.trust is not Trust.ANCHORED:
             self.whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
         else:
             self._progress.stop_guarding()
@@ -207,8 +208,8 @@ class PieceChecks:
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
             if not good:
-                if len(self._sources) == 1 and "" not in self._sources:
-                    self._asker.strike(*self._sources)
+                evidence = whole_evidence(claim, self._sources)
+                self._asker.blame(min(self._sources, default=""), evidence, self._obj.object_id)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
                     self._obj.pieces.mark(piece, ABSENT)  # its readers are cut where they are
