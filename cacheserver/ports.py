@@ -79,6 +79,8 @@ class UpstreamAnswer(Protocol):
     """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
     source_class: str
     """Which kind of source was asked; one of ``core.cache.sources.SOURCE_CLASSES``."""
+    secure: bool
+    """Whether TLS carried it on every hop, from a source that is no other cache node: what it says is authentic."""
     request_time_s: float
     """Wall clock when the request was sent."""
     response_time_s: float
@@ -101,9 +103,10 @@ class Upstream(Protocol):
 class Anchor(Protocol):
     """States what a content must be: a service over TLS, a signed catalogue, the name itself."""
 
-    async def claims(self, target: Target, response: Fields, *, ask: bool = True) -> Statements:
+    async def claims(self, target: Target, response: Fields, *, secure: bool, ask: bool = True) -> Statements:
         """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
 
         Empty when it says nothing. Bounded in time; never raises: an anchor that cannot tell is among the unknown ones,
-        and is counted and logged by itself. ``ask`` False: only what can be told at once, without asking a service.
+        and is counted and logged by itself. ``secure``: see ``UpstreamAnswer``, of the answer with these fields.
+        ``ask`` False: only what can be told at once, without asking a service.
         """

@@ -138,7 +138,11 @@ class Coordinator:
         fill.obj.hold()
         try:
             metadata = await self._fetcher.fetch(
-                want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+                want,
+                response,
+                secure=rep.secure,
+                length_bytes=rep.length_bytes,
+                piece_size_bytes=rep.piece_size_bytes,
             )
             if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
                 metadata = replace(metadata, blocked=_MUTE)

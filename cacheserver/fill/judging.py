@@ -83,7 +83,7 @@ class Judge:
         if self.is_judged(obj):
             return True
         era, known = self._era, obj.representation
-        told = await self._anchor.claims(target, known.fields, ask=False)
+        told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=False)
         content = _content(obj)
         required = _required(target)
         if fingerprint(told) == known.statements and (not required or satisfies(content, told)):
@@ -108,7 +108,8 @@ class Judge:
             return Outcome(given=False)
         era, read_bytes = self._era, 0
         with obj.holding():
-            told = await self._anchor.claims(target, obj.representation.fields, ask=ask)
+            known = obj.representation
+            told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=ask)
             try:
                 judgement = await self._judgement(obj, target, told)
                 if judgement.verdict is Verdict.READ:

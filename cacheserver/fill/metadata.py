@@ -79,12 +79,15 @@ class MetadataFetcher:
         """Whether the service says that there is a manifest for this target."""
         return manifest_url(target) is not None
 
-    async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
+    async def fetch(
+        self, want: Want, response: Fields, *, secure: bool, length_bytes: int | None, piece_size_bytes: int
+    ) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
 
-        ``length_bytes``: the content's, None where it is not known yet.
+        ``secure``: of the answer with the fields ``response``. ``length_bytes``: the content's, None where it is not
+        known yet.
         """
-        asking = asyncio.create_task(self._anchor.claims(want.target, response))
+        asking = asyncio.create_task(self._anchor.claims(want.target, response, secure=secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 found = await self._manifest(want.target, asking, length_bytes, piece_size_bytes)

@@ -177,7 +177,7 @@ class Opener:
         representation = self._representation(want, opened, accepted.total, joinable, verdict)
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
-            return Relayed(answer, asked, "not_anchored", remember=True)
+            return Relayed(answer, asked, "not_anchored", remember=not metadata.unknown)
         if metadata is not None and metadata.manifest is not None:
             known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
@@ -196,7 +196,11 @@ class Opener:
         if want.target.service.require != "anchored":
             return None
         return await self._fetcher.fetch(
-            want, opened.answer.fields, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+            want,
+            opened.answer.fields,
+            secure=rep.secure,
+            length_bytes=rep.length_bytes,
+            piece_size_bytes=rep.piece_size_bytes,
         )
 
     def _representation(
@@ -218,6 +222,7 @@ class Opener:
             path_and_query=want.target.path_and_query.partition("?")[0],
             vary=names,
             combinable=joinable,
+            secure=opened.answer.secure,
         )
 
     async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
@@ -242,6 +247,7 @@ class _BufferedAnswer:
         self.source = answer.source
         self.asked = answer.asked
         self.source_class = answer.source_class
+        self.secure = answer.secure
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
         self._body = body

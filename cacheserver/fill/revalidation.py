@@ -111,7 +111,8 @@ class Revalidation:
             request_time_s=answer.request_time_s - received_age_s(answer.fields),
             response_time_s=answer.response_time_s,
         )
-        await self._context.store.refresh(obj, refreshed)
+        secure = known.secure and answer.secure
+        await self._context.store.refresh(obj, replace(refreshed, secure=secure))
         return Stored(obj)
 
 

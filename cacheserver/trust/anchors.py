@@ -44,8 +44,11 @@ class ClaimSource(Protocol):
         """The anchor's word, as in ``Claim.anchor``."""
         ...
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
-        """What it says; empty when it has nothing to say. Raises UpstreamError when it cannot tell."""
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
+        """What it says; empty when it has nothing to say. ``secure``: see ``ports.UpstreamAnswer``.
+
+        Raises UpstreamError when it cannot tell.
+        """
         ...
 
 
@@ -61,7 +64,7 @@ class NameAnchor:
 
     name = "name"
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """At most one claim."""
         claim = claim_from_name(target)
         return () if claim is None else (claim,)
@@ -71,16 +74,16 @@ class DigestFieldAnchor:
     """Says what the origin's own fields say; the grammar is ``core.integrity.digest_fields``.
 
     An answer counts as whole when it has Content-Length and no Content-Range, so that stored fields, which have
-    neither, are never taken for those of a 200. It counts as authentic when the target's scheme is https: callers
-    must not pass the fields of an answer that a redirect led off TLS.
+    neither, are never taken for those of a 200. It counts as authentic when TLS carried the answer on every hop; what
+    the client's URL says does not matter.
     """
 
     name = "digest_field"
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """At most one claim."""
         whole = "Content-Length" in response and "Content-Range" not in response
-        claim = claim_from_fields(response, https=target.scheme == "https", whole=whole)
+        claim = claim_from_fields(response, https=secure, whole=whole)
         return () if claim is None else (claim,)
 
 
@@ -107,19 +110,19 @@ class Anchors:
         self._count = count
         self._services = services
 
-    async def claims(self, target: Target, response: Fields, *, ask: bool = True) -> Statements:
+    async def claims(self, target: Target, response: Fields, *, secure: bool = False, ask: bool = True) -> Statements:
         """Everything that is said of the content of ``target``; never raises. ``ask`` False: by local ones alone."""
-        told = [await self._ask(source, target, response) for source in self._local]
+        told = [await self._ask(source, target, response, secure) for source in self._local]
         if ask and not any(_binds_manifest(claim) for part in told for claim in part):
-            told += await asyncio.gather(*(self._ask(source, target, response) for source in self._remote))
+            told += await asyncio.gather(*(self._ask(source, target, response, secure) for source in self._remote))
         return Statements.of(
             (claim for part in told for claim in part), (name for part in told for name in part.unknown)
         )
 
-    async def _ask(self, source: ClaimSource, target: Target, response: Fields) -> Statements:
+    async def _ask(self, source: ClaimSource, target: Target, response: Fields, secure: bool) -> Statements:
         try:
             async with asyncio.timeout(self._limit_s):
-                claims = await source.ask(target, response)
+                claims = await source.ask(target, response, secure=secure)
         except TimeoutError:
             self._failed(source, target, "timeout", "did not answer in time")
         except CacheserverError as exc:

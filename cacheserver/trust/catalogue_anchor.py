@@ -37,7 +37,7 @@ class CatalogueAnchor:
     def __len__(self) -> int:
         return len(self._catalogue)
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """The entries for ``target``; see ``anchors.ClaimSource``."""
         return self._catalogue.claims(target)
 

@@ -43,7 +43,7 @@ class ContentPolicyAnchor:
         await self._memory.close()
         await self._https.close()
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """One claim, or none for other services and paths; see ``anchors.ClaimSource``."""
         if target.service.name not in self._options.content_policy_services:
             return ()

@@ -58,7 +58,7 @@ class EdgeCdpAnchor:
         await self._memory.close()
         await self._https.close()
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """One claim, or none for other services and paths; see ``anchors.ClaimSource``."""
         if target.service.name not in self._options.edge_cdp_services:
             return ()

@@ -159,6 +159,18 @@ async def test_judging_that_is_cancelled_settles_nothing(tmp_path: Path) -> None
         assert not obj.obsolete
 
 
+async def test_fields_that_did_not_come_over_tls_alone_are_no_anchor_after_a_revalidation_either(
+    tmp_path: Path,
+) -> None:
+    upstream = ScriptedUpstream(BODY)
+    async with filling(tmp_path, upstream) as rig:
+        obj = await stored(rig)
+        with obj.holding():
+            await rig.store.refresh(obj, replace(obj.representation, secure=True))
+            await rig.revalidation.run(obj, WANT)
+        assert not obj.representation.secure
+
+
 async def test_an_object_of_another_generation_is_not_given_out(tmp_path: Path) -> None:
     async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
         obj = await put(rig.store, representation("a", LENGTH))

@@ -16,7 +16,7 @@ class SayingAnchor:
         self.told = Statements.of(claims)
         self.gate = gate
 
-    async def claims(self, target: Target, response: Fields, *, ask: bool = True) -> Statements:
+    async def claims(self, target: Target, response: Fields, *, secure: bool = False, ask: bool = True) -> Statements:
         """What it was made to say."""
         if self.gate is not None:
             await self.gate.wait()

@@ -48,6 +48,7 @@ class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fie
 
     hash_of_hashes: str | None = None
     statements: str = ""
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,10 @@ def decode_slot(layout: Layout, data: bytes) -> tuple[int, Representation] | Non
 def encode_header(representation: Representation) -> bytes:
     """The header as JSON, readable without the program that wrote it."""
     header = _Header(
-        **facts_of(representation), hash_of_hashes=representation.hash_of_hashes, statements=representation.statements
+        **facts_of(representation),
+        hash_of_hashes=representation.hash_of_hashes,
+        statements=representation.statements,
+        secure=representation.secure,
     )
     return msgspec.json.encode(header)
 
@@ -208,4 +212,5 @@ def decode_header(payload: bytes) -> Representation:
         header = msgspec.json.decode(payload, type=_Header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise CorruptObject("header does not decode") from exc
-    return replace(header.representation(hash_of_hashes=header.hash_of_hashes), statements=header.statements)
+    known = header.representation(hash_of_hashes=header.hash_of_hashes)
+    return replace(known, statements=header.statements, secure=header.secure)
