@@ -40,6 +40,8 @@ from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RECENCY_EVERY_S = 300.0
+_EXPIRY_EVERY_S = 30.0
+"""How late an expired catalogue may be given up."""
 WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
 
@@ -91,6 +93,7 @@ class Node:
         self._start("scrub", self._parts.scrubber.run())
         self._start("judging", self._parts.rejudging.run())
         self._judge_all()
+        self._start("catalogues", self._watch_catalogues())
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
@@ -154,8 +157,7 @@ class Node:
         parts.web.reconfigure(settings.server)
         parts.scrubber.use(settings.scrub)
         parts.rejudging.use(settings.scrub)
-        parts.sources.judge.begin_era()
-        self._judge_all()
+        self._begin_era()
         parts.pinning.readmit()
         parts.meter.tally.allow_services(service.name for service in admitted.services())
         parts.meter.tally.allow_subnets(admitted.subnets.names)
@@ -164,6 +166,18 @@ class Node:
         parts.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
+
+    async def _watch_catalogues(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRY_EVERY_S)
+            if self._parts.sources.anchors.expire():
+                self._parts.web.reconfigure(self._settings.server)
+                self._begin_era()
+
+    def _begin_era(self) -> None:
+        """What is said of contents has changed."""
+        self._parts.sources.judge.begin_era()
+        self._judge_all()
 
     def _judge_all(self) -> None:
         """Have what is stored judged by what is said of it now, where anything is said or demanded."""

@@ -38,6 +38,7 @@ from cacheserver.store.volume import Volume
 from cacheserver.system.clock import SystemClock
 from cacheserver.system.descriptors import Shares
 from cacheserver.trust.anchors import Anchors, build_anchors
+from cacheserver.trust.issued import Issued
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
 from cacheserver.web.answer.passing import Passing
@@ -168,7 +169,12 @@ def _sources(basis: Basis) -> Sources:
     health = SourceHealth()
     asker = Asker(upstream=client, node_id=basis.node_id, health=health, clock=clock, meter=meter)
     anchors = build_anchors(
-        basis.settings.trust, clock=clock, count=meter.anchor, user_agent=USER_AGENT, resolver=resolver
+        basis.settings.trust,
+        clock=clock,
+        count=meter.anchor,
+        user_agent=USER_AGENT,
+        resolver=resolver,
+        issued=Issued(basis.settings.store.volumes[0].path),
     )
     fetcher = MetadataFetcher(
         asker=asker,

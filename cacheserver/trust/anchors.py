@@ -22,10 +22,11 @@ from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock
-from cacheserver.trust.catalogue_anchor import CatalogueAnchor
+from cacheserver.trust.catalogue_anchor import CatalogueAnchor, ReadCatalogue
 from cacheserver.trust.content_policy import ContentPolicyAnchor
 from cacheserver.trust.edge_cdp import EdgeCdpAnchor
 from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.issued import Issued
 from cacheserver.trust.options import TrustOptions
 
 Count = Callable[[str, str], None]
@@ -109,6 +110,7 @@ class Anchors:
         self._limit_s = deadline_s + _SLACK_S
         self._count = count
         self._services = services
+        self._tell_refused()
 
     async def claims(self, target: Target, response: Fields, *, secure: bool = False, ask: bool = True) -> Statements:
         """Everything that is said of the content of ``target``; never raises. ``ask`` False: by local ones alone."""
@@ -162,6 +164,24 @@ class Anchors:
         for source in self._local:
             if isinstance(source, CatalogueAnchor):
                 source.reload(files=options.catalogues, trusted_keys=options.catalogue_keys)
+        self._tell_refused()
+
+    def expire(self) -> bool:
+        """Give up catalogues whose time is over; True where one was in use."""
+        gone = [source.expire() for source in self._local if isinstance(source, CatalogueAnchor)]
+        if any(gone):
+            self._tell_refused()
+        return any(gone)
+
+    @property
+    def catalogues(self) -> list[ReadCatalogue]:
+        """Every catalogue file, and whether it is taken."""
+        return [read for each in self._local if isinstance(each, CatalogueAnchor) for read in each.files]
+
+    def _tell_refused(self) -> None:
+        for read in self.catalogues:
+            if read.refused:
+                event(_log, "catalogue_refused", severity=logging.ERROR, file=read.path, reason=read.refused)
 
     async def close(self) -> None:
         """End every question and close every connection to trust services."""
@@ -170,17 +190,27 @@ class Anchors:
 
 
 def build_anchors(
-    options: TrustOptions, *, clock: Clock, count: Count, user_agent: str, resolver: AbstractResolver | None
+    options: TrustOptions,
+    *,
+    clock: Clock,
+    count: Count,
+    user_agent: str,
+    resolver: AbstractResolver | None,
+    issued: Issued | None = None,
 ) -> Anchors:
     """The anchors that ``options`` name: catalogue, name, digest fields, content policy, Edge.
 
-    Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``. Raises ConfigError.
+    Reads the catalogues and the CA file. ``resolver``: see ``HttpsJson``; ``issued``: see ``CatalogueAnchor``.
+    Raises ConfigError.
     """
 
     def https(base_url: str) -> HttpsJson:
         return HttpsJson(base_url=base_url, options=options, user_agent=user_agent, resolver=resolver)
 
-    local: list[ClaimSource] = [CatalogueAnchor(files=options.catalogues, trusted_keys=options.catalogue_keys)]
+    catalogues = CatalogueAnchor(
+        files=options.catalogues, trusted_keys=options.catalogue_keys, issued=issued, wall_s=clock.wall_s
+    )
+    local: list[ClaimSource] = [catalogues]
     if options.names:
         local.append(NameAnchor())
     if options.digest_fields:

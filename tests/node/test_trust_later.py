@@ -81,3 +81,17 @@ async def test_a_demand_that_comes_later_holds_for_the_very_next_hit(ground: Gro
         assert detail_of(anchored) == "anchored"
         assert not was_hit(plain)
         await ground.node.restart()
+
+
+async def test_an_older_catalogue_is_refused_with_a_reason_in_log_and_status(ground: Ground, tmp_path: Path) -> None:
+    path = await stored(ground, GOOD)
+    entry = {path.rpartition("/")[2]: manifest_of(GOOD)}
+    await reload(ground, signed_catalogue(tmp_path / "signed", entry, issued="2026-02-01T00:00:00Z"))
+    assert [each["refused"] for each in (await ground.node.status())["catalogues"]] == [None]
+    await reload(ground, signed_catalogue(tmp_path / "signed", {}, issued="2026-01-01T00:00:00Z"))
+    for _round in range(2):
+        line = await ground.node.wait_log(lambda line: line.get("event") == "catalogue_refused")
+        assert "before the one of 2026-02-01T00:00:00Z" in line["reason"]
+        (shown,) = (await ground.node.status())["catalogues"]
+        assert shown["refused"] == line["reason"]
+        await ground.node.restart()
