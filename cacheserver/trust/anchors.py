@@ -25,7 +25,7 @@ from cacheserver.ports import Clock
 from cacheserver.trust.catalogue_anchor import CatalogueAnchor, ReadCatalogue
 from cacheserver.trust.content_policy import ContentPolicyAnchor
 from cacheserver.trust.edge_cdp import EdgeCdpAnchor
-from cacheserver.trust.https_json import HttpsJson
+from cacheserver.trust.https_json import HttpsJson, base_of
 from cacheserver.trust.issued import Issued
 from cacheserver.trust.options import TrustOptions
 
@@ -217,7 +217,9 @@ def build_anchors(
         local.append(DigestFieldAnchor())
     remote: list[ContentPolicyAnchor | EdgeCdpAnchor] = []
     if options.content_policy:
-        remote.append(ContentPolicyAnchor(options=options, https=https(options.content_policy_url), clock=clock))
+        keyvalue = https(base_of(options.content_policy_keyvalue)) if options.content_policy_keyvalue else None
+        policy = https(options.content_policy_url)
+        remote.append(ContentPolicyAnchor(options=options, https=policy, clock=clock, keyvalue=keyvalue))
     if options.edge_cdp:
         remote.append(EdgeCdpAnchor(options=options, https=https(options.edge_cdp_url), clock=clock))
     return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count, services=remote)
