@@ -122,6 +122,17 @@ class Coordinator:
         if not obj.pieces.complete:
             await complete(self._fill(obj, want, obj.representation.fields, None), wanted)
 
+    async def recheck(self, obj: StoredObject, want: Want) -> None:
+        """Ask again for the metadata of an object that is stored, and hold the object against it.
+
+        Nothing happens while it is being filled: its fill has metadata of its own.
+        """
+        if obj in self._fills or not obj.usable:
+            return
+        fill = self._fill(obj, want, obj.representation.fields, None)
+        await self._metadata.settled(fill)
+        fill.rest()
+
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
@@ -153,7 +164,7 @@ class Coordinator:
             _log.warning("what is stored could not be held against its metadata")
         finally:
             if fill.metadata.pending:
-                await fill.checks.settle(NOTHING)
+                await fill.checks.settle(replace(NOTHING, unknown=True))
             fill.obj.release()
 
     # -- what is under way ----------------------------------------------------------------------------------------

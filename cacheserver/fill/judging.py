@@ -88,6 +88,8 @@ class Judge:
         required = _required(target)
         if fingerprint(told) == known.statements and (not required or satisfies(content, told)):
             self._note(obj, era)
+            if known.unsettled:
+                self._store.notifications.unjudged(obj)
             return not obj.obsolete
         if required:
             return (await self.judge(obj, target)).given

@@ -74,6 +74,7 @@ class MetadataFetcher:
         self._clock = clock
         self._negative_s = negative_s
         self._absent = BoundedMemory[str, bool](_MEMORY_ENTRIES)
+        """Manifests that no source gave; True where one failed, so that this is not certain."""
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
@@ -109,13 +110,17 @@ class MetadataFetcher:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
-        if target is None or self._absent.get(target.key, self._clock.monotonic_s()):
+        if target is None:
             return NOTHING
+        failed = self._absent.get(target.key, self._clock.monotonic_s())
+        if failed is not None:
+            return replace(NOTHING, unknown=failed)
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
             try:
                 answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
             except UpstreamError as exc:
+                failed = failed or exc.retryable
                 if exc.source in tried or exc.source not in names:
                     break
                 tried.add(exc.source)
@@ -128,6 +133,7 @@ class MetadataFetcher:
                     manifest = await _parsed(answer, length_bytes, piece_size_bytes)
                 except (ManifestError, UpstreamError) as exc:
                     word = _refused("refused", answer.asked, exc) if isinstance(exc, ManifestError) else word
+                    failed = failed or (isinstance(exc, UpstreamError) and exc.retryable)
                     continue
             try:
                 trust = judge_manifest(manifest, await claims)
@@ -137,8 +143,8 @@ class MetadataFetcher:
             self._meter.manifest(trust.word)
             return Metadata(manifest, trust)
         self._meter.manifest(word)
-        self._absent.keep(target.key, True, self._clock.monotonic_s() + self._negative_s)
-        return NOTHING
+        self._absent.keep(target.key, bool(failed), self._clock.monotonic_s() + self._negative_s)
+        return replace(NOTHING, unknown=bool(failed))
 
 
 def _as_far_as_known(asking: asyncio.Task[Statements]) -> Statements:

@@ -223,6 +223,7 @@ class Opener:
             vary=names,
             combinable=joinable,
             secure=opened.answer.secure,
+            unsettled=self._fetcher.expects_manifest(want.target),
         )
 
     async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cacheserver.core.errors import CacheserverError, StoreError
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Want
 from cacheserver.fill.judging import Judge
 from cacheserver.logs.events import event, get_logger
 from cacheserver.maintenance.options import ScrubOptions
@@ -33,13 +35,17 @@ _COST_BYTES: Final = 1 << 18
 
 
 class Rejudging:
-    """Judges the objects that were named, and all of them when asked. ``admit`` gives the target of a URL."""
+    """Judges the objects that were named, and all of them when asked. ``admit`` gives the target of a URL.
+
+    ``recheck`` asks again for the metadata of an object for which it could not be learnt.
+    """
 
     def __init__(
         self,
         *,
         store: Store,
         judge: Judge,
+        recheck: Callable[[StoredObject, Want], Awaitable[None]],
         admit: Callable[[str], Target | None],
         options: ScrubOptions,
         load: Load,
@@ -47,6 +53,7 @@ class Rejudging:
     ) -> None:
         self._store = store
         self._judge = judge
+        self._recheck = recheck
         self._admit = admit
         self._options = options
         self._load = load
@@ -153,14 +160,18 @@ class Rejudging:
                 if not isinstance(obj, StoredObject) or volume not in (None, obj.volume):
                     return True
                 target = self._target(obj)
-                if target is None or (volume is not None and self._judge.is_judged(obj)):
+                if target is None:
+                    return True
+                if obj.representation.unsettled:
+                    await self._recheck(obj, Want(target, Fields()))
+                elif volume is not None and self._judge.is_judged(obj):
                     return True
                 outcome = await self._judge.judge(obj, target)
         except CacheserverError as exc:
             _log.debug("not judged", exc_info=exc)
             return False
         self._debt.add(_COST_BYTES + outcome.read_bytes)
-        return outcome.settled
+        return outcome.settled and not obj.representation.unsettled
 
     def _target(self, obj: StoredObject) -> Target | None:
         """The target that the object answers; None where its host is not allowed any more, or its key has changed."""

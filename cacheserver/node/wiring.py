@@ -139,6 +139,7 @@ def build_components(
     rejudging = Rejudging(
         store=store,
         judge=sources.judge,
+        recheck=coordinator.recheck,
         admit=admitted.target,
         options=settings.scrub,
         load=load,

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Want
 from cacheserver.fill.judging import Judge
 from cacheserver.maintenance.options import ScrubOptions
 from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.rejudging import FIRST_PAUSE_S, LONGEST_PAUSE_S, Rejudging
 from cacheserver.store.store import Store
+from cacheserver.store.stored_object import StoredObject
 from tests.maintenance.scene import representations, stored
 from tests.support.anchors import SayingAnchor
 from tests.support.filling import want_for
@@ -35,11 +37,16 @@ class Scene:
         self.judging = Rejudging(
             store=store,
             judge=self.judge,
+            recheck=self.recheck,
             admit=self.admit,
             options=ScrubOptions(pause_above_fills=0),
             load=Load(fills=lambda: self.fills, sent_bytes=lambda: 0, clock=clock),
             clock=clock,
         )
+
+    async def recheck(self, obj: StoredObject, want: Want) -> None:
+        """Nothing is unsettled here."""
+        raise AssertionError("not asked for")
 
     def admit(self, url: str) -> Target | None:
         """The target of an object of the store."""

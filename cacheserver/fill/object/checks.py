@@ -127,6 +127,7 @@ class PieceChecks:
             elif not metadata.blocked:
                 if not self._obj.pieces.complete:
                     await self._lose_trust(metadata)
+                await self._note_trust(self._obj.representation.trust, self._obj.representation.hash_of_hashes)
                 self._progress.stop_holding()
         finally:
             self._guard()
@@ -173,10 +174,11 @@ class PieceChecks:
 
     async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
         known, metadata = self._obj.representation, self._metadata.known
-        statements = fingerprint(metadata.claims) if metadata is not None else ""
-        if not self._obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
-            noted = replace(known, trust=trust, hash_of_hashes=hash_of_hashes, statements=statements)
-            await self._store.refresh(self._obj, noted)
+        if metadata is None or self._obj.obsolete:
+            return
+        noted = replace(known, trust=trust, hash_of_hashes=hash_of_hashes, unsettled=metadata.unknown)
+        if noted != known:
+            await self._store.refresh(self._obj, replace(noted, statements=fingerprint(metadata.claims)))
 
     # -- the whole ------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fie
     hash_of_hashes: str | None = None
     statements: str = ""
     secure: bool = False
+    unsettled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ def encode_header(representation: Representation) -> bytes:
         hash_of_hashes=representation.hash_of_hashes,
         statements=representation.statements,
         secure=representation.secure,
+        unsettled=representation.unsettled,
     )
     return msgspec.json.encode(header)
 
@@ -213,4 +215,4 @@ def decode_header(payload: bytes) -> Representation:
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise CorruptObject("header does not decode") from exc
     known = header.representation(hash_of_hashes=header.hash_of_hashes)
-    return replace(known, statements=header.statements, secure=header.secure)
+    return replace(known, statements=header.statements, secure=header.secure, unsettled=header.unsettled)
