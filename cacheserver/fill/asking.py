@@ -77,13 +77,16 @@ class Asker:
         order = self._health.order(tuple(sources), now_s, avoid=avoid, named=named, verified=verified)
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
-        source = sources[order[0]]
-        request = UpstreamRequest(
-            method=method,
-            place=source,
-            fields=Fields((*self.upstream_fields(want), *extra)),
-            service=target.service,
-        )
+        fields = Fields((*self.upstream_fields(want), *extra))
+        answer = await self._open(UpstreamRequest(method, sources[order[0]], fields, target.service))
+        if answer.status >= 400 and named in order[1:] and self._health.is_banned(named, now_s):
+            answer.close()  # another source's word that it has nothing must not refuse what the named origin has
+            answer = await self._open(UpstreamRequest(method, sources[named], fields, target.service))
+        return answer
+
+    async def _open(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """One request to one source, whose health learns how it went."""
+        source = request.place
         try:
             answer = await self._upstream.open(request)
         except UpstreamError:

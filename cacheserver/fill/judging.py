@@ -7,11 +7,12 @@ when objects that no client asks for are judged: ``maintenance.rejudging`` does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
-from cacheserver.core.errors import StoreError
+from cacheserver.core.errors import StoreError, UpstreamTimeout
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.stored_trust import (
     Judgement,
@@ -31,6 +32,8 @@ from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _log = get_logger(__name__)
+PATIENCE_S = 10.0
+"""How long a hit waits for an anchor or for the digest of the whole; its client would give up after 20 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Judge:
         return abs(obj.judged_in) == self._era
 
     async def admits(self, obj: StoredObject, target: Target) -> bool:
-        """Whether a stored object may be given out for ``target``.
+        """Whether a stored object may be given out for ``target``; UpstreamTimeout where this takes too long.
 
         What is known at once is weighed at once. The rest is waited for where the service demands an anchor, and is
         done in the background where it does not.
@@ -92,11 +95,19 @@ class Judge:
                 self._store.notifications.unjudged(obj)
             return not obj.obsolete
         if required:
-            return (await self.judge(obj, target)).given
+            return await self._confirmed(obj, target)
         if judge_stored(content, told, require_anchored=False).verdict is Verdict.REMOVE:
             return (await self.judge(obj, target, ask=False)).given
         self._store.notifications.unjudged(obj)
         return not obj.obsolete
+
+    async def _confirmed(self, obj: StoredObject, target: Target) -> bool:
+        """Whether all that is said confirms an object. UpstreamTimeout: not known in time, the work goes on."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return (await self.judge(obj, target)).given
+        except TimeoutError as exc:
+            raise UpstreamTimeout("stored content is still being verified", source=target.origin) from exc
 
     async def judge(self, obj: StoredObject, target: Target, *, ask: bool = True) -> Outcome:
         """Judge an object by all that is said of it now; one that is contradicted is removed.

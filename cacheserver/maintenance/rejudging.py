@@ -164,8 +164,6 @@ class Rejudging:
                     return True
                 if obj.representation.unsettled:
                     await self._recheck(obj, Want(target, Fields()))
-                elif volume is not None and self._judge.is_judged(obj):
-                    return True
                 outcome = await self._judge.judge(obj, target)
         except CacheserverError as exc:
             _log.debug("not judged", exc_info=exc)

@@ -40,6 +40,8 @@ from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RECENCY_EVERY_S = 300.0
+_SERVICES_EVERY_S = 86_400.0
+"""How often trust services are asked again about what is stored."""
 _EXPIRY_EVERY_S = 30.0
 """How late an expired catalogue may be given up."""
 WRITE_DOWN_S = 15.0
@@ -94,6 +96,7 @@ class Node:
         self._start("judging", self._parts.rejudging.run())
         self._judge_all()
         self._start("catalogues", self._watch_catalogues())
+        self._start("services", self._ask_services_again())
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
@@ -173,6 +176,11 @@ class Node:
             if self._parts.sources.anchors.expire():
                 self._parts.web.reconfigure(self._settings.server)
                 self._begin_era()
+
+    async def _ask_services_again(self) -> None:
+        while self._parts.sources.anchors.asks:
+            await asyncio.sleep(_SERVICES_EVERY_S)
+            self._begin_era()
 
     def _begin_era(self) -> None:
         """What is said of contents has changed."""

@@ -159,6 +159,11 @@ class Anchors:
         """Whether there is a catalogue entry or a service to ask: what names and fields say never changes."""
         return bool(self._remote) or any(isinstance(each, CatalogueAnchor) and len(each) for each in self._local)
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is a service to ask."""
+        return bool(self._remote)
+
     def reload(self, options: TrustOptions) -> None:
         """Read the catalogues anew; other changes wait for a restart. Raises ConfigError and keeps the old ones."""
         for source in self._local:

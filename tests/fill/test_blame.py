@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cacheserver.core.errors import UpstreamTimeout
 from cacheserver.core.integrity.blame import Evidence
 from tests.support.content import blob
-from tests.support.filling import filling, want_for
+from tests.support.filling import OWN, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, settled
 
@@ -56,3 +57,15 @@ async def test_only_a_ban_for_three_objects_refuses_the_named_origin_and_only_wh
         assert [ban.source for ban in rig.asker._health.bans(rig.clock.monotonic_s())] == [NAMED]
         obj = await rig.opened(WANT)
         assert await rig.read(obj, WANT) == BODY, "content that nothing verifies is not refused"
+
+
+async def test_what_the_banned_origin_alone_has_is_not_refused_because_another_source_lacks_it(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(BODY)
+    want = want_for(service=msgspec.structs.replace(OWN, sources=("http://mirror.test",)))
+    async with filling(tmp_path, upstream) as rig:
+        for number in range(3):
+            rig.asker.blame(NAMED, Evidence.ANCHORED_PIECE, f"{number}")
+        upstream.script.append(Turn(status=404))
+        obj = await rig.opened(want)
+        assert [request.place.host for request in upstream.requests] == ["mirror.test", "a.test"]
+        assert await rig.read(obj, want) == BODY

@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cacheserver.core.errors import UpstreamTimeout
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
+from cacheserver.fill import judging
 from cacheserver.store.stored_object import StoredObject
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
@@ -111,6 +113,22 @@ async def test_where_an_anchor_is_mute_a_demanding_hit_is_withheld_and_nothing_i
         assert not obj.obsolete
         anchor.told = Statements.of((RIGHT_SHA1,))
         assert await rig.lookup.find(STRICT) is obj
+
+
+async def test_a_demanding_hit_does_not_wait_longer_than_its_client_and_the_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "PATIENCE_S", 0.05)
+    anchor = SayingAnchor()
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await stored(rig)
+        anchor.remote_gate = asyncio.Event()
+        say(rig, anchor, RIGHT_SHA1)
+        with pytest.raises(UpstreamTimeout):
+            await rig.lookup.find(STRICT)
+        anchor.remote_gate.set()
+        await rig.judge.judge(obj, STRICT.target)
+        assert rig.lookup.peek(STRICT) is obj
 
 
 async def test_a_restart_finds_what_has_changed_and_what_has_not(tmp_path: Path) -> None:

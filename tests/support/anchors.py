@@ -15,11 +15,15 @@ class SayingAnchor:
     def __init__(self, *claims: Claim, gate: asyncio.Event | None = None) -> None:
         self.told = Statements.of(claims)
         self.gate = gate
+        self.remote_gate: asyncio.Event | None = None
+        """Like ``gate``, where services are asked."""
 
     async def claims(self, target: Target, response: Fields, *, secure: bool = False, ask: bool = True) -> Statements:
         """What it was made to say."""
         if self.gate is not None:
             await self.gate.wait()
+        if ask and self.remote_gate is not None:
+            await self.remote_gate.wait()
         return self.told
 
 

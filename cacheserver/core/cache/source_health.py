@@ -78,7 +78,7 @@ class SourceHealth:
         The source that the client ``named`` is never demoted for bytes, and is left out only for content that is
         ``verified``; otherwise a ban has it come after those that are not banned.
         """
-        banned = {source for source in sources if self._bans.get(source, now_s) is not None}
+        banned = {source for source in sources if self.is_banned(source, now_s)}
 
         def rank(source: str) -> tuple[bool, bool, bool]:
             demoted = source != named and self._demoted.get(source, now_s)
@@ -86,6 +86,10 @@ class SourceHealth:
 
         spared = named if not verified else None
         return sorted((source for source in sources if source not in banned or source == spared), key=rank)
+
+    def is_banned(self, source: str, now_s: float) -> bool:
+        """Whether a source is banned now."""
+        return self._bans.get(source, now_s) is not None
 
     def bans(self, now_s: float) -> list[Ban]:
         """Sources banned now; another thread may ask."""
