@@ -28,6 +28,7 @@ from cacheserver.node.listeners import Listeners
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
 from cacheserver.node.restart import needs_restart
 from cacheserver.node.status import NodeStatus
+from cacheserver.node.trust_watch import TrustWatch
 from cacheserver.node.wiring import build_components, build_volumes
 from cacheserver.settings.schema import Settings
 from cacheserver.store.volume import Volume
@@ -40,10 +41,6 @@ from cacheserver.web.sending.slow_clients import RATE_WINDOW_S
 
 _log = get_logger(__name__)
 _RECENCY_EVERY_S = 300.0
-_SERVICES_EVERY_S = 86_400.0
-"""How often trust services are asked again about what is stored."""
-_EXPIRY_EVERY_S = 30.0
-"""How late an expired catalogue may be given up."""
 WRITE_DOWN_S = 15.0
 """After the drain: how long ending the fills and writing everything down may take."""
 
@@ -65,8 +62,6 @@ class Node:
         self._stderr = stderr
         self._supervisor = supervisor or Supervisor()
         self._listening = False
-        self._spoke = False
-        """Whether anchors said anything, or one was demanded, before the last reload."""
         self._tasks: list[asyncio.Task[None]] = []
         clock = SystemClock()
         self._volumes = build_volumes(settings, clock)
@@ -79,6 +74,13 @@ class Node:
             node_id=_node_id(self._volumes[0].path),
             descriptors=_shares(settings),
             stderr=stderr,
+        )
+        self._trust = TrustWatch(
+            anchors=self._parts.sources.anchors,
+            judge=self._parts.sources.judge,
+            rejudging=self._parts.rejudging,
+            services=self._parts.admitted.services,
+            forget=lambda: self._parts.web.reconfigure(self._settings.server),
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
         status = NodeStatus(self._parts, self._certificate, lambda: needs_restart(self._started_with, self._settings))
@@ -94,9 +96,8 @@ class Node:
             self._start("volume", self._keep(volume))
         self._start("scrub", self._parts.scrubber.run())
         self._start("judging", self._parts.rejudging.run())
-        self._judge_all()
-        self._start("catalogues", self._watch_catalogues())
-        self._start("services", self._ask_services_again())
+        self._trust.judge_all()
+        self._start("trust", self._trust.run())
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
@@ -160,7 +161,7 @@ class Node:
         parts.web.reconfigure(settings.server)
         parts.scrubber.use(settings.scrub)
         parts.rejudging.use(settings.scrub)
-        self._begin_era()
+        self._trust.begin_era()
         parts.pinning.readmit()
         parts.meter.tally.allow_services(service.name for service in admitted.services())
         parts.meter.tally.allow_subnets(admitted.subnets.names)
@@ -169,32 +170,6 @@ class Node:
         parts.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
-
-    async def _watch_catalogues(self) -> None:
-        while True:
-            await asyncio.sleep(_EXPIRY_EVERY_S)
-            if self._parts.sources.anchors.expire():
-                self._parts.web.reconfigure(self._settings.server)
-                self._begin_era()
-
-    async def _ask_services_again(self) -> None:
-        while self._parts.sources.anchors.asks:
-            await asyncio.sleep(_SERVICES_EVERY_S)
-            self._begin_era()
-
-    def _begin_era(self) -> None:
-        """What is said of contents has changed."""
-        self._parts.sources.judge.begin_era()
-        self._judge_all()
-
-    def _judge_all(self) -> None:
-        """Have what is stored judged by what is said of it now, where anything is said or demanded."""
-        parts = self._parts
-        demanded = any(service.require == "anchored" for service in parts.admitted.services())
-        speaks = parts.sources.anchors.speaks
-        if demanded or speaks or self._spoke:
-            parts.rejudging.ask_all()
-        self._spoke = demanded or speaks
 
     def _flush_access_log(self) -> None:
         if self._parts.logs.access is not None:
