@@ -127,8 +127,8 @@ class PieceChecks:
             elif not metadata.blocked:
                 if not self._obj.pieces.complete:
                     await self._lose_trust(metadata)
-                await self._note_trust(self._obj.representation.trust, self._obj.representation.hash_of_hashes)
                 self._progress.stop_holding()
+                await self._note_trust(self._obj.representation.trust, self._obj.representation.hash_of_hashes)
         finally:
             self._guard()
         await self.check_whole()
