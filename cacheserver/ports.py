@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Statements
 from cacheserver.core.request.answer_record import AnswerRecord
 from cacheserver.core.request.target import Target
 
@@ -68,7 +68,7 @@ class Meter(Protocol):
         """A source gave a bad piece; ``banned``: it is not asked any more for a while."""
 
     def evicted(self, volume: str, reason: str, freed_bytes: int) -> None:
-        """Space given back on a volume, named by its path; ``reason`` is space, purged, superseded or corrupt."""
+        """Space given back on a volume, named by its path; ``reason``: see ``metrics.table``."""
 
 
 class UpstreamAnswer(Protocol):
@@ -83,6 +83,8 @@ class UpstreamAnswer(Protocol):
     """``scheme://host:port`` of the source that was asked, before any redirect: the one that earns strikes."""
     source_class: str
     """Which kind of source was asked; one of ``core.cache.sources.SOURCE_CLASSES``."""
+    secure: bool
+    """Whether TLS carried it on every hop, from a source that is no other cache node: what it says is authentic."""
     request_time_s: float
     """Wall clock when the request was sent."""
     response_time_s: float
@@ -105,9 +107,10 @@ class Upstream(Protocol):
 class Anchor(Protocol):
     """States what a content must be: a service over TLS, a signed catalogue, the name itself."""
 
-    async def claims(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def claims(self, target: Target, response: Fields, *, secure: bool, ask: bool = True) -> Statements:
         """What this anchor says of the content of ``target``, whose origin answered with the fields ``response``.
 
-        Empty when it says nothing. Bounded in time; never raises: a mute or failing anchor is no claim, and is counted
-        and logged by itself.
+        Empty when it says nothing. Bounded in time; never raises: an anchor that cannot tell is among the unknown ones,
+        and is counted and logged by itself. ``secure``: see ``UpstreamAnswer``, of the answer with these fields.
+        ``ask`` False: only what can be told at once, without asking a service.
         """

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
+from cacheserver.cli.options import with_settings
 from cacheserver.cli.output import config_errors, say
 from cacheserver.core.errors import CatalogueError, ConfigError
 from cacheserver.core.integrity.content_catalogue import (
@@ -25,15 +27,18 @@ from cacheserver.core.integrity.content_catalogue import (
     Entry,
     check_document,
     parse_catalogue,
+    refusal,
     render_catalogue,
 )
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
+from cacheserver.settings.load import Flags, load_settings
 from cacheserver.system.atomic_file import write_atomically
 from cacheserver.system.regular_file import folder_held, open_regular, read_regular
 from cacheserver.trust.catalogue_anchor import read_document
+from cacheserver.trust.issued import Issued
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
 
 PIECE_BYTES: Final = 1 << 20
@@ -70,11 +75,16 @@ def keygen(key: str) -> None:
 @catalogue_group.command("sign")
 @click.argument("file")
 @click.option("--key", required=True, metavar="KEY", help="File of the private key.")
-def sign_command(file: str, key: str) -> None:
+@click.option(
+    "--expires", metavar="TIME", help="YYYY-MM-DDThh:mm:ssZ: nodes use FILE until then; without it, for ever."
+)
+def sign_command(file: str, key: str, expires: str | None) -> None:
     """Sign FILE in place, with the present time as its time of issue."""
     pem = _read_key(key)
     with _changing(file):
-        signed = sign(replace(_read(file), issued=_now()), pem)
+        document = replace(_read(file), issued=_now(), expires=expires)
+        check_document(document)
+        signed = sign(document, pem)
         _replace_file(file, render_catalogue(signed))
     say(f"signed: {printable(file, 300)}: {_entries(signed)}, issued {signed.issued}")
 
@@ -85,11 +95,16 @@ def sign_command(file: str, key: str) -> None:
     "--trusted", required=True, multiple=True, metavar="KEY", help="Public key in base64 or its file; may be repeated."
 )
 def verify_command(file: str, trusted: tuple[str, ...]) -> None:
-    """Check that a trusted key signed FILE and that nothing in it was changed since; exit 1 where not."""
+    """Check that a trusted key signed FILE, that nothing in it was changed since, and that it has not expired.
+
+    The exit code is 1 where not.
+    """
     document = _read(file)
     keys = {_trusted_key(text) for text in trusted}
     try:
         verify(document, keys)
+        if reason := refusal(document, now_s=time.time()):
+            raise CatalogueError(reason)
     except CatalogueError as exc:
         raise CatalogueError(f"{printable(file, 300)}: {exc}") from exc
     signer = document.signature.key if document.signature is not None else ""
@@ -129,6 +144,26 @@ def list_command(file: str) -> None:
     """List the entries of FILE, one a line; its signature is not checked."""
     for entry in _read(file).entries:
         say(_line(entry))
+
+
+@catalogue_group.command("status")
+@click.option("--allow-older", is_flag=True, help="Let the node take the older ones at its next reload or start.")
+@with_settings
+def status_command(config: str | None, flags: Flags, allow_older: bool) -> None:
+    """Show whether the node takes the catalogues of its settings: exit 1 where it refuses one, with the reason."""
+    settings = load_settings(config, flags)
+    issued, refused = Issued(settings.store.volumes[0].path), False
+    for path in settings.trust.catalogues:
+        document, taken = _read(path), issued.load().get(path)
+        reason = refusal(document, taken=taken, now_s=time.time())
+        if reason and allow_older and not refusal(document, now_s=time.time()):
+            issued.forget(path)
+            reason = ""
+        refused = refused or bool(reason)
+        line = f"refused: {reason}" if reason else "ok"
+        say(f"{printable(path, 300)}: {_entries(document)}, issued {document.issued}: {line}")
+    if refused:
+        raise SystemExit(1)
 
 
 # -- contents ---------------------------------------------------------------------------------------------------

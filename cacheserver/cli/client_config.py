@@ -108,6 +108,7 @@ def _trust_services(settings: Settings) -> list[dict[str, Any]]:
     trust = settings.trust
     asked = (
         ("content-policy", trust.content_policy, trust.content_policy_url),
+        ("keyvalue", trust.content_policy and bool(trust.content_policy_keyvalue), trust.content_policy_keyvalue),
         ("edge-cdp", trust.edge_cdp, trust.edge_cdp_url),
     )
     named = [(name, urlsplit(url)) for name, enabled, url in asked if enabled]

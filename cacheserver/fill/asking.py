@@ -13,12 +13,13 @@ from cacheserver.core.cache.answer import AcceptedAnswer, Asked, ExpectedGenerat
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
-from cacheserver.core.cache.sources import candidates
+from cacheserver.core.cache.sources import ORIGIN, candidates
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
 from cacheserver.core.errors import NoSource, UpstreamError
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
+from cacheserver.core.integrity.blame import BLAME, Blame, Evidence
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
@@ -62,23 +63,30 @@ class Asker:
         method: str = "GET",
         extra: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
+        verified: bool = False,
     ) -> UpstreamAnswer:
         """Send one request with ``extra`` field lines to the best source; returns once the head is there.
 
-        Sources in ``avoid`` are asked only when there is no other. Raises UpstreamError, NoSource when all are banned.
+        Sources in ``avoid`` are asked only when there is no other. The origin that the client named is not asked only
+        where it is banned and the content is ``verified`` against something authentic. Raises UpstreamError, NoSource
+        when all are banned.
         """
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
-        order = self._health.order(tuple(sources), now_s, avoid=avoid)
+        named = next(source.name for source in sources.values() if source.kind == ORIGIN)
+        order = self._health.order(tuple(sources), now_s, avoid=avoid, named=named, verified=verified)
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
-        source = sources[order[0]]
-        request = UpstreamRequest(
-            method=method,
-            place=source,
-            fields=Fields((*self.upstream_fields(want), *extra)),
-            service=target.service,
-        )
+        fields = Fields((*self.upstream_fields(want), *extra))
+        answer = await self._open(UpstreamRequest(method, sources[order[0]], fields, target.service))
+        if answer.status >= 400 and named in order[1:] and self._health.is_banned(named, now_s):
+            answer.close()  # another source's word that it has nothing must not refuse what the named origin has
+            answer = await self._open(UpstreamRequest(method, sources[named], fields, target.service))
+        return answer
+
+    async def _open(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """One request to one source, whose health learns how it went."""
+        source = request.place
         try:
             answer = await self._upstream.open(request)
         except UpstreamError:
@@ -90,28 +98,50 @@ class Asker:
             self._health.succeeded(source.name)
         return answer
 
-    def strike(self, source: str) -> None:
-        """A source gave bytes that are not the content: three such pieces ban it."""
-        banned = self._health.strike(source, self._clock.monotonic_s())
-        self._meter.struck(banned=banned)
-        event(_log, "source_banned" if banned else "source_struck", severity=logging.WARNING, source=source)
+    def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
+        """A source gave bytes of an object that are not its content: what the table says follows."""
+        blame, now_s, banned = BLAME[evidence], self._clock.monotonic_s(), False
+        if blame is Blame.STRIKE:
+            banned = self._health.strike(source, object_id, now_s)
+            self._meter.struck(banned=banned)
+        elif blame is Blame.DEMOTE:
+            self._health.demote(source, now_s)
+        word = "source_banned" if banned else "source_struck" if blame is Blame.STRIKE else "content_contradicted"
+        facts = {"source": source, "evidence": evidence.name.lower(), "object_id": object_id}
+        event(_log, word, severity=logging.WARNING, **facts)
 
     async def ask_span(
-        self, want: Want, representation: Representation, start: int, stop: int, avoid: frozenset[str] = frozenset()
+        self,
+        want: Want,
+        representation: Representation,
+        start: int,
+        stop: int,
+        avoid: frozenset[str] = frozenset(),
+        *,
+        verified: bool = False,
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another."""
         expected = ExpectedGeneration(representation.length_bytes, representation.validators)
-        return await self.ask_same(want, expected, representation.fields.value("Date"), start, stop, avoid)
+        date = representation.fields.value("Date")
+        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified)
 
     async def ask_same(
-        self, want: Want, expected: ExpectedGeneration, date: str | None, start: int, stop: int, avoid: frozenset[str]
+        self,
+        want: Want,
+        expected: ExpectedGeneration,
+        date: str | None,
+        start: int,
+        stop: int,
+        avoid: frozenset[str],
+        *,
+        verified: bool = False,
     ) -> Opened:
         """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it."""
         extra = [("Range", f"bytes={start}-{stop - 1}")]
         condition = resume_condition(expected.validators, date)
         if condition is not None:
             extra.append(("If-Range", condition))
-        answer = await self.send(want, extra=tuple(extra), avoid=avoid)
+        answer = await self.send(want, extra=tuple(extra), avoid=avoid, verified=verified)
         return self.checked(want, answer, Asked(start, stop), expected)
 
     def checked(

@@ -30,6 +30,7 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
+_MUTE = "an anchor that may confirm the content could not be asked"
 
 
 class Coordinator:
@@ -123,6 +124,17 @@ class Coordinator:
         if not obj.pieces.complete:
             await complete(self._fill(obj, want, obj.representation.fields, None), wanted)
 
+    async def recheck(self, obj: StoredObject, want: Want) -> None:
+        """Ask again for the metadata of an object that is stored, and hold the object against it.
+
+        Nothing happens while it is being filled: its fill has metadata of its own.
+        """
+        if obj in self._fills or not obj.usable:
+            return
+        fill = self._fill(obj, want, obj.representation.fields, None)
+        await self._metadata.settled(fill)
+        fill.rest()
+
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
@@ -138,14 +150,22 @@ class Coordinator:
         rep = fill.obj.representation
         try:
             metadata = await self._fetcher.fetch(
-                want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+                want,
+                response,
+                secure=rep.secure,
+                length_bytes=rep.length_bytes,
+                piece_size_bytes=rep.piece_size_bytes,
             )
+            if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
+                metadata = replace(metadata, blocked=_MUTE)
             await fill.checks.settle(metadata)
+            if metadata.unknown and not fill.obj.obsolete:
+                self._context.store.notifications.unjudged(fill.obj)
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
         finally:
             if fill.metadata.pending:
-                await fill.checks.settle(NOTHING)
+                await fill.checks.settle(replace(NOTHING, unknown=True))
 
     # -- what is under way ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from cacheserver.core.integrity.trust import Claim, Trust, judge_manifest
+from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
@@ -35,6 +35,8 @@ class Metadata:
     manifest: Manifest | None
     trust: Trust
     claims: tuple[Claim, ...] = ()
+    unknown: bool = False
+    """Whether something could not be learnt in time: it is to be asked again, and nothing follows from its absence."""
     blocked: str = ""
     """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
 
@@ -50,7 +52,6 @@ class Metadata:
 
 
 NOTHING = Metadata(None, Trust.SIMPLE)
-_NO_SOURCE_LEFT = Metadata(None, Trust.SIMPLE, blocked="every source of this content is banned for bad bytes")
 
 
 class MetadataFetcher:
@@ -73,48 +74,53 @@ class MetadataFetcher:
         self._clock = clock
         self._negative_s = negative_s
         self._absent = BoundedMemory[str, bool](_MEMORY_ENTRIES)
+        """Manifests that no source gave; True where one failed, so that this is not certain."""
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
         return manifest_url(target) is not None
 
-    async def fetch(self, want: Want, response: Fields, *, length_bytes: int | None, piece_size_bytes: int) -> Metadata:
+    async def fetch(
+        self, want: Want, response: Fields, *, secure: bool, length_bytes: int | None, piece_size_bytes: int
+    ) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
 
-        ``length_bytes``: the content's, None where it is not known yet.
+        ``secure``: of the answer with the fields ``response``. ``length_bytes``: the content's, None where it is not
+        known yet.
         """
-        asking = asyncio.create_task(self._anchor.claims(want.target, response))
+        asking = asyncio.create_task(self._anchor.claims(want.target, response, secure=secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 found = await self._manifest(want.target, asking, length_bytes, piece_size_bytes)
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
-            found, claims = NOTHING, asking.result() if asking.done() and not asking.cancelled() else ()
+            found, claims = replace(NOTHING, unknown=True), _as_far_as_known(asking)
         finally:
             asking.cancel()
         known = {None, length_bytes} if length_bytes is not None else {claim.length_bytes for claim in claims}
         if any(claim.authentic and claim.length_bytes not in known for claim in claims):
             self._meter.manifest("contradicts")
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
-        return replace(found, claims=claims)
+        return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
     async def _manifest(
-        self, content: Target, claims: asyncio.Task[tuple[Claim, ...]], length_bytes: int | None, piece_size_bytes: int
+        self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None, piece_size_bytes: int
     ) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
-        if target is None or self._absent.get(target.key, self._clock.monotonic_s()):
+        if target is None:
             return NOTHING
+        failed = self._absent.get(target.key, self._clock.monotonic_s())
+        if failed is not None:
+            return replace(NOTHING, unknown=failed)
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
             try:
                 answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
-            except NoSource:  # before the ban there may have been one: bytes on their way must not pass without it
-                self._meter.manifest("absent")
-                return _NO_SOURCE_LEFT
             except UpstreamError as exc:
+                failed = failed or exc.retryable
                 if exc.source in tried or exc.source not in names:
                     break
                 tried.add(exc.source)
@@ -127,6 +133,7 @@ class MetadataFetcher:
                     manifest = await _parsed(answer, length_bytes, piece_size_bytes)
                 except (ManifestError, UpstreamError) as exc:
                     word = _refused("refused", answer.asked, exc) if isinstance(exc, ManifestError) else word
+                    failed = failed or (isinstance(exc, UpstreamError) and exc.retryable)
                     continue
             try:
                 trust = judge_manifest(manifest, await claims)
@@ -136,8 +143,13 @@ class MetadataFetcher:
             self._meter.manifest(trust.word)
             return Metadata(manifest, trust)
         self._meter.manifest(word)
-        self._absent.keep(target.key, True, self._clock.monotonic_s() + self._negative_s)
-        return NOTHING
+        self._absent.keep(target.key, bool(failed), self._clock.monotonic_s() + self._negative_s)
+        return replace(NOTHING, unknown=bool(failed))
+
+
+def _as_far_as_known(asking: asyncio.Task[Statements]) -> Statements:
+    """What anchors have said when the time was over."""
+    return asking.result() if asking.done() and not asking.cancelled() else Statements.of((), ("all",))
 
 
 def _refused(word: str, source: str, error: ManifestError) -> str:

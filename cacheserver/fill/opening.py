@@ -178,7 +178,7 @@ class Opener:
         representation = self._representation(want, opened, accepted.total, joinable, verdict, marker)
         metadata = await self._required_metadata(want, opened, representation)
         if metadata is not None and not metadata.anchored:
-            return Relayed(answer, asked, "not_anchored", remember=True)
+            return Relayed(answer, asked, "not_anchored", remember=not metadata.unknown)
         if metadata is not None and metadata.manifest is not None:
             known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
@@ -223,7 +223,8 @@ class Opener:
             request_time_s=answer.request_time_s - received_age_s(answer.fields),
             response_time_s=answer.response_time_s,
         )
-        await self._store.refresh(obj, replace(refreshed, marker=known.marker if marker is None else marker))
+        marker = known.marker if marker is None else marker
+        await self._store.refresh(obj, replace(refreshed, secure=known.secure and answer.secure, marker=marker))
         return Stored(obj)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
@@ -231,7 +232,11 @@ class Opener:
         if want.target.service.require != "anchored":
             return None
         return await self._fetcher.fetch(
-            want, opened.answer.fields, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
+            want,
+            opened.answer.fields,
+            secure=rep.secure,
+            length_bytes=rep.length_bytes,
+            piece_size_bytes=rep.piece_size_bytes,
         )
 
     def _representation(
@@ -255,6 +260,8 @@ class Opener:
             vary=names,
             marker=marker.number,
             combinable=joinable,
+            secure=opened.answer.secure,
+            unsettled=self._fetcher.expects_manifest(want.target),
         )
 
     async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
@@ -279,6 +286,7 @@ class _BufferedAnswer:
         self.source = answer.source
         self.asked = answer.asked
         self.source_class = answer.source_class
+        self.secure = answer.secure
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
         self._body = body

@@ -14,7 +14,7 @@ RESULTS: Final = ("ok", "bad", "unreadable")
 MANIFESTS: Final = ("anchored", "self_consistent", "absent", "refused", "contradicts", "timeout")
 ANCHORS: Final = ("content_policy", "edge_cdp", "catalogue", "name", "digest_field")
 ANCHOR_RESULTS: Final = ("claim", "silent", "timeout", "failed")
-EVICTION_REASONS: Final = ("space", "purged", "superseded", "corrupt")
+EVICTION_REASONS: Final = ("space", "purged", "superseded", "corrupt", "contradicted")
 
 
 class MetricDoc(NamedTuple):
@@ -58,7 +58,12 @@ EVENTS: Final = (
     _doc("source_strikes_total", "counter", "", "Corrupt pieces that count against a source."),
     _doc("source_bans_total", "counter", "", "Bans of sources for corrupt pieces."),
     _doc("evictions_total", "counter", "volume reason", "Evictions and removals, by reason."),
-    _doc("evicted_bytes_total", "counter", "volume reason", "Bytes removed: space, purged, superseded or corrupt."),
+    _doc(
+        "evicted_bytes_total",
+        "counter",
+        "volume reason",
+        "Bytes removed: space, purged, superseded, corrupt or contradicted.",
+    ),
 )
 """Each event counts once."""
 

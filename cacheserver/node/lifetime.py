@@ -28,6 +28,7 @@ from cacheserver.node.listeners import Listeners
 from cacheserver.node.preflight import check_libraries, warn_of_libraries
 from cacheserver.node.restart import needs_restart
 from cacheserver.node.status import NodeStatus
+from cacheserver.node.trust_watch import TrustWatch
 from cacheserver.node.wiring import build_components, build_volumes
 from cacheserver.settings.schema import Settings
 from cacheserver.store.volume import Volume
@@ -74,6 +75,13 @@ class Node:
             descriptors=_shares(settings),
             stderr=stderr,
         )
+        self._trust = TrustWatch(
+            anchors=self._parts.sources.anchors,
+            judge=self._parts.sources.judge,
+            rejudging=self._parts.rejudging,
+            services=self._parts.admitted.services,
+            forget=lambda: self._parts.web.reconfigure(self._settings.server),
+        )
         self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
         status = NodeStatus(self._parts, self._certificate, lambda: needs_restart(self._started_with, self._settings))
         self._listeners = Listeners(self._parts, status, self._certificate, inherited)
@@ -87,6 +95,9 @@ class Node:
         for volume in self._volumes:
             self._start("volume", self._keep(volume))
         self._start("scrub", self._parts.scrubber.run())
+        self._start("judging", self._parts.rejudging.run())
+        self._trust.judge_all()
+        self._start("trust", self._trust.run())
         self._start("pins", self._parts.pinning.run())
         self._start("recency", self._keep_recency())
         self._start("certificate", self._certificate.watch())
@@ -149,6 +160,8 @@ class Node:
         self._certificate.take(settings.tls, pair)
         parts.web.reconfigure(settings.server)
         parts.scrubber.use(settings.scrub)
+        parts.rejudging.use(settings.scrub)
+        self._trust.begin_era()
         parts.pinning.readmit()
         parts.meter.tally.allow_services(service.name for service in admitted.services())
         parts.meter.tally.allow_subnets(admitted.subnets.names)
@@ -171,6 +184,8 @@ class Node:
         self._listeners.close_content()
         await parts.web.stop(self._settings.server.drain_s)
         await self._end("pins")
+        await self._end("judging")
+        await parts.sources.judge.stop()
         await parts.revalidation.stop()
         await parts.coordinator.stop()
         recovered = all(volume.loaded.is_set() for volume in self._volumes)

@@ -55,6 +55,11 @@ class NodeStatus:
                 {"source": ban.source, "seconds_left": round(ban.seconds_left)}
                 for ban in parts.sources.health.bans(now_s)
             ],
+            "catalogues": [
+                {"file": each.path, "issued": each.document.issued, "expires": each.document.expires}
+                | {"refused": each.refused or None}
+                for each in parts.sources.anchors.catalogues
+            ],
             "pins": parts.pinning.summary(),
             "services": sorted(service.name for service in parts.admitted.services()),
             "certificate": self._certificate.status(),

@@ -5,7 +5,7 @@ Owns: which component gets which. Must not start anything, and must hold no rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cacheserver
@@ -15,6 +15,7 @@ from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.judging import Judge
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -26,6 +27,7 @@ from cacheserver.logs.build import Logs, build_logs
 from cacheserver.logs.writer import LineWriter
 from cacheserver.maintenance.pace import Load
 from cacheserver.maintenance.pinning import Pinning
+from cacheserver.maintenance.rejudging import Rejudging
 from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
@@ -36,6 +38,7 @@ from cacheserver.store.volume import Volume
 from cacheserver.system.clock import SystemClock
 from cacheserver.system.descriptors import Shares
 from cacheserver.trust.anchors import Anchors, build_anchors
+from cacheserver.trust.issued import Issued
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.resolver import VettedResolver
 from cacheserver.web.answer.passing import Passing
@@ -53,6 +56,7 @@ class Sources:
     asker: Asker
     anchors: Anchors
     fetcher: MetadataFetcher
+    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Components:
     coordinator: Coordinator
     revalidation: Revalidation
     scrubber: Scrubber
+    rejudging: Rejudging
     pinning: Pinning
     logs: Logs
     web: WebSide
@@ -125,13 +130,26 @@ def build_components(
         revalidation,
         relay,
         passing,
+        sources.judge,
         access_log=logs.access,
         max_connections=descriptors.connections,
     )
-    scrubber = _scrubber(basis, lambda: coordinator.fills_in_flight)
+    load = Load(fills=lambda: coordinator.fills_in_flight, sent_bytes=meter.tally.body_bytes, clock=clock)
+    scrubber = _scrubber(basis, load)
+    rejudging = Rejudging(
+        store=store,
+        judge=sources.judge,
+        recheck=coordinator.recheck,
+        admit=admitted.target,
+        options=settings.scrub,
+        load=load,
+        clock=clock,
+    )
     pinned_percent = settings.store.pinned_percent
     pinning = Pinning(store=store, coordinator=coordinator, admit=admitted.target, percent=pinned_percent)
-    return Components(clock, meter, admitted, store, sources, coordinator, revalidation, scrubber, pinning, logs, web)
+    return Components(
+        clock, meter, admitted, store, sources, coordinator, revalidation, scrubber, rejudging, pinning, logs, web
+    )
 
 
 def _sources(basis: Basis) -> Sources:
@@ -152,7 +170,12 @@ def _sources(basis: Basis) -> Sources:
     health = SourceHealth()
     asker = Asker(upstream=client, node_id=basis.node_id, health=health, clock=clock, meter=meter)
     anchors = build_anchors(
-        basis.settings.trust, clock=clock, count=meter.anchor, user_agent=USER_AGENT, resolver=resolver
+        basis.settings.trust,
+        clock=clock,
+        count=meter.anchor,
+        user_agent=USER_AGENT,
+        resolver=resolver,
+        issued=Issued(basis.settings.store.volumes[0].path),
     )
     fetcher = MetadataFetcher(
         asker=asker,
@@ -162,7 +185,8 @@ def _sources(basis: Basis) -> Sources:
         clock=clock,
         negative_s=basis.settings.fill.negative_s,
     )
-    return Sources(resolver, client, health, asker, anchors, fetcher)
+    judge = Judge(store=basis.store, anchor=anchors)
+    return Sources(resolver, client, health, asker, anchors, fetcher, judge)
 
 
 def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:
@@ -190,12 +214,12 @@ def _passing(basis: Basis, fetcher: MetadataFetcher, relay: Relay, buffer: BodyB
     )
 
 
-def _scrubber(basis: Basis, fills: Callable[[], int]) -> Scrubber:
+def _scrubber(basis: Basis, load: Load) -> Scrubber:
     return Scrubber(
         store=basis.store,
         options=basis.settings.scrub,
         clock=basis.clock,
-        load=Load(fills=fills, sent_bytes=basis.meter.tally.body_bytes, clock=basis.clock),
+        load=load,
         count=basis.meter.scrubbed,
         piece_size_bytes=basis.settings.store.piece_size.bytes,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cacheserver.core.http.via import via_token
 from cacheserver.core.request.recent_refusals import RecentRefusals
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.judging import Judge
 from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
@@ -76,6 +77,7 @@ def build_web_side(
     revalidation: Revalidation,
     relay: Relay,
     passing: Passing,
+    judge: Judge,
     *,
     access_log: AccessLogLines | None,
     max_connections: int,
@@ -89,10 +91,11 @@ def build_web_side(
         admit=basis.admitted.target,
         services=basis.admitted.services,
         clock=basis.clock,
+        judge=judge,
         via=via,
     )
     answerer = Answerer(
-        lookup=Lookup(store=basis.store, asker=relay.asker),
+        lookup=Lookup(store=basis.store, asker=relay.asker, judge=judge),
         coordinator=coordinator,
         revalidation=revalidation,
         store=basis.store,

@@ -22,7 +22,7 @@ from cacheserver.settings.toml_lines import Path
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
-from cacheserver.trust.https_json import check_base_url
+from cacheserver.trust.https_json import base_of, check_base_url
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key
 from cacheserver.web.options import AdminOptions, ServerOptions
@@ -149,6 +149,8 @@ def _trust(trust: TrustOptions) -> Iterator[Problem]:
     yield from _file(("trust", "ca_file"), trust.ca_file)
     for name in ("content_policy_url", "edge_cdp_url"):
         yield from _parsed(("trust", name), check_base_url, getattr(trust, name))
+    if trust.content_policy_keyvalue:
+        yield from _parsed(("trust", "content_policy_keyvalue"), base_of, trust.content_policy_keyvalue)
     yield from _trust_template("content_policy_path", trust.content_policy_path, "{url}")
     yield from _trust_template("edge_cdp_path", trust.edge_cdp_path, "{product}", "{version}")
     try:

@@ -35,5 +35,9 @@ class Notifications:
         """An object or marker that may not be open was removed; its id."""
         self.purged: Listeners[str] = Listeners()
         """A purge begins: what was asked for before is not to be given to who asks from now on; the object's id."""
+        self.filled: Listeners[StoredObject] = Listeners()
+        """A fill has ended."""
+        self.unjudged: Listeners[StoredObject] = Listeners()
+        """Its trust is to be judged again: what is said of it has changed, or an anchor could not tell."""
         self.drive_full: Listeners[Volume] = Listeners()
         """A drive refused a write for lack of space."""

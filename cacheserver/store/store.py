@@ -227,6 +227,7 @@ class Store:
         """A fill has ended: what the file takes is charged when its row is written."""
         if not obj.obsolete:
             self._objects.rows.note(obj)
+            self.notifications.filled(obj)
 
     async def erase(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service and off the disk, so that no start finds it again. DiskError."""

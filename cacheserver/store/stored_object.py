@@ -56,6 +56,7 @@ class StoredObject:
         "erasing",
         "extent_pieces",
         "file",
+        "judged_in",
         "kept_digests",
         "life",
         "obsolete",
@@ -76,6 +77,8 @@ class StoredObject:
         self.life = life
         self.obsolete = False
         self.superseded = False
+        self.judged_in = 0
+        """The era of statements about contents in which its trust was judged last; 0: not since it was opened."""
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted, which holds the object; nothing else can until it is done."""
         self._holders = 0

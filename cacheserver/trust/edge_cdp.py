@@ -53,7 +53,12 @@ class EdgeCdpAnchor:
             clock=clock, answer_s=options.answer_s, failure_s=options.failure_s
         )
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def close(self) -> None:
+        """End every question and close every connection."""
+        await self._memory.close()
+        await self._https.close()
+
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """One claim, or none for other services and paths; see ``anchors.ClaimSource``."""
         if target.service.name not in self._options.edge_cdp_services:
             return ()

@@ -22,6 +22,7 @@ from cacheserver.outgoing.session import client_context, open_session
 from cacheserver.trust.options import TrustOptions
 
 MAX_BODY_BYTES: Final = 1 << 20
+_URL: Final = re.compile(r"(https://[^/?#@]+)/[A-Za-z0-9._~/-]*(?:\?[!$-;=?-~]*)?")
 _BASE: Final = re.compile(r"https://([^/?#@]+)/?")
 
 
@@ -35,6 +36,14 @@ def check_base_url(text: str) -> str:
     if authority is None:
         raise ValueError(f"{text[:80]!a} is not https://HOST or https://HOST:PORT")
     return origin_text("https", authority.host, authority.port or 443)
+
+
+def base_of(url: str) -> str:
+    """``https://host[:port]`` of a URL with a path, without user and fragment. Raises ValueError."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ValueError(f"{url[:80]!a} is not https://HOST/PATH")
+    return check_base_url(found[1])
 
 
 def member(value: object, path: str) -> object:

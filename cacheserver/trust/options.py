@@ -44,6 +44,13 @@ class TrustOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="Path template: {content_id} is the GUID in the content's path, {url} its URL without query."),
     ] = "/content/{content_id}/contentpolicy?altCatalogId={url}"
+    content_policy_keyvalue: Annotated[
+        str,
+        Meta(
+            description="URL of the KeyValue service, which names that path in ContentPolicy2_EndpointFullUri "
+            "(probably https://kv501.prod.do.dsp.mp.microsoft.com/all); empty or mute: content_policy_path."
+        ),
+    ] = ""
     content_policy_hash_field: Annotated[
         str, Meta(min_length=1, description="Member of the answer with the hash of hashes in base64; dots go deeper.")
     ] = "HashOfHashes"

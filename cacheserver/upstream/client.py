@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from cacheserver.core.cache.redirects import REDIRECTS
+from cacheserver.core.cache.sources import NODE
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
@@ -48,6 +49,7 @@ class Answer:
         source: str,
         asked: str,
         source_class: str,
+        secure: bool,
         times_s: tuple[float, float],
         options: UpstreamOptions,
     ) -> None:
@@ -56,6 +58,7 @@ class Answer:
         self.source = source
         self.asked = asked
         self.source_class = source_class
+        self.secure = secure
         self.request_time_s, self.response_time_s = times_s
         self._response = response
         self._options = options
@@ -126,10 +129,11 @@ class UpstreamClient:
 
     async def open(self, request: UpstreamRequest) -> Answer:
         """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
-        asked = request.place.name
+        asked, secure = request.place.name, request.place.kind != NODE
         for _hop in range(self._options.redirects + 1):
+            secure = secure and request.place.scheme == "https"
             try:
-                answer = await self._ask(request, asked)
+                answer = await self._ask(request, asked, secure)
             except CacheserverError as exc:
                 self._count(request, exc.code)
                 raise
@@ -149,7 +153,7 @@ class UpstreamClient:
     def _count(self, request: UpstreamRequest, result: str) -> None:
         self._report(request.service.name, request.place.kind, result)
 
-    async def _ask(self, request: UpstreamRequest, asked: str) -> Answer:
+    async def _ask(self, request: UpstreamRequest, asked: str, secure: bool) -> Answer:
         self._resolver.vet_literal(request.place.host, request.place.port)
         headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
         headers.extend(request.fields)
@@ -168,6 +172,7 @@ class UpstreamClient:
             source=request.place.name,
             asked=asked,
             source_class=request.place.kind,
+            secure=secure,
             times_s=(sent_s, self._clock.wall_s()),
             options=self._options,
         )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from cacheserver.cli import catalogue
 from cacheserver.cli import main as cli
 from cacheserver.cli.catalogue import catalogue_group
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.content_catalogue import render_catalogue
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.system.regular_file import folder_held
-from cacheserver.trust.catalogue_anchor import CatalogueAnchor
+from cacheserver.trust.catalogue_anchor import CatalogueAnchor, read_document
+from cacheserver.trust.issued import Issued
+from cacheserver.trust.signing import sign
 from tests.support.targets import admitted
 from tools import reference
 
@@ -81,7 +86,7 @@ async def test_added_and_signed_content_is_what_the_anchor_says(folder: Path) ->
         "http://a.example/a//b.cab?x=1",
         f"http://dl.delivery.mp.microsoft.com/filestreamingservice/files/{GUID}?P1=1",
     ):
-        (claim,) = await anchor.ask(admitted(url, own={"hosts": ["a.example"]}), Fields())
+        (claim,) = await anchor.ask(admitted(url, own={"hosts": ["a.example"]}), Fields(), secure=False)
         assert claim.length_bytes == len(CONTENT)
         assert claim.hash_of_hashes == manifest.hash_of_hashes
         assert claim.manifest_digest == manifest.digest
@@ -205,9 +210,9 @@ def test_every_mistake_is_one_line_and_writes_nothing(
 
 def test_every_command_and_flag_is_in_the_reference() -> None:
     page = reference.render_reference(cli.cli)
-    assert sorted(catalogue_group.commands) == ["add", "keygen", "list", "sign", "verify"]
+    assert sorted(catalogue_group.commands) == ["add", "keygen", "list", "sign", "status", "verify"]
     for name, command in catalogue_group.commands.items():
-        assert f"### cacheserver catalogue {name} " in page
+        assert re.search(rf"^### cacheserver catalogue {name}( |$)", page, re.MULTILINE)
         for param in command.params:
             assert all(f"`{flag}`" in page for flag in param.opts if flag.startswith("--"))
 
@@ -235,3 +240,32 @@ def test_a_catalogue_that_another_command_changes_is_left_alone(
             code, line = refused(capsys, *arguments)
             assert (code, "another command is changing it" in line) == (2, True)
     assert (folder / "c.json").read_bytes() == before
+
+
+def test_status_tells_which_catalogues_the_node_takes_and_older_ones_can_be_allowed(folder: Path) -> None:
+    run("add", "c.json", "--path", "/a", "--from-file", "content")
+    run("sign", "c.json", "--key", "key")
+    (folder / "cache").mkdir()
+    trusted = (folder / "key.pub").read_text().strip()
+    (folder / "node.toml").write_text(
+        f"[[store.volumes]]\npath = '{folder}/cache'\nmax_size = '1GiB'\n"
+        f"[trust]\ncatalogues = ['{folder}/c.json']\ncatalogue_keys = ['{trusted}']\n"
+    )
+    config = ("status", "--config", "node.toml")
+    assert "1 entry" in run(*config)
+    assert run(*config).endswith(": ok\n")
+    Issued(str(folder / "cache")).note(f"{folder}/c.json", "2999-01-01T00:00:00Z")
+    result = CliRunner().invoke(catalogue_group, config)
+    assert (result.exit_code, "refused: it was issued at" in result.stdout) == (1, True)
+    assert run(*config, "--allow-older").endswith(": ok\n")
+    assert run(*config).endswith(": ok\n")
+
+
+def test_verify_refuses_an_expired_catalogue(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("add", "c.json", "--path", "/a", "--from-file", "content")
+    run("sign", "c.json", "--key", "key", "--expires", "2999-01-01T00:00:00Z")
+    run("verify", "c.json", "--trusted", "key.pub")
+    loaded = replace(read_document("c.json"), issued="2020-01-01T00:00:00Z", expires="2021-01-01T00:00:00Z")
+    (folder / "c.json").write_bytes(render_catalogue(sign(loaded, (folder / "key").read_bytes())))
+    _code, line = refused(capsys, "verify", "c.json", "--trusted", "key.pub")
+    assert "it has expired at 2021-01-01T00:00:00Z" in line

@@ -248,6 +248,7 @@ class SimulatedAnswer:
         self.request = request
         self.source = self.asked = request.place.name
         self.source_class = ORIGIN
+        self.secure = False
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.start = start

@@ -83,6 +83,9 @@ def path_of(case: Case) -> str:
     return f"/filestreamingservice/files/{uuid.uuid5(uuid.NAMESPACE_URL, '/'.join(case))}"
 
 
+_OF_THE_ALIAS: tuple[Case, ...] = tuple(("alias", str(number)) for number in range(3))
+
+
 def shard(number: int) -> str:
     """A host of the service that no other client uses, so that a ban touches one row only."""
     return f"{number}.tlu.{DO_HOST}"
@@ -118,7 +121,7 @@ async def _node(directory: Path, origin: Origin, shape: Shape, cases: Iterable[C
         path_of(case).rpartition("/")[2]: manifest_of(shape.body, shape.piece)
         for case in cases
         if case[0] == "anchored"
-    }
+    } | {path_of(case).rpartition("/")[2]: manifest_of(shape.body, shape.piece) for case in _OF_THE_ALIAS}
     config = _CONFIG.format(piece=shape.piece) + signed_catalogue(directory, anchored)
     connect_to = dict.fromkeys(hosts, origin.address)
     async with running_node(directory, connect_to=connect_to, config=config, max_size="4GiB") as node:
@@ -127,12 +130,13 @@ async def _node(directory: Path, origin: Origin, shape: Shape, cases: Iterable[C
 
 async def _ban_the_alias(node: Node, origin: Origin, shape: Shape) -> None:
     """The service's plain name is another source of every shard: take it out, so that each row has one source."""
-    path = path_of(("alias", ""))
-    origin.add(path, shape.content(bytes(shape.size)))
-    origin.add(phf_path(path), Content(phf(shape.body, shape.piece)))
+    for path in map(path_of, _OF_THE_ALIAS):
+        origin.add(path, shape.content(bytes(shape.size)))
+        origin.add(phf_path(path), Content(phf(shape.body, shape.piece)))
 
     async def banned() -> bool:
-        await node.get(path, host=DO_HOST)
+        for path in map(path_of, _OF_THE_ALIAS):
+            await node.get(path, host=DO_HOST)
         return len((await node.status())["banned_sources"]) == 1
 
     await eventually(banned)

@@ -29,6 +29,8 @@ OWN = "files.example.test"
 UPDATES = "download.windowsupdate.com"
 ANCHORED_GUID = "9d3e8a51-0c39-4f0b-8f3a-0f3c1d1e2a7b"
 ANCHORED = f"/filestreamingservice/files/{ANCHORED_GUID}"
+SIGNED_GUIDS = tuple(str(uuid.UUID(int=number)) for number in range(1, 9))
+"""Contents that the catalogue binds to the manifest of ``BODY`` too."""
 QUICK = """
 [upstream]
 connect_timeout_s = 1.0
@@ -127,7 +129,9 @@ async def verifying(
         names = (DO_HOST, UPDATES, OWN, *(f"{number}.tlu.{DO_HOST}" for number in range(1, 30)))
         connect_to = dict.fromkeys(names, origin.address)
         connect_to |= {host: address or origin.address for host, address in (hosts or {}).items()}
-        config = QUICK.format(fill=fill) + signed_catalogue(directory, {ANCHORED_GUID: manifest_of(BODY, PIECE)})
+        config = QUICK.format(fill=fill) + signed_catalogue(
+            directory, dict.fromkeys((ANCHORED_GUID, *SIGNED_GUIDS), manifest_of(BODY, PIECE))
+        )
         config += services.replace("@MIRROR@", mirror.address)
         async with running_node(directory, connect_to=connect_to, config=config) as node:
             yield Scene(node, origin, mirror)

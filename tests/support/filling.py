@@ -21,6 +21,7 @@ from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator
+from cacheserver.fill.judging import Judge
 from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.object.fill import ObjectFill
@@ -66,6 +67,7 @@ class Rig:
     clock: HandClock
     fetcher: MetadataFetcher
     relay: Relay
+    judge: Judge
 
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
@@ -158,7 +160,8 @@ async def filling(
         opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
         revalidation = Revalidation(context, opener=opener, begin=coordinator.begin)
-        lookup = Lookup(store=store, asker=asker)
+        judge = Judge(store=store, anchor=anchor or NoAnchor())
+        lookup = Lookup(store=store, asker=asker, judge=judge)
         relay = Relay(
             asker=asker,
             meter=meter,
@@ -166,7 +169,7 @@ async def filling(
             hold_timeout_s=options.hold_timeout_s,
             piece_size_bytes=PIECE,
         )
-        yield Rig(store, upstream, lookup, coordinator, revalidation, asker, meter, clock, fetcher, relay)
+        yield Rig(store, upstream, lookup, coordinator, revalidation, asker, meter, clock, fetcher, relay, judge)
         await revalidation.stop()
         await coordinator.stop()
     await settled()

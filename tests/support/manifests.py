@@ -39,14 +39,14 @@ def phf_path(path: str) -> str:
     return f"{path}/pieceshash"
 
 
-def signed_catalogue(directory: Path, hashes: Mapping[str, Manifest]) -> str:
+def signed_catalogue(directory: Path, hashes: Mapping[str, Manifest], *, issued: str = "2026-01-01T00:00:00Z") -> str:
     """Write a signed catalogue that binds content ids (GUIDs) to hashes of hashes; the TOML that trusts it."""
     private_pem = new_private_key()
     entries = tuple(
         Entry(length=manifest.length_bytes, id=guid, hash_of_hashes=b64(manifest.hash_of_hashes))
         for guid, manifest in hashes.items()
     )
-    document = sign(CatalogueDocument(version=1, issued="2026-01-01T00:00:00Z", entries=entries), private_pem)
+    document = sign(CatalogueDocument(version=1, issued=issued, entries=entries), private_pem)
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "catalogue.json"
     file.write_bytes(render_catalogue(document))

@@ -48,6 +48,7 @@ class ScriptedAnswer:
         self.fields = fields
         self.source = self.asked = source
         self.source_class = ORIGIN
+        self.secure = False
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.closed = False

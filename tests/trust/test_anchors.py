@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer, ConfigError
+from cacheserver.core.errors import BadAnswer, ConfigError, OriginStatus, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Entry, render_catalogue
 from cacheserver.core.integrity.digest_text import to_base64
@@ -37,7 +37,7 @@ class Told:
         self.answer = answer
         self.times = 0
 
-    async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+    async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
         """What the test said."""
         self.times += 1
         if isinstance(self.answer, Exception):
@@ -85,7 +85,7 @@ async def test_fault_of_one_anchor_is_counted_and_the_others_go_on(error: Except
 
 async def test_anchor_that_hangs_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(Told):
-        async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
             await asyncio.Event().wait()
             raise AssertionError("unreachable")
 
@@ -99,7 +99,7 @@ async def test_caller_that_goes_away_cancels_the_question() -> None:
     entered, cancelled = asyncio.Event(), asyncio.Event()
 
     class Hanging(Told):
-        async def ask(self, target: Target, response: Fields) -> tuple[Claim, ...]:
+        async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
             entered.set()
             try:
                 await asyncio.Event().wait()
@@ -118,6 +118,19 @@ async def test_caller_that_goes_away_cancels_the_question() -> None:
     assert counts == {}
 
 
+@pytest.mark.parametrize("error", [UpstreamTimeout("no"), OriginStatus(503), BadAnswer("no"), ValueError("a bug")])
+async def test_anchor_that_cannot_tell_is_unknown_not_silent(error: Exception) -> None:
+    told = await composed([], [Told("x", error), Told("a", (A,))]).claims(TARGET, Fields())
+    assert told.unknown == ("x",)
+    assert told == (A,)
+
+
+async def test_service_that_has_no_such_content_is_silent_not_unknown() -> None:
+    told = await composed([], [Told("x", OriginStatus(404))]).claims(TARGET, Fields())
+    assert told.unknown == ()
+    assert told == ()
+
+
 # -- the anchors that settings name -----------------------------------------------------------------------------
 
 
@@ -130,6 +143,16 @@ async def test_only_names_and_digest_fields_speak_by_default() -> None:
             Claim(anchor="digest_field", authentic=False, sha256=bytes(32)),
         )
         assert counts == {"catalogue:silent": 1, "name:claim": 1, "digest_field:claim": 1}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("secure", [False, True])
+async def test_digest_field_is_as_authentic_as_what_carried_it_whatever_the_url_says(scheme: str, secure: bool) -> None:
+    response = Fields([("Repr-Digest", f"sha-256=:{to_base64(bytes(32))}:")])
+    async with anchors(TrustOptions()) as (asked, _counts):
+        target = admitted(f"{scheme}://a.example/x", own={"hosts": ["a.example"]})
+        (claim,) = await asked.claims(target, response, secure=secure)
+        assert claim.authentic is secure
 
 
 async def test_each_anchor_can_be_switched_off() -> None:
@@ -173,7 +196,8 @@ async def test_content_digest_counts_for_whole_answers_alone(
     url: str, lines: list[tuple[str, str]], found: bool | None
 ) -> None:
     response = Fields([*lines, ("Content-Digest", f"sha-256=:{to_base64(bytes(32))}:")])
-    claims = await DigestFieldAnchor().ask(admitted(url, own={"hosts": ["a.example"]}), response)
+    target = admitted(url, own={"hosts": ["a.example"]})
+    claims = await DigestFieldAnchor().ask(target, response, secure=target.scheme == "https")
     assert [claim.authentic for claim in claims] == ([] if found is None else [found])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from aiohttp import web
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.trust import Claim
+from cacheserver.trust.anchors import Anchors
 from cacheserver.trust.https_json import MAX_BODY_BYTES
 from cacheserver.trust.options import TrustOptions
 from tests.support.certificates import Authority
@@ -204,6 +207,21 @@ async def test_silent_service_costs_one_deadline_and_no_claim(after_head: bool, 
         assert counts["content_policy:anchor_paused"] == 1
 
 
+async def test_burst_behind_a_slow_but_healthy_service_is_answered_in_full(authority: Authority) -> None:
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return await says(GOOD)(request)
+
+    burst = [admitted(f"{CONTENT[:-2]}{number:02d}") for number in range(80)]
+    async with (
+        running(authority.server_context(), slow) as service,
+        anchors(options(service, authority, deadline_s=1.2)) as (asked, counts),
+    ):
+        told = await asyncio.gather(*(asked.claims(target, Fields()) for target in burst))
+        assert all(each == (CLAIM,) for each in told)
+        assert counts["content_policy:claim"] == 80 == len(service.asked)
+
+
 async def test_service_that_is_not_there_is_no_claim(authority: Authority) -> None:
     server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -224,6 +242,56 @@ async def test_service_that_speaks_no_tls_is_no_claim(authority: Authority) -> N
         async with anchors(options(f"https://localhost:{port}", authority)) as (asked, counts):
             assert await asked.claims(TARGET, Fields()) == ()
             assert counts["content_policy:connect"] == 1
+
+
+# -- the KeyValue service ---------------------------------------------------------------------------------------
+
+KEYVALUE = "ContentPolicy2_EndpointFullUri"
+
+
+@asynccontextmanager
+async def advertising(authority: Authority, told: str) -> AsyncIterator[tuple[Service, Anchors]]:
+    """A service that is both, and anchors that ask it for the path at ``/all``."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return await says(told if request.path == "/all" else GOOD)(request)
+
+    async with running(authority.server_context(), answer) as service:
+        more = options(service, authority, content_policy_keyvalue=f"{service.url}/all?a=b")
+        async with anchors(more) as (asked, _counts):
+            yield service, asked
+
+
+async def test_path_that_the_keyvalue_service_names_is_asked_and_kept(authority: Authority) -> None:
+    told = json.dumps({KEYVALUE: "https://cp.example/v3/content/", "Other": 1})
+    async with advertising(authority, told) as (service, asked):
+        for last in "ab":
+            assert await asked.claims(admitted(f"{CONTENT[:-1]}{last}"), Fields()) == (CLAIM,)
+        paths = [path.partition("?altCatalogId")[0] for _method, path, _body in service.asked]
+        assert paths == ["/all?a=b", *(f"/v3/content/{GUID[:-1]}{last}/contentpolicy" for last in "ab")]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "{}",
+        "[]",
+        "not JSON",
+        json.dumps({KEYVALUE: 7}),
+        json.dumps({KEYVALUE: ""}),
+        json.dumps({KEYVALUE: "https://cp.example"}),
+        json.dumps({KEYVALUE: "http://cp.example/v3/content"}),
+        json.dumps({KEYVALUE: "https://cp.example/v3/{url}"}),
+        json.dumps({KEYVALUE: "https://cp.example/v3/a%20b"}),
+        json.dumps({KEYVALUE: "https://[/v3/content"}),
+    ],
+)
+async def test_keyvalue_service_without_a_usable_answer_leaves_the_path_of_the_settings(
+    authority: Authority, told: str
+) -> None:
+    async with advertising(authority, told) as (service, asked):
+        assert await asked.claims(TARGET, Fields()) == (CLAIM,)
+        assert service.asked[-1][1].startswith(f"/content/{GUID}/contentpolicy?")
 
 
 # -- memory -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cacheserver.core.errors import (
@@ -12,7 +14,8 @@ from cacheserver.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from cacheserver.trust.memory import MAX_ENTRIES, AnswerMemory
+from cacheserver.trust.memory import LONGEST_PAUSE_S, MAX_AT_ONCE, MAX_ENTRIES, MAX_WAITING, AnswerMemory
+from tests.support.stored import settled
 from tests.trust.ground import HandClock
 
 
@@ -70,6 +73,82 @@ async def test_service_out_of_reach_is_left_alone_for_every_key_but_known_ones(e
     assert await memory.get("known", ask) == 1
     clock.now_s += 5
     assert await memory.get("other", ask) == 2
+
+
+class Gated:
+    """Answers once the gate is open; notes how many are asked at the same time."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.asked = self.now = self.most = 0
+
+    async def __call__(self) -> int:
+        """The number of the question."""
+        self.asked += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.gate.wait()
+        self.now -= 1
+        return self.asked
+
+
+async def test_questions_that_wait_for_their_turn_are_asked_in_the_end() -> None:
+    ask, memory = Gated(), AnswerMemory[int](clock=HandClock(), answer_s=60, failure_s=5)
+    waiting = [asyncio.create_task(memory.get(str(number), ask)) for number in range(5 * MAX_AT_ONCE)]
+    await settled()
+    assert ask.asked == MAX_AT_ONCE
+    ask.gate.set()
+    assert len(await asyncio.gather(*waiting)) == 5 * MAX_AT_ONCE == ask.asked
+    assert ask.most == MAX_AT_ONCE
+
+
+async def test_same_question_is_asked_once_at_a_time_and_outlives_its_caller() -> None:
+    ask, memory = Gated(), AnswerMemory[int](clock=HandClock(), answer_s=60, failure_s=5)
+    leaving, staying = asyncio.create_task(memory.get("k", ask)), asyncio.create_task(memory.get("k", ask))
+    await settled()
+    leaving.cancel()
+    ask.gate.set()
+    assert await staying == 1
+    assert await memory.get("k", ask) == 1
+    assert ask.asked == 1
+
+
+async def test_question_over_the_bound_is_not_remembered_as_a_failure() -> None:
+    ask, memory = Gated(), AnswerMemory[int](clock=HandClock(), answer_s=60, failure_s=5)
+    waiting = [asyncio.create_task(memory.get(str(number), ask)) for number in range(MAX_WAITING)]
+    await settled()
+    with pytest.raises(AnchorPaused):
+        await memory.get("one more", ask)
+    ask.gate.set()
+    await asyncio.gather(*waiting)
+    assert await memory.get("one more", ask)
+
+
+async def test_questions_behind_one_that_failed_wait_for_the_end_of_the_pause() -> None:
+    memory = AnswerMemory[int](clock=HandClock(), answer_s=60, failure_s=5)
+    asked = Asked(UpstreamTimeout("no"))
+    results = await asyncio.gather(
+        *(memory.get(str(number), asked) for number in range(3 * MAX_AT_ONCE)), return_exceptions=True
+    )
+    assert asked.times == 1
+    assert {type(result) for result in results} == {UpstreamTimeout, AnchorPaused}
+
+
+async def test_pause_of_a_service_out_of_reach_grows_to_a_bound_and_ends_with_an_answer() -> None:
+    clock = HandClock()
+    memory: AnswerMemory[int] = AnswerMemory(clock=clock, answer_s=60, failure_s=5)
+    pauses = []
+    for number in range(12):
+        with pytest.raises(ConnectFailed):
+            await memory.get(str(number), Asked(ConnectFailed("no")))
+        pauses.append(memory._paused_until_s - clock.now_s)
+        clock.now_s = memory._paused_until_s
+    assert pauses[:4] == [5, 10, 20, 40]
+    assert pauses[-1] == LONGEST_PAUSE_S
+    assert await memory.get("k", Asked()) == 1
+    with pytest.raises(ConnectFailed):
+        await memory.get("l", Asked(ConnectFailed("no")))
+    assert memory._paused_until_s - clock.now_s == 5
 
 
 async def test_number_of_entries_is_bounded_and_the_unused_go_first() -> None:

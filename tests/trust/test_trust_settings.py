@@ -40,6 +40,8 @@ def test_catalogues_are_taken_from_the_directory_of_the_settings(tmp_path: Path)
         (f"catalogue_keys = ['{KEY}', 'x']", "catalogue_keys[1]", "not an Ed25519 public key"),
         ("ca_file = '/no/such/file'", "ca_file", "no such file"),
         ("content_policy_url = 'http://a.example'", "content_policy_url", "is not https://"),
+        ("content_policy_keyvalue = 'http://a.example/all'", "content_policy_keyvalue", "is not https://"),
+        ("content_policy_keyvalue = 'https://a.example'", "content_policy_keyvalue", "is not https://"),
         ("edge_cdp_url = 'https://a.example/path'", "edge_cdp_url", "is not https://"),
         ("content_policy_path = '/x'", "content_policy_path", "{url}"),
         ("content_policy_path = '{url}'", "content_policy_path", "begins with /"),

@@ -40,6 +40,12 @@ class Representation:
     """How far its bytes may be believed."""
     hash_of_hashes: str | None = None
     """Hex, of the manifest that every piece was checked against."""
+    statements: str = ""
+    """Fingerprint of what catalogues and names said when it was judged; see ``core.integrity.stored_trust``."""
+    unsettled: bool = False
+    """Whether its manifest, or what an anchor says, could not be learnt yet: to be asked for again."""
+    secure: bool = False
+    """Whether TLS carried ``fields`` on every hop, so that what they say is authentic."""
     invalidated: bool = False
     """True: must be revalidated before any use, whatever its lifetime says."""
 

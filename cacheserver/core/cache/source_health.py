@@ -1,6 +1,7 @@
-"""Which sources may be asked, and in which order: strikes for bad bytes, bans, a short demotion after a failure.
+"""Which sources may be asked, and in which order: strikes for bad bytes, bans, demotions.
 
-Owns: the state per source (``scheme://host:port``). Time is handed in. A source is never trusted more for being ours:
+Owns: the state per source (``scheme://host:port``). Time is handed in. What earns a strike or a demotion is
+``core.integrity.blame``'s. A source is never trusted more for being ours:
 a parent or sibling node earns strikes like any other.
 """
 
@@ -13,7 +14,7 @@ from cacheserver.core.bounded_memory import BoundedMemory
 
 MAX_SOURCES = 1024
 STRIKES_TO_BAN = 3
-"""Bad pieces after which a source is not asked any more."""
+"""Distinct objects with bad bytes after which a source is not asked any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Ban:
 
 
 class SourceHealth:
-    """Strikes and bans of all sources; ``strikes`` bad pieces within ``ban_s`` seconds ban a source for ``ban_s``.
+    """Strikes and bans of all sources; ``strikes`` distinct objects within ``ban_s`` ban a source for ``ban_s``.
 
     Bans and strikes have memories of their own: only bad bytes get a source in, so failures elsewhere push none out.
     """
@@ -34,20 +35,26 @@ class SourceHealth:
         self._strikes_to_ban = strikes
         self._ban_s = ban_s
         self._demotion_s = demotion_s
-        self._strikes: BoundedMemory[str, int] = BoundedMemory(MAX_SOURCES)
+        self._strikes: BoundedMemory[str, frozenset[str]] = BoundedMemory(MAX_SOURCES)
         self._bans: BoundedMemory[str, float] = BoundedMemory(MAX_SOURCES)
         """Monotonic time at which each ban ends."""
         self._failed: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
+        self._demoted: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
 
-    def strike(self, source: str, now_s: float) -> bool:
-        """Note a bad piece; True when the source is banned by it."""
-        strikes, until_s = (self._strikes.get(source, now_s) or 0) + 1, now_s + self._ban_s
-        if strikes < self._strikes_to_ban:
+    def strike(self, source: str, object_id: str, now_s: float) -> bool:
+        """Note bad bytes of an object; True when the source is banned by it."""
+        strikes = (self._strikes.get(source, now_s) or frozenset()) | {object_id}
+        until_s = now_s + self._ban_s
+        if len(strikes) < self._strikes_to_ban:
             self._strikes.keep(source, strikes, until_s)
             return False
         self._strikes.forget(source)
         self._bans.keep(source, until_s, until_s)
         return True
+
+    def demote(self, source: str, now_s: float) -> None:
+        """Note bytes that contradict what nothing confirms: others come first for as long as a ban lasts."""
+        self._demoted.keep(source, True, now_s + self._ban_s)
 
     def failed(self, source: str, now_s: float) -> None:
         """Note that the source did not answer as asked: others come first for a while."""
@@ -57,10 +64,32 @@ class SourceHealth:
         """Note a good answer."""
         self._failed.forget(source)
 
-    def order(self, sources: Sequence[str], now_s: float, *, avoid: frozenset[str] = frozenset()) -> list[str]:
-        """The sources that may be asked, best first: banned ones are left out, failed and avoided ones come last."""
-        allowed = [source for source in sources if self._bans.get(source, now_s) is None]
-        return sorted(allowed, key=lambda source: (source in avoid, bool(self._failed.get(source, now_s))))
+    def order(
+        self,
+        sources: Sequence[str],
+        now_s: float,
+        *,
+        avoid: frozenset[str] = frozenset(),
+        named: str | None = None,
+        verified: bool = False,
+    ) -> list[str]:
+        """The sources that may be asked, best first: banned ones are left out, failed and avoided ones come last.
+
+        The source that the client ``named`` is never demoted for bytes, and is left out only for content that is
+        ``verified``; otherwise a ban has it come after those that are not banned.
+        """
+        banned = {source for source in sources if self.is_banned(source, now_s)}
+
+        def rank(source: str) -> tuple[bool, bool, bool]:
+            demoted = source != named and self._demoted.get(source, now_s)
+            return source in avoid, source in banned, bool(demoted or self._failed.get(source, now_s))
+
+        spared = named if not verified else None
+        return sorted((source for source in sources if source not in banned or source == spared), key=rank)
+
+    def is_banned(self, source: str, now_s: float) -> bool:
+        """Whether a source is banned now."""
+        return self._bans.get(source, now_s) is not None
 
     def bans(self, now_s: float) -> list[Ban]:
         """Sources banned now; another thread may ask."""
@@ -71,3 +100,4 @@ class SourceHealth:
         self._bans.forget(source)
         self._strikes.forget(source)
         self._failed.forget(source)
+        self._demoted.forget(source)

@@ -5,9 +5,9 @@ signing and checking are ``trust.signing``. A document that came out of ``parse_
 value in it has one spelling, so any changed byte that keeps the file well-formed changes what the signature covers.
 
 Signed bytes, version 1: the ASCII line ``cacheserver content catalogue 1`` and a line feed, then JSON of the object
-with the members ``entries``, ``issued`` and ``version``: names sorted by code point, no white space, absent members
-left out, entries in the file's order, integers in decimal, and every character outside of printable ASCII (none
-occurs in a well-formed document) escaped as ``\\uXXXX``.
+with the members ``entries``, ``expires``, ``issued`` and ``version``: names sorted by code point, no white space,
+absent members left out, entries in the file's order, integers in decimal, and every character outside of printable
+ASCII (none occurs in a well-formed document) escaped as ``\\uXXXX``.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class CatalogueDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     issued: str
     """UTC, ``YYYY-MM-DDThh:mm:ssZ`` (RFC 3339)."""
     entries: tuple[Entry, ...]
+    expires: str | None = None
+    """The same form: from then on the catalogue says nothing; None: it never expires."""
     signature: Signature | None = None
 
 
@@ -119,12 +121,16 @@ def parse_catalogue(data: bytes) -> CatalogueDocument:
 
 def check_document(document: CatalogueDocument) -> None:
     """Check everything that types cannot say. Raises CatalogueError."""
-    try:
-        if not _ISSUED.fullmatch(document.issued):
-            raise ValueError("is not YYYY-MM-DDThh:mm:ssZ")
-        datetime.fromisoformat(document.issued)
-    except ValueError as exc:
-        raise CatalogueError(f"catalogue's issued {exc}") from exc
+    for name, text in (("issued", document.issued), ("expires", document.expires)):
+        try:
+            if text is not None and not _ISSUED.fullmatch(text):
+                raise ValueError("is not YYYY-MM-DDThh:mm:ssZ")
+            if text is not None:
+                datetime.fromisoformat(text)
+        except ValueError as exc:
+            raise CatalogueError(f"catalogue's {name} {exc}") from exc
+    if document.expires is not None and document.expires <= document.issued:
+        raise CatalogueError("catalogue's expires is not after its issued")
     seen: dict[Subject, int] = {}
     for number, entry in enumerate(document.entries):
         if (fault := _entry_fault(entry)) is not None:
@@ -138,6 +144,18 @@ def check_document(document: CatalogueDocument) -> None:
                 from_base64(getattr(document.signature, name), size_bytes)
             except ValueError as exc:
                 raise CatalogueError(f"catalogue's signature: {name} {exc}") from exc
+
+
+def refusal(document: CatalogueDocument, *, taken: str | None = None, now_s: float) -> str:
+    """Why a well-signed document is not used at this Unix time; empty where it is.
+
+    ``taken``: time of issue of the newest one that was used in its place before.
+    """
+    if document.expires is not None and datetime.fromisoformat(document.expires).timestamp() <= now_s:
+        return f"it has expired at {document.expires}"
+    if taken is not None and document.issued < taken:
+        return f"it was issued at {document.issued}, before the one of {taken} that was taken already"
+    return ""
 
 
 def sign_bytes(document: CatalogueDocument) -> bytes:

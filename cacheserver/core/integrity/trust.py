@@ -5,6 +5,7 @@ Owns: the two levels of trust and the rule that joins a manifest with the claims
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -52,6 +53,20 @@ class Claim:
         """Algorithm (hashlib name) → digest over the whole content."""
         named = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
         return {name: digest for name, digest in named.items() if digest is not None}
+
+
+class Statements(tuple[Claim, ...]):
+    """What all anchors say of one content: the claims, and the anchors that could not say whether they have one."""
+
+    unknown: tuple[str, ...] = ()
+    """Names of anchors that could not be asked, or gave no usable answer: not the same as no claim."""
+
+    @classmethod
+    def of(cls, claims: Iterable[Claim], unknown: Iterable[str] = ()) -> Statements:
+        """Each claim once, in their order."""
+        made = cls(dict.fromkeys(claims))
+        made.unknown = tuple(unknown)
+        return made
 
 
 def judge_manifest(manifest: Manifest, claims: tuple[Claim, ...]) -> Trust:

@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
+from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.core.request.service import Service
@@ -58,7 +60,7 @@ class PieceChecks:
             self._guard()
 
     @property
-    def _trust(self) -> Trust:
+    def trust(self) -> Trust:
         """The level at which pieces are being checked."""
         metadata = self._metadata.known
         return Trust.SIMPLE if metadata is None else metadata.trust
@@ -100,17 +102,16 @@ class PieceChecks:
 
         NoSource.
         """
-        expected, trust = self._metadata.expected(piece), self._trust
+        expected, trust = self._metadata.expected(piece), self.trust
         if expected is None:
             expected, trust = self._recorded, self._obj.representation.trust
         if expected is not None:
             self._meter.verified(trust.word, "ok" if expected == digest else "bad")
         return expected is None or expected == digest
 
-    @property
-    def blames(self) -> bool:
-        """Whether a wrong piece is its source's fault: a digest that nothing vouched for may have been wrong itself."""
-        return max(self._trust, self._obj.representation.trust) > Trust.SIMPLE
+    def evidence(self, sources: set[str]) -> Evidence:
+        """What a piece of ``sources`` that is not right is evidence of."""
+        return piece_evidence(max(self.trust, self._obj.representation.trust), sources)
 
     async def check_last(self, piece: int, sources: set[str]) -> None:
         """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
@@ -150,6 +151,7 @@ class PieceChecks:
                 if not self._obj.pieces.complete:
                     await self._lose_trust(metadata)
                 self._progress.stop_holding()
+                await self._note_trust(self._obj.representation.trust, self._obj.representation.hash_of_hashes)
         finally:
             self._guard()
         await self.check_whole()
@@ -158,7 +160,7 @@ class PieceChecks:
         """All that can be learnt is known: go on holding the last piece back where it is judged with the whole."""
         self._settled.set()
         claims = self._claims
-        if claims and self._trust is not Trust.ANCHORED:
+        if claims and self.trust is not Trust.ANCHORED:
             self.whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
         else:
             self._progress.stop_guarding()
@@ -203,9 +205,12 @@ class PieceChecks:
             self._progress.reject(piece, seen=True)
 
     async def _note_trust(self, trust: Trust, hash_of_hashes: str | None) -> None:
-        known = self._obj.representation
-        if not self._obj.obsolete and (known.trust, known.hash_of_hashes) != (trust, hash_of_hashes):
-            await self._store.refresh(self._obj, replace(known, trust=trust, hash_of_hashes=hash_of_hashes))
+        known, metadata = self._obj.representation, self._metadata.known
+        if metadata is None or self._obj.obsolete:
+            return
+        noted = replace(known, trust=trust, hash_of_hashes=hash_of_hashes, unsettled=metadata.unknown)
+        if noted != known:
+            await self._store.refresh(self._obj, replace(noted, statements=fingerprint(metadata.claims)))
 
     # -- the whole ------------------------------------------------------------------------------------------------
 
@@ -237,8 +242,8 @@ class PieceChecks:
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
             if not good:
-                if len(self._sources) == 1 and "" not in self._sources:
-                    self._asker.strike(*self._sources)
+                evidence = whole_evidence(claim, self._sources)
+                self._asker.blame(min(self._sources, default=""), evidence, self._obj.object_id)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
                     self._obj.pieces.mark(piece, ABSENT)  # its readers are cut where they are

@@ -247,7 +247,10 @@ class ObjectFill:
             await self.context.store.retire(self.obj, reason="superseded")
 
     async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
-        opened = await self.context.asker.ask_span(self.want, self.obj.representation, start, stop, avoid)
+        known = self.metadata.known
+        verified = known is not None and known.anchored
+        representation = self.obj.representation
+        opened = await self.context.asker.ask_span(self.want, representation, start, stop, avoid, verified=verified)
         self._range_ignored = self._range_ignored or opened.range_ignored
         self._length_confirmed = self._length_confirmed or opened.answer.status == 206
         return opened

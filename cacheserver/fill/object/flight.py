@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable
 
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError
+from cacheserver.core.integrity.blame import Evidence
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Ask, Opened
 from cacheserver.fill.context import FillContext
@@ -150,9 +151,9 @@ class Flight:
         self._offset = self._obj.pieces.bounds(piece)[0]
         self._digest = hashlib.sha256()
         self._progress.reject(piece)
-        if self._contributors == {self._source}:
-            if self._checks.blames:
-                self._context.asker.strike(self._source)
+        evidence = self._checks.evidence(self._contributors)
+        self._context.asker.blame(self._source, evidence, self._obj.object_id)
+        if evidence is not Evidence.SEVERAL_SOURCES:
             self._avoid |= {self._source}
         self._contributors.clear()
         raise BadPiece(piece, source=self._source)

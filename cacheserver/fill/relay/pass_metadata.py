@@ -11,7 +11,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.ports import Clock
+from cacheserver.ports import Clock, UpstreamAnswer
 
 _ENTRIES = 256
 _BYTES = 16 << 20
@@ -32,14 +32,18 @@ class PassMetadata:
         """Whether the service says that there is a manifest for this target."""
         return self._fetcher.expects_manifest(target)
 
-    async def get(self, want: Want, response: Fields, length_bytes: int | None) -> Metadata:
-        """What the content of an answer with the fields ``response`` must be; never raises, takes at most 15 s."""
-        key = _key(want, response, length_bytes)
+    async def get(self, want: Want, answer: UpstreamAnswer, length_bytes: int | None) -> Metadata:
+        """What the content of an answer must be; never raises, takes at most 15 s."""
+        key = _key(want, answer.fields, length_bytes)
         known = self._kept.get(key, self._clock.monotonic_s()) if key is not None else None
         if known is not None:
             return known
         metadata = await self._fetcher.fetch(
-            want, response, length_bytes=length_bytes, piece_size_bytes=self.piece_size_bytes
+            want,
+            answer.fields,
+            secure=answer.secure,
+            length_bytes=length_bytes,
+            piece_size_bytes=self.piece_size_bytes,
         )
         if key is not None and metadata.manifest is not None and not metadata.blocked:
             self._kept.keep(key, metadata, self._clock.monotonic_s() + self._keep_s)

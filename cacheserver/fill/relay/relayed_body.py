@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
+from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.asking import Ask, Asker, Want
@@ -225,12 +226,12 @@ class RelayedBody:
             data = await asyncio.get_running_loop().run_in_executor(self._relay.executor, gate.release)
         except BadPiece as exc:
             meter.verified(self._trust.word, "bad")
-            self._relay.asker.strike(source)
+            self._blame(source, piece_evidence(self._trust, {source}))
             raise BadPiece(exc.piece, source=answer.source) from exc
         except WrongContent as exc:
-            meter.verified(_level(next(claim for claim in gate.claims if claim.anchor == exc.anchor)), "bad")
-            if self._sources <= {source}:
-                self._relay.asker.strike(source)
+            claim = next(claim for claim in gate.claims if claim.anchor == exc.anchor)
+            meter.verified(_level(claim), "bad")
+            self._blame(source, whole_evidence(claim, self._sources | {source}))
             raise
         self._failures = 0
         self._sources.add(source)
@@ -239,6 +240,9 @@ class RelayedBody:
         for claim in gate.claims if last else ():
             meter.verified(_level(claim), "ok")
         return data[max(0, self._shown - started) :]
+
+    def _blame(self, source: str, evidence: Evidence) -> None:
+        self._relay.asker.blame(source, evidence, self._want.target.object_id)
 
     # -- after a failure ------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -47,6 +47,9 @@ class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fie
     """The JSON in a header slot."""
 
     hash_of_hashes: str | None = None
+    statements: str = ""
+    secure: bool = False
+    unsettled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,13 @@ def decode_slot(layout: Layout, data: bytes) -> tuple[int, Representation] | Non
 
 def encode_header(representation: Representation) -> bytes:
     """The header as JSON, readable without the program that wrote it."""
-    header = _Header(**facts_of(representation), hash_of_hashes=representation.hash_of_hashes)
+    header = _Header(
+        **facts_of(representation),
+        hash_of_hashes=representation.hash_of_hashes,
+        statements=representation.statements,
+        secure=representation.secure,
+        unsettled=representation.unsettled,
+    )
     return msgspec.json.encode(header)
 
 
@@ -205,4 +214,5 @@ def decode_header(payload: bytes) -> Representation:
         header = msgspec.json.decode(payload, type=_Header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise CorruptObject("header does not decode") from exc
-    return header.representation(hash_of_hashes=header.hash_of_hashes)
+    known = header.representation(hash_of_hashes=header.hash_of_hashes)
+    return replace(known, statements=header.statements, secure=header.secure, unsettled=header.unsettled)

@@ -158,8 +158,8 @@ class Passing:
         Where no manifest is expected only names and fields are looked at: nothing is read, which could take its time.
         """
         if not self.metadata.expects_manifest(want.target):
-            return prefix, await self.metadata.get(want, answer.fields, plan.total)
-        asking = asyncio.create_task(self.metadata.get(want, answer.fields, plan.total))
+            return prefix, await self.metadata.get(want, answer, plan.total)
+        asking = asyncio.create_task(self.metadata.get(want, answer, plan.total))
         chunks, size = [prefix], len(prefix)
         try:
             while not asking.done() and size < self.metadata.piece_size_bytes:

@@ -31,6 +31,7 @@ from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
+from cacheserver.fill.judging import Judge
 from cacheserver.ports import Clock
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.rebuilt_manifest import manifest_of
@@ -57,6 +58,7 @@ class RebuiltManifests:
     admit: Callable[[str], Target | None]
     services: Callable[[], Iterable[Service]]
     clock: Clock
+    judge: Judge
     via: str
 
     async def serve(self, want: Want, exchange: Exchange, error: CacheserverError) -> bool:
@@ -79,6 +81,8 @@ class RebuiltManifests:
                 continue
             found = await self.store.find(content.object_id)
             if isinstance(found, StoredObject) and found.representation.key == content.key:
+                if not await self.judge.admits(found, content):
+                    return None
                 return await self._from(found, content, patience_s)
         return None
 

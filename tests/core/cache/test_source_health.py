@@ -10,7 +10,7 @@ BAD, GOOD = "http://bad.example:80", "http://good.example:80"
 
 
 def banned(health: SourceHealth) -> SourceHealth:
-    assert [health.strike(BAD, now_s) for now_s in (0.0, 1.0, 2.0)] == [False, False, True]
+    assert [health.strike(BAD, f"{now_s}", now_s) for now_s in (0.0, 1.0, 2.0)] == [False, False, True]
     return health
 
 
@@ -24,24 +24,24 @@ def test_three_strikes_ban_a_source_until_the_ban_ends() -> None:
 
 def test_strikes_count_anew_after_a_ban_and_after_a_pause() -> None:
     health = banned(SourceHealth(ban_s=100.0))
-    assert not health.strike(BAD, 103.0)
-    assert not health.strike(BAD, 104.0)
-    assert not health.strike(BAD, 204.1), "the one before is older than the ban lasts"
-    assert not health.strike(BAD, 204.2)
-    assert health.strike(BAD, 204.3)
+    assert not health.strike(BAD, "103.0", 103.0)
+    assert not health.strike(BAD, "104.0", 104.0)
+    assert not health.strike(BAD, "204.1", 204.1), "the one before is older than the ban lasts"
+    assert not health.strike(BAD, "204.2", 204.2)
+    assert health.strike(BAD, "204.3", 204.3)
 
 
 @pytest.mark.parametrize("others", [MAX_SOURCES, 4 * MAX_SOURCES])
 def test_failures_of_others_push_out_neither_a_ban_nor_strikes(others: int) -> None:
     health = banned(SourceHealth())
     for now_s in (2.0, 3.0):
-        health.strike(GOOD, now_s)
+        health.strike(GOOD, f"{now_s}", now_s)
     for number in range(others):
         health.failed(f"http://host{number}.example:80", 4.0)
         health.succeeded(f"http://host{number}.example:80")
         health.failed(f"http://other{number}.example:80", 4.0)
     assert health.order((BAD,), 5.0) == []
-    assert health.strike(GOOD, 5.0)
+    assert health.strike(GOOD, "third", 5.0)
 
 
 def test_a_lifted_ban_ends_at_once_and_its_strikes_and_failures_are_forgotten() -> None:
@@ -49,7 +49,7 @@ def test_a_lifted_ban_ends_at_once_and_its_strikes_and_failures_are_forgotten() 
     health.failed(BAD, 2.0)
     health.lift(BAD)
     assert health.order((BAD, GOOD), 3.0) == [BAD, GOOD]
-    assert not health.strike(BAD, 3.0)
+    assert not health.strike(BAD, "a", 3.0)
 
 
 def test_a_failed_source_comes_last_for_a_while_or_until_it_succeeds() -> None:
@@ -66,3 +66,40 @@ def test_an_avoided_source_comes_after_a_failed_one() -> None:
     health = SourceHealth()
     health.failed(GOOD, 0.0)
     assert health.order((BAD, GOOD), 1.0, avoid=frozenset((BAD,))) == [GOOD, BAD]
+
+
+def test_bad_bytes_of_one_object_are_one_strike() -> None:
+    health = SourceHealth()
+    assert not any(health.strike(BAD, "a", now_s) for now_s in range(10))
+    assert not health.strike(BAD, "b", 10.0)
+    assert health.strike(BAD, "c", 11.0)
+
+
+def test_the_source_that_the_client_named_comes_last_when_banned_but_before_avoided_ones() -> None:
+    health = banned(SourceHealth())
+    assert health.order((BAD, GOOD), 3.0, named=BAD) == [GOOD, BAD]
+    assert health.order((BAD,), 3.0, named=BAD) == [BAD]
+    assert health.order((BAD, GOOD), 3.0, named=BAD, avoid=frozenset((GOOD,))) == [BAD, GOOD]
+
+
+def test_a_demoted_source_comes_last_whatever_it_answers_until_that_ends() -> None:
+    health = SourceHealth(ban_s=100.0)
+    health.demote(BAD, 0.0)
+    health.succeeded(BAD)
+    assert health.order((BAD, GOOD), 99.0) == [GOOD, BAD]
+    assert health.order((BAD,), 99.0) == [BAD]
+    assert health.order((BAD, GOOD), 100.0) == [BAD, GOOD]
+    assert health.bans(1.0) == []
+
+
+def test_the_source_that_the_client_named_is_banned_only_for_verified_content() -> None:
+    health = banned(SourceHealth())
+    assert health.order((BAD,), 3.0, named=BAD) == [BAD]
+    assert health.order((BAD,), 3.0, named=BAD, verified=True) == []
+    assert health.order((BAD, GOOD), 3.0, named=GOOD) == [GOOD]
+
+
+def test_the_source_that_the_client_named_is_not_demoted_for_bytes() -> None:
+    health = SourceHealth()
+    health.demote(BAD, 0.0)
+    assert health.order((BAD, GOOD), 1.0, named=BAD) == [BAD, GOOD]

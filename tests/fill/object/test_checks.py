@@ -28,7 +28,7 @@ BODY = blob(12, 6 * PIECE + 100)
 REP = representation("a", len(BODY))
 WANT = want_for()
 SHA1 = Claim("name", authentic=True, sha1=hashlib.sha1(BODY).digest())
-WRONG = Claim("name", authentic=True, sha1=hashlib.sha1(b"another").digest())
+WRONG = Claim("catalogue", authentic=True, sha1=hashlib.sha1(b"another").digest())
 LAST = len(BODY) // PIECE
 
 

@@ -25,7 +25,7 @@ REP = representation("a", len(BODY))
 TWO = msgspec.structs.replace(SHIPPED, sources=("http://mirror.test",))
 WANT = want_for("a", service=TWO)
 CHECKED = Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)
-OTHER_NAME = Claim("name", authentic=True, sha1=hashlib.sha1(b"another").digest())
+OTHER_NAME = Claim("catalogue", authentic=True, sha1=hashlib.sha1(b"another").digest())
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_a_bad_piece_and_what_follows_come_from_another_source(
     async with filling(tmp_path, upstream) as rig:
         assert await read(body_of(rig, 3, 3 * PIECE)) == BODY[3 : 3 * PIECE]
         assert [request.place.host for request in upstream.requests] == ["a.test", "mirror.test"]
-        assert rig.meter.counts["struck", "False"] == 1
+        assert ("struck", "False") not in rig.meter.counts, "nothing confirms the manifest"
         assert rig.meter.counts["verified", "self_consistent", "bad"] == 1
         assert upstream.unclosed == 0
 

@@ -134,8 +134,8 @@ async def test_a_scrub_is_begun_and_its_numbers_can_be_followed(tmp_path: Path) 
 
 async def test_a_ban_is_lifted_once(tmp_path: Path) -> None:
     async with api(tmp_path) as node:
-        for _ in range(3):
-            node.sources.strike("http://bad.test", 1000.0)
+        for number in range(3):
+            node.sources.strike("http://bad.test", f"{number}", 1000.0)
         assert node.sources.order(["http://bad.test"], 1000.0) == []
         assert await node.post("/api/v1/bans/lift", {"source": "http://bad.test"}) == (
             200,
@@ -147,10 +147,10 @@ async def test_a_ban_is_lifted_once(tmp_path: Path) -> None:
 
 async def test_strikes_that_are_no_ban_stay(tmp_path: Path) -> None:
     async with api(tmp_path) as node:
-        node.sources.strike("http://bad.test", 1000.0)
-        node.sources.strike("http://bad.test", 1000.0)
+        node.sources.strike("http://bad.test", "a", 1000.0)
+        node.sources.strike("http://bad.test", "b", 1000.0)
         assert (await node.post("/api/v1/bans/lift", {"source": "http://bad.test"}))[0] == 404
-        assert node.sources.strike("http://bad.test", 1000.0)
+        assert node.sources.strike("http://bad.test", "c", 1000.0)
 
 
 @pytest.mark.parametrize("by", ["url", "object_id"])

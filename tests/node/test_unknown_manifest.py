@@ -1,0 +1,49 @@
+"""A manifest that could not be fetched is not "no manifest": it is asked for again, and held against what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.node.verified_scene import BODY, detail_of, flipped, verifying
+from tests.support.content import Fault
+from tests.support.flow import eventually
+from tests.support.ground import DO_HOST, was_hit
+from tests.support.manifests import phf_path
+
+FAILED = [Fault(status=500), Fault(status=503), Fault(reset_after=0), Fault(truncate_after=20)]
+
+
+@pytest.mark.parametrize("fault", FAILED, ids=["500", "503", "reset", "truncated"])
+async def test_after_a_restart_the_manifest_that_failed_is_asked_for_and_bad_pieces_go(
+    tmp_path: Path, fault: Fault
+) -> None:
+    async with verifying(tmp_path) as scene:
+        path = scene.hold(flipped(5))
+        manifest = phf_path(path)
+        scene.origin.fault(manifest, always=fault)
+        assert (await scene.get(path, host=DO_HOST)).status == 200
+        await scene.until_idle()
+        scene.put(path, BODY)
+        scene.origin.heal(manifest)
+        await scene.node.restart()
+
+        async def right() -> bool:
+            response = await scene.get(path, host=DO_HOST)
+            return response.body == BODY and detail_of(response) == "self_consistent"
+
+        await eventually(right)
+
+
+async def test_a_manifest_that_does_not_exist_is_not_asked_for_again(tmp_path: Path) -> None:
+    async with verifying(tmp_path) as scene:
+        path = scene.hold()
+        scene.origin.fault(phf_path(path), always=Fault(status=404))
+        assert (await scene.get(path)).body == BODY
+        await scene.until_idle()
+        asked = len(scene.origin.asked(phf_path(path)))
+        await scene.node.restart()
+        for _ in range(3):
+            assert was_hit(await scene.get(path))
+        assert len(scene.origin.asked(phf_path(path))) == asked
