@@ -244,7 +244,8 @@ class Importer:
         number, service, names = representation.marker, representation.service, representation.vary
         record = CatalogueRecord(number, MARKER_BYTES, True, service, names)
         order = preferred_order(self._volumes, primary)
-        marked = next((volume for volume in order if _row(volume, primary) == record), None)
+        rows = ((volume, _row(volume, primary)) for volume in order)
+        marked = next((volume for volume, row in rows if row is not None and row.vary == record.vary), None)
         for volume in order:
             if volume is not marked:
                 _remove(volume, primary)

@@ -6,19 +6,17 @@ Owns: these commands and the files they touch. Errors go up as ConfigError, Cata
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 import click
 from msgspec.structs import replace
 
+from cacheserver.cli.changing import changing
 from cacheserver.cli.options import with_settings
 from cacheserver.cli.output import config_errors, say
 from cacheserver.core.errors import CatalogueError, ConfigError
@@ -36,7 +34,7 @@ from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.system.atomic_file import write_atomically
-from cacheserver.system.regular_file import folder_held, open_regular, read_regular
+from cacheserver.system.regular_file import open_regular, read_regular
 from cacheserver.trust.catalogue_anchor import read_document
 from cacheserver.trust.issued import Issued
 from cacheserver.trust.signing import new_private_key, parse_public_key, public_key, sign, verify
@@ -44,7 +42,6 @@ from cacheserver.trust.signing import new_private_key, parse_public_key, public_
 PIECE_BYTES: Final = 1 << 20
 """The piece size of Delivery Optimization; the hash of hashes depends on it."""
 _KEY_FILE_LIMIT_BYTES: Final = 64 << 10
-_LOCK_S: Final = 10.0
 
 
 @click.group("catalogue")
@@ -62,7 +59,7 @@ def keygen(key: str) -> None:
         if os.path.lexists(path):
             raise ConfigError("is there already", where=printable(path, 300))
     public_pem = f"{public_text}\n".encode("ascii")
-    with _changing(key):
+    with changing(key):
         write_atomically(key, pem, durable=True, replace=False)
         try:
             write_atomically(f"{key}.pub", public_pem, mode=0o644, durable=True, replace=False)
@@ -81,7 +78,7 @@ def keygen(key: str) -> None:
 def sign_command(file: str, key: str, expires: str | None) -> None:
     """Sign FILE in place, with the present time as its time of issue."""
     pem = _read_key(key)
-    with _changing(file):
+    with changing(file):
         document = replace(_read(file), issued=_now(), expires=expires)
         check_document(document)
         signed = sign(document, pem)
@@ -129,7 +126,7 @@ def add_command(file: str, path: str | None, guid: str | None, host: str | None,
         id=None if guid is None else guid.lower(),
         host=None if host is None else host.lower(),
     )
-    with _changing(file):
+    with changing(file):
         document = _read(file) if os.path.lexists(file) else CatalogueDocument(version=1, issued=_now(), entries=())
         others = tuple(known for known in document.entries if known.subject != entry.subject)
         changed = replace(document, entries=(*others, entry), issued=_now(), signature=None)
@@ -242,19 +239,6 @@ def _trusted_key(text: str) -> bytes:
         raise ConfigError(f"neither a key nor a readable file: {exc.strerror}", where="--trusted") from exc
     except (CatalogueError, UnicodeDecodeError) as exc:
         raise ConfigError("not an Ed25519 public key in base64", where=f"--trusted {printable(text, 300)}") from exc
-
-
-@contextmanager
-def _changing(path: str) -> Iterator[None]:
-    """Read and replace the file at ``path`` while no other command does. Raises ConfigError."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(folder_held(os.path.dirname(os.path.realpath(path)), within_s=_LOCK_S))
-        except BlockingIOError as exc:
-            raise ConfigError("another command is changing it", where=printable(path, 300)) from exc
-        except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, path) from exc
-        yield
 
 
 def _replace_file(path: str, data: bytes) -> None:

@@ -14,6 +14,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from cacheserver.cli.changing import changing
 from cacheserver.cli.options import CONFIG, JSON
 from cacheserver.cli.output import EXIT_FOUND, config_errors, say, say_json, tell
 from cacheserver.core.errors import ConfigError
@@ -23,7 +24,7 @@ from cacheserver.tls import checks
 from cacheserver.tls.chain import Chain, chain_for
 from cacheserver.tls.facts import DAY_S, CertificateFacts, alternative_names, certificate_facts, utc_text
 from cacheserver.tls.formats import any_certificates, private_key, read_bytes
-from cacheserver.tls.install import CERTIFICATE_MODE, KEY_MODE, already_there, write_file
+from cacheserver.tls.install import CERTIFICATE_MODE, KEY_MODE, already_there, make_folder, write_file
 from cacheserver.tls.issue import KEY_TYPES, ServerKey, key_pem, request_pem, self_signed_pem
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
@@ -68,9 +69,11 @@ def csr_command(
     options = _options(config, key=key)
     path = _required(options.key, "--key", "tls.key")
     wanted = _names(names, options, required=True)
-    made = _key(path) if reuse_key else _new_key(path, key_type, force=force)
-    request = request_pem(made, wanted)
-    write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
+    make_folder(path)
+    with changing(path):
+        made = _key(path) if reuse_key else _new_key(path, key_type, force=force)
+        request = request_pem(made, wanted)
+        write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
     say(request.decode("ascii"), end="")
     tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
 
@@ -96,9 +99,11 @@ def import_command(
     wanted = _names(names, options) or _requested(key_path, found)
     chain = _chain(files, found, wanted)
     _two_files(target, options.key or key_path)
-    if options.key and os.path.realpath(options.key) != os.path.realpath(key_path):
-        write_file(options.key, key_pem(found), KEY_MODE, replace=True)
-    write_file(target, chain.pem(), CERTIFICATE_MODE, replace=True)
+    make_folder(target)
+    with changing(target):  # or the key of one command would stand beside the certificate of another
+        if options.key and os.path.realpath(options.key) != os.path.realpath(key_path):
+            write_file(options.key, key_pem(found), KEY_MODE, replace=True)
+        write_file(target, chain.pem(), CERTIFICATE_MODE, replace=True)
     _report(target, chain)
 
 
@@ -150,11 +155,13 @@ def self_signed_command(
     path = _required(options.key, "--key", "tls.key")
     wanted = _names(names, options, required=True)
     _two_files(target, path)
-    if os.path.lexists(target) and not force:
-        raise already_there(target)
-    made = _new_key(path, key_type, force=force)
-    pem = self_signed_pem(made, wanted, days=days, now_s=time.time())
-    write_file(target, pem, CERTIFICATE_MODE, replace=force)
+    make_folder(target)
+    with changing(target):
+        if os.path.lexists(target) and not force:
+            raise already_there(target)
+        made = _new_key(path, key_type, force=force)
+        pem = self_signed_pem(made, wanted, days=days, now_s=time.time())
+        write_file(target, pem, CERTIFICATE_MODE, replace=force)
     _report(target, _chain((target,), made, wanted))
 
 

@@ -21,7 +21,7 @@ CERTIFICATE_MODE: Final = 0o644
 def write_file(path: str, data: bytes, mode: int, *, replace: bool) -> None:
     """Put ``data`` at ``path`` atomically and durably, as its old file's owner, or as its folder's, where permitted.
 
-    A missing folder is made, for its owner alone. ConfigError where a file is there and ``replace`` is false; an
+    A missing folder is made. ConfigError where a file is there and ``replace`` is false; an
     OSError names ``path``.
     """
     target = os.path.realpath(path)
@@ -34,10 +34,18 @@ def write_file(path: str, data: bytes, mode: int, *, replace: bool) -> None:
 
     suffix = f".{secrets.token_hex(4)}.new"
     try:
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_folder(path)
         write_atomically(target, data, mode=mode, durable=True, replace=replace, suffix=suffix, prepare=prepare)
     except FileExistsError as exc:
         raise already_there(path) from exc
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, path) from exc
+
+
+def make_folder(path: str) -> None:
+    """Make the folder of the file at ``path``, for its owner alone, where it is missing. OSError names ``path``."""
+    try:
+        os.makedirs(os.path.dirname(os.path.realpath(path)), mode=0o700, exist_ok=True)
     except OSError as exc:
         raise OSError(exc.errno, exc.strerror, path) from exc
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from cacheserver.cli import catalogue
+from cacheserver.cli import changing
 from cacheserver.cli import main as cli
 from cacheserver.cli.catalogue import catalogue_group
 from cacheserver.core.http.fields import Fields
@@ -229,7 +229,7 @@ def test_key_text_is_the_raw_key_in_base64(folder: Path) -> None:
 def test_a_catalogue_that_another_command_changes_is_left_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(catalogue, "_LOCK_S", 0.0)
+    monkeypatch.setattr(changing, "LOCK_S", 0.0)
     run("add", "c.json", "--path", "/a", "--from-file", "content")
     before = (folder / "c.json").read_bytes()
     with folder_held(str(folder), within_s=1.0):

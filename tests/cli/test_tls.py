@@ -10,7 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs7
 
+from cacheserver.cli import changing
 from cacheserver.cli import main as cli
+from cacheserver.system.regular_file import folder_held
 from cacheserver.tls.facts import alternative_names
 from tests.support.certificates import NAME, Issued, Pki, cert_pem, key_pem, new_key, replace
 
@@ -218,3 +220,14 @@ def test_one_file_for_both_is_refused(place: Place) -> None:
     assert place.run("csr", "--key-type", "p256") == 0
     sent = place.sent(place.issued().chain_pem)
     assert "files of their own" in place.refused("import", sent, "--certificate", place.key)
+
+
+@pytest.mark.parametrize("command", ["csr", "self-signed"])
+def test_a_pair_that_another_command_writes_is_left_alone(
+    place: Place, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "LOCK_S", 0.0)
+    with folder_held(str(place.folder), within_s=1.0):
+        assert "another command is changing it" in place.refused(command)
+    assert not place.key.exists()
+    assert place.run(command) == 0
