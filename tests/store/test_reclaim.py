@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -337,3 +338,23 @@ async def test_an_open_marker_that_is_evicted_is_charged_no_more(tmp_path: Path)
         assert store.peek("f" * 32) is not None
         assert await store._reclaimer.free(volume, CAPACITY)
         assert (volume.ledger.stored_bytes, volume.object_count, store.peek("f" * 32)) == (0, 0, None)
+
+
+async def test_a_full_drive_sheds_after_an_eviction_that_is_under_way(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, volume, reclaimer = await put(store, representation()), store.volumes[0], store._reclaimer
+        async with reclaimer._locks[volume]:
+            store.notifications.drive_full(volume)
+            await settled()
+            assert not obj.obsolete
+        await reclaimer.shedding.settled(volume)
+        assert obj.obsolete
+
+
+async def test_an_extent_is_at_least_one_piece(tmp_path: Path) -> None:
+    large = replace(representation("large", 3 * 8 * EXTENT), piece_size_bytes=8 * EXTENT)
+    async with running_store(tmp_path) as store:
+        obj = await put(store, large)
+        assert (obj.extent_pieces, obj.extent_count) == (1, 3)
+        await store._reclaimer._evict(obj.volume, obj.unit(1))
+        assert obj.pieces.pieces_in_state(0, 3, ABSENT) == [1]
