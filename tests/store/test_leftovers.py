@@ -258,3 +258,17 @@ async def test_a_marker_that_is_forgotten_takes_a_leftover_at_its_key_along_and_
         assert not file_of(store).exists()
         assert store.peek(REP.object_id) is None
         assert (volume.object_count, volume.ledger.stored_bytes) == (0, 0)
+
+
+async def test_whoever_needs_space_does_not_wait_for_a_leftover_whose_object_is_changing(
+    tmp_path: Path, disk: Disk
+) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock) as store:
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+        disk.refuses = False
+        clock.now_s += 60
+        async with store._objects.changing.holding(REP.object_id), asyncio.timeout(5):
+            assert await store._reclaimer.free(store.volumes[0], 1)
+        assert file_of(store).exists()

@@ -17,6 +17,7 @@ from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject
 from tests.support.stored import (
     EXTENT,
+    NOW_S,
     PIECE,
     body_of,
     bytes_on_disk,
@@ -358,3 +359,13 @@ async def test_an_extent_is_at_least_one_piece(tmp_path: Path) -> None:
         assert (obj.extent_pieces, obj.extent_count) == (1, 3)
         await store._reclaimer._evict(obj.volume, obj.unit(1))
         assert obj.pieces.pieces_in_state(0, 3, ABSENT) == [1]
+
+
+async def test_the_age_of_an_object_that_is_not_open_is_that_of_its_file(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        unit = (await put(store, representation())).unit(0)
+    async with running_store(tmp_path) as store:
+        (volume,) = store.volumes
+        os.utime(volume.path_of(representation().object_id), (NOW_S, NOW_S))
+        await store._reclaimer._evict(volume, unit)
+        assert volume.eviction_age_s == volume._clock.wall_s() - NOW_S > 0
