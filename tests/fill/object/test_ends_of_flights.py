@@ -36,6 +36,18 @@ async def test_a_length_that_only_a_broken_whole_body_told_is_not_believed(tmp_p
         assert obj.obsolete is ignore_range
 
 
+async def test_a_length_that_a_range_has_confirmed_is_believed(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.append(Turn(ignore_range=True, break_after=PIECE + 10))
+    upstream.script.extend([Turn(break_after=10)] * 2)
+    async with filling(tmp_path, upstream, options=quick(parallel=1, tries=2)) as rig:
+        obj = await rig.opened(WANT)
+        with pytest.raises(TruncatedBody):
+            await rig.read(obj, WANT)
+        await rig.assert_clean()
+        assert not obj.obsolete
+
+
 async def test_an_object_of_one_whole_body_is_kept_when_the_disk_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
