@@ -52,3 +52,24 @@ async def test_an_object_is_opened_in_the_background_for_its_length_alone(tmp_pa
         assert (first, outcome.obj.representation.length_bytes, outcome.opened) == (True, len(BODY), None)
         assert upstream.ranges == ["0-0"]
         await rig.assert_clean()
+
+
+async def test_a_source_that_ignores_ranges_is_asked_for_the_rest_after_the_clients_flight(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.extend([Turn(gate=gate, ignore_range=True), Turn(ignore_range=True)])
+    async with filling(tmp_path, upstream, options=quick(span_pieces=2, read_ahead_pieces=2, parallel=4)) as rig:
+        obj = await rig.store.create(REP)
+        client = asyncio.create_task(rig.read(obj, WANT, 0, PIECE, whole=False))
+        while not upstream.answers:
+            await settled()
+        behind = asyncio.create_task(rig.coordinator.complete(obj, WANT, lambda: True))
+        async with asyncio.timeout(20):
+            await settled()
+            assert len(upstream.requests) == 1
+            gate.set()
+            assert await client == BODY[:PIECE]
+            await behind
+        assert obj.pieces.complete
+        assert len(upstream.requests) == 2
+        await rig.assert_clean()

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import OriginStatus, TruncatedBody
+from cacheserver.core.integrity.trust import Trust
+from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.fill import ObjectFill
+from cacheserver.fill.slots import Priority
 from tests.support.content import blob
 from tests.support.filling import filling, quick, want_for
+from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, put_pieces, representation, settled, take_offline
 
@@ -104,13 +109,13 @@ async def test_a_held_piece_is_shown_to_a_reader_that_has_waited_too_long(tmp_pa
     async with filling(tmp_path, upstream, options=quick(hold_timeout_s=0.01, **FEW)) as rig:
         obj = await rig.store.create(REP)
         with obj.holding():
+            rig.coordinator._fill(obj, WANT, REP.fields, Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT))
             reader = rig.coordinator.reader(obj, WANT, 0, PIECE, whole=False)
             progress = rig.fills[0].progress
-            progress.stop_guarding()
-            progress.hold()
             waiting = asyncio.create_task(reader.readable(0))
             await settled()
             progress.advance(0, 100)
+            assert progress.readable_until(0, PIECE) == 0
             assert await waiting == 100
             reader.close(reached=100)
             gate.set()
@@ -132,3 +137,21 @@ async def test_every_further_try_waits_twice_as_long(tmp_path: Path, monkeypatch
         monkeypatch.undo()
         await rig.assert_clean()
     assert waits == [0.25, 0.5, 1.0]
+
+
+async def test_what_a_client_waits_for_comes_before_what_is_read_ahead_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = list[tuple[int, int, object]](), ObjectFill.start
+
+    def noting(fill: ObjectFill, first: int, stop: int, priority: Priority | None, opened: None = None) -> object:
+        started.append((first, stop, priority))
+        return start(fill, first, stop, priority, opened)
+
+    monkeypatch.setattr(ObjectFill, "start", noting)
+    options = quick(span_pieces=1, read_ahead_pieces=2, parallel=2)
+    async with filling(tmp_path, ScriptedUpstream(BODY), options=options) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT) == BODY
+        await rig.assert_clean()
+    assert started[:2] == [(0, 1, Priority.DEMANDED), (1, 2, Priority.READ_AHEAD)]
