@@ -226,3 +226,50 @@ async def test_nothing_is_removed_from_a_volume_that_takes_no_writes(tmp_path: P
         clock.now_s += 60
         await store._reclaimer.free(volume, 0)
         assert not file_of(store).exists()
+
+
+async def test_an_eviction_tries_a_leftover_again_only_when_it_is_due(tmp_path: Path, disk: Disk) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock) as store:
+        volume, remover = store.volumes[0], store._remover
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+        disk.refuses = False
+        assert not await remover.drop_file(volume, REP.object_id, reason="space")
+        assert file_of(store).exists()
+        clock.now_s += 60
+        assert await remover.drop_file(volume, REP.object_id, reason="space")
+        assert not file_of(store).exists()
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+async def test_a_marker_that_is_forgotten_takes_a_leftover_at_its_key_along_and_tries_no_other_file(
+    tmp_path: Path, disk: Disk, is_left: bool
+) -> None:
+    disk.refuses = is_left
+    async with running_store(tmp_path) as store:
+        volume = store.volumes[0]
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+        await store.mark_vary(REP.object_id, ("accept",), service="own")
+        disk.refuses = False
+        disk.asked.clear()
+        assert await store.forget(REP.object_id, reason="purged") is is_left
+        assert disk.asked.is_set() is is_left
+        assert not file_of(store).exists()
+        assert store.peek(REP.object_id) is None
+        assert (volume.object_count, volume.ledger.stored_bytes) == (0, 0)
+
+
+async def test_whoever_needs_space_does_not_wait_for_a_leftover_whose_object_is_changing(
+    tmp_path: Path, disk: Disk
+) -> None:
+    clock = HandClock()
+    async with running_store(tmp_path, clock=clock) as store:
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+        disk.refuses = False
+        clock.now_s += 60
+        async with store._objects.changing.holding(REP.object_id), asyncio.timeout(5):
+            assert await store._reclaimer.free(store.volumes[0], 1)
+        assert file_of(store).exists()

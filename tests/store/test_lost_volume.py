@@ -17,7 +17,7 @@ from cacheserver.maintenance.volume_watch import keep
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import VaryMarker
 from tests.support.flow import eventually
-from tests.support.stored import PIECE, found, put, put_pieces, representation, running_store, settled
+from tests.support.stored import PIECE, found, open_descriptors, put, put_pieces, representation, running_store, settled
 
 REP = representation("a", 5 * PIECE)
 
@@ -195,3 +195,15 @@ async def test_a_reader_keeps_what_it_holds_when_the_volume_is_lost(tmp_path: Pa
         assert obj.file.fd == -1
         store.volumes[0].open()
         store.volumes[0].loaded.set()
+
+
+async def test_a_lost_volume_gives_its_descriptors_back(tmp_path: Path) -> None:
+    async with running_store(tmp_path / "cache") as store:
+        volume = store.volumes[0]
+        await put(store, REP)
+        before = open_descriptors()
+        for _ in range(3):
+            await store.lose(volume)
+            volume.open()
+            volume.loaded.set()
+        assert open_descriptors() < before

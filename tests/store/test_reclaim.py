@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.stored import (
     EXTENT,
+    NOW_S,
     PIECE,
     body_of,
     bytes_on_disk,
@@ -337,3 +339,33 @@ async def test_an_open_marker_that_is_evicted_is_charged_no_more(tmp_path: Path)
         assert store.peek("f" * 32) is not None
         assert await store._reclaimer.free(volume, CAPACITY)
         assert (volume.ledger.stored_bytes, volume.object_count, store.peek("f" * 32)) == (0, 0, None)
+
+
+async def test_a_full_drive_sheds_after_an_eviction_that_is_under_way(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, volume, reclaimer = await put(store, representation()), store.volumes[0], store._reclaimer
+        async with reclaimer._locks[volume]:
+            store.notifications.drive_full(volume)
+            await settled()
+            assert not obj.obsolete
+        await reclaimer.shedding.settled(volume)
+        assert obj.obsolete
+
+
+async def test_an_extent_is_at_least_one_piece(tmp_path: Path) -> None:
+    large = replace(representation("large", 3 * 8 * EXTENT), piece_size_bytes=8 * EXTENT)
+    async with running_store(tmp_path) as store:
+        obj = await put(store, large)
+        assert (obj.extent_pieces, obj.extent_count) == (1, 3)
+        await store._reclaimer._evict(obj.volume, obj.unit(1))
+        assert obj.pieces.pieces_in_state(0, 3, ABSENT) == [1]
+
+
+async def test_the_age_of_an_object_that_is_not_open_is_that_of_its_file(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        unit = (await put(store, representation())).unit(0)
+    async with running_store(tmp_path) as store:
+        (volume,) = store.volumes
+        os.utime(volume.path_of(representation().object_id), (NOW_S, NOW_S))
+        await store._reclaimer._evict(volume, unit)
+        assert volume.eviction_age_s == volume._clock.wall_s() - NOW_S > 0

@@ -338,3 +338,43 @@ def test_a_full_and_an_offline_drive_are_told_once_and_again_when_they_are_well(
         volume.succeeded()
     told = ["volume_full", "volume_writable", "volume_offline", "volume_online"]
     assert [record.message for record in caplog.records] == told
+
+
+def test_an_eviction_frees_what_lies_between_the_low_water_mark_and_the_capacity(tmp_path: Path) -> None:
+    volume = Volume(
+        path=str(tmp_path),
+        capacity_bytes=1000,
+        low_water_percent=95,
+        errors_until_offline=3,
+        retry_s=5.0,
+        clock=HandClock(),
+    )
+    assert volume.batch_bytes == 50
+    assert (volume.object_count, volume.error_count, volume.eviction_age_s) == (0, 0, 0)
+
+
+def test_a_directory_that_others_could_write_is_refused_for_anything_in_it(tmp_path: Path, clock: HandClock) -> None:
+    (tmp_path / "anything").touch()
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigError, match="could be written by other users"):
+        volume_at(tmp_path, clock=clock).open()
+
+
+def test_an_object_id_of_another_form_has_no_path(tmp_path: Path) -> None:
+    for bad in ("", "a" * 31, "A" * 32, "../" + "a" * 29, "a" * 32 + "\n"):
+        with pytest.raises(ValueError):
+            volume_at(tmp_path).path_of(bad)
+
+
+def test_a_drive_that_cannot_tell_is_told_apart_from_one_that_was_changed(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with opened(tmp_path, clock, errors=3) as volume:
+        assert volume.inspect() is None
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "stat", fails)
+            with pytest.raises(DiskError):
+                volume.inspect()

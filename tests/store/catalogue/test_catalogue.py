@@ -182,3 +182,17 @@ def test_flushed_rows_survive_a_kill_and_the_catalogue_opens_twice(directory: Pa
         assert not catalogue.rebuilt
         assert catalogue.stored_bytes_total() - (catalogue.get("f" * 32) is not None) == sum(range(3000))
         catalogue.close()
+
+
+async def test_sums_hold_what_is_queued_and_not_written_yet(gate: Gate, catalogue: Catalogue) -> None:
+    catalogue.put(oid(1), record(5))
+    catalogue.put(oid(2), record(7))
+    await catalogue.flush()
+    gate.open.clear()
+    catalogue.delete(oid(1))
+    catalogue.put(oid(2), record(8))
+    catalogue.put(oid(3), record(9))
+    assert (len(catalogue), catalogue.stored_bytes_total()) == (2, 17)
+    gate.open.set()
+    await catalogue.flush()
+    assert (len(catalogue), catalogue.stored_bytes_total()) == (2, 17)

@@ -323,3 +323,57 @@ def test_a_newer_generation_is_not_written_through_a_file_that_was_opened_read_o
     assert path.read_bytes() == before
     file.close()
     newer.close()
+
+
+def test_a_file_that_was_copied_without_holes_opens_on_a_read_only_file_system(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cacheserver.store.object.file.SLACK_BYTES", 0)
+    filled(path, pieces=(0,)).close()
+    overwrite(path, PIECE, BODY[PIECE : 2 * PIECE])
+    real = os.open
+
+    def refusing(name: str, flags: int, *arguments: int) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(name, flags, *arguments)
+
+    monkeypatch.setattr(os, "open", refusing)
+    file = ObjectFile.open(str(path))
+    assert file is not None
+    assert file.found_bytes > file.expected_bytes
+    file.check_piece(0)
+    file.close()
+
+
+def test_a_link_to_the_file_is_not_the_file(path: Path) -> None:
+    file = filled(path)
+    assert file.stands()
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert not file.stands()
+    file.close()
+
+
+def test_a_hole_that_fails_is_told_with_its_reason(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = filled(path)
+    monkeypatch.setattr("cacheserver.store.object.file._libc.fallocate", lambda *_args: -1)
+    for code in (errno.EIO, errno.ENOTSUP):
+        monkeypatch.setattr("ctypes.get_errno", lambda code=code: code)
+        with pytest.raises(DiskError) as caught:
+            file.erase(1, 2)
+        assert caught.value.errno == code
+    file.close()
+
+
+def test_a_sync_reaches_the_drive_and_tells_its_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(fd: int) -> None:
+        assert fd == file.fd
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    file = filled(path)
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(DiskError):
+        file.sync()
+    file.close()

@@ -1,0 +1,82 @@
+"""Metadata that comes after bytes: what is stored already is judged by it, and loses a label that it has no more."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.fill.metadata import NOTHING, Metadata
+from cacheserver.fill.object.metadata_state import MetadataState
+from tests.support.anchors import SayingAnchor
+from tests.support.content import blob
+from tests.support.filling import OWN, filling, want_for
+from tests.support.manifests import manifest_of
+from tests.support.scripted import ScriptedUpstream
+from tests.support.stored import PIECE, put_pieces, representation
+
+BODY = blob(26, 4 * PIECE)
+REP = representation("a", len(BODY))
+WANT = want_for()
+RIGHT = Claim("name", authentic=True, sha1=hashlib.sha1(BODY).digest())
+WRONG = Claim("name", authentic=True, sha1=bytes(20))
+
+
+@pytest.mark.parametrize("claim", [RIGHT, WRONG], ids=["right", "wrong"])
+async def test_a_complete_object_is_judged_when_it_comes(tmp_path: Path, claim: Claim) -> None:
+    anchor = SayingAnchor(claim, gate=(gate := asyncio.Event()))
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            await put_pieces(rig.store, obj, range(4), BODY)
+            rig.coordinator.reader(obj, WANT, 0, 1, whole=False).close(reached=1)
+            gate.set()
+            await rig.idle()
+            assert obj.obsolete is (claim is WRONG)
+            assert obj.representation.trust is (Trust.SIMPLE if claim is WRONG else Trust.ANCHORED)
+            word = Trust.ANCHORED.word
+            assert rig.meter.counts["verified", word, "bad" if claim is WRONG else "ok"] == 1
+            assert rig.meter.counts["struck", "False"] == 0, "nobody knows which source gave it"
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("demands", [True, False])
+@pytest.mark.parametrize("complete", [True, False])
+async def test_an_object_that_goes_on_without_metadata_loses_its_label(
+    tmp_path: Path, demands: bool, complete: bool
+) -> None:
+    labelled = replace(REP, trust=Trust.ANCHORED, hash_of_hashes="ab" * 32)
+    want = want_for("a", service=msgspec.structs.replace(OWN, require="anchored") if demands else OWN)
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        obj = await rig.store.create(labelled)
+        with obj.holding():
+            await put_pieces(rig.store, obj, range(4 if complete else 3), BODY)
+            rig.coordinator.reader(obj, want, 0, 1, whole=False).close(reached=1)
+            await rig.idle()
+            assert obj.obsolete is (demands and not complete)
+            if not obj.obsolete:
+                kept = (Trust.ANCHORED, "ab" * 32) if complete else (Trust.SIMPLE, None)
+                assert (obj.representation.trust, obj.representation.hash_of_hashes) == kept
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected", "holds"),
+    [
+        (None, True, True),
+        (None, False, False),
+        (NOTHING, True, False),
+        (Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT), False, True),
+        (Metadata(None, Trust.SIMPLE, blocked="no source"), False, True),
+    ],
+)
+def test_bytes_are_held_for_what_is_expected_known_or_blocked(
+    metadata: Metadata | None, expected: bool, holds: bool
+) -> None:
+    state = MetadataState(metadata, expected=expected)
+    assert (state.holds, state.pending) == (holds, metadata is None)

@@ -1,0 +1,164 @@
+"""Looking for a manifest: the first source with a fitting one, what anchors say of it, how long none is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cacheserver.core.errors import ConnectFailed, NoSource
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.request.service import ManifestRule
+from cacheserver.core.request.target import Target
+from cacheserver.fill import metadata as room
+from cacheserver.fill.metadata import Metadata
+from tests.support.anchors import SayingAnchor
+from tests.support.content import blob
+from tests.support.filling import SHIPPED, Rig, filling, want_for
+from tests.support.manifests import manifest_of, phf
+from tests.support.scripted import ScriptedUpstream, Turn
+
+SIZE = 1 << 14
+"""The least that a manifest may have."""
+
+BODY = blob(51, 3 * SIZE + 100)
+MANIFEST = manifest_of(BODY, SIZE)
+RULED = msgspec.structs.replace(
+    SHIPPED, manifests=(ManifestRule(path="/a", url="{base}/hash"),), sources=("http://mirror.test",)
+)
+WANT = want_for("a", service=RULED)
+
+
+def admit(_url: str) -> Target:
+    return want_for("a/hash", service=RULED).target
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    return ScriptedUpstream(phf(BODY, SIZE))
+
+
+async def fetched(rig: Rig, *, length_bytes: int | None = len(BODY), piece_size_bytes: int = SIZE) -> Metadata:
+    return await rig.fetcher.fetch(WANT, Fields(()), length_bytes=length_bytes, piece_size_bytes=piece_size_bytes)
+
+
+@pytest.mark.parametrize("length_bytes", [len(BODY), None])
+async def test_a_fitting_manifest_is_used(tmp_path: Path, upstream: ScriptedUpstream, length_bytes: int | None) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        assert await fetched(rig, length_bytes=length_bytes) == Metadata(MANIFEST, Trust.SELF_CONSISTENT)
+        assert rig.meter.counts["manifest", "self_consistent"] == 1
+        assert upstream.unclosed == 0
+
+
+async def test_a_manifest_is_expected_where_a_rule_of_the_service_names_one(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        assert rig.fetcher.expects_manifest(WANT.target)
+        assert not rig.fetcher.expects_manifest(want_for("b", service=RULED).target)
+
+
+@pytest.mark.parametrize(
+    "turn", [Turn(status=404), Turn(flip=True), Turn(refuse=ConnectFailed("no")), Turn(status=503)]
+)
+async def test_another_source_is_asked_where_one_has_no_fitting_manifest(
+    tmp_path: Path, upstream: ScriptedUpstream, turn: Turn
+) -> None:
+    if turn.refuse is not None:
+        turn.refuse.source = "http://a.test:80"
+    upstream.script.append(turn)
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        assert (await fetched(rig)).manifest == MANIFEST
+        assert [request.place.host for request in upstream.requests] == ["a.test", "mirror.test"]
+        assert upstream.unclosed == 0
+
+
+async def test_that_there_is_none_is_believed_for_a_while(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script.extend([Turn(status=404)] * 2)
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        for wait_s, requests in ((0, 2), (2.9, 2), (0.2, 3)):
+            rig.clock.now_s += wait_s
+            found = await fetched(rig)
+            assert (found.manifest is None, len(upstream.requests)) == (requests == 2, requests)
+        assert rig.meter.counts["manifest", "absent"] == 1
+        assert not found.blocked
+
+
+async def test_a_manifest_of_another_piece_size_is_refused(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        assert (await fetched(rig, piece_size_bytes=2 * SIZE)).manifest is None
+        assert rig.meter.counts["manifest", "refused"] == 1
+        assert len(upstream.requests) == 2
+
+
+async def test_no_byte_is_taken_on_trust_where_every_source_is_banned(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        for source in ("http://a.test:80", "http://mirror.test:80"):
+            for _ in range(3):
+                rig.asker.strike(source)
+        found = await fetched(rig)
+        assert (found.manifest, upstream.requests) == (None, [])
+        with pytest.raises(NoSource):
+            found.refuse_blocked()
+        assert rig.meter.counts["manifest", "absent"] == 1
+
+
+@pytest.mark.parametrize("authentic", [True, False])
+@pytest.mark.parametrize("length_bytes", [len(BODY), len(BODY) + 1, None])
+async def test_a_length_that_was_signed_is_the_contents_or_no_byte_is_taken(
+    tmp_path: Path, upstream: ScriptedUpstream, authentic: bool, length_bytes: int | None
+) -> None:
+    claim = Claim("catalogue", authentic=authentic, length_bytes=length_bytes)
+    upstream.script.extend([Turn(status=404)] * 2)
+    async with filling(tmp_path, upstream, admit=admit, anchor=SayingAnchor(claim)) as rig:
+        found = await fetched(rig)
+        contradicts = authentic and length_bytes == len(BODY) + 1
+        assert (bool(found.blocked), found.claims) == (contradicts, (claim,))
+        assert rig.meter.counts["manifest", "contradicts"] == contradicts
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_hash_of_hashes_that_was_signed_anchors_the_manifest_or_refuses_it(
+    tmp_path: Path, upstream: ScriptedUpstream, right: bool
+) -> None:
+    claim = Claim("catalogue", authentic=True, hash_of_hashes=MANIFEST.hash_of_hashes if right else bytes(32))
+    async with filling(tmp_path, upstream, admit=admit, anchor=SayingAnchor(claim)) as rig:
+        found = await fetched(rig)
+        assert (found.manifest is not None, found.anchored) == (right, right)
+        assert rig.meter.counts["manifest", "anchored" if right else "contradicts"] == 1
+        assert len(upstream.requests) == (1 if right else 2), "another source may have the right one"
+
+
+async def test_a_look_up_that_takes_too_long_ends_without_a_manifest(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_DEADLINE_S", 0.01)
+    anchor = SayingAnchor(gate=asyncio.Event())
+    async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
+        assert await fetched(rig) == room.NOTHING
+        assert rig.meter.counts["manifest", "timeout"] == 1
+
+
+SHA1 = hashlib.sha1(BODY).digest()
+
+
+@pytest.mark.parametrize(
+    ("trust", "claims", "anchored"),
+    [
+        (Trust.ANCHORED, (), True),
+        (Trust.SELF_CONSISTENT, (), False),
+        (Trust.SIMPLE, (Claim("name", authentic=True, sha1=SHA1),), True),
+        (Trust.SIMPLE, (Claim("name", authentic=False, sha1=SHA1),), False),
+        (Trust.SIMPLE, (Claim("name", authentic=True, length_bytes=5),), False),
+    ],
+)
+def test_content_is_anchored_by_its_pieces_or_as_a_whole(
+    trust: Trust, claims: tuple[Claim, ...], anchored: bool
+) -> None:
+    assert Metadata(None, trust, claims).anchored is anchored

@@ -1,0 +1,41 @@
+"""What a check at rest finds is told, counted, and kept in quarantine where it is bad."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import DiskError
+from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.store.checking import Verdict
+from cacheserver.store.object.file import ObjectFile
+from tests.support.meter import CountingMeter
+from tests.support.stored import PIECE, put, representation, running_store
+
+REP = representation()
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+async def test_a_check_tells_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+    def unreadable(*_args: object) -> None:
+        raise DiskError("read", errno=errno.EIO)
+
+    meter = CountingMeter()
+    async with running_store(tmp_path, meter=meter) as store:
+        obj = await put(store, REP)
+        if verdict is Verdict.BAD:
+            obj.file.write_at(PIECE, b"\0\0\0\0")
+        elif verdict is Verdict.UNREADABLE:
+            monkeypatch.setattr(ObjectFile, "check_piece", unreadable)
+        elif verdict is Verdict.GONE:
+            store.drop_piece(obj, 1)
+        else:
+            obj.pieces.mark(1, STORED)
+        assert await store.checker.recheck(obj, 1, store.executor) is verdict
+        assert obj.pieces.state(1) == (PRESENT if verdict is Verdict.GOOD else ABSENT)
+        word = "ok" if verdict is Verdict.GOOD else verdict.value
+        assert meter.counts["verified", "at_rest", word] == (verdict is not Verdict.GONE)
+        copy = tmp_path / "quarantine" / f"{REP.object_id}-1"
+        assert copy.exists() is (verdict is Verdict.BAD)
