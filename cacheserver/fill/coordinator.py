@@ -6,6 +6,7 @@ write to clients.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -124,7 +125,11 @@ class Coordinator:
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
-            state = MetadataState(metadata, expected=self._fetcher.expects_manifest(want.target))
+            state = MetadataState(
+                metadata,
+                expected=self._fetcher.expects_manifest(want.target),
+                piece_size_bytes=obj.representation.piece_size_bytes,
+            )
             fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
@@ -136,15 +141,18 @@ class Coordinator:
         rep = fill.obj.representation
         fill.obj.hold()
         try:
-            metadata = await self._fetcher.fetch(
-                want, response, length_bytes=rep.length_bytes, piece_size_bytes=rep.piece_size_bytes
-            )
+            metadata = await self._fetcher.fetch(want, response, length_bytes=rep.length_bytes)
             await fill.checks.settle(metadata)
+        except asyncio.CancelledError:
+            await fill.checks.stop()  # what is unknown is not nothing
+            raise
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
-        finally:
+        except Exception:
+            _log.exception("metadata could not be fetched")
             if fill.metadata.pending:
                 await fill.checks.settle(NOTHING)
+        finally:
             fill.obj.release()
 
     # -- what is under way ----------------------------------------------------------------------------------------

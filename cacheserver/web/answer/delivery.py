@@ -46,8 +46,10 @@ class Delivery:
         Whether all of it was stored, and right.
         """
         stored = True
+        sent = _Sent(obj)
         for part in reply.parts:
-            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole)
+            sent.begin(part.start)
+            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole, sent)
             try:
                 await cursor.ready()
                 if not channel.head_sent:
@@ -64,12 +66,13 @@ class Delivery:
         return stored
 
     async def past_store(
-        self, channel: ResponseWriter, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int
+        self, channel: ResponseWriter, want: Want, sent: _Sent, reader: Reader, start: int, stop: int
     ) -> None:
         """Send bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
         With a manifest each piece goes out once it is right, and the last one of a whole once the whole is (I1).
         """
+        obj = sent.obj
         metadata = await reader.metadata()
         metadata.refuse_blocked()
 
@@ -78,13 +81,38 @@ class Delivery:
 
         span = BodySpan(start, stop, obj.representation.length_bytes)
         body = RelayedBody(self.relay, want, metadata, span, ask=ask, tries=_PASS_TRIES)
-        if body.verified and reader.has_tasted(start):
+        stated = body.verified or metadata.of_whole(self.relay.piece_size_bytes)
+        if stated and reader.has_tasted(start):
             raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         try:
             while data := await body.read():
+                sent.refuse_spoilt(start)
                 await channel.write(data)
         finally:
             body.close()
+
+
+class _Sent:
+    """What one answer has sent of an object, to be cut once some of it proves bad (I1)."""
+
+    __slots__ = ("_parts", "_since", "obj")
+
+    def __init__(self, obj: StoredObject) -> None:
+        self.obj = obj
+        self._since = len(obj.condemned)
+        self._parts: list[list[int]] = []
+
+    def begin(self, start: int) -> None:
+        """A part begins at byte ``start``."""
+        self._parts.append([start, start])
+
+    def refuse_spoilt(self, at: int) -> None:
+        """BadPiece where a piece of which bytes were sent was condemned since; the part in hand has come to ``at``."""
+        self._parts[-1][1] = at
+        if len(self.obj.condemned) > self._since:
+            for start, stop in self._parts:
+                if self.obj.is_spoilt(self._since, start, stop):
+                    raise BadPiece(self.obj.condemned[-1])
 
 
 @dataclass(slots=True)
@@ -98,6 +126,7 @@ class _Cursor:
     at: int
     stop: int
     whole: bool
+    sent: _Sent
     readable: int = 0
     past_store: bool = False
     disk_errors: int = 0
@@ -113,8 +142,8 @@ class _Cursor:
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
         pieces = self.obj.pieces
+        self.sent.refuse_spoilt(self.at)
         while self.readable <= self.at and not self.past_store:
-            # In steps, so that a piece found bad at rest while those before it go out is not sent any more (I1).
             step = min(self.stop, self.at + _STEP_PIECES * pieces.piece_size_bytes)
             if self.reader is None:
                 self.readable = pieces.present_until(self.at, step)
@@ -137,12 +166,12 @@ class _Cursor:
             await self.ready()
             if self.past_store:
                 assert self.reader is not None, "only a reader's object fails"
-                await self.delivery.past_store(self.channel, self.want, self.obj, self.reader, self.at, self.stop)
+                await self.delivery.past_store(self.channel, self.want, self.sent, self.reader, self.at, self.stop)
                 self.at = self.stop
                 return
             before = self.channel.body_bytes
             try:
-                await self.channel.send_file(self.obj.file.fd, self.at, self.readable)
+                await self.channel.send_file(self.obj.file.fd, self.at, self.readable, self._still)
             except DiskError:
                 unreadable = self.obj.pieces.piece_at(self.at + self.channel.body_bytes - before)
                 self.delivery.store.drop_piece(self.obj, unreadable)
@@ -150,6 +179,15 @@ class _Cursor:
                 self.disk_errors += 1
                 self.past_store = self.disk_errors >= _DISK_TRIES
             self.at += self.channel.body_bytes - before
+            if self.at < self.readable:
+                self.readable = 0  # what follows is not there any more: look again
+
+    def _still(self, start: int, stop: int) -> bool:
+        """Whether bytes ``[start, stop)`` may go out now. BadPiece where some that are out have proved bad (I1)."""
+        self.sent.refuse_spoilt(start)
+        if self.reader is not None:
+            return self.reader.still(start, stop)
+        return self.obj.pieces.present_until(start, stop) >= stop
 
     def close(self) -> None:
         """Give the reader back."""

@@ -31,9 +31,10 @@ _CACHE_STATUS = "cacheserver; hit"
 
 @dataclass(slots=True, eq=False)
 class _Running(Outgoing):
-    """An answer that takes several turns; ``start`` is where it began."""
+    """An answer that takes several turns; ``start`` is where it began, with ``since`` pieces condemned before."""
 
     start: int
+    since: int
     entry: HotEntry
     status: int
     range: bytes | None
@@ -155,7 +156,9 @@ class FastLane:
             else:
                 self._done(b"")
             return True
-        self._running = running = _Running(head, file.fd, start, stop, start, entry, status, value, now_s)
+        self._running = running = _Running(
+            head, file.fd, start, stop, start, len(obj.condemned), entry, status, value, now_s
+        )
         running.skip(sent)
         obj.hold()
         self.busy = True
@@ -185,8 +188,9 @@ class FastLane:
             return
         obj = running.entry.obj
         until = min(running.at + self._shared.turn_bytes, running.stop)
-        if obj.pieces.present_until(running.at, until) < until:
-            self._finish(running, cut=True)  # found bad at rest while the pieces before it went out (I1)
+        spoilt = obj.is_spoilt(running.since, running.start, running.at)
+        if spoilt or obj.pieces.present_until(running.at, until) < until:
+            self._finish(running, cut=True)  # found bad while it, or the pieces before it, went out (I1)
             return
         if (
             until > running.warm_until

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, WrongContent
+from cacheserver.core.errors import BadPiece, GenerationChanged, WrongContent
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.fill.object.fill import ObjectFill
@@ -259,6 +260,8 @@ async def test_a_flight_cancelled_at_any_await_while_the_whole_is_judged_leaves_
         place = tmp_path / str(number)
         async with filling(place, ScriptedUpstream(small), anchor=SayingAnchor(claim)) as rig:
             obj = await rig.store.create(representation("a", len(small)))
+            with suppress(BadPiece):  # who was shown some of what was not judged yet is cut, and comes again
+                assert await rig.read(obj, WANT) == small
             assert await rig.read(obj, WANT) == small
             await rig.assert_clean()
             assert obj.pieces.complete
