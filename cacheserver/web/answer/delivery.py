@@ -113,6 +113,7 @@ class _Sent:
             for start, stop in self._parts:
                 if self.obj.is_spoilt(self._since, start, stop):
                     raise BadPiece(self.obj.condemned[-1])
+            self._since = len(self.obj.condemned)  # what is sent from now on of those pieces is of their good copies
 
 
 @dataclass(slots=True)

@@ -192,6 +192,7 @@ class FastLane:
         if spoilt or obj.pieces.present_until(running.at, until) < until:
             self._finish(running, cut=True)  # found bad while it, or the pieces before it, went out (I1)
             return
+        running.since = len(obj.condemned)
         if (
             until > running.warm_until
             and not self._found_warm(running.entry, running.at, until)

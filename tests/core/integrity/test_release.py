@@ -152,14 +152,18 @@ class Sources(RuleBasedStateMachine):
             self.cut, self.stored, self.held = True, [None] * COUNT, {}
         else:
             self.stored[piece] = None
-            self.cut = self.cut or piece in self.shown or piece in self.got
+            self.anew.add(piece)
+            self.cut = self.cut or verdict is Verdict.CONDEMN
 
     def begin(self, piece: int, right: bool) -> None:
         """Some bytes of a piece have arrived, and its reader has waited too long."""
         said = Said.UNCOMPARED if self.manifest is Said.UNCOMPARED else self.manifest
         facts = Facts(piece=said, whole=self.whole, complete=False, overdue=True, last=self.is_last(piece))
-        if self.stored[piece] is None and piece not in self.held and decide(facts).verdict is Verdict.RELEASE:
-            self.shown.setdefault(piece, right)
+        if self.stored[piece] is not None or piece in self.held or piece in self.shown:
+            return
+        if decide(facts).verdict is Verdict.RELEASE:
+            self.shown[piece] = right
+            self.anew.discard(piece)
 
     def break_off(self, piece: int) -> None:
         """The source breaks; the next answer, perhaps of another source, begins the piece anew."""

@@ -269,3 +269,30 @@ async def test_a_delivery_cancelled_at_any_await_leaves_nothing_behind(tmp_path:
 
 async def _run(work: CancelAt) -> None:
     await work
+
+
+@pytest.mark.parametrize(("condemned", "whole"), [(3, True), (0, False)], ids=["not sent yet", "sent already"])
+async def test_an_answer_goes_on_past_a_condemned_piece_or_is_cut_where_it_has_sent_it(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, condemned: int, whole: bool
+) -> None:
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        assert await place.rig.read(obj, WANT) == BODY
+        send_file, done = place.wire.send_file, asyncio.Event()
+
+        async def interrupted(fd: int, start: int, stop: int, still: Still) -> None:
+            if start == 0:
+                await send_file(fd, 0, 2 * PIECE, still)
+                await place.rig.store.erase(obj, condemned)
+                start = 2 * PIECE
+                done.set()
+            await send_file(fd, start, stop, still)
+
+        monkeypatch.setattr(place.wire, "send_file", interrupted)
+        if whole:
+            assert await place.received(obj) == BODY
+        else:
+            with pytest.raises(BadPiece):
+                await place.deliver(obj)
+        assert done.is_set()
+        await place.rig.assert_clean()
