@@ -6,6 +6,7 @@ write to clients.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,7 +139,11 @@ class Coordinator:
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
         if fill is None:
-            state = MetadataState(metadata, expected=self._fetcher.expects_manifest(want.target))
+            state = MetadataState(
+                metadata,
+                expected=self._fetcher.expects_manifest(want.target),
+                piece_size_bytes=obj.representation.piece_size_bytes,
+            )
             fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
@@ -149,23 +154,21 @@ class Coordinator:
         """Fetch an object's metadata beside its first bytes."""
         rep = fill.obj.representation
         try:
-            metadata = await self._fetcher.fetch(
-                want,
-                response,
-                secure=rep.secure,
-                length_bytes=rep.length_bytes,
-                piece_size_bytes=rep.piece_size_bytes,
-            )
+            metadata = await self._fetcher.fetch(want, response, secure=rep.secure, length_bytes=rep.length_bytes)
             if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
                 metadata = replace(metadata, blocked=_MUTE)
             await fill.checks.settle(metadata)
             if metadata.unknown and not fill.obj.obsolete:
                 self._context.store.notifications.unjudged(fill.obj)
+        except asyncio.CancelledError:
+            await fill.checks.stop()  # what is unknown is not nothing
+            raise
         except StoreError:
             _log.warning("what is stored could not be held against its metadata")
-        finally:
-            if fill.metadata.pending:
-                await fill.checks.settle(replace(NOTHING, unknown=True))
+        except Exception:
+            _log.exception("metadata could not be fetched")
+        if fill.metadata.pending:
+            await fill.checks.settle(replace(NOTHING, unknown=True))
 
     # -- what is under way ----------------------------------------------------------------------------------------
 

@@ -40,10 +40,31 @@ class Metadata:
     blocked: str = ""
     """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
 
+    def by_pieces(self, piece_size_bytes: int) -> Manifest | None:
+        """The manifest, where each piece of the node is a whole number of its pieces."""
+        known = self.manifest
+        return known if known is not None and piece_size_bytes % known.piece_size_bytes == 0 else None
+
+    def of_whole(self, piece_size_bytes: int) -> tuple[Claim, ...]:
+        """What is compared with the whole, because no anchored manifest is compared with every piece.
+
+        A manifest of larger pieces than the node's is such a statement.
+        """
+        by_pieces = self.by_pieces(piece_size_bytes)
+        if by_pieces is not None and self.trust is Trust.ANCHORED:
+            return ()
+        claims = tuple(c for c in self.claims if c.whole_digests or (c.authentic and c.states_pieces))
+        if self.manifest is None or by_pieces is not None:
+            return claims
+        anchored = self.trust is Trust.ANCHORED
+        return *claims, Claim("manifest", authentic=anchored, hash_of_hashes=self.manifest.hash_of_hashes)
+
     @property
     def anchored(self) -> bool:
         """Whether the content is bound to something authentic, by pieces or as a whole."""
-        return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
+        return self.trust is Trust.ANCHORED or any(
+            claim.authentic and (claim.whole_digests or claim.states_pieces) for claim in self.claims
+        )
 
     def refuse_blocked(self) -> None:
         """Raise NoSource where no byte may be taken on trust."""
@@ -80,18 +101,17 @@ class MetadataFetcher:
         """Whether the service says that there is a manifest for this target."""
         return manifest_url(target) is not None
 
-    async def fetch(
-        self, want: Want, response: Fields, *, secure: bool, length_bytes: int | None, piece_size_bytes: int
-    ) -> Metadata:
+    async def fetch(self, want: Want, response: Fields, *, secure: bool, length_bytes: int | None) -> Metadata:
         """Everything that can be learnt of this content; never raises, never takes longer than 15 s.
 
         ``secure``: of the answer with the fields ``response``. ``length_bytes``: the content's, None where it is not
         known yet.
         """
-        asking = asyncio.create_task(self._anchor.claims(want.target, response, secure=secure))
+        coded = is_coded(response)
+        asking = asyncio.create_task(self._claims(want.target, response, secure, coded))
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                found = await self._manifest(want.target, asking, length_bytes, piece_size_bytes)
+                found = NOTHING if coded else await self._manifest(want.target, asking, length_bytes)
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
@@ -102,11 +122,16 @@ class MetadataFetcher:
         if any(claim.authentic and claim.length_bytes not in known for claim in claims):
             self._meter.manifest("contradicts")
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content's length is not the one that was signed")
+        if found.manifest is not None and length_bytes == 0:
+            return Metadata(None, Trust.SIMPLE, claims, blocked="the content is empty, and its manifest is of another")
         return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
-    async def _manifest(
-        self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None, piece_size_bytes: int
-    ) -> Metadata:
+    async def _claims(self, content: Target, response: Fields, secure: bool, coded: bool) -> Statements:
+        """What anchors say of the bytes of this answer: of coded bytes only what is meant for them."""
+        said = await self._anchor.claims(content, response, secure=secure)
+        return Statements.of((claim for claim in said if claim.speaks_of_coded), said.unknown) if coded else said
+
+    async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
         url = manifest_url(content)
         target = self._admit(url) if url is not None else None
@@ -130,7 +155,7 @@ class MetadataFetcher:
                     break
                 tried.add(answer.asked)
                 try:
-                    manifest = await _parsed(answer, length_bytes, piece_size_bytes)
+                    manifest = await _parsed(answer, length_bytes or None)
                 except (ManifestError, UpstreamError) as exc:
                     word = _refused("refused", answer.asked, exc) if isinstance(exc, ManifestError) else word
                     failed = failed or (isinstance(exc, UpstreamError) and exc.retryable)
@@ -158,7 +183,7 @@ def _refused(word: str, source: str, error: ManifestError) -> str:
     return word
 
 
-async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_bytes: int) -> Manifest:
+async def _parsed(answer: UpstreamAnswer, length_bytes: int | None) -> Manifest:
     """The manifest in an answer's body. Raises ManifestError, UpstreamError."""
     if answer.status != 200:
         raise OriginStatus(answer.status, answer.fields, source=answer.source)
@@ -168,7 +193,9 @@ async def _parsed(answer: UpstreamAnswer, length_bytes: int | None, piece_size_b
         size += len(data)
         if size > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest is too large")
-    manifest = parse_manifest(b"".join(chunks), length_bytes=length_bytes)
-    if manifest.piece_size_bytes != piece_size_bytes:
-        raise ManifestError("piece size is not the node's")
-    return manifest
+    return parse_manifest(b"".join(chunks), length_bytes=length_bytes)
+
+
+def is_coded(response: Fields) -> bool:
+    """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
+    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"

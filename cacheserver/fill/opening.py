@@ -15,12 +15,15 @@ from cacheserver.core.cache.freshness import received_age_s
 from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
-from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError
+from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError, WrongContent
 from cacheserver.core.http.field_rules import merge_304, storable_fields
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
 from cacheserver.core.http.vary import variant_key, vary_names
+from cacheserver.core.integrity.blame import whole_evidence
+from cacheserver.core.integrity.piece_gate import PieceGate
+from cacheserver.core.integrity.release import Facts, Verdict, decide
 from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
@@ -177,10 +180,14 @@ class Opener:
         marker = await self._marker(want.target.object_id, vary_names(answer.fields) or ())
         representation = self._representation(want, opened, accepted.total, joinable, verdict, marker)
         metadata = await self._required_metadata(want, opened, representation)
-        if metadata is not None and not metadata.anchored:
-            return Relayed(answer, asked, "not_anchored", remember=not metadata.unknown)
-        if metadata is not None and metadata.manifest is not None:
-            known = metadata.manifest.hash_of_hashes.hex()
+        if metadata is not None and not representation.length_bytes:
+            self._refuse_wrong_empty(answer, metadata, representation.object_id)
+        facts = Facts(require=want.target.service.require, authentic=metadata is not None and metadata.anchored)
+        if decide(facts).verdict is Verdict.REFUSE:
+            return Relayed(answer, asked, "not_anchored", remember=metadata is None or not metadata.unknown)
+        manifest = metadata.by_pieces(self._piece_size_bytes) if metadata is not None else None
+        if metadata is not None and manifest is not None:
+            known = manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         already = await self._same(representation, opened)
         if already is not None:
@@ -228,16 +235,31 @@ class Opener:
         return Stored(obj)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
-        """Metadata before anything is stored, where the service demands anchored content; None where it does not."""
-        if want.target.service.require != "anchored":
+        """Metadata before anything is stored: of an empty content, and where the service demands anchored content.
+
+        None elsewhere.
+        """
+        if want.target.service.require != "anchored" and rep.length_bytes:
             return None
-        return await self._fetcher.fetch(
-            want,
-            opened.answer.fields,
-            secure=rep.secure,
-            length_bytes=rep.length_bytes,
-            piece_size_bytes=rep.piece_size_bytes,
+        fields = opened.answer.fields
+        return await self._fetcher.fetch(want, fields, secure=rep.secure, length_bytes=rep.length_bytes)
+
+    def _refuse_wrong_empty(self, answer: UpstreamAnswer, metadata: Metadata, object_id: str) -> None:
+        """Judge an empty content, which has no piece to be judged with. NoSource, WrongContent."""
+        claims = metadata.of_whole(self._piece_size_bytes)
+        gate = PieceGate(
+            start=0,
+            length_bytes=0,
+            piece_size_bytes=self._piece_size_bytes,
+            claims=claims,
         )
+        try:
+            metadata.refuse_blocked()
+            gate.release()
+        except WrongContent as exc:
+            claim = next(claim for claim in claims if claim.anchor == exc.anchor)
+            self._asker.blame(answer.asked, whole_evidence(claim, {answer.asked}), object_id)
+            raise
 
     def _representation(
         self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable, marker: VaryMarker

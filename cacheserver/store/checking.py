@@ -17,6 +17,8 @@ from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import DiskError, PieceMismatch
+from cacheserver.core.integrity import release
+from cacheserver.core.integrity.release import Facts, Said, decide
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Meter
@@ -82,11 +84,13 @@ class Checker:
 
     def _settle(self, obj: StoredObject, piece: int, verdict: Verdict) -> None:
         self._meter.verified("at_rest", "ok" if verdict is Verdict.GOOD else verdict.value)
+        said = Said.CONTRADICTS if verdict is Verdict.BAD else Said.AGREES
+        bad = decide(Facts(piece=said, stored=True)).verdict is release.Verdict.CONDEMN
         if verdict is Verdict.GOOD:
             if obj.pieces.state(piece) == STORED:
                 obj.pieces.mark(piece, PRESENT)
             return
-        self._objects.drop_piece(obj, piece)
+        self._objects.drop_piece(obj, piece, bad=bad)
         facts = {"object_id": obj.object_id, "piece": piece, "found": verdict.value, "volume": obj.volume.path}
         event(_log, "bad_piece_at_rest", severity=logging.WARNING, **facts)
 

@@ -149,10 +149,15 @@ class OpenObjects:
                 found.advance(Event.CLOSE)
             del self._open[object_id]
 
-    def drop_piece(self, obj: StoredObject, piece: int) -> None:
-        """Take a bad piece out of service; its blocks stay charged until it is fetched again or evicted."""
+    def drop_piece(self, obj: StoredObject, piece: int, *, bad: bool) -> None:
+        """Take a piece out of service; its blocks stay charged until it is fetched again or evicted.
+
+        ``bad``: its bytes are wrong; False where they only cannot be read.
+        """
         if obj.pieces.state(piece) == ABSENT:
             return
+        if bad:
+            obj.condemn(piece)
         obj.pieces.mark(piece, ABSENT)
         obj.torn.add(piece)
         obj.kept_digests.add(piece)

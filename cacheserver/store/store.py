@@ -231,7 +231,7 @@ class Store:
 
     async def erase(self, obj: StoredObject, piece: int) -> None:
         """Take a bad piece out of service and off the disk, so that no start finds it again. DiskError."""
-        self.drop_piece(obj, piece)
+        self._objects.drop_piece(obj, piece, bad=True)
         obj.kept_digests.discard(piece)
         try:
             await self.run(obj.volume, obj.file.erase, piece, piece + 1)
@@ -252,8 +252,8 @@ class Store:
             return await self.run(obj.volume, obj.file.whole_digests, names)
 
     def drop_piece(self, obj: StoredObject, piece: int) -> None:
-        """Take a bad piece out of service; its blocks stay charged until it is fetched again or evicted."""
-        self._objects.drop_piece(obj, piece)
+        """Take an unreadable piece out of service; its blocks stay charged until it is fetched again or evicted."""
+        self._objects.drop_piece(obj, piece, bad=False)
 
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
         """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten.

@@ -17,7 +17,7 @@ from typing import Any
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, Withdrawn
 from cacheserver.core.object_life import Event, Life, after
-from cacheserver.core.piece_map import PieceMap
+from cacheserver.core.piece_map import ABSENT, PieceMap
 from cacheserver.store.catalogue.record import MAX_BYTES, CatalogueRecord
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.object.layout import on_disk
@@ -53,6 +53,7 @@ class StoredObject:
         "_holders",
         "_next_use_s",
         "charged_bytes",
+        "condemned",
         "erasing",
         "extent_pieces",
         "file",
@@ -74,6 +75,8 @@ class StoredObject:
         """ABSENT pieces whose blocks are on disk and charged: begun and not finished, or found bad."""
         self.kept_digests: set[int] = set()
         """ABSENT pieces whose records still name their digests: found bad at rest, or not readable."""
+        self.condemned: list[int] = []
+        """Pieces that were in service and found bad, in that order; a sender notes how many when it begins."""
         self.life = life
         self.obsolete = False
         self.superseded = False
@@ -162,6 +165,18 @@ class StoredObject:
         self.obsolete = self.life in (Life.RETIRING, Life.GONE)
         if self.life in (Life.CLOSED, Life.GONE):
             self.file.close()
+
+    def condemn(self, piece: int) -> None:
+        """Take a piece out of service whose bytes are bad; whoever has sent some of it cuts its answer."""
+        self.pieces.mark(piece, ABSENT)
+        self.condemned.append(piece)
+
+    def is_spoilt(self, since: int, start: int, stop: int) -> bool:
+        """Whether a piece of bytes ``[start, stop)`` was condemned after the first ``since`` were."""
+        if len(self.condemned) == since or start >= stop:
+            return False
+        first, end = self.pieces.covering(start, stop)
+        return any(first <= piece < end for piece in self.condemned[since:])
 
     def hold(self) -> None:
         """Keep the descriptor open; pair with ``release``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody
+from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody, WrongContent
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import Claim
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.store.object.file import ObjectFile
+from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, Rig, filling, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
@@ -263,3 +267,26 @@ async def test_a_stored_outcome_names_the_object(tmp_path: Path, upstream: Scrip
         assert isinstance(outcome, Stored)
         assert rig.store.peek(WANT.target.object_id) is outcome.obj
         await rig.assert_clean()
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_an_empty_answer_is_stored_only_where_nothing_says_otherwise(tmp_path: Path, right: bool) -> None:
+    claim = Claim("name", authentic=True, sha1=hashlib.sha1(b"" if right else b"more").digest())
+    async with filling(tmp_path, ScriptedUpstream(b""), anchor=SayingAnchor(claim)) as rig:
+        if right:
+            assert (await rig.opened(WANT)).pieces.complete
+        else:
+            with pytest.raises(WrongContent):
+                await rig.opened(WANT)
+            assert await rig.lookup.find(WANT) is None
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("anchor", ["name", "catalogue", "digest_field"])
+async def test_only_digest_fields_speak_of_coded_bytes(tmp_path: Path, anchor: str) -> None:
+    claim = Claim(anchor, authentic=True, length_bytes=7, sha1=bytes(20))
+    async with filling(tmp_path, ScriptedUpstream(b"x"), anchor=SayingAnchor(claim)) as rig:
+        coded = Fields((("Content-Encoding", "gzip"),))
+        metadata = await rig.fetcher.fetch(WANT, coded, length_bytes=7)
+        assert metadata.claims == ((claim,) if anchor == "digest_field" else ())
+        assert not metadata.blocked

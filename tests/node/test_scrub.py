@@ -77,6 +77,20 @@ async def test_an_answer_on_its_way_is_cut_or_right_but_never_wrong(ground: Grou
     assert (await ground.get(path)).body == body
 
 
+@pytest.mark.parametrize("field", [(), (("If-None-Match", '"another"'),)], ids=["lane", "full path"])
+async def test_an_answer_that_has_sent_some_of_a_piece_that_proves_bad_is_cut(
+    ground: Ground, field: tuple[tuple[str, str], ...]
+) -> None:
+    ((path, body),) = (await held(ground, 1, 40 * PIECE)).items()
+    async with RawClient(*ground.node.content, receive_buffer=65536) as client:
+        response = await client.start("GET", path, field, host=HOST)
+        await client.read_body(response, 2 * PIECE)
+        flip(file_of(ground, body), 5, 0)
+        assert (await run("scrub", "--now", "--admin", admin(ground))).code == 3
+        await client.finish(response)
+    assert not response.complete
+
+
 async def test_scrub_tells_what_it_knows_and_who_does_not_answer(ground: Ground) -> None:
     ran = await run("scrub", "--admin", admin(ground))
     assert (ran.code, ran.out.startswith("scrubber ")) == (0, True)

@@ -24,6 +24,10 @@ _MAX_LENGTH_BYTES = 1 << 46
 _HEAD = struct.Struct("<IQI")
 
 
+PIECE_SIZES = (1 << 20, *(1 << bits for bits in range(14, 27) if bits != 20))
+"""Every piece size that a manifest may have; Delivery Optimization's first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One self-consistent manifest. ``piece_hashes`` are raw digests one after the other."""
@@ -45,6 +49,11 @@ class Manifest:
     def piece_hash(self, piece: int) -> bytes:
         """SHA-256 of one piece."""
         return self.piece_hashes[piece * HASH_BYTES : (piece + 1) * HASH_BYTES]
+
+    def hashes_of(self, start: int, stop: int) -> bytes:
+        """The hashes of all pieces of bytes ``[start, stop)``, which begin and end with a piece or the content."""
+        first, end = start // self.piece_size_bytes, -(-stop // self.piece_size_bytes)
+        return self.piece_hashes[first * HASH_BYTES : end * HASH_BYTES]
 
     @property
     def hash_of_hashes(self) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 
 from cacheserver.core.errors import BadPiece, WrongContent
-from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
 from cacheserver.core.integrity.trust import Claim
 
 
@@ -37,15 +38,16 @@ class PieceGate:
         """First byte of the piece in hand: everything before it was handed out."""
         self.claims = claims
         self.manifest = manifest
-        self.done = length_bytes is not None and start >= length_bytes
-        """Whether the last piece was handed out."""
+        self.done = bool(length_bytes) and start >= (length_bytes or 0)
+        """Whether the last piece was handed out; that of an empty content is empty, and judged as any other."""
         self._length_bytes = length_bytes
-        self._piece_size_bytes = piece_size_bytes
+        self.piece_size_bytes = piece_size_bytes
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._ended = False
         names = {name for claim in claims for name in claim.whole_digests}
         self._digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self._own_pieces = PieceHashes() if any(claim.states_pieces for claim in claims) else None
 
     @property
     def offset(self) -> int:
@@ -64,7 +66,7 @@ class PieceGate:
 
     @property
     def _piece_stop(self) -> int:
-        stop = self.start + self._piece_size_bytes
+        stop = self.start + self.piece_size_bytes
         return stop if self._length_bytes is None else min(stop, self._length_bytes)
 
     def take(self, data: bytes) -> bytes:
@@ -89,17 +91,28 @@ class PieceGate:
         """Hand out the full piece in hand and go on to the next. BadPiece; WrongContent with the last piece."""
         assert self.full, "a piece is judged when it is complete"
         data = b"".join(self._held)
-        piece = self.start // self._piece_size_bytes
-        if self.manifest is not None and hashlib.sha256(data).digest() != self.manifest.piece_hash(piece):
-            raise BadPiece(piece)
+        self._judge_piece(data)
         for digest in self._digests.values():
             digest.update(data)
+        if self._own_pieces is not None:
+            self._own_pieces.update(data)
         if self.last:
             self._judge_whole()
             self.done = True
         self.start += len(data)
         self.drop()
         return data
+
+    def _judge_piece(self, data: bytes) -> None:
+        """Hold the piece in hand against the manifest, of which it has one piece or several."""
+        if self.manifest is None or not data:
+            return
+        size = self.manifest.piece_size_bytes
+        found = b"".join(hashlib.sha256(data[at : at + size]).digest() for at in range(0, len(data), size))
+        good = found == self.manifest.hashes_of(self.start, self.start + len(data))
+        facts = Facts(piece=Said.AGREES if good else Said.CONTRADICTS)
+        if decide(facts).verdict is not Verdict.RELEASE:
+            raise BadPiece(self.start // self.piece_size_bytes)
 
     def drop(self) -> None:
         """Forget the piece in hand, to take it again."""
@@ -109,5 +122,39 @@ class PieceGate:
     def _judge_whole(self) -> None:
         found = {name: digest.digest() for name, digest in self._digests.items()}
         for claim in self.claims:
-            if any(found[name] != digest for name, digest in claim.whole_digests.items()):
+            good = all(found[name] == digest for name, digest in claim.whole_digests.items())
+            good = good and (self._own_pieces is None or self._own_pieces.are_of(claim))
+            if decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS)).verdict is Verdict.REFUSE:
                 raise WrongContent(claim.anchor)
+
+
+class PieceHashes:
+    """SHA-256 of all pieces of a content that goes by, for each size that they may have."""
+
+    def __init__(self) -> None:
+        self._length_bytes = 0
+        self._done = {size: bytearray() for size in PIECE_SIZES}
+        self._running = {size: hashlib.sha256() for size in PIECE_SIZES}
+
+    def update(self, data: bytes) -> None:
+        """The next bytes."""
+        for size, done in self._done.items():
+            at, position = 0, self._length_bytes
+            while at < len(data):
+                part = data[at : at + size - position % size]
+                self._running[size].update(part)
+                at, position = at + len(part), position + len(part)
+                if position % size == 0:
+                    done += self._running[size].digest()
+                    self._running[size] = hashlib.sha256()
+        self._length_bytes += len(data)
+
+    def are_of(self, claim: Claim) -> bool:
+        """Whether all that has gone by is what a hash of hashes says, or ``claim`` has none."""
+        if not claim.states_pieces:
+            return True
+        return any(claim.agrees_with(self._manifest(size)) for size in PIECE_SIZES)
+
+    def _manifest(self, size: int) -> Manifest:
+        rest = self._running[size].digest() if self._length_bytes % size else b""
+        return Manifest(self._length_bytes, size, bytes(self._done[size]) + rest)

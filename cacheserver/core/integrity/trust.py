@@ -54,6 +54,26 @@ class Claim:
         named = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
         return {name: digest for name, digest in named.items() if digest is not None}
 
+    @property
+    def states_pieces(self) -> bool:
+        """Whether it determines the digests of all pieces."""
+        return self.hash_of_hashes is not None or self.manifest_digest is not None
+
+    @property
+    def speaks_of_coded(self) -> bool:
+        """Whether it is of the bytes in their content coding (RFC 9530, RFC 1864), not of the content without it.
+
+        Names, catalogues, services of metadata and manifests describe the content without a coding.
+        """
+        return self.anchor == "digest_field"
+
+    def agrees_with(self, manifest: Manifest) -> bool:
+        """Whether a manifest is the one that it determines."""
+        return self.hash_of_hashes in (None, manifest.hash_of_hashes) and self.manifest_digest in (
+            None,
+            manifest.digest if self.manifest_digest is not None else None,
+        )
+
 
 class Statements(tuple[Claim, ...]):
     """What all anchors say of one content: the claims, and the anchors that could not say whether they have one."""

@@ -7,13 +7,14 @@ object that is judged as a whole is neither shown nor stored before the whole is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
-from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
 from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
@@ -56,6 +57,9 @@ class PieceChecks:
         self._commits = asyncio.Lock()
         """Of two flights that finish the last two pieces one is the last: check and commit are one step."""
         self._settled = asyncio.Event()
+        self._stopping = False
+        self._unsure: set[int] = set()
+        """Pieces that were stored while a manifest was late: compared when it comes."""
         if not metadata.pending:
             self._guard()
 
@@ -63,7 +67,7 @@ class PieceChecks:
     def trust(self) -> Trust:
         """The level at which pieces are being checked."""
         metadata = self._metadata.known
-        return Trust.SIMPLE if metadata is None else metadata.trust
+        return Trust.SIMPLE if metadata is None or self._metadata.manifest is None else metadata.trust
 
     # -- a piece that is complete ---------------------------------------------------------------------------------
 
@@ -76,7 +80,7 @@ class PieceChecks:
         await self._metadata.wait(patience_s)
         while True:
             await self._commits.acquire()
-            if self._settled.is_set() or not self._obj.pieces.only_missing(piece):
+            if self._may_finish(piece):
                 break
             self._commits.release()
             await self._settled.wait()
@@ -93,21 +97,43 @@ class PieceChecks:
         if digest is None:  # the record is gone too, and with it what the piece must be
             self._obj.kept_digests.discard(piece)
             known = self._metadata.known
-            if known is not None and known.manifest is None:
+            if known is not None and self._metadata.manifest is None:
                 await self._lose_trust(known)
         return digest
 
-    def is_right(self, piece: int, digest: bytes) -> bool:
-        """Whether a complete piece has the digest that the manifest names, else the recorded one, or there is neither.
+    def _may_finish(self, piece: int) -> bool:
+        """Whether a complete piece that has waited for metadata waits no longer."""
+        said = Said.NOTHING if self._settled.is_set() else Said.PENDING
+        last = self._obj.pieces.only_missing(piece)
+        facts = Facts(piece=said, last=last, overdue=True, stopping=self._stopping)
+        return decide(facts).verdict is Verdict.RELEASE
 
-        NoSource.
+    async def is_right(self, piece: int, digest: bytes) -> bool:
+        """Whether a complete, written piece is what the manifest says, else its record, or neither is known.
+
+        NoSource, StoreError.
         """
-        expected, trust = self._metadata.expected(piece), self.trust
-        if expected is None:
-            expected, trust = self._recorded, self._obj.representation.trust
-        if expected is not None:
-            self._meter.verified(trust.word, "ok" if expected == digest else "bad")
-        return expected is None or expected == digest
+        known = self._metadata.known
+        said = Said.PENDING if known is None else Said.UNREACHABLE if known.blocked else Said.NOTHING
+        if known is not None and said is Said.NOTHING and self._metadata.manifest is not None:
+            said = await self._compared(piece, digest, self._metadata.manifest)
+        elif said in (Said.PENDING, Said.NOTHING) and self._recorded is not None:
+            said = self._said(self._recorded == digest, self._obj.representation.trust)
+        verdict = decide(Facts(piece=said, overdue=True, shown=self._progress.is_shown(piece))).verdict
+        if verdict is Verdict.REFUSE and known is not None:
+            known.refuse_blocked()
+        return verdict is Verdict.RELEASE
+
+    async def _compared(self, piece: int, digest: bytes | None, manifest: Manifest) -> Said:
+        """What a manifest says of a written piece with this SHA-256, which has one or more of its pieces."""
+        span, size = self._obj.pieces.bounds(piece), manifest.piece_size_bytes
+        if size != self._obj.pieces.piece_size_bytes:
+            digest = await self._store.run(self._obj.volume, self._obj.file.digests_of, *span, size)
+        return self._said(digest == manifest.hashes_of(*span), self.trust)
+
+    def _said(self, good: bool, trust: Trust) -> Said:
+        self._meter.verified(trust.word, "ok" if good else "bad")
+        return Said.AGREES if good else Said.CONTRADICTS
 
     def evidence(self, sources: set[str]) -> Evidence:
         """What a piece of ``sources`` that is not right is evidence of."""
@@ -122,14 +148,16 @@ class PieceChecks:
         self._sources |= sources
         if not self._progress.guards(piece):
             return
-        claims = self._claims
+        claims = self._metadata.of_whole
         found = await self.whole.finish(piece)
         if found is not None:
-            self._earned = await self._judge(claims, found)
+            self._earned = await self._judge(claims, found, piece)
             self._whole_checked = True
 
     async def committed(self, piece: int) -> None:
         """A piece was stored."""
+        if self._metadata.pending:
+            self._unsure.add(piece)
         if self._progress.guarding:
             self.whole.note(piece)
         if self._earned > self._obj.representation.trust:
@@ -145,22 +173,33 @@ class PieceChecks:
         try:
             async with self._commits:
                 pass  # pieces that were found good without this metadata are stored by now, and seen below
-            if metadata.manifest is not None:
-                await self._recheck(metadata, metadata.manifest)
+            if self._metadata.manifest is not None:
+                await self._recheck(metadata, self._metadata.manifest)
             elif not metadata.blocked:
                 if not self._obj.pieces.complete:
                     await self._lose_trust(metadata)
                 self._progress.stop_holding()
                 await self._note_trust(self._obj.representation.trust, self._obj.representation.hash_of_hashes)
         finally:
+            self._unsure.clear()
             self._guard()
         await self.check_whole()
+
+    async def stop(self) -> None:
+        """The node stops while metadata may still come: what was not compared with it does not stay."""
+        self._stopping = True
+        for piece in self._unsure:
+            try:
+                await self._store.erase(self._obj, piece)
+            except StoreError as exc:
+                await self._abandon(exc)
+                return
 
     def _guard(self) -> None:
         """All that can be learnt is known: go on holding the last piece back where it is judged with the whole."""
         self._settled.set()
-        claims = self._claims
-        if claims and self.trust is not Trust.ANCHORED:
+        claims = self._metadata.of_whole
+        if claims:
             self.whole.begin(sorted({name for claim in claims for name in claim.whole_digests}))
         else:
             self._progress.stop_guarding()
@@ -173,7 +212,7 @@ class PieceChecks:
         count, kept = len(self._obj.pieces), self._obj.kept_digests
         if all(piece in kept for piece in self._obj.pieces.pieces_in_state(0, count, ABSENT)):
             return
-        if self._service.require == "anchored" and not metadata.anchored:
+        if decide(Facts(require=self._service.require, authentic=metadata.anchored)).verdict is Verdict.REFUSE:
             await self._abandon(GenerationChanged("the content is anchored no more"))
         await self._note_trust(Trust.SIMPLE, None)
 
@@ -183,9 +222,8 @@ class PieceChecks:
             if self._obj.pieces.state(piece) == ABSENT and piece not in self._obj.kept_digests:
                 continue
             recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
-            good = recorded == manifest.piece_hash(piece)
-            self._meter.verified(metadata.trust.word, "ok" if good else "bad")
-            if not good:
+            facts = Facts(piece=await self._compared(piece, recorded, manifest), stored=True)
+            if decide(facts).verdict is Verdict.CONDEMN:
                 if piece in self._progress.claims:
                     self._obj.kept_digests.discard(piece)  # it is being fetched, and held against the manifest
                 else:
@@ -214,39 +252,61 @@ class PieceChecks:
 
     # -- the whole ------------------------------------------------------------------------------------------------
 
-    @property
-    def _claims(self) -> list[Claim]:
-        """What names, catalogues and digest fields say of the whole content."""
-        metadata = self._metadata.known
-        return [claim for claim in (metadata.claims if metadata is not None else ()) if claim.whole_digests]
-
     async def check_whole(self) -> None:
         """Judge an object that is complete and was not judged with its last piece; a wrong one is abandoned."""
-        claims = self._claims
+        claims, condemned = self._metadata.of_whole, len(self._obj.condemned)
         if not claims or self._whole_checked or not self._obj.pieces.complete or self._obj.obsolete:
             return
         self._whole_checked = True
         names = sorted({name for claim in claims for name in claim.whole_digests})
         try:
-            level = await self._judge(claims, await self._store.whole_digests(self._obj, names))
+            found = await self._store.whole_digests(self._obj, names) if names else {}
+            if len(self._obj.condemned) > condemned or not self._obj.pieces.complete:
+                self._whole_checked = False  # a piece went while they were read
+                return
+            level = await self._judge(claims, found)
         except WrongContent:
             return
         if level > self._obj.representation.trust:
             await self._note_trust(level, self._obj.representation.hash_of_hashes)
 
-    async def _judge(self, claims: list[Claim], found: dict[str, bytes]) -> Trust:
-        """The level that the whole has earned. WrongContent, with nothing kept and nothing more to read."""
+    async def _judge(self, claims: Sequence[Claim], found: dict[str, bytes], last: int | None = None) -> Trust:
+        """The level that the whole has earned; ``last`` is written, not stored.
+
+        WrongContent, with nothing kept and nothing more to read.
+        """
         levels = [Trust.SIMPLE]
         for claim in claims:
             good = all(found[name] == digest for name, digest in claim.whole_digests.items())
+            good = good and await self._is_of_our_pieces(claim, last)
+            verdict = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS)).verdict
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
-            if not good:
+            if verdict is Verdict.REFUSE:
                 evidence = whole_evidence(claim, self._sources)
                 self._asker.blame(min(self._sources, default=""), evidence, self._obj.object_id)
                 error = WrongContent(claim.anchor)
                 for piece in range(len(self._obj.pieces)):
-                    self._obj.pieces.mark(piece, ABSENT)  # its readers are cut where they are
+                    self._obj.condemn(piece)  # its readers are cut where they are
                 await self._abandon(error)
                 raise error
         return max(levels)
+
+    async def _is_of_our_pieces(self, claim: Claim, last: int | None) -> bool:
+        """Whether a hash of hashes is that of the content, which may have been taken of pieces of any size."""
+        for size in PIECE_SIZES if claim.states_pieces else ():
+            hashes = await self._piece_hashes(size, last)
+            if claim.agrees_with(Manifest(self._obj.pieces.length_bytes, size, hashes)):
+                return True
+        return not claim.states_pieces
+
+    async def _piece_hashes(self, size: int, last: int | None) -> bytes:
+        """SHA-256 of each ``size`` bytes; from the records where they are of that size."""
+        obj, pieces = self._obj, self._obj.pieces
+        if size == pieces.piece_size_bytes:
+            recorded = await self._store.run(obj.volume, obj.file.recorded)
+            if last is not None:
+                digests = obj.file.digests_of
+                recorded[last] = await self._store.run(obj.volume, digests, *pieces.bounds(last), size)
+            return b"".join(digest or b"" for digest in recorded)
+        return await self._store.run(obj.volume, obj.file.digests_of, 0, pieces.length_bytes, size)

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Container
 
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.piece_map import PieceMap
+from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
+from cacheserver.core.piece_map import ABSENT, PieceMap
 
 
 class Progress:
@@ -62,9 +63,17 @@ class Progress:
     def _is_judged(self, piece: int) -> bool:
         return self._holding or piece in self._known
 
+    def is_unsure(self, offset: int) -> bool:
+        """Whether the byte at ``offset`` is of an unfinished piece that is still to be compared with something."""
+        return (self._holding or self.guarding) and self._pieces.state(self._pieces.piece_at(offset)) == ABSENT
+
     def guards(self, piece: int) -> bool:
         """Whether this piece is held back, without a limit in time, because the whole is judged with it."""
         return self.guarding and self._pieces.only_missing(piece)
+
+    def is_shown(self, piece: int) -> bool:
+        """Whether bytes of an unfinished piece could be read."""
+        return piece in self._arrived and not self.holds(piece)
 
     def expose(self, piece: int) -> None:
         """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
@@ -114,6 +123,11 @@ class Progress:
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
             if error is not None:
                 self._failed[piece] = (self.failures(piece) + 1, error)
+            # Another answer begins the piece anew: those who were shown some of it must not get the rest of that one.
+            said = Said.UNCOMPARED if self._holding or self.guarding else Said.NOTHING
+            facts = Facts(piece=said, shown=self.is_shown(piece), broken=True, overdue=True)
+            if decide(facts).verdict is Verdict.CONDEMN:
+                self._epochs[piece] = self.epoch(piece) + 1
             self._end(piece, error)
 
     def wake_unclaimed(self) -> None:

@@ -144,9 +144,9 @@ class Flight:
             self._reservation = await self._context.store.reserve(self._obj, self._piece)
         return self._reservation
 
-    def _verify_piece(self, piece: int) -> None:
+    async def _verify_piece(self, piece: int) -> None:
         """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
-        if self._checks.is_right(piece, self._digest.digest()):
+        if await self._checks.is_right(piece, self._digest.digest()):
             return
         self._offset = self._obj.pieces.bounds(piece)[0]
         self._digest = hashlib.sha256()
@@ -161,7 +161,7 @@ class Flight:
     async def _finish_piece(self, reservation: Reservation) -> None:
         piece = self._piece
         async with self._checks.finishing(piece, patience_s=self._context.options.hold_timeout_s):
-            self._verify_piece(piece)
+            await self._verify_piece(piece)
             await self._checks.check_last(piece, self._contributors)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
             await self._context.store.commit(self._obj, piece, self._digest.digest(), reservation)

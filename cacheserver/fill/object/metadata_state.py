@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.trust import Claim
 from cacheserver.fill.metadata import Metadata
 
 
 class MetadataState:
     """The state for one object. ``expected``: a manifest is expected, so that bytes are held back for it."""
 
-    def __init__(self, metadata: Metadata | None = None, *, expected: bool) -> None:
+    def __init__(self, metadata: Metadata | None = None, *, expected: bool, piece_size_bytes: int) -> None:
+        self._piece_size_bytes = piece_size_bytes
         self.known = metadata
         self._expected = expected
         self._settled = asyncio.Event()
@@ -31,7 +34,17 @@ class MetadataState:
         """Whether bytes are held back until their piece is complete and right."""
         if self.known is None:
             return self._expected
-        return bool(self.known.blocked) or self.known.manifest is not None
+        return bool(self.known.blocked) or self.manifest is not None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What every piece is compared with."""
+        return None if self.known is None else self.known.by_pieces(self._piece_size_bytes)
+
+    @property
+    def of_whole(self) -> tuple[Claim, ...]:
+        """What is compared with the whole."""
+        return () if self.known is None else self.known.of_whole(self._piece_size_bytes)
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""
@@ -49,10 +62,3 @@ class MetadataState:
         await self._settled.wait()
         assert self.known is not None
         return self.known
-
-    def expected(self, piece: int) -> bytes | None:
-        """The digest that a piece must have, None where none is known. NoSource where no byte may be taken."""
-        if self.known is None:
-            return None
-        self.known.refuse_blocked()
-        return None if self.known.manifest is None else self.known.manifest.piece_hash(piece)

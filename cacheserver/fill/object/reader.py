@@ -75,6 +75,8 @@ class Reader:
         while True:
             self._refuse_mixture()
             reached = fill.progress.readable_until(offset, self._stop)
+            if reached == self._stop and fill.progress.is_unsure(reached - 1):
+                reached -= 1  # an answer is not complete before its bytes are (I1)
             if reached > offset:
                 self._taste(offset, reached)
                 self._plan_ahead(reached)
@@ -96,6 +98,11 @@ class Reader:
                 failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
+
+    def still(self, start: int, stop: int) -> bool:
+        """Whether bytes that were readable may be sent now. BadPiece where some that were sent have proved bad."""
+        self._refuse_mixture()
+        return self._fill.progress.readable_until(start, stop) >= stop
 
     async def metadata(self) -> Metadata:
         """What the object's content must be, once all has come that will."""

@@ -68,7 +68,7 @@ class WholeDigest:
             try:
                 for other in pieces.pieces_in_state(self._next, len(pieces), STORED):
                     await self._store.check(self._obj, (other,))
-                while self._next < len(pieces) and pieces.only_missing(piece):
+                while self._names and self._next < len(pieces) and pieces.only_missing(piece):
                     await self._feed(min(self._next + _BATCH_PIECES, len(pieces)))
                 if not pieces.only_missing(piece):
                     return None

@@ -10,7 +10,7 @@ from cacheserver.core.cache.answer import validators_of
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
-from cacheserver.fill.metadata import Metadata, MetadataFetcher
+from cacheserver.fill.metadata import Metadata, MetadataFetcher, is_coded
 from cacheserver.ports import Clock, UpstreamAnswer
 
 _ENTRIES = 256
@@ -38,13 +38,7 @@ class PassMetadata:
         known = self._kept.get(key, self._clock.monotonic_s()) if key is not None else None
         if known is not None:
             return known
-        metadata = await self._fetcher.fetch(
-            want,
-            answer.fields,
-            secure=answer.secure,
-            length_bytes=length_bytes,
-            piece_size_bytes=self.piece_size_bytes,
-        )
+        metadata = await self._fetcher.fetch(want, answer.fields, secure=answer.secure, length_bytes=length_bytes)
         if key is not None and metadata.manifest is not None and not metadata.blocked:
             self._kept.keep(key, metadata, self._clock.monotonic_s() + self._keep_s)
         return metadata
@@ -60,7 +54,7 @@ def _key(want: Want, response: Fields, length_bytes: int | None) -> _Key | None:
     """What tells one generation from the next; None where nothing does."""
     validators = validators_of(response)
     known = validators.etag is not None or validators.last_modified is not None
-    if length_bytes is None or not (known or want.target.service.lifetime == "immutable"):
+    if length_bytes is None or is_coded(response) or not (known or want.target.service.lifetime == "immutable"):
         return None
     return want.target.object_id, length_bytes, validators.etag, validators.last_modified
 

@@ -20,6 +20,9 @@ from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.relay.retry import Retry, after
 from cacheserver.ports import Meter, UpstreamAnswer
 
+_MOST_HELD_BYTES = 1 << 24
+"""Larger pieces of a manifest are compared once all have gone by, where all do."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodySpan:
@@ -52,15 +55,18 @@ class Relay:
 
     def gate(self, metadata: Metadata, span: BodySpan) -> PieceGate | None:
         """What verifies a body; None where nothing says what it must be."""
-        whole = span.start == 0 and span.stop == span.total and metadata.trust is not Trust.ANCHORED
-        claims = tuple(claim for claim in metadata.claims if claim.whole_digests) if whole else ()
-        if metadata.manifest is None and not claims:
+        size = self.piece_size_bytes
+        if metadata.manifest is not None:  # a gate waits for as many of ours as one of its pieces has
+            size = min(max(size, metadata.manifest.piece_size_bytes), _MOST_HELD_BYTES)
+        whole = span.start == 0 and span.stop == span.total
+        claims, manifest = metadata.of_whole(size) if whole else (), metadata.by_pieces(size)
+        if manifest is None and not claims:
             return None
         return PieceGate(
-            start=span.start - span.start % self.piece_size_bytes,
-            length_bytes=span.total if metadata.manifest is None else metadata.manifest.length_bytes,
-            piece_size_bytes=self.piece_size_bytes,
-            manifest=metadata.manifest,
+            start=span.start - span.start % size,
+            length_bytes=span.total if manifest is None else manifest.length_bytes,
+            piece_size_bytes=size,
+            manifest=manifest,
             claims=claims,
         )
 
@@ -95,7 +101,7 @@ class RelayedBody:
         self._position = 0
         """Offset of the next byte that the answer gives, ``_rest`` included."""
         self._rest = b""
-        if opened is not None:
+        if opened is not None and not self._begins_too_late(opened):
             self._answer, self._position, self._rest = opened.answer, opened.position, opened.prefix
             if self._rest:
                 self._count(opened.answer, self._rest)
@@ -140,12 +146,30 @@ class RelayedBody:
     @property
     def _done(self) -> bool:
         ended = self._ended if self._gate is None else self._gate.done
+        if self._gate is not None and self._span.total == 0:
+            return ended
         return ended or (self._span.stop is not None and self._next >= self._span.stop)
 
     @property
     def _next(self) -> int:
         """Offset from which on another answer has to go on."""
         return self._shown if self._gate is None else self._gate.start
+
+    def _begins_too_late(self, opened: OpenBody) -> bool:
+        """Whether an answer has too little to be compared, and was closed: the pieces of the manifest are larger.
+
+        BadAnswer where no other can be asked for.
+        """
+        gate = self._gate
+        if gate is None:
+            return False
+        reaches = gate.piece_size_bytes <= self._relay.piece_size_bytes or self._span.stop == self._span.total
+        if reaches and opened.position <= gate.start:
+            return False
+        opened.answer.close()
+        if self._ask is None:
+            raise BadAnswer("the answer has too little of a piece to compare it", source=opened.answer.source)
+        return True
 
     def _cut(self, data: bytes) -> bytes:
         """The part of ``data``, which begins at the last byte shown, that the client asked for."""
@@ -191,7 +215,7 @@ class RelayedBody:
         assert self._span.total is not None
         if self._gate is None:
             return self._span.stop
-        size = self._relay.piece_size_bytes
+        size = self._gate.piece_size_bytes
         return min(-(-self._span.stop // size) * size, self._span.total)
 
     # -- pieces ---------------------------------------------------------------------------------------------------
@@ -208,7 +232,9 @@ class RelayedBody:
             self._rest = gate.take(data)
             self._position -= len(self._rest)
             if not gate.full and gate.offset > max(self._shown, self._span.start) and self._too_slow(gate):
-                return gate.peek(self._shown)
+                peeked = gate.peek(self._shown)
+                stop = self._span.stop  # an answer is not complete before its bytes are right
+                return peeked if stop is None else peeked[: max(0, stop - 1 - self._shown)]
         return await self._released(gate, answer)
 
     def _too_slow(self, gate: PieceGate) -> bool:

@@ -193,6 +193,15 @@ class ObjectFile:
         if start < stop:
             raise DiskError("object file is shorter than it should be")
 
+    def digests_of(self, start: int, stop: int, size: int) -> bytes:
+        """SHA-256 of each ``size`` bytes of ``[start, stop)``, one after the other, recorded or not."""
+        found = []
+        for first in range(start, stop, size):
+            digest = hashlib.sha256()
+            self.feed((digest,), first, min(first + size, stop))
+            found.append(digest.digest())
+        return b"".join(found)
+
     def check_piece(self, piece: int) -> None:
         """Hash a stored piece against its record; PieceMismatch when it is not what was stored."""
         expected, got = self.digest_of(piece), hashlib.sha256()

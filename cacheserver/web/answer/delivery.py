@@ -46,8 +46,10 @@ class Delivery:
         Whether all of it was stored, and right.
         """
         stored = True
+        sent = _Sent(obj)
         for part in reply.parts:
-            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole)
+            sent.begin(part.start)
+            cursor = _Cursor(self, channel, want, obj, part.start, part.stop, reply.whole, sent)
             try:
                 await cursor.ready()
                 if not channel.head_sent:
@@ -84,10 +86,35 @@ class Delivery:
         span = BodySpan(start, stop, known.length_bytes)
         again = ask if known.combinable else None
         body = RelayedBody(self.relay, want, metadata, span, opened=opened, ask=again, tries=_PASS_TRIES)
-        if body.verified and reader.has_tasted(start):
+        stated = body.verified or metadata.of_whole(self.relay.piece_size_bytes)
+        if stated and reader.has_tasted(start):
             body.close()
             raise BadPiece(obj.pieces.piece_at(start))  # it may have been wrong, and the rest of it would be right
         return body
+
+
+class _Sent:
+    """What one answer has sent of an object, to be cut once some of it proves bad (I1)."""
+
+    __slots__ = ("_parts", "_since", "obj")
+
+    def __init__(self, obj: StoredObject) -> None:
+        self.obj = obj
+        self._since = len(obj.condemned)
+        self._parts: list[list[int]] = []
+
+    def begin(self, start: int) -> None:
+        """A part begins at byte ``start``."""
+        self._parts.append([start, start])
+
+    def refuse_spoilt(self, at: int) -> None:
+        """BadPiece where a piece of which bytes were sent was condemned since; the part in hand has come to ``at``."""
+        self._parts[-1][1] = at
+        if len(self.obj.condemned) > self._since:
+            for start, stop in self._parts:
+                if self.obj.is_spoilt(self._since, start, stop):
+                    raise BadPiece(self.obj.condemned[-1])
+            self._since = len(self.obj.condemned)  # what is sent from now on of those pieces is of their good copies
 
 
 @dataclass(slots=True)
@@ -101,6 +128,7 @@ class _Cursor:
     at: int
     stop: int
     whole: bool
+    sent: _Sent
     readable: int = 0
     past_store: bool = False
     disk_errors: int = 0
@@ -108,6 +136,8 @@ class _Cursor:
     relayed: RelayedBody | None = None
     chunk: bytes = b""
     """What ``relayed`` has given and is not sent yet."""
+    relayed_from: int = 0
+    """Where it began: what came before was sent from the store."""
 
     def __post_init__(self) -> None:
         if self.obj.pieces.stored_until(self.at, self.stop) < self.stop:
@@ -119,11 +149,11 @@ class _Cursor:
     async def ready(self) -> None:
         """Until at least one byte at the position may be sent, from here or past the store."""
         pieces = self.obj.pieces
+        self.sent.refuse_spoilt(self.at)
         while self.readable <= self.at:
             if self.past_store:
                 await self._relay()
                 return
-            # In steps, so that a piece found bad at rest while those before it go out is not sent any more (I1).
             step = min(self.stop, self.at + _STEP_PIECES * pieces.piece_size_bytes)
             if self.reader is None:
                 self.readable = pieces.present_until(self.at, step)
@@ -141,6 +171,7 @@ class _Cursor:
     async def _relay(self) -> None:
         """Have the rest come past the store; its first bytes are at hand then."""
         assert self.reader is not None, "only a reader's object fails"
+        self.relayed_from = self.at
         self.relayed = await self.delivery.past_store(self.want, self.obj, self.reader, self.at, self.stop)
         self.chunk = await self.relayed.read()
 
@@ -150,13 +181,14 @@ class _Cursor:
             if self.relayed is None:
                 await self.ready()
             if self.relayed is not None:
+                self.sent.refuse_spoilt(self.relayed_from)
                 await self.channel.write(self.chunk)
                 self.at += len(self.chunk)
                 self.chunk = await self.relayed.read()
                 continue
             before = self.channel.body_bytes
             try:
-                await self.channel.send_file(self.obj.file.fd, self.at, self.readable)
+                await self.channel.send_file(self.obj.file.fd, self.at, self.readable, self._still)
             except DiskError:
                 unreadable = self.obj.pieces.piece_at(self.at + self.channel.body_bytes - before)
                 self.delivery.store.drop_piece(self.obj, unreadable)
@@ -164,6 +196,15 @@ class _Cursor:
                 self.disk_errors += 1
                 self.past_store = self.disk_errors >= _DISK_TRIES
             self.at += self.channel.body_bytes - before
+            if self.at < self.readable:
+                self.readable = 0  # what follows is not there any more: look again
+
+    def _still(self, start: int, stop: int) -> bool:
+        """Whether bytes ``[start, stop)`` may go out now. BadPiece where some that are out have proved bad (I1)."""
+        self.sent.refuse_spoilt(start)
+        if self.reader is not None:
+            return self.reader.still(start, stop)
+        return self.obj.pieces.present_until(start, stop) >= stop
 
     def close(self) -> None:
         """Give reader and source back."""

@@ -127,7 +127,7 @@ class Passing:
         """
         metadata = NOTHING
         expected = self.metadata.expects_manifest(want.target)
-        if _identity(answer) and (plan.whole or (expected and plan.head.status in (200, 206))):
+        if plan.whole or (expected and plan.head.status in (200, 206)):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked()
         body = RelayedBody(
@@ -181,8 +181,3 @@ class Passing:
             return None
         expected = ExpectedGeneration(total, validators)
         return partial(self.relay.asker.ask_same, want, expected, date)
-
-
-def _identity(answer: UpstreamAnswer) -> bool:
-    """Whether the body is the content itself: digests say nothing of its codings."""
-    return (answer.fields.value("Content-Encoding") or "identity").strip(" \t").lower() == "identity"

@@ -31,9 +31,10 @@ _CACHE_STATUS = "cacheserver; hit"
 
 @dataclass(slots=True, eq=False)
 class _Running(Outgoing):
-    """An answer that takes several turns; ``start`` is where it began."""
+    """An answer that takes several turns; ``start`` is where it began, with ``since`` pieces condemned before."""
 
     start: int
+    since: int
     entry: HotEntry
     client: Client
     status: int
@@ -173,7 +174,10 @@ class FastLane:
             else:
                 self._done(b"")
             return True
-        self._running = running = _Running(head, file.fd, start, stop, start, entry, self._client, status, value, now_s)
+        since, client = len(obj.condemned), self._client
+        self._running = running = _Running(
+            head, file.fd, start, stop, start, since, entry, client, status, value, now_s
+        )
         running.skip(sent)
         shared.under_way.began(running)
         obj.hold()
@@ -204,9 +208,11 @@ class FastLane:
             return
         obj = running.entry.obj
         until = min(running.at + self._shared.turn_bytes, running.stop)
-        if obj.pieces.present_until(running.at, until) < until:
-            self._finish(running, cut=True)  # found bad at rest while the pieces before it went out (I1)
+        spoilt = obj.is_spoilt(running.since, running.start, running.at)
+        if spoilt or obj.pieces.present_until(running.at, until) < until:
+            self._finish(running, cut=True)  # found bad while it, or the pieces before it, went out (I1)
             return
+        running.since = len(obj.condemned)
         if (
             until > running.warm_until
             and not self._found_warm(running.entry, running.at, until)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from cacheserver.ports import Clock
 from cacheserver.web.heads import Head
-from cacheserver.web.sending.wire import Wire
+from cacheserver.web.sending.wire import Still, Wire, always
 
 
 class ResponseWriter:
@@ -77,13 +77,16 @@ class ResponseWriter:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         await self._wire.write(data)
 
-    async def send_file(self, fd: int, start: int, stop: int) -> None:
-        """Send bytes ``[start, stop)`` of an open file; ``body_bytes`` tells how far it came when this raises."""
+    async def send_file(self, fd: int, start: int, stop: int, still: Still = always) -> None:
+        """Send bytes ``[start, stop)`` of an open file; ``body_bytes`` tells how far it came, also when this raises.
+
+        See ``Wire.send_file``.
+        """
         if self._chunked:
             raise AssertionError("object bodies have a length")
         self._file_from = before = self._wire.sent_bytes
         try:
-            await self._wire.send_file(fd, start, stop)
+            await self._wire.send_file(fd, start, stop, still)
         finally:
             self._file_from = None
             self._take(self._wire.sent_bytes - before)

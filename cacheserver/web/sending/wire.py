@@ -24,6 +24,15 @@ TLS_CHUNK_BYTES = 1 << 16
 _SOCKET_ERRORS = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED)
 
 
+Still = Callable[[int, int], bool]
+"""Whether bytes ``[start, stop)`` of a file may still be sent."""
+
+
+def always(_start: int, _stop: int) -> bool:
+    """For bytes that nothing changes."""
+    return True
+
+
 class ClientGone(Exception):
     """The client closed, reset, or read too slowly."""
 
@@ -67,11 +76,14 @@ class Wire:
             await self._within_rate(self._drained)
             self._open()
 
-    async def send_file(self, fd: int, start: int, stop: int) -> None:
-        """Send bytes ``[start, stop)`` of an open file."""
+    async def send_file(self, fd: int, start: int, stop: int, still: Still = always) -> None:
+        """Send bytes ``[start, stop)`` of an open file, fewer where some of them may not be sent ``still``.
+
+        ``still`` is asked before each part, with nothing else run between its answer and the part.
+        """
         transport = self._open()
         if transport.get_extra_info("sslcontext") is not None:
-            await self._send_read(fd, start, stop)
+            await self._send_read(fd, start, stop, still)
             return
         out = transport.get_extra_info("socket").fileno()
         warm_until = 0
@@ -81,6 +93,8 @@ class Wire:
                 await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
                 warm_until = until
                 await self._turn()  # else ``out`` may be another client's by now
+            if not still(start, until):
+                return
             try:
                 sent = os.sendfile(out, fd, start, until - start)
             except BlockingIOError:
@@ -96,7 +110,7 @@ class Wire:
             if start < stop:
                 await self._turn()
 
-    async def _send_read(self, fd: int, start: int, stop: int) -> None:
+    async def _send_read(self, fd: int, start: int, stop: int, still: Still) -> None:
         """The same through TLS: large reads, since the transport encrypts them anyway."""
         while start < stop:
             until = min(start + self._turn_bytes, stop)
@@ -104,6 +118,8 @@ class Wire:
                 await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
                 await self._turn()
             while start < until:
+                if not still(start, until):
+                    return
                 try:
                     data = os.pread(fd, min(until - start, TLS_CHUNK_BYTES), start)
                 except OSError as exc:

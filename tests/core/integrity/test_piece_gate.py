@@ -104,3 +104,42 @@ def test_every_claim_counts() -> None:
 def test_a_part_says_nothing_of_the_whole() -> None:
     with pytest.raises(AssertionError, match="whole"):
         PieceGate(start=PIECE, length_bytes=len(BODY), piece_size_bytes=PIECE, claims=(RIGHT,))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_empty_content_is_judged_as_any_other(right: bool) -> None:
+    claim = Claim("name", authentic=True, sha1=hashlib.sha1(b"" if right else BODY).digest())
+    gate = PieceGate(start=0, length_bytes=0, piece_size_bytes=PIECE, claims=(claim,))
+    assert not gate.done
+    if right:
+        assert gate.release() == b""
+        assert gate.done
+    else:
+        with pytest.raises(WrongContent):
+            gate.release()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("size", [1 << 14, 1 << 15, 1 << 20])
+def test_a_hash_of_hashes_without_its_manifest_is_compared_with_the_whole(size: int, wrong: bool) -> None:
+    body = blob(32, 50_000)
+    said = Claim("catalogue", authentic=True, hash_of_hashes=manifest_of(body, size).hash_of_hashes)
+    gate = PieceGate(start=0, length_bytes=len(body), piece_size_bytes=PIECE, claims=(said,))
+    if not wrong:
+        assert passed(gate, body, 1000) == body
+        return
+    with pytest.raises(WrongContent):
+        passed(gate, body[:-1] + bytes((body[-1] ^ 1,)), 1000)
+
+
+@pytest.mark.parametrize("at", [0, PIECE - 1, 3 * PIECE + 76])
+def test_a_piece_is_compared_with_every_smaller_piece_of_a_manifest(at: int) -> None:
+    def gate() -> PieceGate:
+        manifest = manifest_of(BODY, PIECE // 4)
+        return PieceGate(start=0, length_bytes=len(BODY), piece_size_bytes=PIECE, manifest=manifest)
+
+    assert passed(gate(), BODY, 99) == BODY
+    spoilt = bytearray(BODY)
+    spoilt[at] ^= 1
+    with pytest.raises(BadPiece):
+        passed(gate(), bytes(spoilt), 99)

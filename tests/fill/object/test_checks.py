@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cacheserver.core.errors import GenerationChanged, WrongContent
+from cacheserver.core.errors import BadPiece, GenerationChanged, NoSource, WrongContent
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.whole_digest import WholeDigest
 from cacheserver.store.object.file import ObjectFile
@@ -21,6 +23,7 @@ from cacheserver.store.stored_object import StoredObject
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, quick, want_for
+from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, bytes_on_disk, put_pieces, representation, running_store, settled
 
@@ -259,6 +262,8 @@ async def test_a_flight_cancelled_at_any_await_while_the_whole_is_judged_leaves_
         place = tmp_path / str(number)
         async with filling(place, ScriptedUpstream(small), anchor=SayingAnchor(claim)) as rig:
             obj = await rig.store.create(representation("a", len(small)))
+            with suppress(BadPiece):  # who was shown some of what was not judged yet is cut, and comes again
+                assert await rig.read(obj, WANT) == small
             assert await rig.read(obj, WANT) == small
             await rig.assert_clean()
             assert obj.pieces.complete
@@ -266,3 +271,55 @@ async def test_a_flight_cancelled_at_any_await_while_the_whole_is_judged_leaves_
         if not cancelled[0].reached:
             assert number > 8, "the flight has many places to wait"
             return
+
+
+# -- statements about pieces of other sizes, or without a manifest ----------------------------------------------
+
+
+async def judged(directory: Path, metadata: Metadata) -> tuple[int, bool]:
+    """How far a reader gets of ``BODY``, and whether it is kept."""
+    upstream = ScriptedUpstream(BODY)
+    async with filling(directory, upstream, options=quick(span_pieces=8)) as rig:
+        obj = await rig.store.create(REP)
+
+        async def fetch(*_args: Any, **_kwargs: Any) -> Metadata:
+            return metadata
+
+        rig.fetcher.fetch = fetch  # type: ignore[method-assign]
+        try:
+            reached = await given_out(rig, obj)
+        except (BadPiece, NoSource):
+            reached = -1
+        await rig.idle()
+        return reached, await rig.store.find(obj.object_id) is obj and obj.pieces.complete
+
+
+@pytest.mark.parametrize("size", [1 << 14, 1 << 20])
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_hash_of_hashes_without_its_manifest_is_held_against_our_own_pieces(
+    tmp_path: Path, size: int, right: bool
+) -> None:
+    body = BODY if right else blob(13, len(BODY))
+    said = Claim("catalogue", authentic=True, hash_of_hashes=manifest_of(body, size).hash_of_hashes)
+    reached, kept = await judged(tmp_path, Metadata(None, Trust.SIMPLE, (said,)))
+    assert ((reached == len(BODY)), kept) == (right, right)
+
+
+@pytest.mark.parametrize("size", [PIECE // 2, PIECE, 1 << 14, 1 << 20])
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_manifest_in_pieces_of_any_size_is_compared(tmp_path: Path, size: int, right: bool) -> None:
+    body = BODY if right else BODY[:-1] + bytes((BODY[-1] ^ 1,))
+    reached, kept = await judged(tmp_path, Metadata(manifest_of(body, size), Trust.SELF_CONSISTENT))
+    assert ((reached == len(BODY)), kept) == (right, right)
+
+
+async def test_a_stop_while_metadata_is_pending_keeps_nothing_that_was_not_compared(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    anchor = SayingAnchor(gate=asyncio.Event())
+    async with filling(tmp_path, upstream, anchor=anchor, options=quick(hold_timeout_s=0.001)) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT, 0, PIECE, whole=False) == BODY[:PIECE]
+        assert obj.pieces.state(0) != ABSENT
+        await rig.coordinator.stop()
+        assert obj.pieces.pieces_in_state(0, len(obj.pieces), ABSENT) == list(range(len(obj.pieces)))

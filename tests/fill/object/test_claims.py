@@ -187,3 +187,16 @@ def test_a_piece_whose_digest_is_known_is_held_until_it_is_shown_or_done(pieces:
     assert progress.readable_until(10, 35) == 15
     progress.reject(1)
     assert progress.epoch(1) == 1
+
+
+@pytest.mark.parametrize(("holding", "guarding", "cut"), [(True, False, 1), (False, True, 1), (False, False, 0)])
+def test_who_was_shown_bytes_of_a_source_that_broke_off_is_cut_where_something_is_stated(
+    pieces: PieceMap, holding: bool, guarding: bool, cut: int
+) -> None:
+    progress = Progress(pieces, holding=holding, guarding=guarding)
+    owner = object()
+    progress.claim(1, 2, owner)
+    progress.advance(1, pieces.bounds(1)[0] + 1)
+    progress.expose(1)
+    progress.release(owner, None)
+    assert progress.epoch(1) == cut

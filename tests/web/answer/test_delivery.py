@@ -21,6 +21,7 @@ from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.object_reply import plan_object_reply
 from cacheserver.web.sending.response import ResponseWriter
+from cacheserver.web.sending.wire import Still
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, want_for
 from tests.support.manifests import manifest_of
@@ -118,12 +119,12 @@ async def test_a_piece_that_cannot_be_read_is_fetched_again(
         assert await place.rig.read(obj, WANT) == BODY
         send_file, failures = place.wire.send_file, [1]
 
-        async def sick(fd: int, start: int, stop: int) -> None:
+        async def sick(fd: int, start: int, stop: int, still: Still) -> None:
             if failures and start <= 2 * PIECE < stop:
-                await send_file(fd, start, 2 * PIECE)
+                await send_file(fd, start, 2 * PIECE, still)
                 failures.pop()
                 raise DiskError("read", errno=5)
-            await send_file(fd, start, stop)
+            await send_file(fd, start, stop, still)
 
         monkeypatch.setattr(place.wire, "send_file", sick)
         upstream.requests.clear()
@@ -138,7 +139,7 @@ async def test_a_disk_that_is_never_readable_ends_in_a_pass_and_not_in_a_circle(
     async with room(tmp_path, upstream) as place:
         obj = await place.rig.store.create(REP)
 
-        async def sick(_fd: int, _start: int, _stop: int) -> None:
+        async def sick(_fd: int, _start: int, _stop: int, _still: Still) -> None:
             raise DiskError("read", errno=5)
 
         monkeypatch.setattr(place.wire, "send_file", sick)
@@ -268,3 +269,30 @@ async def test_a_delivery_cancelled_at_any_await_leaves_nothing_behind(tmp_path:
 
 async def _run(work: CancelAt) -> None:
     await work
+
+
+@pytest.mark.parametrize(("condemned", "whole"), [(3, True), (0, False)], ids=["not sent yet", "sent already"])
+async def test_an_answer_goes_on_past_a_condemned_piece_or_is_cut_where_it_has_sent_it(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, condemned: int, whole: bool
+) -> None:
+    async with room(tmp_path, upstream) as place:
+        obj = await place.rig.store.create(REP)
+        assert await place.rig.read(obj, WANT) == BODY
+        send_file, done = place.wire.send_file, asyncio.Event()
+
+        async def interrupted(fd: int, start: int, stop: int, still: Still) -> None:
+            if start == 0:
+                await send_file(fd, 0, 2 * PIECE, still)
+                await place.rig.store.erase(obj, condemned)
+                start = 2 * PIECE
+                done.set()
+            await send_file(fd, start, stop, still)
+
+        monkeypatch.setattr(place.wire, "send_file", interrupted)
+        if whole:
+            assert await place.received(obj) == BODY
+        else:
+            with pytest.raises(BadPiece):
+                await place.deliver(obj)
+        assert done.is_set()
+        await place.rig.assert_clean()

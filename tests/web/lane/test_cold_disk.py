@@ -60,10 +60,14 @@ class StubObject:
     file: StubFile
     obsolete: bool = False
     holds: int = 0
+    condemned: tuple[int, ...] = ()
 
     @property
     def pieces(self) -> PieceMap:
         return self.file.pieces
+
+    def is_spoilt(self, _since: int, _start: int, _stop: int) -> bool:
+        return False
 
     def hold(self) -> None:
         self.holds += 1

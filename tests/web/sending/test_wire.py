@@ -290,3 +290,21 @@ async def test_a_cancelled_sender_leaves_the_socket_alone(peer: Peer, file: int)
         await sending
     assert await peer.receive(wire.sent_bytes) == BODY[: wire.sent_bytes]
     os.close(file)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_bytes_that_may_not_be_sent_any_more_are_not(
+    peer: Peer, file: int, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "TLS_CHUNK_BYTES", 1000)
+    wire, asked = wire_of(peer, turn_bytes=10_000 if secure else 1000), 0
+
+    def still(_start: int, _stop: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked <= 3
+
+    send = wire._send_read if secure else wire.send_file
+    await send(file, 0, 5500, still)
+    assert wire.sent_bytes == 3000
+    assert await peer.receive(3000) == BODY[:3000]
