@@ -88,6 +88,17 @@ async def test_that_there_is_none_is_believed_for_a_while(tmp_path: Path, upstre
         assert not found.blocked
 
 
+async def test_every_source_is_asked_once_where_none_can_be_reached(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    for name in ("a", "mirror"):
+        error = ConnectFailed("no")
+        error.source = f"http://{name}.test:80"
+        upstream.script.append(Turn(refuse=error))
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        assert (await fetched(rig)).manifest is None
+        assert len(upstream.requests) == 2
+        assert rig.meter.counts["manifest", "absent"] == 1
+
+
 async def test_a_manifest_of_another_piece_size_is_refused(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     async with filling(tmp_path, upstream, admit=admit) as rig:
         assert (await fetched(rig, piece_size_bytes=2 * SIZE)).manifest is None

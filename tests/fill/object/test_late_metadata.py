@@ -17,8 +17,8 @@ from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, filling, want_for
 from tests.support.manifests import manifest_of
-from tests.support.scripted import ScriptedUpstream
-from tests.support.stored import PIECE, put_pieces, representation
+from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.stored import PIECE, put_pieces, representation, settled
 
 BODY = blob(26, 4 * PIECE)
 REP = representation("a", len(BODY))
@@ -80,3 +80,23 @@ def test_bytes_are_held_for_what_is_expected_known_or_blocked(
 ) -> None:
     state = MetadataState(metadata, expected=expected)
     assert (state.holds, state.pending) == (holds, metadata is None)
+
+
+async def test_the_last_piece_streams_where_nothing_is_said_of_the_whole(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.append(Turn(gate=gate))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            await put_pieces(rig.store, obj, range(3), BODY)
+            reading = asyncio.create_task(rig.read(obj, WANT, 3 * PIECE, whole=False))
+            while not upstream.answers:
+                await settled()
+            await settled()
+            progress = rig.fills[0].progress
+            progress.advance(3, 3 * PIECE + 100)
+            assert progress.readable_until(3 * PIECE, 4 * PIECE) == 3 * PIECE + 100
+            gate.set()
+            assert await reading == BODY[3 * PIECE :]
+        await rig.assert_clean()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer
+from cacheserver.core.errors import BadAnswer, UpstreamTimeout
+from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, RelayedBody
 from tests.fill.relay.test_relayed_body import BODY, CHECKED, WANT, body_of, read
 from tests.support.filling import filling
@@ -39,4 +43,24 @@ async def test_a_body_that_goes_on_after_the_content_is_no_whole(tmp_path: Path,
         else:
             await read(body, out)
         assert out == BODY
+        assert upstream.unclosed == 0
+
+
+@pytest.mark.parametrize("authentic", [True, False])
+async def test_a_whole_that_is_right_counts_under_the_level_of_its_claim(tmp_path: Path, authentic: bool) -> None:
+    claim = Claim("name", authentic=authentic, sha1=hashlib.sha1(BODY).digest())
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        body = body_of(rig, 0, len(BODY), metadata=Metadata(None, Trust.SIMPLE, (claim,)))
+        assert await read(body) == BODY
+        word = (Trust.ANCHORED if authentic else Trust.SELF_CONSISTENT).word
+        assert rig.meter.counts["verified", word, "ok"] == 1
+
+
+async def test_an_answer_that_breaks_while_it_is_collected_is_closed(tmp_path: Path) -> None:
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.append(Turn(break_after=10, failure=UpstreamTimeout("silent")))
+    async with filling(tmp_path, upstream) as rig:
+        answer = await rig.asker.send(WANT)
+        with pytest.raises(UpstreamTimeout):
+            await BodyBuffer(limit_bytes=1000).collect(answer, limit_s=5.0)
         assert upstream.unclosed == 0
