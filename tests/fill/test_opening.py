@@ -287,6 +287,6 @@ async def test_only_digest_fields_speak_of_coded_bytes(tmp_path: Path, anchor: s
     claim = Claim(anchor, authentic=True, length_bytes=7, sha1=bytes(20))
     async with filling(tmp_path, ScriptedUpstream(b"x"), anchor=SayingAnchor(claim)) as rig:
         coded = Fields((("Content-Encoding", "gzip"),))
-        metadata = await rig.fetcher.fetch(WANT, coded, length_bytes=7)
+        metadata = await rig.fetcher.fetch(WANT, coded, secure=True, length_bytes=7)
         assert metadata.claims == ((claim,) if anchor == "digest_field" else ())
         assert not metadata.blocked

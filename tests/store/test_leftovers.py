@@ -251,7 +251,7 @@ async def test_a_marker_that_is_forgotten_takes_a_leftover_at_its_key_along_and_
         volume = store.volumes[0]
         await put(store, REP)
         await store.forget(REP.object_id, reason="purged")
-        await store.mark_vary(REP.object_id, ("accept",), service="own")
+        await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
         disk.refuses = False
         disk.asked.clear()
         assert await store.forget(REP.object_id, reason="purged") is is_left

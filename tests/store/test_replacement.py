@@ -11,7 +11,7 @@ import pytest
 from cacheserver.core.errors import DiskError, GenerationChanged, Withdrawn
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.store import Store
-from cacheserver.store.stored_object import StoredObject
+from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.meter import CountingMeter
 from tests.support.stored import put, representation, running_store
 
@@ -24,7 +24,7 @@ async def created_anew(store: Store, _obj: StoredObject) -> None:
 
 
 async def marked(store: Store, _obj: StoredObject) -> None:
-    await store.mark_vary(REP.object_id, ("accept",), service="own")
+    await store.mark_vary(VaryMarker(REP.object_id, ("accept",)), service="own")
 
 
 async def refreshed_in_vain(store: Store, obj: StoredObject) -> None:

@@ -78,7 +78,7 @@ async def test_an_object_that_goes_on_without_metadata_loses_its_label(
 def test_bytes_are_held_for_what_is_expected_known_or_blocked(
     metadata: Metadata | None, expected: bool, holds: bool
 ) -> None:
-    state = MetadataState(metadata, expected=expected)
+    state = MetadataState(metadata, expected=expected, piece_size_bytes=PIECE)
     assert (state.holds, state.pending) == (holds, metadata is None)
 
 

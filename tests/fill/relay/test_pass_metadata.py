@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.service import ManifestRule
 from cacheserver.core.request.target import Target
 from cacheserver.fill.relay.pass_metadata import PassMetadata
@@ -16,7 +16,7 @@ from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, Rig, filling, want_for
 from tests.support.manifests import phf
-from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.scripted import ScriptedAnswer, ScriptedUpstream, Turn
 
 SIZE = 1 << 14
 """The least that a manifest may have."""
@@ -37,6 +37,11 @@ def upstream() -> ScriptedUpstream:
     return ScriptedUpstream(phf(BODY, SIZE))
 
 
+def answered(fields: Fields) -> ScriptedAnswer:
+    """An answer of which only the fields count."""
+    return ScriptedAnswer(200, fields, b"", Turn(), "http://a.test:80")
+
+
 def memory_of(rig: Rig) -> PassMetadata:
     return PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=SIZE, keep_s=60.0)
 
@@ -49,7 +54,7 @@ async def test_a_generations_manifest_is_kept_for_a_while_and_until_it_is_forgot
         assert memory.expects_manifest(WANT.target)
 
         async def requests_after(fields: Fields, length_bytes: int | None = len(BODY)) -> int:
-            assert (await memory.get(WANT, fields, length_bytes)).manifest is not None
+            assert (await memory.get(WANT, answered(fields), length_bytes)).manifest is not None
             return len(upstream.requests)
 
         assert [await requests_after(TAGGED) for _ in range(2)] == [1, 1]
@@ -79,7 +84,7 @@ async def test_it_is_kept_where_something_tells_generations_apart(
     async with filling(tmp_path, upstream, admit=admit) as rig:
         memory = memory_of(rig)
         for _ in range(2):
-            await memory.get(want, fields, length_bytes)
+            await memory.get(want, answered(fields), length_bytes)
         assert len(upstream.requests) == (1 if kept else 2)
         memory.forget(want, fields, length_bytes)
 
@@ -90,13 +95,13 @@ async def test_what_has_no_manifest_or_is_blocked_is_asked_for_again(
     upstream.script.append(Turn(status=404))
     async with filling(tmp_path, upstream, admit=admit) as rig:
         memory = memory_of(rig)
-        assert (await memory.get(WANT, TAGGED, len(BODY))).manifest is None
+        assert (await memory.get(WANT, answered(TAGGED), len(BODY))).manifest is None
         rig.clock.now_s += 10
-        assert (await memory.get(WANT, TAGGED, len(BODY))).manifest is not None
+        assert (await memory.get(WANT, answered(TAGGED), len(BODY))).manifest is not None
     signed = SayingAnchor(Claim("catalogue", authentic=True, length_bytes=len(BODY) + 1))
     async with filling(tmp_path / "blocked", upstream, admit=admit, anchor=signed) as rig:
         memory = memory_of(rig)
-        assert (await memory.get(WANT, TAGGED, len(BODY))).blocked
-        signed.told = ()
+        assert (await memory.get(WANT, answered(TAGGED), len(BODY))).blocked
+        signed.told = Statements.of(())
         rig.clock.now_s += 10
-        assert not (await memory.get(WANT, TAGGED, len(BODY))).blocked
+        assert not (await memory.get(WANT, answered(TAGGED), len(BODY))).blocked
