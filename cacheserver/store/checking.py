@@ -63,8 +63,8 @@ class Checker:
         does not wait for this call: a slow ``executor`` holds up no client.
         """
         with obj.holding():
-            if obj.pieces.state(piece) == ABSENT:
-                return Verdict.GONE
+            if obj.file.fd < 0 or obj.pieces.state(piece) == ABSENT:
+                return Verdict.GONE  # it may have been closed before this task's first step
             verdict = await self._looked_at(obj, piece, executor, leave_cold)
             if obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE  # another task took it out of service meanwhile, and counted it

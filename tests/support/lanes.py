@@ -69,6 +69,7 @@ class HeldObject:
 
     def __init__(self, file: OpenFile) -> None:
         self.obsolete = False
+        self.condemned: list[int] = []
         self.file = file
         self.pieces = file.pieces
         self.held = 0

@@ -115,7 +115,7 @@ class ObjectFile:
         """See what it takes on disk; where that is too much (copied without holes, torn pieces), make it right."""
         with disk_errors("measure"):
             self.found_bytes = self.taken_bytes()
-            if self.found_bytes > self.expected_bytes + SLACK_BYTES and not self._read_only:
+            if self.found_bytes > self.expected_bytes and not self._read_only:
                 for first, stop in self.pieces.missing_runs(0, len(self.pieces), ()):
                     if not self._punch(first, stop):
                         break
