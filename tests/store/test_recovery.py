@@ -254,3 +254,14 @@ async def test_a_file_without_a_row_is_not_found_once_every_file_is_known(tmp_pa
         assert await store.find(rep.object_id) is None
         volume.reconciled = False
         assert await store.find(rep.object_id) is not None
+
+
+async def test_what_rows_alone_tell_of_can_be_evicted_after_a_clean_stop(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        unit = (await put(store, representation("known by its row"))).unit(0)
+    (tmp_path / "recency").unlink()
+    async with running_store(tmp_path) as store:
+        (volume,) = store.volumes
+        assert unit in volume.policy
+        assert await store._reclaimer.free(volume, volume.ledger.capacity_bytes)
+        assert volume.ledger.stored_bytes == 0

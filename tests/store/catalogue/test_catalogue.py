@@ -14,7 +14,7 @@ import pytest
 from cacheserver.core.errors import DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
-from tests.support.catalogue import Gate, oid, record
+from tests.support.catalogue import Gate, oid, record, sql
 
 
 @pytest.fixture
@@ -197,3 +197,12 @@ async def test_sums_hold_what_is_queued_and_not_written_yet(gate: Gate, catalogu
     gate.open.set()
     await catalogue.flush()
     assert (len(catalogue), catalogue.stored_bytes_total()) == (3, 18)
+
+
+async def test_a_row_whose_sum_contradicts_its_record_is_skipped(catalogue: Catalogue, directory: Path) -> None:
+    catalogue.put(oid(1), record(5))
+    catalogue.put(oid(2), record(7))
+    await catalogue.flush()
+    sql(directory, "UPDATE Cache SET tag = 6 WHERE tag = 5")
+    assert list(catalogue.iterate()) == [[(oid(2), record(7))]]
+    assert catalogue.bad_rows == 1
