@@ -87,14 +87,15 @@ class AnswerAccounting:
 
     def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
         """Account for a head that aiohttp's parser refused, or a fault of our own."""
-        reason = "malformed" if status == 400 else "internal"
+        reason = "internal" if status == 500 else "malformed"
         self._meter.refused(reason)
         if reason == MalformedRequest.code:
             self._refusals.note(reason, "", self._clock.wall_s())
         client = cast(ClientConnection, request.protocol).client
-        if status == 400:
-            self._tell("refused", MalformedRequest("the head is no valid HTTP"), "", client, status)
+        if status != 500:
+            cause = "the head is no valid HTTP" if status == 400 else "the head is larger than server.max_head"
+            self._tell("refused", MalformedRequest(cause), "", client, status)
         else:
             event(_log, "failed", reason=reason, client=client.address, kind=type(error).__name__)
-        outcome = "refused" if status == 400 else "error"
+        outcome = "error" if status == 500 else "refused"
         self._count(AnswerRecord(RequestLabel(), client, outcome, status, 0, 0.0))
