@@ -154,7 +154,7 @@ def _check_rewrite(table: HostRewrite, key: str) -> None:
 
 
 def _field_name(name: str, key: str) -> str:
-    if name != "*" and (not _FIELD_NAME.fullmatch(name) or name.lower() in _NEVER_FORWARDED):
+    if name != "*" and (not _FIELD_NAME.fullmatch(name) or name.lower().replace("_", "-") in _NEVER_FORWARDED):
         raise ConfigError(f"{name!r} is not a request field that can be forwarded", key=key)
     return name.lower()
 

@@ -93,6 +93,14 @@ def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "line", [("X-A", "a\x1b[31m"), ("X-A", "a\x00"), ("X-A", "a\rB: c"), ("X\x01A", "a"), ("X A", "a")]
+)
+def test_a_relayed_line_with_control_characters_reaches_no_client(line: tuple[str, str]) -> None:
+    lines = relayed_lines(Fields((line, ("X-B", "\xe4\tb"))), via=VIA, cache_status=STATUS)
+    assert [name for name, _ in lines] == ["X-B", "Via", "Cache-Status"]
+
+
 def test_a_relayed_content_range_is_spelled_as_clients_look_it_up() -> None:
     lines = relayed_lines(Fields((("content-range", "bytes 0-1/2"),)), via=VIA, cache_status=STATUS)
     assert lines[0] == ("Content-Range", "bytes 0-1/2")
