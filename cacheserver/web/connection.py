@@ -7,12 +7,14 @@ malformed input. Must not know of caching.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
 
+from cacheserver.core.errors import HeadTooLong, MalformedRequest, MethodUnknown, RequestError, VersionUnknown
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.request.client import PLAIN, TLS, Client
 from cacheserver.core.request.client_shares import SharedNetworks
@@ -28,7 +30,19 @@ from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.turns import resolve
 from cacheserver.web.sending.wire import Wire
 
-_TEXTS = {400: b"malformed request\n", 431: b"the request head is larger than server.max_head\n"}
+_ODD_METHOD = re.compile(r"""Invalid method encountered:\s+b['"][A-Za-z][A-Za-z0-9_-]* \S+ HTTP/\d\.\d""")
+"""What the parser says of a request line that is right but for a method that it does not know."""
+
+_ODD_VERSION = re.compile(r"""Invalid HTTP version:\s+b['"][A-Z]+ \S+ HTTP/\d""")
+
+
+def refused_head(why: str, *, too_long: bool) -> RequestError:
+    """The error for a head that the parser refuses, which says ``why``."""
+    if too_long:
+        return HeadTooLong()
+    if _ODD_VERSION.search(why):
+        return VersionUnknown()
+    return MethodUnknown() if _ODD_METHOD.search(why) else MalformedRequest("malformed request")
 
 
 class ClientConnection(GuardedConnection):
@@ -155,11 +169,11 @@ class ClientConnection(GuardedConnection):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A malformed head (400, 431) or a fault of our own (500): one line of text, one of log, never a traceback."""
-        if status == 400 and self.head_is_too_long:
-            status = 431
-        self._listener.on_error(request, status, exc)
-        text = _TEXTS.get(status, b"internal error\n")
+        """A head that the parser refuses or a fault of our own: one line of text, one of log, never a traceback."""
+        error = refused_head(message or "", too_long=self.head_is_too_long) if status == 400 else None
+        status = 500 if error is None else error.own_status
+        self._listener.on_error(request, error, exc)
+        text = b"internal error\n" if error is None else f"{error}\n".encode()
         if self.transport is not None and not request.writer.output_size:
             head = Head(status, text_lines(format_http_date(time.time())), len(text))
             self.transport.write(head.encode(close=True, http_10=False) + text)
@@ -179,7 +193,7 @@ class Listener:
         options: ServerOptions,
         lanes: LaneShared,
         max_connections: int,
-        on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
+        on_error: Callable[[web.BaseRequest, RequestError | None, BaseException | None], None],
         on_limit: Callable[[str, str], None],
         subnets: Subnets,
         shared: SharedNetworks,

@@ -36,9 +36,11 @@ class Head:
     def encode(self, *, close: bool, http_10: bool) -> bytes:
         """The head's bytes; ``close``: the connection ends after this answer."""
         end = []
-        if self.length_bytes is not None:
+        if self.status < 200 or self.status == 204:
+            pass  # RFC 9110 §8.6, RFC 9112 §6.1: neither field
+        elif self.length_bytes is not None:
             end.append(f"Content-Length: {self.length_bytes}\r\n")
-        elif self.status >= 200 and self.status not in (204, 304) and not http_10:
+        elif self.status != 304 and not http_10:
             end.append("Transfer-Encoding: chunked\r\n")
         if close:
             end.append("Connection: close\r\n")

@@ -72,6 +72,11 @@ def test_a_bodiless_status_says_nothing_of_a_body() -> None:
     assert without_representation(lines) == (("ETag", '"1"'), ("Cache-Control", "y"))
 
 
+@pytest.mark.parametrize("length_bytes", [0, None])
+def test_a_204_has_neither_length_nor_coding(length_bytes: int | None) -> None:
+    assert Head(204, (), length_bytes).encode(close=False, http_10=False) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
 def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
     fields = Fields(
         (
