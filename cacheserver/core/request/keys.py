@@ -21,11 +21,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from cacheserver.core.errors import MalformedRequest
-from cacheserver.core.request.service import Service
+from cacheserver.core.request.service import HostRewrite, Service
 from cacheserver.core.request.target import Target
 
 MAX_TARGET: Final = 16 * 1024
@@ -87,7 +88,12 @@ def key_host(service: Service, host: str) -> str:
     """The host that stands in keys for a canonical host: the service's own, or what its first fitting rewrite says."""
     if service.canonical_host is not None:
         return service.canonical_host
-    for rewrite in service.rewrites:
+    return _rewritten(service.rewrites, host) if service.rewrites else host
+
+
+@lru_cache(maxsize=4096)
+def _rewritten(rewrites: tuple[HostRewrite, ...], host: str) -> str:
+    for rewrite in rewrites:
         found = re.fullmatch(rewrite.pattern, host)
         if found is not None:
             return found.expand(rewrite.replacement).lower()
