@@ -32,7 +32,6 @@ RELIED_ON: Final = {
     "_buffer_paused": "true while reading is paused because the queue of heads is full",
     "_pause_reading_for_buffer": "pauses reading until the queue has drained, then calls data_received with nothing",
     "_process_keepalive": "called when an idle connection may have to end",
-    "_keepalive": "true: the connection ends when it has been idle for too long",
     "_next_keepalive_close_time": "loop time from which on an idle connection ends",
     "_keepalive_timeout": "seconds that a connection may be idle",
     "_manager": "the server that counts the connection; None: connection_lost has nothing to do",
@@ -64,11 +63,6 @@ class ServerConnection(RequestHandler):
         self._answered_count = 0
         self._cutter = HeadCutter(max_head_bytes)
         self._heads: deque[bytes] = deque()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; a connection that stays silent is idle like one that has had an answer."""
-        super().connection_made(transport)
-        self._keepalive = True
 
     def feed(self, data: bytes) -> bool:
         """Give aiohttp one head at a time, and no more than it queues; whether ``data`` made no part of a head wait.

@@ -161,7 +161,6 @@ async def _max_msg_queue_size(play: Play) -> None:
 async def _idle_end(play: Play) -> None:
     await play.waiting()
     assert play.connection._keepalive_timeout == 60
-    assert play.connection._keepalive, "not before the first answer, if the adapter did not set it"
     play.connection._next_keepalive_close_time = play.connection._loop.time() + 9
     play.connection._process_keepalive()
     assert not play.connection.transport.is_closing()
@@ -191,7 +190,6 @@ CLAIMS: dict[str, Callable[[Play], Awaitable[None]]] = {
     "_buffer_paused": _buffer_paused,
     "_pause_reading_for_buffer": _pause_reading_for_buffer,
     "_process_keepalive": _idle_end,
-    "_keepalive": _idle_end,
     "_next_keepalive_close_time": _idle_end,
     "_keepalive_timeout": _idle_end,
     "_manager": _manager,

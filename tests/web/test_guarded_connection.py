@@ -110,6 +110,17 @@ async def test_the_head_deadline_runs_until_there_is_a_head(folder: Path | None,
         writer.close()
 
 
+async def test_the_head_deadline_is_not_put_off_by_more_of_the_head(folder: Path | None) -> None:
+    async with listening(folder, head_timeout_s=0.1) as scene:
+        reader, writer = await scene.connect()
+        ended = asyncio.create_task(ends(reader))
+        while not ended.done():
+            writer.write(b"\r\n")
+            await asyncio.wait((ended,), timeout=0.02)
+        assert await ended
+        writer.close()
+
+
 async def test_a_connection_that_never_says_anything_is_idle(folder: Path | None) -> None:
     async with listening(folder, idle_s=0.05) as scene:
         reader, writer = await scene.connect()
