@@ -173,7 +173,8 @@ def _open(sock: socket.socket) -> bool:
 def run_crowd(lab: Lab, kinds: Sequence[Kind], plan: CrowdPlan) -> dict[str, Any]:
     """Measure the node and static nginx without the crowd and with it; plain data."""
     fitting, note = _fitting(plan)
-    settings = {"server": {"max_connections": fitting.slow + fitting.idle + fitting.connections + 16}}
+    most = fitting.slow + fitting.idle + fitting.connections + 16
+    settings = {"server": {"max_connections": most, "connections_per_client": most}}
     chosen = with_settings([kind for kind in kinds if kind.name in (NODE, STATIC)], settings)
     targets = lab.write_objects(plan.objects, plan.object_bytes)
     origin = start_file_origin(lab)

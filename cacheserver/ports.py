@@ -40,8 +40,8 @@ class Meter(Protocol):
     def refused(self, reason: str) -> None:
         """One refusal; ``reason`` is an error's ``code``."""
 
-    def connection_refused(self) -> None:
-        """One connection closed at once, because there are too many."""
+    def connection_refused(self, limit: str) -> None:
+        """One connection too many, of one ``client`` or in ``all``, or an ``idle`` one closed for another."""
 
     def upstream_request(self, service: str, source_class: str, result: str) -> None:
         """One upstream answer; ``source_class`` as in ``core.cache.sources``, ``result`` ok, not_modified or a code."""

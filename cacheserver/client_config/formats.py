@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cacheserver.client_config.policy import HOST_OPTION, KEY, OMA_URI, ClientPolicy
+from cacheserver.core.errors import ConfigError
 
 _TITLE = "Delivery Optimization cache host"
 _OPTION_NAME = "do-cache-host"
@@ -72,9 +73,15 @@ def _powershell(policy: ClientPolicy) -> str:
 # -- the option, for DHCP servers -------------------------------------------------------------------------------
 
 
+def _option_remarks(policy: ClientPolicy, mark: str) -> list[str]:
+    """The remarks of a format that carries the host list only. ConfigError for a policy with more in it."""
+    policy.refuse_unless_carried(hosts_only=True)
+    return policy.remarks(mark, dhcp=True)
+
+
 def _dhcp_isc(policy: ClientPolicy) -> str:
     """Lines for ``dhcpd.conf``."""
-    lines = [*policy.remarks("#", dhcp=True), f"option {_OPTION_NAME} code {HOST_OPTION} = text;"]
+    lines = [*_option_remarks(policy, "#"), f"option {_OPTION_NAME} code {HOST_OPTION} = text;"]
     return "\n".join((*lines, f'option {_OPTION_NAME} "{policy.host_list}";', ""))
 
 
@@ -84,12 +91,12 @@ def _dhcp_kea(policy: ClientPolicy) -> str:
     # A comma ends a value in Kea's notation unless a backslash stands before it.
     option = {"name": _OPTION_NAME, "space": "dhcp4", "data": policy.host_list.replace(",", "\\,")}
     body = json.dumps({"Dhcp4": {"option-def": [definition], "option-data": [option]}}, indent=2)
-    return "\n".join((*policy.remarks("//", dhcp=True), body, ""))
+    return "\n".join((*_option_remarks(policy, "//"), body, ""))
 
 
 def _dhcp_windows(policy: ClientPolicy) -> str:
     """PowerShell for a Windows DHCP server, for all of its scopes."""
-    lines = ["#Requires -Modules DhcpServer", *policy.remarks("#", dhcp=True)]
+    lines = ["#Requires -Modules DhcpServer", *_option_remarks(policy, "#")]
     lines.append(
         f"if (-not (Get-DhcpServerv4OptionDefinition -OptionId {HOST_OPTION} -ErrorAction SilentlyContinue)) {{"
     )
@@ -101,12 +108,20 @@ def _dhcp_windows(policy: ClientPolicy) -> str:
 
 def _dnsmasq(policy: ClientPolicy) -> str:
     """Lines for ``dnsmasq.conf``; the quotes keep an address from being sent as four bytes."""
-    return "\n".join((*policy.remarks("#", dhcp=True), f'dhcp-option={HOST_OPTION},"{policy.host_list}"', ""))
+    return "\n".join((*_option_remarks(policy, "#"), f'dhcp-option={HOST_OPTION},"{policy.host_list}"', ""))
 
 
 def _linux_agent(policy: ClientPolicy) -> str:
-    """``/etc/deliveryoptimization-agent/admin-config.json`` of the Linux agent, which knows the host list only."""
-    return json.dumps({"DOCacheHost": policy.host_list}) + "\n"
+    """``/etc/deliveryoptimization-agent/admin-config.json`` of the Linux agent: one host, and the delays.
+
+    ConfigError for several hosts: with a list the agent downloads nothing at all.
+    """
+    if len(policy.hosts) > 1:
+        text = "the Linux agent takes one host; with several every download on the machine would fail"
+        raise ConfigError(text, key="--host")
+    policy.refuse_unless_carried(hosts_only=False)
+    delays = {name: value for name, value in policy.values() if name.startswith("DODelay")}
+    return json.dumps({"DOCacheHost": policy.host_list, **delays}) + "\n"
 
 
 POLICY_FORMATS: Final[dict[str, Callable[[ClientPolicy], str]]] = {

@@ -18,6 +18,8 @@ OMA_URI: Final = "./Vendor/MSFT/Policy/Config/DeliveryOptimization"
 HOST_OPTION: Final = 235
 """DHCP option with the list of cache hosts."""
 _OPTION_LIMIT_BYTES: Final = 255
+DEFAULT_FOREGROUND_S: Final = 30
+DEFAULT_BACKGROUND_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class ClientPolicy:
     """What clients are told; ``hosts`` come from ``cache_hosts``."""
 
     hosts: tuple[str, ...]
-    fallback_foreground_s: int = 30
+    fallback_foreground_s: int = DEFAULT_FOREGROUND_S
     """Seconds before a download that someone waits for goes to the CDN instead."""
-    fallback_background_s: int = 60
+    fallback_background_s: int = DEFAULT_BACKGROUND_S
     from_dhcp: bool = False
     """Clients take the hosts from DHCP option 235 and not from the policy."""
     not_on_vpn: bool = False
@@ -53,6 +55,16 @@ class ClientPolicy:
         if self.download_mode is not None:
             pairs.append(("DODownloadMode", self.download_mode))
         return tuple(pairs)
+
+    def refuse_unless_carried(self, *, hosts_only: bool) -> None:
+        """ConfigError for what a format that carries no policy cannot say: the delays too, if it has ``hosts_only``."""
+        lost = {"--not-on-vpn": self.not_on_vpn, "--download-mode": self.download_mode is not None}
+        if hosts_only:
+            lost["--fallback-foreground"] = self.fallback_foreground_s != DEFAULT_FOREGROUND_S
+            lost["--fallback-background"] = self.fallback_background_s != DEFAULT_BACKGROUND_S
+        for option, is_set in lost.items():
+            if is_set:
+                raise ConfigError("this format cannot carry it; use a policy format beside it", key=option)
 
     def remarks(self, mark: str = "", *, dhcp: bool = False) -> list[str]:
         """What the reader must know besides, each after a comment ``mark``; ``dhcp``: of an option, not of a policy."""

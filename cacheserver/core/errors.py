@@ -101,6 +101,36 @@ class MethodNotAllowed(RequestError, code="method_not_allowed", own_status=405):
         self.method = method
 
 
+class MethodUnknown(RequestError, code="method_unknown", own_status=501):
+    """A method that no registry knows (RFC 9110 §9.1)."""
+
+    label, closes = "unknown method", True
+    remedy = "The client sent a method that HTTP does not have: look at it, or at what else speaks to this port."
+
+    def __init__(self, text: str = "this method is not known here; only GET and HEAD are served") -> None:
+        super().__init__(text)
+
+
+class VersionUnknown(RequestError, code="version_unknown", own_status=505):
+    """Another major version of HTTP, or a minor one that does not exist (RFC 9110 §15.6.6)."""
+
+    label, closes = "unknown HTTP version", True
+    remedy = "The node speaks HTTP/1.0 and HTTP/1.1: look at the client, or the proxy before it."
+
+    def __init__(self, text: str = "only HTTP/1.0 and HTTP/1.1 are spoken here") -> None:
+        super().__init__(text)
+
+
+class HeadTooLong(RequestError, code="head_too_long", own_status=431):
+    """A request head is larger than the limit."""
+
+    label, closes = "head too long", True
+    remedy = "A request head is larger than server.max_head: raise it if the client is right to send so much."
+
+    def __init__(self, text: str = "the request head is larger than server.max_head") -> None:
+        super().__init__(text)
+
+
 class BodyRefused(RequestError, code="body_refused", own_status=413):
     """A request body was announced."""
 

@@ -14,10 +14,13 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from cacheserver.metrics.table import ANSWERS, EVENTS, LEVELS, RESULTS, STATES, STORE, MetricDoc
+from cacheserver.metrics.table import ANSWERS, CONNECTION_LIMITS, EVENTS, LEVELS, RESULTS, STATES, STORE, MetricDoc
 from cacheserver.metrics.tally import OTHER, Durations, Tally
 
-_ZEROS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {"verified_pieces_total": tuple(product(LEVELS, RESULTS))}
+_ZEROS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "connections_refused_total": tuple((limit,) for limit in CONNECTION_LIMITS),
+    "verified_pieces_total": tuple(product(LEVELS, RESULTS)),
+}
 """Rows that begin at 0, beside those of metrics without labels: an alert must see the very first event as a rise."""
 
 Rows = Iterable[tuple[tuple[str, ...], float]]

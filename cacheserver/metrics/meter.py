@@ -68,9 +68,9 @@ class PrometheusMeter(Collector):
         """Count one refusal by error code."""
         self._count(("refused_total", self._code(reason)))
 
-    def connection_refused(self) -> None:
+    def connection_refused(self, limit: str) -> None:
         """Count one connection that was one too many."""
-        self._count(("connections_refused_total",))
+        self._count(("connections_refused_total", limit))
 
     def upstream_request(self, service: str, source_class: str, result: str) -> None:
         """Count one upstream answer."""

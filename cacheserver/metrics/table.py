@@ -35,6 +35,9 @@ def _doc(name: str, kind: str, labels: str, meaning: str) -> MetricDoc:
     return MetricDoc(PREFIX + name, kind, tuple(labels.split()), meaning)
 
 
+CONNECTION_LIMITS: Final = ("client", "all", "idle")
+"""Of one client, of all clients together; ``idle``: an idle connection ended for a new one."""
+
 ANSWERS: Final = (
     _doc("requests_total", "counter", "service outcome code listener", "Answers by outcome and status class (2xx)."),
     _doc("response_bytes_total", "counter", "service outcome listener", "Body bytes sent to clients."),
@@ -47,7 +50,7 @@ ANSWERS: Final = (
 
 EVENTS: Final = (
     _doc("refused_total", "counter", "reason", "Requests that the node refused, by error code."),
-    _doc("connections_refused_total", "counter", "", "Connections closed at once because the limit was reached."),
+    _doc("connections_refused_total", "counter", "limit", "Connections refused, or idle ones ended, by limit."),
     _doc("upstream_requests_total", "counter", "service source result", "Requests: ok, not_modified or error code."),
     _doc("upstream_bytes_total", "counter", "service source", "Body bytes received from sources, by class of source."),
     _doc("collapsed_waiters_total", "counter", "", "Requests that waited for a fill of another request."),

@@ -11,6 +11,7 @@ from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.request.addresses import Network, parse_network
 from cacheserver.core.request.admission import target_of
 from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.client_shares import SharedNetworks
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.subnets import Subnets
 from cacheserver.core.request.target import Target
@@ -27,11 +28,12 @@ class Admitted:
         self.allowlist = AllowList(settings.all_services())
         self._source_hosts = _source_hosts(self.allowlist.services)
         self.subnets = Subnets((group.name, group.networks) for group in settings.subnets)
+        self.shared = SharedNetworks((entry.networks, entry.clients) for entry in settings.fairness.shared)
 
     def take_over(self, other: Admitted) -> None:
         """Become what a reload has made."""
         self.allowlist, self._source_hosts = other.allowlist, other._source_hosts
-        self.subnets = other.subnets
+        self.subnets, self.shared = other.subnets, other.shared
 
     def services(self) -> tuple[Service, ...]:
         """Every service, own ones first."""

@@ -24,11 +24,14 @@ from cacheserver.node.wiring import Components
 from cacheserver.settings.schema import Settings
 from cacheserver.system.socket_activation import Inherited
 from cacheserver.tls.current import CurrentCertificate
+from cacheserver.web.accepting import SecureServer
 from cacheserver.web.admin.actions import AdminActions
 from cacheserver.web.admin.app import admin_app
+from cacheserver.web.admin.connections import AdminConnections
 from cacheserver.web.admin.pins import AdminPins
 from cacheserver.web.admin.views import Views
 from cacheserver.web.aiohttp_adapter import tolerate_targets
+from cacheserver.web.connection_limits import ADMIN, LimitReport
 from cacheserver.web.sending.tcp import serve_on
 
 _log = get_logger(__name__)
@@ -50,7 +53,8 @@ class Listeners:
         self._parts = parts
         self._status = status
         self._inherited = inherited or Inherited()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | SecureServer] = []
+        self._admin_servers: list[asyncio.Server] = []
         self._certificate = certificate
         self._admin: web.AppRunner | None = None
 
@@ -67,14 +71,16 @@ class Listeners:
     async def _listen_all(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[str]:
         for sock in sockets:
             serve_on(sock)
-            server = await asyncio.get_running_loop().create_server(
-                self._parts.web.listener,
-                sock=sock,
-                backlog=_BACKLOG,
-                ssl=tls,
-                ssl_handshake_timeout=_HANDSHAKE_S if tls is not None else None,
-            )
-            self._servers.append(server)
+            listener = self._parts.web.listener
+            if tls is None:
+                loop = asyncio.get_running_loop()
+                self._servers.append(await loop.create_server(listener, sock=sock, backlog=_BACKLOG))
+            else:
+                self._servers.append(
+                    SecureServer(
+                        sock, listener, shares=listener.shares, context=tls, handshake_s=_HANDSHAKE_S, backlog=_BACKLOG
+                    )
+                )
         return [address_text(*sock.getsockname()[:2]) for sock in sockets]
 
     async def _listen_admin(self, settings: Settings) -> str:
@@ -104,17 +110,16 @@ class Listeners:
             actions,
             AdminPins(pinning=parts.pinning, admit=parts.admitted.target),
         )
-        self._admin = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60.0)
+        self._admin = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._admin.setup()
         assert self._admin.server is not None
         tolerate_targets(self._admin.server)
-        if sockets:
-            for sock in sockets:
-                await web.SockSite(self._admin, sock).start()
-        else:
-            host, port = parse_listen(settings.admin.listen)
-            await web.TCPSite(self._admin, host, port).start()
-        return address_text(*self._admin.addresses[0][:2])
+        limits = LimitReport(parts.meter, parts.clock, ADMIN)
+        connections = AdminConnections(self._admin.server, on_limit=limits.limited)
+        for sock in sockets or await _bound((settings.admin.listen,)):
+            server = await asyncio.get_running_loop().create_server(connections, sock=sock, backlog=_BACKLOG)
+            self._admin_servers.append(server)
+        return address_text(*self._admin_servers[0].sockets[0].getsockname()[:2])
 
     def close_content(self) -> None:
         """Take no more clients."""
@@ -123,6 +128,8 @@ class Listeners:
 
     async def close_admin(self) -> None:
         """Take no more administrators."""
+        for server in self._admin_servers:
+            server.close()
         if self._admin is not None:
             await self._admin.cleanup()
 

@@ -14,9 +14,10 @@ from cacheserver.settings.schema import Settings
 
 TAKEN_UP: Final = frozenset(
     {
-        "allow", "services", "subnets", "scrub", "tls", "log.level", "trust.catalogues", "trust.catalogue_keys",
-        "server.cache_host_errors", "server.drain_s", "server.fast_lane", "server.head_timeout_s", "server.host_errors",
-        "server.idle_timeout_s", "server.min_send_rate_bps", "server.workers",
+        "allow", "fairness", "services", "subnets", "scrub", "tls", "log.level", "trust.catalogues",
+        "trust.catalogue_keys", "server.cache_host_errors", "server.connections_per_client", "server.drain_s",
+        "server.fast_lane", "server.head_timeout_s", "server.host_errors", "server.idle_timeout_s",
+        "server.min_send_rate_bps", "server.workers",
     }
 )  # fmt: skip
 """Dotted names of settings, or of whole sections, that a reload puts into effect; ``server.workers`` has none."""

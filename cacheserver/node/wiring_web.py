@@ -27,6 +27,7 @@ from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.connection import Listener
+from cacheserver.web.connection_limits import CONTENT, LimitReport
 from cacheserver.web.handler import ContentHandler
 from cacheserver.web.lane.hot_table import HotTable
 from cacheserver.web.lane.shared import LaneShared
@@ -59,7 +60,7 @@ class WebSide:
     def reconfigure(self, server: ServerOptions) -> None:
         """Use changed settings, and the services and subnets that are admitted now."""
         self.passing.reconfigure(server)
-        self.listener.reconfigure(server, self.basis.admitted.subnets)
+        self.listener.reconfigure(server, self.basis.admitted.subnets, self.basis.admitted.shared)
 
     def drain(self) -> None:
         """Fetch nothing new, and end every connection with the answer that is under way."""
@@ -141,6 +142,7 @@ def _listener(
         lanes=lanes,
         max_connections=max_connections,
         on_error=accounting.malformed,
-        on_refused=basis.meter.connection_refused,
+        on_limit=LimitReport(basis.meter, basis.clock, CONTENT).limited,
         subnets=basis.admitted.subnets,
+        shared=basis.admitted.shared,
     )

@@ -25,7 +25,7 @@ from cacheserver.tls.options import TlsOptions
 from cacheserver.trust.https_json import base_of, check_base_url
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key
-from cacheserver.web.options import AdminOptions, ServerOptions
+from cacheserver.web.options import AdminOptions, ServerOptions, SharedNetwork
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
@@ -50,6 +50,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _tls(settings.tls, listens=bool(settings.server.listen_tls))
     yield from _path(("log", "access_file"), settings.log.access_file)
     yield from _subnets(settings.subnets)
+    yield from _shared_networks(settings.fairness.shared)
     for name, table in settings.services.items():
         yield from _no_wildcard(("services", name, "hosts"), table.get("hosts"))
     yield from _no_wildcard(("allow",), list(settings.allow))
@@ -180,14 +181,27 @@ def _subnets(groups: tuple[SubnetOptions, ...]) -> Iterator[Problem]:
         names.add(group.name)
         if not group.networks:
             yield Problem(("subnets", position, "networks"), "is empty")
-        for number, text in enumerate(group.networks):
-            try:
-                network = parse_network(text)
-            except ValueError as exc:
-                yield Problem(("subnets", position, "networks", number), f"is not a CIDR block: {exc}")
-                continue
-            if owners.setdefault(network, group.name) != group.name:
-                yield Problem(("subnets", position, "networks", number), f"{text} is in {owners[network]} already")
+        yield from _networks(("subnets", position, "networks"), group.networks, group.name, owners)
+
+
+def _shared_networks(entries: tuple[SharedNetwork, ...]) -> Iterator[Problem]:
+    owners: dict[Network, str] = {}
+    for position, entry in enumerate(entries):
+        path: Path = ("fairness", "shared", position, "networks")
+        if not entry.networks:
+            yield Problem(path, "is empty")
+        yield from _networks(path, entry.networks, f"entry {position + 1}", owners)
+
+
+def _networks(path: Path, texts: tuple[str, ...], owner: str, owners: dict[Network, str]) -> Iterator[Problem]:
+    for number, text in enumerate(texts):
+        try:
+            network = parse_network(text)
+        except ValueError as exc:
+            yield Problem((*path, number), f"is not a CIDR block: {exc}")
+            continue
+        if owners.setdefault(network, owner) != owner:
+            yield Problem((*path, number), f"{text} is in {owners[network]} already")
 
 
 def _no_wildcard(path: Path, hosts: object) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from cacheserver.store.options import StoreOptions
 from cacheserver.tls.options import TlsOptions
 from cacheserver.trust.options import TrustOptions
 from cacheserver.upstream.options import UpstreamOptions
-from cacheserver.web.options import AdminOptions, ServerOptions
+from cacheserver.web.options import AdminOptions, FairnessOptions, ServerOptions
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     server: ServerOptions = msgspec.field(default_factory=ServerOptions)
     admin: AdminOptions = msgspec.field(default_factory=AdminOptions)
+    fairness: FairnessOptions = msgspec.field(default_factory=FairnessOptions)
     store: StoreOptions = msgspec.field(default_factory=StoreOptions)
     fill: FillOptions = msgspec.field(default_factory=FillOptions)
     upstream: UpstreamOptions = msgspec.field(default_factory=UpstreamOptions)

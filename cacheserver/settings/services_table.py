@@ -15,7 +15,8 @@ import msgspec
 from cacheserver.core.errors import ConfigError, MalformedRequest
 from cacheserver.core.request.addresses import parse_network
 from cacheserver.core.request.allowlist import canonical_pattern
-from cacheserver.core.request.hostname import literal_address, parse_authority
+from cacheserver.core.request.bounded_patterns import check_bounded
+from cacheserver.core.request.hostname import MAX_NAME, literal_address, parse_authority
 from cacheserver.core.request.service import HostRewrite, ManifestRule, SchemeRule, Service, ServiceTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -148,13 +149,14 @@ def _check_rewrite(table: HostRewrite, key: str) -> None:
     if not _REPLACEMENT.fullmatch(table.replacement):
         raise ConfigError(f"{table.replacement!r} is no host name with group references", key=key)
     try:
+        check_bounded(table.pattern, MAX_NAME)
         re.compile(table.pattern).sub(table.replacement, "")
-    except (re.error, IndexError) as exc:
+    except (re.error, IndexError, ValueError) as exc:
         raise ConfigError(f"{table.pattern!r} with {table.replacement!r}: {exc}", key=key) from exc
 
 
 def _field_name(name: str, key: str) -> str:
-    if name != "*" and (not _FIELD_NAME.fullmatch(name) or name.lower() in _NEVER_FORWARDED):
+    if name != "*" and (not _FIELD_NAME.fullmatch(name) or name.lower().replace("_", "-") in _NEVER_FORWARDED):
         raise ConfigError(f"{name!r} is not a request field that can be forwarded", key=key)
     return name.lower()
 

@@ -8,7 +8,7 @@ from typing import cast
 from aiohttp import web
 
 from cacheserver.core.bounded_memory import BoundedMemory
-from cacheserver.core.errors import AddressRefused, CacheserverError, MalformedRequest
+from cacheserver.core.errors import AddressRefused, CacheserverError, RequestError
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.recent_refusals import RecentRefusals
@@ -60,7 +60,7 @@ class AnswerAccounting:
             self._note(exchange, exchange.error)
         elif answer.cut == "internal":
             event(_log, "cut", severity=logging.WARNING, reason=answer.cut, service=answer.request.service)
-        if self._access_log is None or (isinstance(exchange.error, MalformedRequest) and not self._may_log_malformed()):
+        if self._access_log is None or (isinstance(exchange.error, RequestError) and not self._may_log_malformed()):
             return
         self._access_log.record(answer)
 
@@ -92,16 +92,15 @@ class AnswerAccounting:
         self._malformed_left = (max(0.0, left - 1.0), now_s)
         return left >= 1.0
 
-    def malformed(self, request: web.BaseRequest, status: int, error: BaseException | None) -> None:
-        """Account for a head that aiohttp's parser refused, or a fault of our own."""
-        reason = "malformed" if status == 400 else "internal"
+    def malformed(self, request: web.BaseRequest, refusal: RequestError | None, error: BaseException | None) -> None:
+        """Account for a head that aiohttp's parser refused, or, without ``refusal``, a fault of our own."""
+        reason = "internal" if refusal is None else refusal.code
         self._meter.refused(reason)
-        if reason == MalformedRequest.code:
-            self._refusals.note(reason, "", self._clock.wall_s())
         client = cast(ClientConnection, request.protocol).client
-        if status == 400:
-            self._tell("refused", MalformedRequest("the head is no valid HTTP"), "", client, status)
-        else:
+        if refusal is None:
             event(_log, "failed", reason=reason, client=client.address, kind=type(error).__name__)
-        outcome = "refused" if status == 400 else "error"
-        self._count(AnswerRecord(RequestLabel(), client, outcome, status, 0, 0.0))
+            self._count(AnswerRecord(RequestLabel(), client, "error", 500, 0, 0.0))
+            return
+        self._refusals.note(reason, "", self._clock.wall_s())
+        self._tell("refused", refusal, "", client, refusal.own_status)
+        self._count(AnswerRecord(RequestLabel(), client, "refused", refusal.own_status, 0, 0.0))

@@ -8,6 +8,7 @@ not know of caching.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
@@ -40,6 +41,9 @@ RELIED_ON: Final = {
 
 _NOWHERE = URL("/.unreadable")
 _END_OF_HEAD = b"\r\n\r\n"
+_UNREADABLE = b"\0"
+"""Refused by the parser wherever it stands in a head."""
+_NOT_EMPTY_LINE = re.compile(rb"[^\r\n]")
 
 
 def untested_version() -> str | None:
@@ -52,27 +56,39 @@ class ServerConnection(RequestHandler):
 
     __slots__ = ("_answered_count", "_cutter", "_heads")
 
-    def __init__(self, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+    def __init__(
+        self, manager: Any, *, loop: asyncio.AbstractEventLoop, max_head_bytes: int = 1 << 15, **kwargs: Any
+    ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._answered_count = 0
-        self._cutter = HeadCutter()
+        self._cutter = HeadCutter(max_head_bytes)
         self._heads: deque[bytes] = deque()
 
     def feed(self, data: bytes) -> bool:
-        """Give aiohttp one head at a time, and no more than it queues; whether a head was completed by ``data``.
+        """Give aiohttp one head at a time, and no more than it queues; whether ``data`` made no part of a head wait.
 
         What its parser refuses takes everything with it that was parsed in the same call: the requests before it would
-        never be answered. Called with nothing when the queue has drained.
+        never be answered. So a head that is too long ends, in its turn, with what the parser refuses. Called with
+        nothing when the queue has drained.
         """
         before = self._request_count
         if not data:
             super().data_received(data)
+        was_too_long = self._cutter.too_long
         self._heads.extend(self._cutter.cut(data))
+        if self._cutter.too_long and not was_too_long:
+            self._heads.append(_UNREADABLE)
         while self._heads and len(self._messages) < self._max_msg_queue_size:
             super().data_received(self._heads.popleft())
         if self._heads and not self._buffer_paused:
             self._pause_reading_for_buffer()
-        return self._cutter.between or self._request_count != before
+        return self._request_count != before or not self._cutter.unfinished_bytes
+
+    def give(self, data: bytes) -> bool:
+        """Give aiohttp all of ``data`` at once, where bodies come too; whether it made a request of it."""
+        before = self._request_count
+        super().data_received(data)
+        return self._request_count != before
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -99,9 +115,14 @@ class ServerConnection(RequestHandler):
         )
 
     @property
-    def is_in_head(self) -> bool:
-        """Whether a part of a head has come, and its end has not."""
-        return not self._cutter.between
+    def unfinished_bytes(self) -> int:
+        """Bytes that have come since the last whole head: a part of a head, or empty lines before one."""
+        return self._cutter.unfinished_bytes
+
+    @property
+    def head_is_too_long(self) -> bool:
+        """Whether the connection ends because a head, or empty lines in its place, took more than the limit."""
+        return self._cutter.too_long
 
     @property
     def has_queued(self) -> bool:
@@ -122,6 +143,11 @@ class ServerConnection(RequestHandler):
     def is_sending(self) -> bool:
         """Whether an answer goes out that aiohttp does not know of."""
         return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request is under way."""
+        return not (self.is_sending or self.is_answering or self.has_queued)
 
     def end_after_answer(self) -> None:
         """Close the connection behind the answer that is under way."""
@@ -145,27 +171,57 @@ class ServerConnection(RequestHandler):
 class HeadCutter:
     """Cuts what comes in behind every empty line, also where the line itself comes in parts.
 
-    A body that happens to hold an empty line comes in parts; the bytes and their order stay what they are.
+    A body that happens to hold an empty line comes in parts. Empty lines before a head are dropped (RFC 9112 §2.2):
+    each would cost a call of the parser and make no request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
         self._before = b""
         self.between = True
         """Whether everything so far ended with a whole head, so that the next byte begins another one."""
+        self.unfinished_bytes = 0
+        """What came since the last whole head, dropped empty lines too."""
+        self.too_long = False
+        """Whether that was more than the limit: nothing is cut any more."""
 
     def cut(self, data: bytes) -> Iterator[bytes]:
         """``data`` in parts."""
-        joined, start = self._before + data, len(self._before)
-        searched = 0
-        while (found := joined.find(_END_OF_HEAD, searched)) >= 0:
-            searched = found + len(_END_OF_HEAD)
-            yield joined[start:searched]
-            start = searched
-        if data:
-            self.between = start == len(joined)
-        if start < len(joined):
-            yield joined[start:]
-        self._before = joined[max(searched, len(joined) - len(_END_OF_HEAD) + 1) :]
+        at = 0
+        while at < len(data) and not self.too_long:
+            if self.between:
+                begin = _first_of_head(data, at)
+                self.between = begin == len(data)
+                self._count(begin - at)
+                at = begin
+                continue
+            joined = self._before + data[at : at + len(_END_OF_HEAD)] if self._before else b""
+            found = joined.find(_END_OF_HEAD)
+            if found >= 0:
+                end = at + found + len(_END_OF_HEAD) - len(self._before)
+            else:
+                found = data.find(_END_OF_HEAD, at)
+                end = found + len(_END_OF_HEAD) if found >= 0 else len(data)
+            if self._count(end - at):
+                return
+            yield data[at:end]
+            self.between = found >= 0
+            if self.between:
+                self.unfinished_bytes, self._before = 0, b""
+            else:
+                self._before = (self._before + data[max(at, end - 3) : end])[-3:]
+            at = end
+
+    def _count(self, more_bytes: int) -> bool:
+        self.unfinished_bytes += more_bytes
+        self.too_long = self.unfinished_bytes > self._limit_bytes
+        return self.too_long
+
+
+def _first_of_head(data: bytes, at: int) -> int:
+    """Where the first byte from ``at`` on is that belongs to no empty line."""
+    found = _NOT_EMPTY_LINE.search(data, at)
+    return len(data) if found is None else found.start()
 
 
 def tolerate_targets(server: web.Server) -> None:

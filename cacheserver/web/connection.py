@@ -1,22 +1,27 @@
-"""One client connection: aiohttp's protocol with deadlines, a cap, quiet errors and the wire that bodies go out by.
+"""One client connection: a guarded connection with the fast lane, quiet errors and the wire that bodies go out by.
 
-Owns: what aiohttp's server leaves open: a deadline for the head, one for idleness, no traceback for malformed input.
-Must not know of caching.
+Owns: what aiohttp's server leaves open to a content client: answers past it, half-closed clients, no traceback for
+malformed input. Must not know of caching.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
 
+from cacheserver.core.errors import HeadTooLong, MalformedRequest, MethodUnknown, RequestError, VersionUnknown
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.request.client import PLAIN, TLS, Client
+from cacheserver.core.request.client_shares import SharedNetworks
 from cacheserver.core.request.subnets import Subnets
-from cacheserver.web.aiohttp_adapter import SentResponse, ServerConnection, tolerate_targets
+from cacheserver.web.aiohttp_adapter import SentResponse, tolerate_targets
+from cacheserver.web.connection_shares import ConnectionShares
+from cacheserver.web.guarded_connection import GuardedConnection
 from cacheserver.web.heads import Head, text_lines
 from cacheserver.web.lane.hot_table import HEAD_END
 from cacheserver.web.lane.lane import FastLane
@@ -25,19 +30,32 @@ from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.turns import resolve
 from cacheserver.web.sending.wire import Wire
 
+_ODD_METHOD = re.compile(r"""Invalid method encountered:\s+b['"][A-Za-z][A-Za-z0-9_-]* \S+ HTTP/\d\.\d""")
+"""What the parser says of a request line that is right but for a method that it does not know."""
 
-class ClientConnection(ServerConnection):
-    """aiohttp's protocol with the node's deadlines."""
+_ODD_VERSION = re.compile(r"""Invalid HTTP version:\s+b['"][A-Z]+ \S+ HTTP/\d""")
+
+
+def refused_head(why: str, *, too_long: bool) -> RequestError:
+    """The error for a head that the parser refuses, which says ``why``."""
+    if too_long:
+        return HeadTooLong()
+    if _ODD_VERSION.search(why):
+        return VersionUnknown()
+    return MethodUnknown() if _ODD_METHOD.search(why) else MalformedRequest("malformed request")
+
+
+class ClientConnection(GuardedConnection):
+    """A guarded connection with the fast lane and the wire."""
 
     __slots__ = (
-        "_drained_waiter", "_half_closed", "_head_timer", "_lane_idle", "_listener", "_secure", "client", "lane",
-        "wire",
+        "_drained_waiter", "_half_closed", "_lane_idle", "_listener", "_secure", "client", "lane", "wire",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, manager: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
-        super().__init__(manager, loop=loop, **kwargs)
+        timeout_s = listener.options.head_timeout_s
+        super().__init__(manager, shares=listener.shares, head_timeout_s=timeout_s, loop=loop, **kwargs)
         self._listener = listener
-        self._head_timer: asyncio.TimerHandle | None = None
         self._drained_waiter: asyncio.Future[None] | None = None
         self._lane_idle: asyncio.Future[None] | None = None
         self._half_closed = False
@@ -47,17 +65,16 @@ class ClientConnection(ServerConnection):
         self.wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, or close it when there are too many."""
+        """Begin, unless there are too many."""
         transport = cast(asyncio.Transport, transport)
-        if not self._listener.admit(self):
-            self.disown()
-            transport.abort()
+        super().connection_made(transport)
+        if self.transport is None:
             return
+        self._listener.connections.add(self)
         self._secure = transport.get_extra_info("sslcontext") is not None
         # A limit of 0 would have a TLS transport pause its protocol also when it holds nothing.
         transport.set_write_buffer_limits(1 if self._secure else 0)
         options = self._listener.options
-        super().connection_made(transport)
         self.wire = Wire(
             transport,
             self.drained,
@@ -78,8 +95,7 @@ class ClientConnection(ServerConnection):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
-        self._listener.forget(self)
-        self._stop_head_timer()
+        self._listener.connections.discard(self)
         resolve(self._drained_waiter)
         if self.lane is not None:
             self.lane.close()
@@ -96,10 +112,7 @@ class ClientConnection(ServerConnection):
                 lane.skip()
             elif lane.take(data):
                 return
-        if self.feed(data):
-            self._stop_head_timer()
-        if self.is_in_head and self._head_timer is None:
-            self._start_head_timer()
+        super().data_received(data)
 
     def _lane_done(self, pending: bytes) -> None:
         """The lane has sent an answer; ``pending`` came meanwhile."""
@@ -136,22 +149,6 @@ class ClientConnection(ServerConnection):
             await asyncio.wait((self._lane_idle,), timeout=timeout)
         await super().shutdown(timeout)
 
-    def _start_head_timer(self) -> None:
-        deadline_s = self._listener.options.head_timeout_s
-        self._head_timer = asyncio.get_running_loop().call_later(deadline_s, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        """A head that has begun is not complete: it may wait for the answers before it, and for nothing else."""
-        if self.is_answering or self.has_queued:
-            self._start_head_timer()
-        else:
-            self.force_close()
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
     def resume_writing(self) -> None:
         """The buffer is empty."""
         super().resume_writing()
@@ -172,9 +169,11 @@ class ClientConnection(ServerConnection):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A malformed head (400) or a fault of our own (500): one line of text, one of log, never a traceback."""
-        self._listener.on_error(request, status, exc)
-        text = b"malformed request\n" if status == 400 else b"internal error\n"
+        """A head that the parser refuses or a fault of our own: one line of text, one of log, never a traceback."""
+        error = refused_head(message or "", too_long=self.head_is_too_long) if status == 400 else None
+        status = 500 if error is None else error.own_status
+        self._listener.on_error(request, error, exc)
+        text = b"internal error\n" if error is None else f"{error}\n".encode()
         if self.transport is not None and not request.writer.output_size:
             head = Head(status, text_lines(format_http_date(time.time())), len(text))
             self.transport.write(head.encode(close=True, http_10=False) + text)
@@ -194,19 +193,25 @@ class Listener:
         options: ServerOptions,
         lanes: LaneShared,
         max_connections: int,
-        on_error: Callable[[web.BaseRequest, int, BaseException | None], None],
-        on_refused: Callable[[], None],
+        on_error: Callable[[web.BaseRequest, RequestError | None, BaseException | None], None],
+        on_limit: Callable[[str, str], None],
         subnets: Subnets,
+        shared: SharedNetworks,
     ) -> None:
-        """``on_refused`` is called for each connection too many."""
+        """``on_limit`` is called as ``ConnectionShares`` says."""
         self.options = options
+        self.shares = ConnectionShares(
+            most=max_connections,
+            per_client=options.connections_per_client,
+            shared=shared,
+            on_limit=on_limit,
+            frees=False,
+        )
         self.lanes = lanes
         self.on_error = on_error
         self.subnets = subnets
-        self.on_refused = on_refused
-        self._max_connections = max_connections
-        self._max_line_bytes = options.max_head.bytes // 2
-        self._connections: set[ClientConnection] = set()
+        self._max_head_bytes = options.max_head.bytes
+        self.connections: set[ClientConnection] = set()
         self._server = web.Server(handler, handler_cancellation=True)
         tolerate_targets(self._server)
 
@@ -217,38 +222,28 @@ class Listener:
             self._server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self.options.idle_timeout_s,
-            max_line_size=self._max_line_bytes,
-            max_field_size=self._max_line_bytes,
+            max_head_bytes=self._max_head_bytes,
+            max_line_size=self._max_head_bytes,
+            max_field_size=self._max_head_bytes,
             lingering_time=0,
             access_log=None,
         )
 
-    def reconfigure(self, options: ServerOptions, subnets: Subnets) -> None:
+    def reconfigure(self, options: ServerOptions, subnets: Subnets, shared: SharedNetworks) -> None:
         """Use changed settings for open connections too; the lane forgets what it has learned."""
         self.options, self.subnets = options, subnets
+        self.shares.reconfigure(per_client=options.connections_per_client, shared=shared)
         self.lanes.reconfigure(enabled=options.fast_lane)
-        for connection in self._connections:
+        for connection in self.connections:
             connection.identify()
 
     def drain(self) -> None:
         """Have every connection end with the answer that is under way."""
         self.lanes.reconfigure(enabled=False)
 
-    def admit(self, connection: ClientConnection) -> bool:
-        """Take a connection in, unless there are too many."""
-        if len(self._connections) >= self._max_connections:
-            self.on_refused()
-            return False
-        self._connections.add(connection)
-        return True
-
-    def forget(self, connection: ClientConnection) -> None:
-        """A connection is gone."""
-        self._connections.discard(connection)
-
     def sweep(self, window_s: float) -> None:
         """Cut fast-lane clients that took less than the lowest rate since the last sweep, ``window_s`` ago."""
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             lane = connection.lane
             slow = lane is not None and lane.swept_slow(window_s, min_rate_bps=self.options.min_send_rate_bps)
             if slow and connection.transport is not None:
@@ -256,8 +251,8 @@ class Listener:
 
     @property
     def connection_count(self) -> int:
-        """Open client connections."""
-        return len(self._connections)
+        """Open client connections, those in a TLS handshake too."""
+        return len(self.shares)
 
     async def shutdown(self, timeout_s: float) -> None:
         """Close idle connections, let running answers end, then cut what is left after ``timeout_s``."""
@@ -265,7 +260,7 @@ class Listener:
         ending = asyncio.create_task(self._server.shutdown(timeout_s))
         # aiohttp waits for as long once more after it has cancelled a handler.
         await asyncio.wait((ending,), timeout=timeout_s)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             if connection.transport is not None:
                 connection.transport.abort()
         await ending

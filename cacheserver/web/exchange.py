@@ -33,6 +33,8 @@ class Exchange:
     """Why the answer is no success, or ended early."""
     hot: HotEntry | None = None
     """Set when the fast lane may answer the same head again."""
+    wants_page: bool = False
+    """Whether a browser asks: it accepts HTML."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
     booked_bytes: int = 0
@@ -49,6 +51,7 @@ class Exchange:
             started_s,
             range_field=request.headers.getall("Range", [None])[-1],
             user_agent=request.headers.get("User-Agent"),
+            wants_page="text/html" in request.headers.get("Accept", ""),
         )
 
     @property

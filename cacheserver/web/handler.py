@@ -18,11 +18,12 @@ from cacheserver.core.cache.decision import Outcome
 from cacheserver.core.errors import (
     BodyRefused,
     CacheserverError,
+    HostNotAllowed,
     LoopDetected,
-    MalformedRequest,
     RequestError,
     UpstreamError,
     UpstreamTimeout,
+    VersionUnknown,
 )
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
@@ -42,6 +43,10 @@ from cacheserver.web.sending.response import ResponseWriter
 from cacheserver.web.sending.wire import ClientGone
 
 _log = logging.getLogger(__name__)
+_WHAT_IT_IS = (
+    "This is cacheserver, a cache for software updates (Delivery Optimization). It is no website. Its administrators "
+    "find its status page on the admin listener."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ class ContentHandler:
         fields = Fields.from_raw(request.raw_headers)
         check_method(request.method)
         if not request.version >= (1, 0) or request.version >= (2, 0):
-            raise MalformedRequest("only HTTP/1.0 and HTTP/1.1 are spoken here")
+            raise VersionUnknown
         if (fields.value("Content-Length") or "").strip("0") or "Transfer-Encoding" in fields:
             raise BodyRefused("request bodies are not accepted")
         target = parse_target(
@@ -140,7 +145,10 @@ class ContentHandler:
         refusal, channel = refusal_for(error), exchange.channel
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value
-        body = refusal.text.encode("ascii", "backslashreplace")
+        text = refusal.text
+        if isinstance(error, HostNotAllowed) and exchange.wants_page:
+            text = f"{_WHAT_IT_IS}\n\n{text}"
+        body = text.encode("ascii", "backslashreplace")
         lines = text_lines(format_http_date(self.clock.wall_s()), *refusal.extra)
         await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)
         await channel.write(body)

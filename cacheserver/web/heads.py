@@ -13,7 +13,7 @@ from cacheserver.core.cache.decision import Outcome
 from cacheserver.core.cache.freshness import current_age_s
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.http.cache_status import cache_status
-from cacheserver.core.http.field_rules import end_to_end
+from cacheserver.core.http.field_rules import end_to_end, is_field_value, is_token
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import append_via
 from cacheserver.core.integrity.trust import Trust
@@ -36,9 +36,11 @@ class Head:
     def encode(self, *, close: bool, http_10: bool) -> bytes:
         """The head's bytes; ``close``: the connection ends after this answer."""
         end = []
-        if self.length_bytes is not None:
+        if self.status < 200 or self.status == 204:
+            pass  # RFC 9110 §8.6, RFC 9112 §6.1: neither field
+        elif self.length_bytes is not None:
             end.append(f"Content-Length: {self.length_bytes}\r\n")
-        elif self.status >= 200 and self.status not in (204, 304) and not http_10:
+        elif self.status != 304 and not http_10:
             end.append("Transfer-Encoding: chunked\r\n")
         if close:
             end.append("Connection: close\r\n")
@@ -133,8 +135,12 @@ def without_representation(lines: Lines) -> Lines:
 
 
 def relayed_lines(fields: Fields, *, via: str, cache_status: str) -> Lines:
-    """Field lines of an origin's answer that passes through."""
-    kept = (line for line in end_to_end(fields) if line[0].title() not in ("Via", "Cache-Status", "Content-Length"))
+    """Field lines of an origin's answer that passes through, without those that hold control characters."""
+    kept = (
+        (name, value)
+        for name, value in end_to_end(fields)
+        if name.title() not in ("Via", "Cache-Status", "Content-Length") and is_token(name) and is_field_value(value)
+    )
     member = fields.value("Cache-Status")
     spelled = ((name if name.lower() != "content-range" else "Content-Range", value) for name, value in kept)
     return (

@@ -22,6 +22,14 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[
         int, Meta(ge=0, description="Most client connections; 0: the descriptor limit less what the node itself needs.")
     ] = 0
+    connections_per_client: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most connections of one client, an IPv4 address or an IPv6 /64, times `clients` of "
+            "fairness.shared; 0: a quarter of max_connections, at least 64.",
+        ),
+    ] = 0
     head_timeout_s: Annotated[
         float, Meta(gt=0, le=15, description="From the first byte of a request to the end of its head.")
     ] = 10.0
@@ -47,6 +55,21 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host_errors: Annotated[
         Literal["5xx", "relay"], Meta(description="The same for a client in Host or absolute form.")
     ] = "relay"
+
+
+class SharedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Networks behind which many clients share an address: NAT, load balancers, child and sibling nodes."""
+
+    networks: Annotated[tuple[str, ...], Meta(description="CIDR blocks; the longest one that fits wins.")]
+    clients: Annotated[int, Meta(ge=1, le=1_000_000, description="As how many clients each address in them counts.")]
+
+
+class FairnessOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one client is: an IPv4 address, or an IPv6 /64."""
+
+    shared: Annotated[
+        tuple[SharedNetwork, ...], Meta(description="Networks whose addresses stand for many clients.")
+    ] = ()
 
 
 class AdminOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

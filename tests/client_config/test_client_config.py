@@ -33,7 +33,8 @@ def printed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 @pytest.mark.parametrize("name", FORMATS)
 def test_format_is_what_was_reviewed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     golden = (GOLDEN / f"{name}.txt").read_bytes().decode()
-    assert printed(capsys, [*ARGUMENTS, name]) == golden
+    arguments = ARGUMENTS if name != "linux-agent" else ["client-config", "--host", HOSTS[0], "--format"]
+    assert printed(capsys, [*arguments, name]) == golden
 
 
 def test_the_command_line_knows_every_format() -> None:
@@ -71,7 +72,11 @@ def test_policy_that_points_to_dhcp_names_no_host(name: str, capsys: pytest.Capt
 
 def test_json_formats_are_json() -> None:
     policy = ClientPolicy(hosts=HOSTS)
-    assert json.loads(FORMATS["linux-agent"](policy)) == {"DOCacheHost": "cache.example.com,192.0.2.7"}
+    assert json.loads(FORMATS["linux-agent"](ClientPolicy(hosts=HOSTS[:1], fallback_foreground_s=7))) == {
+        "DOCacheHost": "cache.example.com",
+        "DODelayCacheServerFallbackForeground": 7,
+        "DODelayCacheServerFallbackBackground": 60,
+    }
     profile = json.loads(FORMATS["intune"](policy))
     values = {setting["omaUri"].rpartition("/")[2]: setting["value"] for setting in profile["omaSettings"]}
     assert values == dict(policy.values())
@@ -116,6 +121,15 @@ def test_hosts_that_clients_cannot_use_are_refused(hosts: tuple[str, ...], part:
         ["--format", "dnsmasq", "--from-dhcp"],
         ["--format", "nonsense", "--host", "a.example"],
         ["--format", "reg", "--host", "a b"],
+        ["--format", "linux-agent", "--host", "a.example", "--host", "b.example"],
+        ["--format", "linux-agent", "--host", "a.example", "--not-on-vpn"],
+        ["--format", "linux-agent", "--host", "a.example", "--download-mode", "99"],
+        *(
+            ["--format", name, "--host", "a.example", *more]
+            for name in FORMATS
+            if name.startswith(("dhcp", "dnsmasq"))
+            for more in (["--fallback-foreground", "1"], ["--fallback-background", "1"], ["--not-on-vpn"])
+        ),
         ["--format", "reg", "--host", "a.example", "--port", "0"],
     ],
 )

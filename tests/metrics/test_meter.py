@@ -42,7 +42,7 @@ def exercised() -> PrometheusMeter:
     typed: Meter = meter
     typed.answered(answer("wu", "hit", 206, 1000, 0.003, BRANCH))
     typed.refused("host_not_allowed")
-    typed.connection_refused()
+    typed.connection_refused("client")
     typed.upstream_request("wu", "origin", "ok")
     typed.upstream_bytes("wu", "origin", 250)
     typed.fill_started()
@@ -99,7 +99,7 @@ def test_each_call_counts_under_its_labels() -> None:
     assert value(meter, "store_capacity_bytes", volume="/a") == 2
     assert value(meter, "store_online", volume="/a") == 1
     assert value(meter, "connections") == 7
-    assert value(meter, "connections_refused_total") == 1
+    assert value(meter, "connections_refused_total", limit="client") == 1
     assert value(meter, "subnet_requests_total", subnet="branch", outcome="hit") == 1
     assert value(meter, "subnet_response_bytes_total", subnet="branch", outcome="hit") == 1000
     meter.fill_ended()

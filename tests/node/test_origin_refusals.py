@@ -43,6 +43,23 @@ async def test_a_client_in_cache_host_form_never_gets_204(ground: Ground) -> Non
         assert 500 <= (await ground.get_as_client(path, *asked)).status < 600
 
 
+@pytest.mark.parametrize("status", [201, 203])
+async def test_a_client_in_cache_host_form_never_gets_a_success_that_it_takes_for_the_file(
+    ground: Ground, status: int
+) -> None:
+    path = ground.add(BODY)
+    ground.origin.fault(path, always=Fault(status=status))
+    assert (await ground.get(path)).status == status
+    assert 500 <= (await ground.get_as_client(path)).status < 600
+
+
+async def test_a_416_that_answers_no_range_bans_no_node(ground: Ground) -> None:
+    path = ground.add(BODY)
+    ground.origin.fault(path, always=Fault.refusing(416))
+    assert (await ground.get(path)).status == 416
+    assert 500 <= (await ground.get_as_client(path)).status < 600
+
+
 async def test_passing_faults_are_5xx_in_both_forms(ground: Ground) -> None:
     path = ground.add(BODY)
     ground.origin.fault(path, always=Fault(close_before_head=True))

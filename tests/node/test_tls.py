@@ -62,13 +62,13 @@ async def test_clients_with_and_without_tls_count_against_one_limit(tmp_path: Pa
         secure = await scene.connect()
         async with RawClient(*node.content) as third:
             assert await third.at_end()
-        late = await scene.connect()
+        with pytest.raises(OSError):
+            await scene.connect()
 
         async def refused() -> bool:
             return (await node.metrics()).total("cacheserver_connections_refused_total") == 2
 
         await eventually(refused)
-        await late.close()
         await secure.close()
 
 

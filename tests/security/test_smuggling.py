@@ -13,7 +13,7 @@ from tests.security.raw import exchange
 from tests.support.ground import Ground, GroundOptions, running_ground
 
 _AT_ONCE = 16
-_REFUSED = frozenset({400, 403, 405, 413})
+_REFUSED = frozenset({400, 403, 405, 413, 501, 505})
 
 
 def fault_of(case: Case, statuses: tuple[int, ...], closed: bool) -> str | None:

@@ -122,6 +122,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("canonical_host", {"canonical_host": ""}),
     ("rewrites", {"rewrites": [{"pattern": "(", "replacement": "a"}]}),
     ("rewrites", {"rewrites": [{"pattern": "a", "replacement": r"\1"}]}),
+    ("rewrites", {"rewrites": [{"pattern": r"([a-z0-9-]+\.?)+\.eu", "replacement": "a"}]}),
     ("rewrites", {"rewrites": [{"pattern": "a", "replacement": r"\g<x>"}]}),
     ("rewrites", {"rewrites": [{"pattern": "a", "replacement": "a\nb"}]}),
     ("rewrites", {"rewrites": [{"pattern": "a", "replacement": r"a\nb"}]}),

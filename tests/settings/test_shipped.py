@@ -187,3 +187,23 @@ def test_what_changes_at_a_fixed_path_is_mutable(host: str, path: str, mutable: 
 )
 def test_piece_hash_files_are_where_clients_look_for_them(host: str, path: str, url: str | None) -> None:
     assert manifest_url(ask(host, path)) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "kept_as"),
+    [
+        ("1b.tlu.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("storeapps.f.tlu.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("msk8s.b.tlu.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("msk8s.f.tlu.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("msedgeextensions.sf.tlu.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("catalog.sf.dl.delivery.mp.microsoft.com", "dl.delivery.mp.microsoft.com"),
+        ("b.c2r.ts.cdn.office.net", "officecdn.microsoft.com"),
+        ("f.c2r.ts.cdn.office.net", "officecdn.microsoft.com"),
+        ("a.b-c.officecdn.microsoft.com", "officecdn.microsoft.com"),
+        ("notofficecdn.microsoft.com.cdn.office.net", "notofficecdn.microsoft.com.cdn.office.net"),
+        ("x.c2r.ts.cdn.office.net", "x.c2r.ts.cdn.office.net"),
+    ],
+)
+def test_other_names_of_the_same_files_share_a_key_and_no_more(host: str, kept_as: str) -> None:
+    assert key_host(matched(host), host) == kept_as

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from cacheserver.core.piece_map import PRESENT, PieceMap
 from cacheserver.core.request.answer_record import AnswerRecord, RequestLabel
+from cacheserver.core.request.client_shares import SharedNetworks
 from cacheserver.core.request.subnets import Subnets
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.aiohttp_adapter import SentResponse
@@ -115,7 +116,7 @@ class LaneScene:
 
     def connection(self) -> ClientConnection:
         """The only connection."""
-        (connection,) = self.listener._connections
+        (connection,) = self.listener.connections
         return connection
 
     def lane(self) -> FastLane:
@@ -171,8 +172,9 @@ async def lane_scene(
         lanes=lanes,
         max_connections=100,
         on_error=lambda *_: None,
-        on_refused=lambda: None,
+        on_limit=lambda *_: None,
         subnets=Subnets(),
+        shared=SharedNetworks(),
     )
     trusted, context = _contexts(directory) if tls else (None, None)
     sock = socket.create_server(("127.0.0.1", 0))

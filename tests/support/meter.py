@@ -28,9 +28,9 @@ class CountingMeter:
         """See ``ports.Meter``."""
         self.counts["refused", reason] += 1
 
-    def connection_refused(self) -> None:
+    def connection_refused(self, limit: str) -> None:
         """See ``ports.Meter``."""
-        self.counts[("connection_refused",)] += 1
+        self.counts["connection_refused", limit] += 1
 
     def upstream_request(self, service: str, source_class: str, result: str) -> None:
         """See ``ports.Meter``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,16 +16,43 @@ HEADS = st.lists(
 @given(parts=HEADS, size=st.integers(1, 40))
 def test_the_cuts_are_those_of_the_whole_stream_however_it_comes(parts: list[bytes], size: int) -> None:
     stream = b"".join(parts)
-    whole, pieces = HeadCutter(), HeadCutter()
+    whole, pieces = HeadCutter(1 << 20), HeadCutter(1 << 20)
     ends = set()
-    at = 0
+    at, came = 0, b""
     for start in range(0, len(stream), size):
         for part in pieces.cut(stream[start : start + size]):
-            at += len(part)
-            ends.add(at)
-    assert at == len(stream)
-    at = 0
-    for part in whole.cut(stream):
+            came += part
+            ends.add(len(came))
+    expected = list(whole.cut(stream))
+    assert came == b"".join(expected)
+    for part in expected:
         at += len(part)
         assert at in ends
         assert part.find(b"\r\n\r\n") in (-1, len(part) - 4)
+    assert (whole.between, whole.unfinished_bytes) == (pieces.between, pieces.unfinished_bytes)
+
+
+@given(parts=HEADS)
+def test_only_empty_lines_before_a_head_are_dropped(parts: list[bytes]) -> None:
+    stream = b"".join(parts)
+    cut = list(HeadCutter(1 << 20).cut(stream))
+    assert not any(part[:1] in b"\r\n" for part in cut)
+    assert b"".join(cut).translate(None, b"\r\n") == stream.translate(None, b"\r\n")
+
+
+def test_a_flood_of_empty_lines_makes_no_part_and_is_too_long() -> None:
+    cutter = HeadCutter(1000)
+    assert list(cutter.cut(b"\r\n" * 500)) == []
+    assert not cutter.too_long
+    assert list(cutter.cut(b"\r\n")) == []
+    assert cutter.too_long
+
+
+@pytest.mark.parametrize("size", [1, 7, 5000])
+def test_the_head_as_a_whole_has_the_limit_and_heads_before_it_are_kept(size: int) -> None:
+    cutter = HeadCutter(100)
+    stream = b"GET / HTTP/1.1\r\n\r\n" * 9 + b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 20 + b"\r\n"
+    cut = b"".join(b"".join(cutter.cut(stream[at : at + size])) for at in range(0, len(stream), size))
+    assert cut.startswith(b"GET / HTTP/1.1\r\n\r\n" * 9)
+    assert cutter.too_long
+    assert not list(cutter.cut(b"GET / HTTP/1.1\r\n\r\n"))

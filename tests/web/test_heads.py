@@ -72,6 +72,11 @@ def test_a_bodiless_status_says_nothing_of_a_body() -> None:
     assert without_representation(lines) == (("ETag", '"1"'), ("Cache-Control", "y"))
 
 
+@pytest.mark.parametrize("length_bytes", [0, None])
+def test_a_204_has_neither_length_nor_coding(length_bytes: int | None) -> None:
+    assert Head(204, (), length_bytes).encode(close=False, http_10=False) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
 def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
     fields = Fields(
         (
@@ -91,6 +96,14 @@ def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
         ("Via", f"1.1 parent, {VIA}"),
         ("Cache-Status", f"parent; hit, {STATUS}"),
     )
+
+
+@pytest.mark.parametrize(
+    "line", [("X-A", "a\x1b[31m"), ("X-A", "a\x00"), ("X-A", "a\rB: c"), ("X\x01A", "a"), ("X A", "a")]
+)
+def test_a_relayed_line_with_control_characters_reaches_no_client(line: tuple[str, str]) -> None:
+    lines = relayed_lines(Fields((line, ("X-B", "\xe4\tb"))), via=VIA, cache_status=STATUS)
+    assert [name for name, _ in lines] == ["X-B", "Via", "Cache-Status"]
 
 
 def test_a_relayed_content_range_is_spelled_as_clients_look_it_up() -> None:

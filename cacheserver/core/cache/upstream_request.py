@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cacheserver.core.cache.sources import Source
@@ -25,12 +26,23 @@ class UpstreamRequest:
 # Nothing but the origin's Vary would keep such an answer from other clients, and none of them sends it.
 _REWRITES_REQUEST = frozenset(
     {
-        "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
-        "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "front-end-https",
-        "x-host", "x-http-host-override", "x-original-host", "x-original-url", "x-rewrite-url", "x-url-scheme",
-        "x-http-method", "x-http-method-override", "x-method-override",
+        "base-url", "forwarded", "front-end-https", "x-arr-ssl", "x-host", "x-http-host-override", "x-http-method",
+        "x-http-method-override", "x-http-path-override", "x-matched-path", "x-method-override", "x-proxy-host",
+        "x-real-host", "x-script-name", "x-url-scheme", "x-wap-profile",
     }
 )  # fmt: skip
+_REWRITES_REQUEST_PREFIXES = ("x-forwarded", "x-original-", "x-envoy-original-", "x-middleware-", "x-rewrite-")
+# Gateways (CGI, WSGI) write every other character of a name as "_" or "-": "X_Forwarded_Host" is X-Forwarded-Host then.
+_PLAIN_NAME = re.compile(r"[0-9a-z-]+")
+
+
+def _passes_unnamed(lower: str) -> bool:
+    """Whether a field goes upstream that the rule does not name: of plain name, and no rewriting one."""
+    return (
+        _PLAIN_NAME.fullmatch(lower) is not None
+        and lower not in _REWRITES_REQUEST
+        and not lower.startswith(_REWRITES_REQUEST_PREFIXES)
+    )
 
 
 _NEVER_UPSTREAM = frozenset({"host", "range", "content-length", "expect", "via", "cache-status"})
@@ -40,15 +52,15 @@ def request_fields_upstream(request: Fields, service: Service) -> Fields:
     """The client's fields that go upstream (I10), in their order and spelling.
 
     Only names in ``service.forward_fields``; ``*`` means every end-to-end field but those that make an origin see
-    another host, path or method (X-Forwarded-Host, X-Original-URL ...): these pass only where they are named. Whatever
-    the rule says, the fields that the node writes itself never pass: Host, Range, If-*, Content-Length, Expect, Via,
-    Cache-Status.
+    another host, path or method (X-Forwarded-Host, X-Original-URL ...), and those of names with other characters than
+    letters, digits and hyphens: these pass only where they are named, in this spelling. Whatever the rule says, the
+    fields that the node writes itself never pass: Host, Range, If-*, Content-Length, Expect, Via, Cache-Status.
     """
     named = {name.lower() for name in service.forward_fields}
     return Fields(
         (name, value)
         for name, value in end_to_end(request)
-        if (name.lower() in named or (service.forwards_everything and name.lower() not in _REWRITES_REQUEST))
+        if (name.lower() in named or (service.forwards_everything and _passes_unnamed(name.lower())))
         and name.lower() not in _NEVER_UPSTREAM
         and not name.lower().startswith("if-")
         and is_token(name)

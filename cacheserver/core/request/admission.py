@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, RequestError
+from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, MethodUnknown, RequestError
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.hostname import check_unused_host, decode_cache_host_origin, parse_authority
 from cacheserver.core.request.keys import DEFAULT_PORTS, cache_key, canonical_target, object_id, split_cache_host_origin
@@ -20,6 +20,10 @@ from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 
 _METHODS: Final = frozenset({"GET", "HEAD"})
+_KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND",
+     "PROPPATCH", "PURGE", "REPORT", "SEARCH", "UNLOCK"}
+)  # fmt: skip
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 
 
@@ -35,9 +39,12 @@ class _Asked:
 
 
 def check_method(method: str) -> None:
-    """Admit ``GET`` and ``HEAD`` in exactly this spelling (RFC 9110 §9.1); else raises MethodNotAllowed."""
+    """Admit ``GET`` and ``HEAD`` in exactly this spelling (RFC 9110 §9.1).
+
+    Else raises MethodNotAllowed, or MethodUnknown for a method of no registry.
+    """
     if method not in _METHODS:
-        raise MethodNotAllowed(method)
+        raise MethodNotAllowed(method) if method in _KNOWN_METHODS else MethodUnknown
 
 
 def parse_target(

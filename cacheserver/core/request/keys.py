@@ -7,8 +7,9 @@ never touched here but for the one pair that is removed: signed tokens break whe
 Decisions where specifications leave room:
 
 * A path with a dot segment (also ``%2e``) is refused, not resolved: origins differ in how they resolve it.
-* ``"<>\\^`{|}`` and escaped control characters are refused in the path. In a query only ``"<>`` and ``%00`` are, as
-  browsers send the others there.
+* ``"<>\\`` and escaped control characters are refused in the path. In a query only ``"<>`` and ``%00`` are, as browsers
+  send the backslash there. ``^`{|}``, which clients send as they are although RFC 3986 has them escaped, are accepted
+  (a departure from RFC 9112 §3.2, as nginx does it); in the key they are escaped.
 * An invalid escape (``%zz``) is refused in the path. A query with one is its own canonical form, as a whole: nothing
   in it is decoded, so it can never equal the canonical form of another query.
 * ``%2F`` is not ``/``, ``?`` with nothing behind it is not the absence of a query, and letter case counts.
@@ -20,11 +21,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from cacheserver.core.errors import MalformedRequest
-from cacheserver.core.request.service import Service
+from cacheserver.core.request.service import HostRewrite, Service
 from cacheserver.core.request.target import Target
 
 MAX_TARGET: Final = 16 * 1024
@@ -35,7 +37,8 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CACHE_HOST_ORIGIN: Final = "cacheHostOrigin="
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ESCAPED_DOT: Final = re.compile(r"(?i)/(?:%2e|%2e%2e|\.%2e|%2e\.)(?:/|$)")
-_PATH: Final = re.compile(r"/[!$%&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]*")
+_PATH: Final = re.compile(r"/[!$%&'()*+,\-./0-9:;=@A-Z\[\]^_`a-z{|}~]*")
+_UNESCAPED: Final = re.compile(r"[\^`{|}]")
 _QUERY: Final = re.compile(r"[!$-;=?-~]*")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -85,7 +88,12 @@ def key_host(service: Service, host: str) -> str:
     """The host that stands in keys for a canonical host: the service's own, or what its first fitting rewrite says."""
     if service.canonical_host is not None:
         return service.canonical_host
-    for rewrite in service.rewrites:
+    return _rewritten(service.rewrites, host) if service.rewrites else host
+
+
+@lru_cache(maxsize=4096)
+def _rewritten(rewrites: tuple[HostRewrite, ...], host: str) -> str:
+    for rewrite in rewrites:
         found = re.fullmatch(rewrite.pattern, host)
         if found is not None:
             return found.expand(rewrite.replacement).lower()
@@ -144,7 +152,7 @@ def _canonical_path(raw: str) -> str:
         raise MalformedRequest("the path does not start with / or holds a forbidden character")
     if _BAD_ESCAPE.search(raw) or _ESCAPED_CONTROL.search(raw):
         raise MalformedRequest("the path holds an invalid escape or an escaped control character")
-    path = _ESCAPE.sub(_canonical_escape, raw)
+    path = _escaped(_ESCAPE.sub(_canonical_escape, raw))
     if "/." not in path:
         return path
     # "./" of flat package repositories means its directory; "..", and dots that were escaped, are only ever tricks
@@ -158,7 +166,12 @@ def _canonical_path(raw: str) -> str:
 def _canonical_query(raw: str) -> str:
     if not _QUERY.fullmatch(raw) or "%00" in raw:
         raise MalformedRequest("the query holds a forbidden character")
-    return raw if _BAD_ESCAPE.search(raw) else _ESCAPE.sub(_canonical_escape, raw)
+    return raw if _BAD_ESCAPE.search(raw) else _escaped(_ESCAPE.sub(_canonical_escape, raw))
+
+
+def _escaped(text: str) -> str:
+    """``text`` with the escapes that clients leave out."""
+    return _UNESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
 def _canonical_escape(found: re.Match[str]) -> str:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cacheserver.core.bounded_memory import BoundedMemory
+from cacheserver.core.request.client_shares import client_of
 
 BURST: Final = 10
 """Wrong tokens from one address before the next one has to wait."""
 PER_S: Final = 1.0
 """Tries that an address gets back per second."""
 MAX_ADDRESSES: Final = 1024
-_V6_PREFIX: Final = 64  # who has one IPv6 address has all of its /64
 
 
 class Guesses:
@@ -32,22 +31,14 @@ class Guesses:
 
     def wait_s(self, address: str) -> float:
         """Seconds until this address may try a token; 0.0: now."""
-        return max(0.0, (1.0 - self._tries(_group(address))) / PER_S)
+        return max(0.0, (1.0 - self._tries(client_of(address))) / PER_S)
 
     def failed(self, address: str) -> None:
         """Note a wrong token from this address."""
-        group = _group(address)
+        group = client_of(address)
         self.wrong += 1
         self._left.keep(group, (self._tries(group) - 1.0, self._monotonic_s()))
 
     def _tries(self, group: str) -> float:
         tries, since_s = self._left.get(group) or (float(BURST), 0.0)
         return min(float(BURST), tries + (self._monotonic_s() - since_s) * PER_S)
-
-
-def _group(address: str) -> str:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, _V6_PREFIX), strict=False))

@@ -35,7 +35,8 @@ from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import ResponseWriter
 
-_REDIRECTS = (300, 301, 302, 303, 307, 308)
+_NO_CONTENT = (201, 203, 204, 300, 301, 302, 303, 307, 308)
+"""What clients of cache-host form take for the file itself, or for a fault of this node."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +95,8 @@ class Passing:
 
     def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want) -> None:
         status, form = answer.status, want.target.form
-        useless = form is Form.CACHE_HOST and (status < 200 or status == 204 or status in _REDIRECTS)
+        odd = status < 200 or status in _NO_CONTENT or (status == 416 and "Range" not in want.fields)
+        useless = form is Form.CACHE_HOST and odd
         if useless or not relays_status(
             status, form, cache_host_errors=self.options.cache_host_errors, host_errors=self.options.host_errors
         ):

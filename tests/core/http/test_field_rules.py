@@ -189,6 +189,20 @@ REWRITES = [
     "X-HTTP-Method",
     "X-HTTP-Method-Override",
     "X-Method-Override",
+    "X-Forwarded",
+    "X-Forwarded-Uri",
+    "X-Original-URI",
+    "X-Original-Forwarded-Host",
+    "X-Envoy-Original-Path",
+    "X-Middleware-Subrequest",
+    "X-HTTP-Path-Override",
+    "X-Real-Host",
+    "Base-Url",
+    "X_Forwarded_Host",
+    "X-Forwarded_Host",
+    "X.Forwarded.Host",
+    "X_Original_URL",
+    "Any_Other",
 ]
 
 

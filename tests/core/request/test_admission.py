@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, RequestError
+from cacheserver.core.errors import HostNotAllowed, MalformedRequest, MethodNotAllowed, MethodUnknown, RequestError
 from cacheserver.core.request.admission import check_method, parse_target
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.keys import object_id
@@ -277,11 +277,25 @@ def test_get_and_head_are_admitted(method: str) -> None:
     check_method(method)
 
 
-@pytest.mark.parametrize("method", ["get", "POST", "PUT", "OPTIONS", "TRACE", "CONNECT", "PURGE", "", "GET "])
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS", "TRACE", "CONNECT", "PURGE"])
 def test_other_methods_are_refused(method: str) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
         check_method(method)
     assert caught.value.method == method
+
+
+@pytest.mark.parametrize("method", ["get", "FOO", "", "GET "])
+def test_a_method_of_no_registry_is_not_implemented(method: str) -> None:
+    with pytest.raises(MethodUnknown) as caught:
+        check_method(method)
+    assert caught.value.own_status == 501
+
+
+def test_braces_bars_and_carets_go_upstream_as_they_came() -> None:
+    asked = parse_target("/a{b}|^`?c={d}", (DL,), tls=False, allowlist=ALLOWLIST)
+    escaped = parse_target("/a%7bb%7D%7C%5E%60?c=%7Bd%7D", (DL,), tls=False, allowlist=ALLOWLIST)
+    assert asked.path_and_query == "/a{b}|^`?c={d}"
+    assert asked.key == escaped.key
 
 
 # -- properties -------------------------------------------------------------------------------------------------
