@@ -328,7 +328,6 @@ def test_a_newer_generation_is_not_written_through_a_file_that_was_opened_read_o
 def test_a_file_that_was_copied_without_holes_opens_on_a_read_only_file_system(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cacheserver.store.object.file.SLACK_BYTES", 0)
     filled(path, pieces=(0,)).close()
     overwrite(path, PIECE, BODY[PIECE : 2 * PIECE])
     real = os.open
