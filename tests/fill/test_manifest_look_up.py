@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -120,7 +121,8 @@ async def test_a_hash_of_hashes_that_was_signed_anchors_the_manifest_or_refuses_
     claim = Claim("catalogue", authentic=True, hash_of_hashes=MANIFEST.hash_of_hashes if right else bytes(32))
     async with filling(tmp_path, upstream, admit=admit, anchor=SayingAnchor(claim)) as rig:
         found = await fetched(rig)
-        assert (found.manifest is not None, found.anchored) == (right, right)
+        assert found.manifest is None or right
+        assert found.anchored, "without a fitting manifest the hash is compared with the whole"
         assert rig.meter.counts["manifest", "anchored" if right else "contradicts"] == 1
         assert len(upstream.requests) == (1 if right else 2), "another source may have the right one"
 
@@ -131,7 +133,7 @@ async def test_a_look_up_that_takes_too_long_ends_without_a_manifest(
     monkeypatch.setattr(room, "_DEADLINE_S", 0.01)
     anchor = SayingAnchor(gate=asyncio.Event())
     async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
-        assert await fetched(rig) == room.NOTHING
+        assert await fetched(rig) == replace(room.NOTHING, unknown=True)
         assert rig.meter.counts["manifest", "timeout"] == 1
 
 

@@ -79,6 +79,10 @@ class HeldObject:
         """This in the place of an object of the store."""
         return cast(StoredObject, self)
 
+    def is_spoilt(self, since: int, start: int, stop: int) -> bool:
+        """See ``StoredObject.is_spoilt``."""
+        return StoredObject.is_spoilt(self.as_stored(), since, start, stop)
+
     def hold(self) -> None:
         """One more."""
         self.held += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,11 @@ async def test_it_is_fetched_again_from_its_first_byte_and_its_only_source_is_st
     upstream.script.extend([Turn(break_after=PIECE + 100), Turn(flip=True)])
     async with filling(tmp_path, upstream, options=quick(parallel=1, span_pieces=8, read_ahead_pieces=8)) as rig:
         obj = await rig.store.create(REP)
-        rig.coordinator._fill(obj, WANT, REP.fields, KNOWN)
+        rig.coordinator._fill(obj, WANT, REP.fields, replace(KNOWN, trust=Trust.ANCHORED))
         assert await rig.read(obj, WANT) == BODY
         await rig.assert_clean()
         assert upstream.ranges == [f"0-{LAST}", f"{PIECE + 100}-{LAST}", f"{PIECE}-{LAST}"]
-        word = Trust.SELF_CONSISTENT.word
+        word = Trust.ANCHORED.word
         assert (rig.meter.counts["verified", word, "bad"], rig.meter.counts["verified", word, "ok"]) == (1, 6)
         assert rig.meter.counts["struck", "False"] == 1
 
