@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.errors import StoreError, UpstreamTimeout
-from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
 from cacheserver.core.integrity.stored_trust import (
     Judgement,
     StoredContent,
@@ -22,12 +23,12 @@ from cacheserver.core.integrity.stored_trust import (
     judge_stored,
     satisfies,
 )
-from cacheserver.core.integrity.trust import Statements
+from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor
 from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.object.rebuilt_manifest import PIECE_BYTES, recorded_digests
+from cacheserver.store.object.rebuilt_manifest import recorded_digests
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
@@ -138,9 +139,9 @@ class Judge:
     async def _judgement(
         self, obj: StoredObject, target: Target, told: Statements, found: dict[str, bytes] | None = None
     ) -> Judgement:
-        own = None
-        if obj.pieces.complete and any(claim.authentic for claim in told):
-            own = await self._store.run(obj.volume, _own_manifest, obj.file)
+        own, stated = None, [claim for claim in told if claim.authentic and claim.states_pieces]
+        if obj.pieces.complete and stated:
+            own = await self._store.run(obj.volume, _own_manifest, obj.file, stated)
         content = replace(_content(obj), own=own, found=found)
         return judge_stored(content, told, require_anchored=_required(target))
 
@@ -179,7 +180,17 @@ def _content(obj: StoredObject) -> StoredContent:
     )
 
 
-def _own_manifest(file: ObjectFile) -> Manifest | None:
-    """The manifest of a complete object by the recorded digests of its pieces. Blocking; DiskError."""
-    digests = recorded_digests(file) if file.layout.piece_size_bytes == PIECE_BYTES else None
-    return Manifest(file.layout.length_bytes, PIECE_BYTES, digests) if digests else None
+def _own_manifest(file: ObjectFile, stated: Sequence[Claim]) -> Manifest | None:
+    """The manifest of a complete object, in pieces of the size that fits a claim, else of the first size.
+
+    Claims do not say of which size their pieces are. Where the content was held against a manifest, its hash of hashes
+    is known, and no other size is tried. Blocking; DiskError.
+    """
+    length, own = file.layout.length_bytes, None
+    for size in PIECE_SIZES if file.representation.hash_of_hashes is None else PIECE_SIZES[:1]:
+        digests = recorded_digests(file) if size == file.layout.piece_size_bytes else file.digests_of(0, length, size)
+        made = Manifest(length, size, digests) if digests else None
+        if made is not None and any(claim.agrees_with(made) for claim in stated):
+            return made
+        own = own or made
+    return own

@@ -17,6 +17,7 @@ from cacheserver.store.stored_object import StoredObject
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, Rig, filling, want_for
+from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream
 from tests.support.stored import PIECE, put, representation, settled
 
@@ -195,3 +196,17 @@ async def test_an_object_of_another_generation_is_not_given_out(tmp_path: Path) 
         await rig.store.forget(obj.object_id, reason="purged")
         rig.judge.begin_era()
         assert not (await rig.judge.judge(obj, WANT.target)).given
+
+
+@pytest.mark.parametrize("size", [1 << 14, 1 << 15, 1 << 20, None])
+async def test_a_signed_hash_of_hashes_may_be_of_pieces_of_any_size(tmp_path: Path, size: int | None) -> None:
+    anchor, body = SayingAnchor(), blob(8, 40_000)
+    async with filling(tmp_path, ScriptedUpstream(body), anchor=anchor) as rig:
+        obj = await rig.opened(WANT)
+        assert await rig.read(obj, WANT) == body
+        await rig.idle()
+        signed = bytes(32) if size is None else manifest_of(body, size).hash_of_hashes
+        say(rig, anchor, Claim("catalogue", authentic=True, hash_of_hashes=signed))
+        assert (await rig.judge.judge(obj, WANT.target)).given is (size is not None)
+        assert (obj.representation.trust is Trust.ANCHORED) is (size is not None)
+        assert obj.obsolete is (size is None)
