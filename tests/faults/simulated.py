@@ -20,7 +20,7 @@ from cacheserver.core.cache.sources import ORIGIN
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import ConnectFailed, DiskError, TruncatedBody, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
-from cacheserver.web.sending.wire import ClientGone
+from cacheserver.web.sending.wire import ClientGone, Still
 from tests.support.content import blob
 from tests.support.stored import NOW_S
 
@@ -305,12 +305,15 @@ class SimulatedWire:
         self.got += data
         self.sent_bytes += len(data)
 
-    async def send_file(self, fd: int, start: int, stop: int) -> None:
+    async def send_file(self, fd: int, start: int, stop: int, still: Still) -> None:
         """See ``web.sending.wire.Wire``."""
         while start < stop:
             self._check()
+            until = min(start + CHUNK, stop)
+            if not still(start, until):
+                return
             try:
-                data = os.pread(fd, min(CHUNK, stop - start), start)
+                data = os.pread(fd, until - start, start)
             except OSError as exc:
                 raise DiskError("read failed", errno=exc.errno) from exc
             if not data:
