@@ -83,7 +83,8 @@ async def descriptors(directory: Path, size: Size) -> list[Figure]:
 
 async def _run_out(directory: Path, fault: str, cap: int, size: Size) -> list[Figure]:
     seconds, tally, silent = size.choose(3, 15), Tally(), 0
-    config = f"[store]\nopen_objects = 16\n[server]\nmax_connections = {cap}\nconnections_per_client = 60_000\n[log]\naccess = false\n"
+    server = f"[server]\nmax_connections = {cap}\nconnections_per_client = 60_000\n"
+    config = f"[store]\nopen_objects = 16\n{server}[log]\naccess = false\n"
     options = GroundOptions(config=config, module=WATCHED, env={"FAULTS_NOFILE": "320"})
     async with running_ground(directory, options) as ground:
         node = ground.node
