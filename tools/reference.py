@@ -35,6 +35,7 @@ _EXAMPLE_HEAD: Final = """\
 _EXAMPLE_ENTRIES: Final = {
     "store.volumes": '[[store.volumes]]\npath = "/var/cache/cacheserver"\nmax_size = "500GiB"',
     "upstream.connect_to": '[upstream.connect_to]\n"dl.delivery.mp.microsoft.com" = "192.0.2.10:80"',
+    "fairness.shared": '[[fairness.shared]]\nnetworks = ["192.0.2.0/28"]\nclients = 200',
     "subnets": '[[subnets]]\nname = "branch-north"\nnetworks = ["10.20.0.0/16", "2001:db8:20::/48"]',
     "services": (
         '[services.wsus]\nhosts = ["http://wsus.example.com:8530"]\nallow_addresses = ["192.0.2.0/24"]\n\n'

@@ -61,10 +61,11 @@ class Metadata:
 
     @property
     def anchored(self) -> bool:
-        """Whether the content is bound to something authentic, by pieces or as a whole."""
-        return self.trust is Trust.ANCHORED or any(
-            claim.authentic and (claim.whole_digests or claim.states_pieces) for claim in self.claims
-        )
+        """Whether the content is bound to something authentic, by pieces or as a whole.
+
+        Not by a hash of hashes whose manifest is withheld: nothing could be compared before the last piece.
+        """
+        return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
 
     def refuse_blocked(self) -> None:
         """Raise NoSource where no byte may be taken on trust."""

@@ -18,6 +18,7 @@ from cacheserver.core.integrity.trust import Trust
 from cacheserver.store.object.file import ObjectFile
 from tests.bundle.scene import BODIES, PIECE, Scene, contents, filled, new_keys, opened, put, representation
 from tests.support.content import blob
+from tests.support.signals import as_from_a_terminal
 
 
 def test_round_trip_gives_the_same_objects_anchored_and_known_to_the_catalogue(signed: Scene) -> None:
@@ -299,6 +300,6 @@ def test_an_export_that_is_told_to_end_leaves_nothing_behind(scene: Scene, numbe
         f"Exporter.export = lambda *_: os.kill(os.getpid(), {number:d}) or time.sleep(30)\nmain()"
     )
     command = [sys.executable, "-c", code, "export", "all", str(scene.bundle), "--cache-dir", str(source)]
-    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False, preexec_fn=as_from_a_terminal)
     assert (done.returncode, done.stderr) == (-number, b"")
     assert not list(scene.bundle.parent.glob(f"{scene.bundle.name}*"))

@@ -13,6 +13,7 @@ import pytest
 
 from cacheserver.cli import main as cli
 from cacheserver.cli import output
+from tests.support.signals import as_from_a_terminal
 
 RAW = "a\x1b]0;owned\x07\x9b31m\u202e\u2028\udcffb\rc\n\td"
 FILE_COMMANDS = (
@@ -88,7 +89,8 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_command_without_a_traceback(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cacheserver", "log", "summary", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, preexec_fn=as_from_a_terminal, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdin is not None
         process.stdin.write(b"\n" * 1_000_000)  # more than a pipe holds: the command reads by now
         process.send_signal(number)

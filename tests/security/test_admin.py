@@ -23,7 +23,7 @@ from tests.support.client import RawClient
 from tests.support.node import Node, running_node
 
 TOKEN = "a-token-of-the-test-0123456789"
-_CONNECTIONS = 40
+_CONNECTIONS = 24
 _BODY = (("Content-Type", "application/json"), ("Content-Length", "0"))
 
 
