@@ -149,6 +149,8 @@ class Judge:
         if judgement.verdict is Verdict.REMOVE:
             facts = {"object_id": obj.object_id, "service": obj.representation.service}
             event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason, **facts)
+            for piece in range(len(obj.pieces)):
+                obj.condemn(piece)  # who is being sent it is cut
             await self._store.retire(obj, reason="contradicted")
             return
         known = obj.representation

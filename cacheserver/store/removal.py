@@ -32,7 +32,7 @@ class Remover:
         if obj.obsolete:
             return
         volume = obj.volume
-        obj.superseded = reason == "superseded"
+        obj.superseded = reason in ("superseded", "contradicted")
         self._objects.detach(obj)
         volume.catalogue.delete(obj.object_id)
         for extent in range(obj.extent_count):

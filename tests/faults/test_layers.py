@@ -128,7 +128,7 @@ def test_two_transitions_of_one_object_at_once_are_found_by_simulation(monkeypat
 
 def test_a_reader_for_whom_nobody_plans_is_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "wake_unclaimed", lambda _progress: None)
-    assert "no flight is under way" in first_failure(range(140, 240))
+    assert "no flight is under way" in first_failure(range(200, 240))
 
 
 def test_a_generation_that_is_removed_in_place_of_another_is_found_by_simulation(

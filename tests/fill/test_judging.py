@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cacheserver.core.errors import UpstreamTimeout
+from cacheserver.core.errors import GenerationChanged, UpstreamTimeout
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.fill import judging
 from cacheserver.store.stored_object import StoredObject
@@ -210,3 +210,16 @@ async def test_a_signed_hash_of_hashes_may_be_of_pieces_of_any_size(tmp_path: Pa
         assert (await rig.judge.judge(obj, WANT.target)).given is (size is not None)
         assert (obj.representation.trust is Trust.ANCHORED) is (size is not None)
         assert obj.obsolete is (size is None)
+
+
+async def test_who_is_being_sent_what_is_contradicted_is_cut(tmp_path: Path) -> None:
+    anchor = SayingAnchor()
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await stored(rig)
+        with obj.holding():
+            before = len(obj.condemned)
+            say(rig, anchor, WRONG_SHA1)
+            assert not (await rig.judge.judge(obj, WANT.target)).given
+            assert obj.is_spoilt(before, 0, 1), "a sender looks at this before each part"
+            with pytest.raises(GenerationChanged):
+                obj.refuse_gone()
