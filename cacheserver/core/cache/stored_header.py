@@ -34,8 +34,6 @@ class RepresentationFacts(msgspec.Struct, kw_only=True, frozen=True, forbid_unkn
     combinable: bool
     invalidated: bool
     trust: int = 0
-    marker: int | msgspec.UnsetType = msgspec.UNSET
-    """Left out where it is 0, so that an earlier version can read what does not vary."""
 
     def representation(self, *, hash_of_hashes: str | None = None) -> Representation:
         """The representation; a trust level of a later version counts as none."""
@@ -52,7 +50,6 @@ class RepresentationFacts(msgspec.Struct, kw_only=True, frozen=True, forbid_unkn
             origin=self.origin,
             path_and_query=self.path_and_query,
             vary=tuple(self.vary),
-            marker=0 if self.marker is msgspec.UNSET else self.marker,
             combinable=self.combinable,
             trust=Trust(self.trust) if self.trust in tuple(Trust) else Trust.SIMPLE,
             hash_of_hashes=hash_of_hashes,
@@ -76,7 +73,6 @@ def facts_of(representation: Representation) -> dict[str, Any]:
         "origin": representation.origin,
         "path_and_query": representation.path_and_query,
         "vary": list(representation.vary),
-        "marker": representation.marker or msgspec.UNSET,
         "combinable": representation.combinable,
         "invalidated": representation.invalidated,
         "trust": int(representation.trust),

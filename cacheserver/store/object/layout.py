@@ -47,6 +47,7 @@ class _Header(RepresentationFacts, kw_only=True, frozen=True, forbid_unknown_fie
     """The JSON in a header slot."""
 
     hash_of_hashes: str | None = None
+    marker: int = 0
     statements: str = ""
     secure: bool = False
     unsettled: bool = False
@@ -201,6 +202,7 @@ def encode_header(representation: Representation) -> bytes:
     header = _Header(
         **facts_of(representation),
         hash_of_hashes=representation.hash_of_hashes,
+        marker=representation.marker,
         statements=representation.statements,
         secure=representation.secure,
         unsettled=representation.unsettled,
@@ -215,4 +217,10 @@ def decode_header(payload: bytes) -> Representation:
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise CorruptObject("header does not decode") from exc
     known = header.representation(hash_of_hashes=header.hash_of_hashes)
-    return replace(known, statements=header.statements, secure=header.secure, unsettled=header.unsettled)
+    return replace(
+        known,
+        marker=header.marker,
+        statements=header.statements,
+        secure=header.secure,
+        unsettled=header.unsettled,
+    )
