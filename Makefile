@@ -13,8 +13,9 @@ install: $(VENV)/.installed
 run: install
 	$(BIN)/cacheserver serve --config "" $(ARGS)
 
+# A file of tests stays with one of the processes, of which there is one for each core.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The long runs that "test" leaves out: every origin fault with full-size pieces.
 slow: $(VENV)/.installed-test
