@@ -128,8 +128,15 @@ class Store:
                     self._objects.creating.discard(object_id)
 
     async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
+        if not reservation.is_of(volume.ledger):
+            raise VolumeOffline("the volume was lost meanwhile")
         path = volume.path_of(representation.object_id)
-        file = await self.run(volume, ObjectFile.create, path, representation)
+        try:
+            file = await self.run(volume, ObjectFile.create, path, representation)
+        except DiskError as exc:
+            volume.refused(exc)
+            raise
+        volume.made()
         volume.leftovers.gone(representation.object_id)
         obj = self._objects.adopt(volume, file, Event.CREATED)
         reservation.commit(obj.charged_bytes)
@@ -183,11 +190,11 @@ class Store:
     async def _reserve(self, volume: Volume, amount_bytes: int) -> Reservation:
         for _ in range(3 if amount_bytes <= volume.ledger.capacity_bytes else 0):
             try:
-                return volume.ledger.reserve(amount_bytes)
+                return _granted(volume, amount_bytes)
             except StoreFull:
                 if not await self._reclaimer.free(volume, amount_bytes):
                     raise
-        return volume.ledger.reserve(amount_bytes)
+        return _granted(volume, amount_bytes)
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
@@ -371,6 +378,13 @@ class Store:
         self._objects.close()
         self.executor.shutdown(wait=True)
         self.reading.shutdown(wait=True)
+
+
+def _granted(volume: Volume, amount_bytes: int) -> Reservation:
+    """A reservation; VolumeOffline where the volume was lost meanwhile: its books are not begun before it is open."""
+    if not volume.opened:
+        raise VolumeOffline("the volume was lost meanwhile")
+    return volume.ledger.reserve(amount_bytes)
 
 
 def _inspect(volume: Volume, objects: Sequence[StoredObject]) -> tuple[str | None, list[StoredObject]]:
