@@ -265,17 +265,18 @@ class Store:
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
         """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten.
 
-        The caller holds the object. Nothing happens where another generation has taken its place.
+        Nothing happens where another generation has taken its place, or where it was closed meanwhile.
         """
-        async with self._objects.changing.holding(obj.object_id):
-            if obj.obsolete:
-                return
-            try:
-                kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
-            except DiskError:
-                kept = False
-            if not kept:
-                await self._forget(obj.object_id, reason="superseded")
+        with obj.holding():
+            async with self._objects.changing.holding(obj.object_id):
+                if not obj.usable:
+                    return
+                try:
+                    kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
+                except DiskError:
+                    kept = False
+                if not kept:
+                    await self._forget(obj.object_id, reason="superseded")
 
     def touch(self, obj: StoredObject, first: int, stop: int) -> None:
         """Note a use of pieces ``[first, stop)``."""
@@ -310,7 +311,7 @@ class Store:
     async def retire(self, obj: StoredObject, *, reason: str) -> None:
         """The same for this generation alone: nothing happens where another one has taken its place."""
         async with self._objects.changing.holding(obj.object_id):
-            if not obj.obsolete:
+            if obj.usable:  # of one that was closed nobody knows what has taken its place since
                 await self._forget(obj.object_id, reason=reason)
 
     async def _forget(self, object_id: str, *, reason: str) -> bool:
