@@ -67,7 +67,7 @@ class Coordinator:
         if remembered is not None:
             return remembered, False
         first = object_id not in self._openings
-        if not first:
+        if not (first or want.collapsed):
             self._context.meter.collapsed()
         outcome = await self._openings.run(
             object_id, lambda: self._open(want, demand), on_cancelled=close_relayed if first else None
@@ -134,7 +134,6 @@ class Coordinator:
             return
         fill = self._fill(obj, want, obj.representation.fields, None)
         await self._metadata.settled(fill)
-        fill.rest()
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
@@ -147,7 +146,8 @@ class Coordinator:
             fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
-                obj.hold_for(self._metadata.start(fill, lambda: self._verify(fill, want, response)))
+                task = self._metadata.start(fill, lambda: self._verify(fill, want, response))
+                task.add_done_callback(lambda _ended: fill.rest())
         return fill
 
     async def _verify(self, fill: ObjectFill, want: Want, response: Fields) -> None:

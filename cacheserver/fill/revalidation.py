@@ -32,6 +32,10 @@ class Revalidation:
         self._begin = begin
         self._flights = SingleFlight[StoredObject, Opening]("revalidate")
 
+    def __contains__(self, obj: StoredObject) -> bool:
+        """Whether the origin is being asked for this object."""
+        return obj in self._flights
+
     async def run(self, obj: StoredObject, want: Want) -> Opening:
         """Ask the origin whether a stored object still holds. Raises UpstreamError when the origin does not say.
 
@@ -40,7 +44,7 @@ class Revalidation:
         first = obj not in self._flights
         if first:
             self._launch(obj, want)
-        else:
+        elif not want.collapsed:
             self._context.meter.collapsed()
         outcome = await self._flights.run(
             obj, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None

@@ -157,6 +157,7 @@ class Node:
         self._settings = settings
         parts = self._parts
         parts.admitted.take_over(admitted)
+        parts.sources.client.reconnect()
         self._certificate.take(settings.tls, pair)
         parts.web.reconfigure(settings.server)
         parts.scrubber.use(settings.scrub)

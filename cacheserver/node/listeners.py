@@ -37,6 +37,8 @@ from cacheserver.web.sending.tcp import serve_on
 _log = get_logger(__name__)
 _BACKLOG = 1024
 _HANDSHAKE_S = 10.0
+_ADMIN_ENDS_S = 1.0
+"""How long the node waits at its end for requests of administrators, twice: before and after it cancels them."""
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -110,7 +112,7 @@ class Listeners:
             actions,
             AdminPins(pinning=parts.pinning, admit=parts.admitted.target),
         )
-        self._admin = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._admin = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_ENDS_S)
         await self._admin.setup()
         assert self._admin.server is not None
         tolerate_targets(self._admin.server)

@@ -18,6 +18,9 @@ RELIED_ON: Final = {
     (aiohttp.ClientSession, "_retry_connection"): "false: a request on a reused connection is not sent a second time",
     (aiohttp.StreamReader, "_read_nowait"): "bytes that have come, also after an error",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
+    (aiohttp.BaseConnector, "_conns"): "idle connections; one that is closed is not used again",
+    (aiohttp.BaseConnector, "_acquired"): "connections with a request",
+    (ResponseHandler, "force_close"): "has a connection closed with its answer",
     (ResponseHandler, "feed_data"): "called with each answer's head and body",
     (ResponseHandler, "eof_received"): "called at the end of the peer's bytes, before connection_lost",
     (ResponseHandler, "connection_lost"): "ends a body that is delimited by close",
@@ -32,6 +35,18 @@ def disable_retries(session: aiohttp.ClientSession) -> None:
 def received_bytes(content: aiohttp.StreamReader) -> bytes:
     """Bytes that came before a body broke off: aiohttp's reader raises without giving them out."""
     return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
+
+
+def end_reuse(session: aiohttp.ClientSession) -> None:
+    """Send no further request on a connection that is open now; answers under way come to their end."""
+    connector = session.connector
+    if connector is None:
+        return
+    for idle in connector._conns.values():
+        for protocol, _since in idle:
+            protocol.close()
+    for protocol in connector._acquired:
+        protocol.force_close()
 
 
 def demand_proper_ends(connector: aiohttp.BaseConnector) -> None:

@@ -44,7 +44,10 @@ class Finder:
             if isinstance(found, StoredObject) and found.erasing is not None:
                 await asyncio.shield(found.erasing)
                 continue
-            if found is not None or object_id in self._objects.creating:
+            if object_id in self._objects.creating:
+                async with self._objects.changing.holding(object_id):
+                    continue  # whoever asks its origin now asks for what is on its way (I2)
+            if found is not None:
                 return self._objects.peek(object_id)
             return await self._flights.run(object_id, partial(self._find, object_id))
 

@@ -1,6 +1,6 @@
 """The space ledger of one volume (I4): stored + reserved ≤ capacity, and each reserve ends in commits or a release.
 
-Owns three numbers of bytes. Must not touch the disk or choose victims. Single-threaded by contract: the event loop
+Owns four numbers of bytes. Must not touch the disk or choose victims. Single-threaded by contract: the event loop
 calls it, and no method awaits, so that every change is seen whole.
 
 Only what is already on disk may stand above the capacity (a smaller ``max_size`` after a restart, a file found by
@@ -25,12 +25,14 @@ class Ledger:
         """Bytes that objects hold."""
         self.reserved_bytes = 0
         """Bytes promised to fills and not committed yet."""
+        self.leaving_bytes = 0
+        """Bytes of objects that were removed and whose readers hold the file."""
         self._started = False
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that can be reserved; negative while more is stored than the capacity."""
-        return self.capacity_bytes - self.stored_bytes - self.reserved_bytes
+        """Bytes that can be reserved; negative while more is on disk than the capacity."""
+        return self.capacity_bytes - self.stored_bytes - self.reserved_bytes - self.leaving_bytes
 
     def set_stored(self, stored_bytes: int) -> None:
         """Say what is on disk at the start. Raises ValueError the second time, or when anything happened before."""
@@ -56,6 +58,16 @@ class Ledger:
             raise ValueError("amount_bytes must not be negative")
         self._move(stored_bytes=-amount_bytes)
 
+    def leave(self, amount_bytes: int) -> None:
+        """A stored object was removed; its blocks are free once it is ``gone``."""
+        self.give_back(amount_bytes)
+        self.leaving_bytes += amount_bytes
+
+    def gone(self, amount_bytes: int) -> None:
+        """The last reader of a removed object has left."""
+        self.leaving_bytes -= amount_bytes
+        assert self.leaving_bytes >= 0, "I4: more has gone than was removed"
+
     def correct(self, delta_bytes: int) -> None:
         """The disk was found to hold more (or fewer) bytes than counted; may lead above the capacity."""
         self._move(stored_bytes=delta_bytes)
@@ -78,6 +90,10 @@ class Reservation:
         self._ledger = ledger
         self.remaining_bytes = amount_bytes
         """Promised and neither committed nor released."""
+
+    def is_of(self, ledger: Ledger) -> bool:
+        """Whether it was granted by this ledger, and not by one of which the volume was lost since."""
+        return self._ledger is ledger
 
     def commit(self, amount_bytes: int) -> None:
         """Count ``amount_bytes`` of the promise as stored; may be called for part after part.

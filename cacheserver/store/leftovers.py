@@ -2,11 +2,12 @@
 
 Owns: the list of one volume, and when to try again. An object is in it from before its file is removed until the
 removal has worked or a newer generation has taken the file's place; meanwhile it cannot be found on this volume. The
-list is kept in memory only. Must not touch the disk.
+list is in memory, and in the mark of a clean stop. Must not touch the disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from cacheserver.ports import Clock
@@ -29,6 +30,13 @@ class Leftovers:
 
     def __len__(self) -> int:
         return len(self._due_s)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._due_s)
+
+    def known(self, object_id: str) -> None:
+        """An earlier run has left its file; it is due at once."""
+        self._due_s[object_id] = self._clock.monotonic_s()
 
     def trying(self, object_id: str) -> None:
         """Its file is about to be removed."""

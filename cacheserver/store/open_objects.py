@@ -8,6 +8,7 @@ do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 from cacheserver.concurrency.keyed_lock import KeyedLock
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.disk_faults import Blame
-from cacheserver.core.errors import DiskError
+from cacheserver.core.errors import DiskError, StoreError
 from cacheserver.core.object_life import Event, Life, after
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.logs.events import event, get_logger
@@ -61,11 +62,12 @@ class Rows:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for obj in self._due:
-            if obj.usable and not obj.held:  # what is being written now is reserved, and not charged yet
-                _charge_maps(obj)
-            obj.volume.catalogue.put(obj.object_id, obj.row())
-        self._due.clear()
+        while self._due:
+            obj = self._due.pop()
+            with contextlib.suppress(OSError, StoreError):  # its row stays as it was, and the others are written
+                if obj.usable and not obj.held:  # what is being written now is reserved, and not charged yet
+                    _charge_maps(obj)
+                obj.volume.catalogue.put(obj.object_id, obj.row())
 
     def close(self) -> None:
         """Write what is due, and nothing any more: the last readers may leave after the catalogue was closed."""

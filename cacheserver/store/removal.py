@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from cacheserver.core.errors import DiskError, StoreError
@@ -37,7 +38,8 @@ class Remover:
         volume.catalogue.delete(obj.object_id)
         for extent in range(obj.extent_count):
             volume.policy.remove(obj.unit(extent))
-        volume.ledger.give_back(obj.charged_bytes)
+        volume.ledger.leave(obj.charged_bytes)
+        obj.when_gone = partial(volume.ledger.gone, obj.charged_bytes)
         volume.object_count -= 1
         self._meter.evicted(volume.path, reason, obj.charged_bytes)
         if reason == "space":

@@ -128,8 +128,15 @@ class Store:
                     self._objects.creating.discard(object_id)
 
     async def _create(self, volume: Volume, representation: Representation, reservation: Reservation) -> StoredObject:
+        if not reservation.is_of(volume.ledger):
+            raise VolumeOffline("the volume was lost meanwhile")
         path = volume.path_of(representation.object_id)
-        file = await self.run(volume, ObjectFile.create, path, representation)
+        try:
+            file = await self.run(volume, ObjectFile.create, path, representation)
+        except DiskError as exc:
+            volume.refused(exc)
+            raise
+        volume.made()
         volume.leftovers.gone(representation.object_id)
         obj = self._objects.adopt(volume, file, Event.CREATED)
         reservation.commit(obj.charged_bytes)
@@ -183,11 +190,11 @@ class Store:
     async def _reserve(self, volume: Volume, amount_bytes: int) -> Reservation:
         for _ in range(3 if amount_bytes <= volume.ledger.capacity_bytes else 0):
             try:
-                return volume.ledger.reserve(amount_bytes)
+                return _granted(volume, amount_bytes)
             except StoreFull:
                 if not await self._reclaimer.free(volume, amount_bytes):
                     raise
-        return volume.ledger.reserve(amount_bytes)
+        return _granted(volume, amount_bytes)
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
@@ -258,17 +265,18 @@ class Store:
     async def refresh(self, obj: StoredObject, representation: Representation) -> None:
         """Take up the fields and times of a 304; an object whose header cannot be written (any more) is forgotten.
 
-        The caller holds the object. Nothing happens where another generation has taken its place.
+        Nothing happens where another generation has taken its place, or where it was closed meanwhile.
         """
-        async with self._objects.changing.holding(obj.object_id):
-            if obj.obsolete:
-                return
-            try:
-                kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
-            except DiskError:
-                kept = False
-            if not kept:
-                await self._forget(obj.object_id, reason="superseded")
+        with obj.holding():
+            async with self._objects.changing.holding(obj.object_id):
+                if not obj.usable:
+                    return
+                try:
+                    kept = await self.run(obj.volume, obj.file.rewrite_header, representation)
+                except DiskError:
+                    kept = False
+                if not kept:
+                    await self._forget(obj.object_id, reason="superseded")
 
     def touch(self, obj: StoredObject, first: int, stop: int) -> None:
         """Note a use of pieces ``[first, stop)``."""
@@ -303,7 +311,7 @@ class Store:
     async def retire(self, obj: StoredObject, *, reason: str) -> None:
         """The same for this generation alone: nothing happens where another one has taken its place."""
         async with self._objects.changing.holding(obj.object_id):
-            if not obj.obsolete:
+            if obj.usable:  # of one that was closed nobody knows what has taken its place since
                 await self._forget(obj.object_id, reason=reason)
 
     async def _forget(self, object_id: str, *, reason: str) -> bool:
@@ -371,6 +379,13 @@ class Store:
         self._objects.close()
         self.executor.shutdown(wait=True)
         self.reading.shutdown(wait=True)
+
+
+def _granted(volume: Volume, amount_bytes: int) -> Reservation:
+    """A reservation; VolumeOffline where the volume was lost meanwhile: its books are not begun before it is open."""
+    if not volume.opened:
+        raise VolumeOffline("the volume was lost meanwhile")
+    return volume.ledger.reserve(amount_bytes)
 
 
 def _inspect(volume: Volume, objects: Sequence[StoredObject]) -> tuple[str | None, list[StoredObject]]:

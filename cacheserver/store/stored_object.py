@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,7 @@ class StoredObject:
         "superseded",
         "torn",
         "volume",
+        "when_gone",
     )
 
     def __init__(self, *, file: ObjectFile, volume: Volume, extent_pieces: int, life: Life) -> None:
@@ -84,6 +85,8 @@ class StoredObject:
         """The era of statements about contents in which its trust was judged last; 0: not since it was opened."""
         self.erasing: asyncio.Future[None] | None = None
         """Set while an extent is being evicted, which holds the object; nothing else can until it is done."""
+        self.when_gone: Callable[[], None] | None = None
+        """Called when a removed object's descriptor is closed and its blocks are free."""
         self._holders = 0
         self._next_use_s: dict[int, float] = {}
 
@@ -165,6 +168,8 @@ class StoredObject:
         self.obsolete = self.life in (Life.RETIRING, Life.GONE)
         if self.life in (Life.CLOSED, Life.GONE):
             self.file.close()
+        if self.life is Life.GONE and self.when_gone is not None:
+            self.when_gone()
 
     def condemn(self, piece: int) -> None:
         """Take a piece out of service whose bytes are bad; whoever has sent some of it cuts its answer."""

@@ -31,10 +31,11 @@ from cacheserver.store.object.quarantine import Quarantine
 from cacheserver.system.atomic_file import write_atomically
 
 _log = get_logger(__name__)
-_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+_OF_ITS_LENGTH = (errno.EFBIG, errno.EINVAL, errno.EOVERFLOW)
 _PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
+_MOST_OF_CLEAN = 1 << 20
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -67,7 +68,7 @@ class Volume:
         self.leftovers = Leftovers(clock=clock, retry_s=retry_s)
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
-        self._errors_in_a_row = 0
+        self._errors_in_a_row = self._refused_in_a_row = 0
         self._times_offline = 0
         self._full, self._well_from = False, 0.0
         self._retry_s = retry_s
@@ -134,7 +135,8 @@ class Volume:
                 raise
             number = getattr(exc, "errno", None)
             reason = os.strerror(number) if isinstance(exc, OSError) and number else str(exc)
-            if number in _PASSING or any(word in reason for word in _PASSING_SQLITE):
+            passing = number is not None and blame_of(number) is not Blame.OBJECT
+            if passing or any(word in reason for word in _PASSING_SQLITE):
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()
@@ -143,14 +145,21 @@ class Volume:
         self._catalogue = catalogue  # last: from here on the volume is used, while this may be another thread
 
     def _take_clean_mark(self) -> int | None:
-        """Stored bytes that a clean stop left; None after an unclean one. Removes the mark: it counts once."""
+        """Stored bytes that a clean stop left; None after an unclean one. Removes the mark: it counts once.
+
+        The files that its disk did not remove are leftovers again.
+        """
         try:
             with open(self._file(_CLEAN), encoding="ascii", errors="replace") as mark:
-                counted = mark.read(32)
+                counted, *left = mark.read(_MOST_OF_CLEAN).split() or [""]
             os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
-        return int(counted) if counted.isascii() and counted.isdigit() else None
+        if not (counted.isascii() and counted.isdigit()):
+            return None
+        for object_id in filter(_OBJECT_ID.fullmatch, left):
+            self.leftovers.known(object_id)
+        return int(counted)
 
     def _prepare_directory(self) -> None:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
@@ -162,7 +171,7 @@ class Volume:
                 "can be trusted: empty it, or chmod 700 it where it was only ever yours",
                 key="store.volumes",
             )
-        if mode & 0o077:
+        if mode & 0o777 != 0o700:
             os.chmod(self.path, 0o700)
         root = os.path.join(self.path, "objects")
         for directory in (root, *(os.path.join(root, f"{fan:02x}") for fan in range(256))):
@@ -175,7 +184,9 @@ class Volume:
                 raise ConfigError(f"{directory} is a link; object directories must be real", key="store.volumes")
             if _writable_by_others(status):
                 raise ConfigError(f"{directory} can be written by other users; chmod 700", key="store.volumes")
-            if status.st_mode & 0o020:
+            if not stat.S_ISDIR(status.st_mode):
+                raise ConfigError(f"{directory} is not a directory", key="store.volumes")
+            if status.st_mode & 0o020 or status.st_mode & 0o700 != 0o700:
                 os.chmod(directory, 0o700)
 
     def _check_device(self) -> None:
@@ -197,10 +208,12 @@ class Volume:
                 self._prepare_directory()
             except (FileNotFoundError, NotADirectoryError):
                 return "its files were removed"
-            except PermissionError as exc:
-                return f"its files cannot be reached: {exc.strerror}"
             except ConfigError as exc:
                 return str(exc)
+            except OSError as exc:
+                if blame_of(exc.errno) is not Blame.OBJECT:
+                    raise
+                return f"its files cannot be reached: {exc.strerror}"
         return None
 
     def lost(self) -> Catalogue:
@@ -216,6 +229,7 @@ class Volume:
         self.object_count = 0
         self.loaded = asyncio.Event()
         self.reconciled = False
+        self._refused_in_a_row = 0
         self.leftovers.clear()
         return catalogue
 
@@ -254,11 +268,7 @@ class Volume:
         self.error_count += 1
         now = self._clock.monotonic_s()
         if blame is not Blame.DRIVE:
-            self._full_until = now + self._retry_s
-            self._well_from = self._full_until
-            if not self._full:
-                self._full = True
-                self._tell("volume_full", os.strerror(error.errno or 0), "make room, or lower max_size of this volume")
+            self._take_nothing(error, "make room, or lower max_size of this volume")
             return blame
         self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._errors_until_offline:
@@ -268,6 +278,24 @@ class Volume:
             self._offline_until = now + self._retry_s
             self._errors_in_a_row = self._errors_until_offline - 1
         return blame
+
+    def refused(self, error: DiskError) -> None:
+        """Note that a new file could not be made; of many in a row the reason is in the directories, not in each."""
+        if blame_of(error.errno) is Blame.OBJECT and error.errno not in _OF_ITS_LENGTH:
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= self._errors_until_offline:
+                self._take_nothing(error, "look at owner, permissions and attributes of this directory")
+
+    def made(self) -> None:
+        """Note that a new file could be made."""
+        self._refused_in_a_row = 0
+
+    def _take_nothing(self, error: DiskError, remedy: str) -> None:
+        """Write nothing for a while; what is here is served."""
+        self._full_until = self._well_from = self._clock.monotonic_s() + self._retry_s
+        if not self._full:
+            self._full = True
+            self._tell("volume_full", os.strerror(error.errno or 0), remedy)
 
     def _tell(self, name: str, reason: str, remedy: str) -> None:
         remedy += f"; clients are served past the cache, and the volume is tried again every {self._retry_s:g} s"
@@ -327,9 +355,10 @@ class Volume:
         if not self.opened:
             return
         self.catalogue.close()
-        if clean and self.reconciled and not self.catalogue.write_errors:
+        mark = f"{self.ledger.stored_bytes} {' '.join(self.leftovers)}".strip().encode()
+        if clean and self.reconciled and not self.catalogue.write_errors and len(mark) < _MOST_OF_CLEAN:
             with contextlib.suppress(OSError):
-                write_atomically(self._file(_CLEAN), b"%d" % self.ledger.stored_bytes)
+                write_atomically(self._file(_CLEAN), mark)
         self._release_lock()
 
     def _file(self, name: str) -> str:

@@ -23,7 +23,7 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
-from cacheserver.outgoing.aiohttp_parts import disable_retries, received_bytes
+from cacheserver.outgoing.aiohttp_parts import disable_retries, end_reuse, received_bytes
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
@@ -188,6 +188,11 @@ class UpstreamClient:
             )
             disable_retries(self._session)  # the fill counts tries, and pauses between them
         return self._session
+
+    def reconnect(self) -> None:
+        """Send the next request to each host on a new connection: the address policy may have changed (I9)."""
+        if self._session is not None:
+            end_reuse(self._session)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,17 @@ async def test_a_question_about_an_object_holds_it_before_its_first_step(
     async with filling(tmp_path, upstream) as rig:
         obj = await rig.store.create(representation("a", len(BODY)))
         rig.coordinator.reader(obj, WANT, 0, 1, whole=False).close(reached=0)
-        assert not rig.fills
+        assert rig.fills, "what will be condemned must not be fetched by another fill"
         assert obj.held, "its only reader has gone, and the object could be closed"
         await rig.assert_clean()
         assert not obj.held
+
+
+async def test_a_request_that_waits_for_others_several_times_is_counted_once(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    counted = replace(WANT, collapsed=True)
+    async with filling(tmp_path, upstream) as rig:
+        await asyncio.gather(*(rig.coordinator.open(each, (0, None)) for each in (WANT, WANT, counted)))
+        assert rig.meter.counts["collapsed",] == 1
+        await rig.assert_clean()

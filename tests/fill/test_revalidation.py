@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, OriginStatus
 from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
 from tests.support.filling import SHIPPED, Rig, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
-from tests.support.stored import NOW_S, PIECE, bytes_on_disk
+from tests.support.stored import NOW_S, PIECE, bytes_on_disk, settled
 
 BODY = blob(4, 3 * PIECE + 100)
 WANT = want_for(service=SHIPPED)
@@ -194,4 +197,32 @@ async def test_an_object_is_gone_when_its_successor_may_not_be_stored(
         assert old.obsolete
         assert await rig.lookup.find(WANT) is None
         outcome.answer.close()
+        await rig.assert_clean()
+
+
+async def test_who_comes_while_the_newer_one_is_being_made_waits_for_it(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, making, create = threading.Event(), threading.Event(), ObjectFile.create
+
+    def slow(path: str, rep: Representation) -> ObjectFile:
+        making.set()
+        gate.wait(10)
+        return create(path, rep)
+
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.etag, upstream.body = '"2"', BODY[::-1]
+        monkeypatch.setattr(ObjectFile, "create", slow)
+        revalidating = asyncio.create_task(rig.revalidation.run(old, WANT))
+        assert await asyncio.to_thread(making.wait, 10)
+        looking = asyncio.create_task(rig.lookup.find(WANT))
+        await settled()
+        assert not looking.done()
+        gate.set()
+        outcome = await revalidating
+        assert isinstance(outcome, Stored)
+        assert await looking is outcome.obj
+        assert await rig.read(outcome.obj, WANT) == BODY[::-1]
+        assert len(upstream.requests) == 1, "nobody else asks for what is on its way"
         await rig.assert_clean()

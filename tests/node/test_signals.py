@@ -80,6 +80,17 @@ async def test_a_client_that_does_not_read_holds_up_the_end_for_the_drain_time_o
         assert took_s < 1.8 * drain_s
 
 
+async def test_a_request_of_an_administrator_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    config = GroundOptions(config="[server]\ndrain_s = 0.3\n")
+    async with running_ground(tmp_path, config) as ground, RawClient(*ground.node.admin) as client:
+        headers = [("Content-Type", "application/json"), ("Content-Length", "100")]
+        await client.send(client.head("POST", "/api/v1/purge", headers) + b'{"url": ')
+        await ground.node.status()
+        began_s = asyncio.get_running_loop().time()
+        assert await ground.node.stop() == 0
+        assert asyncio.get_running_loop().time() - began_s < 6
+
+
 async def test_idle_connections_do_not_hold_up_the_end(ground: Ground) -> None:
     path = ground.add(BODY)
     async with RawClient(*ground.node.content) as used, RawClient(*ground.node.content) as unused:

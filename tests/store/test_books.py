@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError, TooLarge
+from cacheserver.core.errors import DiskError, StoreFull, TooLarge
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object import file as object_file
 from cacheserver.store.object.file import ObjectFile
@@ -293,3 +293,21 @@ async def test_an_object_is_held_while_the_digests_of_its_whole_are_made(
         monkeypatch.setattr(store._objects, "run", watching)
         await store.whole_digests(obj, ["sha256"])
         assert held == [True]
+
+
+@pytest.mark.parametrize("reason", ["purged", "superseded"])
+async def test_what_a_removed_object_takes_is_not_free_before_its_last_reader_has_left(
+    tmp_path: Path, reason: str
+) -> None:
+    async with running_store(tmp_path, capacity_bytes=22 * PIECE) as store:
+        ledger, obj = store.volumes[0].ledger, await put(store, LARGE)
+        free_bytes = ledger.free_bytes
+        with obj.holding():
+            await store.forget(LARGE.object_id, reason=reason)
+            assert (ledger.stored_bytes, ledger.leaving_bytes, ledger.free_bytes) == (0, obj.charged_bytes, free_bytes)
+            other = await put(store, representation("other", 5 * PIECE))
+            with pytest.raises(StoreFull):
+                await put(store, LARGE)
+            assert other.obsolete
+        assert (ledger.leaving_bytes, ledger.free_bytes + ledger.stored_bytes) == (0, ledger.capacity_bytes)
+        await put(store, LARGE)

@@ -18,7 +18,7 @@ from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import VaryMarker
-from tests.support.stored import PIECE, HandClock, found, put, representation, running_store, take_offline
+from tests.support.stored import PIECE, HandClock, found, put, representation, running_store, settled, take_offline
 
 REP = representation()
 
@@ -117,12 +117,28 @@ async def test_newer_generation_stays_when_the_removal_of_the_older_one_fails_la
         disk.gate.clear()
         forgetting = asyncio.ensure_future(store.forget(REP.object_id, reason="purged"))
         assert await asyncio.to_thread(disk.asked.wait, 10)
-        await put(store, REP)
+        putting = asyncio.ensure_future(put(store, REP))  # its turn comes after the removal
+        await settled()
         disk.gate.set()
         assert await forgetting
+        await putting
         await closed(store)
         disk.refuses = False
         assert (await found(store, REP)).pieces.complete
+        assert not store.volumes[0].leftovers
+
+
+async def test_a_clean_stop_remembers_what_is_still_to_be_removed(tmp_path: Path, disk: Disk) -> None:
+    async with running_store(tmp_path) as store:
+        await put(store, REP)
+        await store.forget(REP.object_id, reason="purged")
+    disk.refuses = False
+    async with running_store(tmp_path) as store:
+        assert file_of(store).exists()
+        assert await store.find(REP.object_id) is None
+        await store._reclaimer.free(store.volumes[0], 0)
+        assert not file_of(store).exists()
+    async with running_store(tmp_path) as store:
         assert not store.volumes[0].leftovers
 
 

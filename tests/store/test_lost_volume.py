@@ -182,6 +182,46 @@ async def test_a_call_that_began_before_the_loss_changes_nothing_after_it(
         assert (volume.ledger.stored_bytes, volume.ledger.reserved_bytes, volume.object_count) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("anew", [True, False])
+async def test_what_waited_its_turn_while_the_volume_was_lost_begins_no_books(tmp_path: Path, anew: bool) -> None:
+    async with running_store(tmp_path / "cache") as store:
+        (volume,) = store.volumes
+        async with store._objects.changing.holding(REP.object_id):
+            creating = asyncio.create_task(store.create(REP))
+            await settled()
+            await store.lose(volume)
+            if anew:
+                volume.open()
+        with pytest.raises(VolumeOffline):
+            await creating
+        if not anew:
+            volume.open()
+        volume.loaded.set()
+        await put(store, REP)
+        assert volume.ledger.stored_bytes == store.peek_quietly(REP.object_id).charged_bytes  # type: ignore[union-attr]
+        assert volume.ledger.reserved_bytes == 0
+
+
+async def test_space_that_was_waited_for_while_the_volume_was_lost_is_not_taken(tmp_path: Path) -> None:
+    async with running_store(tmp_path / "cache", capacity_bytes=20 * PIECE) as store:
+        (volume,) = store.volumes
+        for number in range(2):
+            await put(store, representation(f"n{number}", 7 * PIECE))
+        obj, loaded = await store.create(REP), volume.loaded
+        loaded.clear()
+        with obj.holding():
+            reserving = [asyncio.create_task(store.reserve(obj, piece)) for piece in range(4)]
+            await settled()
+            assert not all(task.done() for task in reserving)
+            await store.lose(volume)
+            loaded.set()
+            ends = await asyncio.gather(*reserving, return_exceptions=True)
+        assert isinstance(ends[-1], VolumeOffline)
+        volume.open()
+        volume.loaded.set()
+        assert (volume.ledger.stored_bytes, volume.ledger.reserved_bytes) == (0, 0)
+
+
 async def test_a_reader_keeps_what_it_holds_when_the_volume_is_lost(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     async with running_store(cache) as store:

@@ -11,6 +11,7 @@ import pytest
 from cacheserver.core.errors import DiskError
 from cacheserver.core.object_life import Life
 from cacheserver.store import open_objects
+from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
 from tests.support.stored import found, put, representation, running_store, settled
@@ -118,3 +119,22 @@ async def test_a_reader_that_leaves_after_the_end_has_no_row_written(tmp_path: P
         obj = await put(store, REPS[0])
     store.settle(obj)
     assert obj not in store._objects.rows, "the catalogue is closed"
+
+
+async def test_a_row_that_cannot_be_written_keeps_no_other_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        objects = [await put(store, rep) for rep in REPS]
+        real = ObjectFile.taken_bytes
+
+        def stale(file: ObjectFile) -> int:
+            if file is objects[2].file:
+                raise OSError(errno.ESTALE, "stale handle")
+            return real(file)
+
+        monkeypatch.setattr(ObjectFile, "taken_bytes", stale)
+        store.write_rows()
+        rows = [store.volumes[0].catalogue.get(rep.object_id) for rep in REPS]
+        assert [row is not None for row in rows] == [True, True, False, True, True]
+        assert not any(obj in store._objects.rows for obj in objects)

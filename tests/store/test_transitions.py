@@ -177,3 +177,30 @@ async def test_what_means_one_generation_leaves_a_newer_one_alone(tmp_path: Path
         assert store.peek(REP.object_id) is new
         store.write_rows()
         assert_books(store, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["refresh", "retire"])
+@pytest.mark.parametrize("when", ["before", "waiting"])
+async def test_what_means_an_object_that_nobody_holds_leaves_the_one_at_its_id_alone(
+    tmp_path: Path, what: str, when: str
+) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, REP)
+        store.write_rows()
+        newer = replace(REP, response_time_s=2e9)
+
+        def close() -> None:
+            store._objects._close_least_recent(0)
+
+        if when == "before":
+            close()
+        async with store._objects.changing.holding(REP.object_id):
+            meant = store.refresh(obj, newer) if what == "refresh" else store.retire(obj, reason="corrupt")
+            working = asyncio.ensure_future(meant)
+            await settled()
+            close()
+        await working
+        found = await store.find(REP.object_id)
+        assert isinstance(found, StoredObject)
+        assert found.pieces.complete
+        assert_books(store, tmp_path)

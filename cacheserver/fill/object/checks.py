@@ -64,6 +64,11 @@ class PieceChecks:
             self._guard()
 
     @property
+    def busy(self) -> bool:
+        """Whether metadata may still condemn what is stored, or the whole is being hashed."""
+        return self.whole.busy or not (self._settled.is_set() or self._stopping)
+
+    @property
     def trust(self) -> Trust:
         """The level at which pieces are being checked."""
         metadata = self._metadata.known

@@ -21,7 +21,7 @@ async def complete(fill: ObjectFill, wanted: Callable[[], bool]) -> None:
 
     Raises UpstreamError or StoreError, what ended a request early; GenerationChanged when the object is no more.
     """
-    with fill.completing():
+    with fill.completing(wanted):
         while wanted() and not fill.obj.pieces.complete and not fill.obj.obsolete:
             await _step(fill)
         if fill.obj.obsolete:

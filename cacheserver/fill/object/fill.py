@@ -65,7 +65,7 @@ class ObjectFill:
         self._numbers = count()
         self._on_idle = on_idle
         self._idle = False
-        self._completions = 0
+        self._completions: list[Callable[[], bool]] = []
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
         self._length_confirmed = True
@@ -88,18 +88,18 @@ class ObjectFill:
         self.rest()
 
     @contextmanager
-    def completing(self) -> Iterator[None]:
-        """Around a completion: the fill is kept, and its flights go on without readers."""
-        self._completions += 1
+    def completing(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Around a completion: the fill is kept, and as long as it is ``wanted`` flights go on without readers."""
+        self._completions.append(wanted)
         try:
             yield
         finally:
-            self._completions -= 1
+            self._completions.remove(wanted)
             self.rest()
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self.checks.whole.busy
+        busy = self.demand or self.flights or self._completions or self.checks.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -207,10 +207,13 @@ class ObjectFill:
         if priority is not None:
             at_once = flight.opened is not None
             turn = self.context.slots.slot(self.want.target.origin, priority, at_once=at_once)
-        self.context.meter.fill_started()
         try:
             async with turn:
-                await flight.run()
+                self.context.meter.fill_started()
+                try:
+                    await flight.run()
+                finally:
+                    self.context.meter.fill_ended()
         except CacheserverError as exc:
             error = exc
             if isinstance(exc, StoreError):
@@ -219,7 +222,6 @@ class ObjectFill:
             _log.exception("fill failed unexpectedly")
             error = CacheserverError(type(exc).__name__)
         finally:
-            self.context.meter.fill_ended()
             self._end(flight, error)
         return error
 
@@ -257,7 +259,7 @@ class ObjectFill:
 
     def wanted(self, first: int, stop: int) -> bool:
         """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``."""
-        kept = self.context.options.keep_until == "object" or bool(self._completions)
+        kept = self.context.options.keep_until == "object" or any(wanted() for wanted in self._completions)
         return kept or self.demand.covers(first, stop)
 
     async def cancel(self, flights: Iterable[Flight]) -> None:

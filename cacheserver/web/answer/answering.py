@@ -71,6 +71,7 @@ class Answerer:
             try:
                 if await self._act(decide(facts), want, obj, freshness, exchange):
                     return
+                want = replace(want, collapsed=True)  # it has waited for another request's opening
             except GenerationChanged:
                 if exchange.channel.head_sent:
                     raise
@@ -124,6 +125,7 @@ class Answerer:
     async def _revalidate(self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
         try:
+            collapsed = obj in self.revalidation
             outcome = await self.revalidation.run(obj, want)
         except UpstreamError:
             if not freshness.stale_if_error:
@@ -131,6 +133,7 @@ class Answerer:
             await self._serve(want, obj, exchange, Outcome.STALE)
             return True
         if isinstance(outcome, Stored):
+            want = replace(want, collapsed=want.collapsed or collapsed)
             word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
             await self._serve(want, outcome.obj, exchange, word)
         else:

@@ -135,9 +135,14 @@ class PlainSender(_Sender):
 
         Waits on a descriptor of its own.
         """
+        loop = asyncio.get_running_loop()
         if self._dup is None:
-            self._dup = self._sock.dup()
-        asyncio.get_running_loop().add_writer(self._dup, self._writable, go_on)
+            try:
+                self._dup = self._sock.dup()
+            except OSError:  # the process or the system has none left
+                loop.call_later(tcp.LOOK_AGAIN_S, self._shared.turns.soon, go_on)
+                return
+        loop.add_writer(self._dup, self._writable, go_on)
 
     def resumed(self) -> None:
         """The transport has room again; this sender waits for the socket itself."""

@@ -11,6 +11,8 @@ UNSENT_BYTES = 1 << 18
 Without it a client that reads slowly has up to ``net.ipv4.tcp_wmem`` (4 MiB) waiting; a few hundred of them are more
 than the kernel gives TCP in all, and it gives every connection less.
 """
+LOOK_AGAIN_S = 0.05
+"""After which a socket is tried again where no descriptor is left to wait with."""
 _ESTABLISHED = 1
 _ACKED_AT = 120
 _INFO_BYTES = _ACKED_AT + 8

@@ -151,7 +151,11 @@ class Wire:
     async def _writable(self) -> None:
         """Until the socket takes bytes; on a descriptor of our own, to leave the transport's registration alone."""
         if self._dup is None:
-            self._dup = self._open().get_extra_info("socket").dup()
+            try:
+                self._dup = self._open().get_extra_info("socket").dup()
+            except OSError:  # the process or the system has none left
+                await asyncio.sleep(tcp.LOOK_AGAIN_S)
+                return
         writable = self._writable_waiter = self._loop.create_future()
         self._loop.add_writer(self._dup, resolve, writable)
         try:

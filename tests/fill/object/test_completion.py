@@ -49,7 +49,24 @@ async def test_nothing_is_asked_after_it_is_wanted_no_more(tmp_path: Path, upstr
     async with filling(tmp_path, upstream) as rig:
         obj = await rig.store.create(REP)
         await rig.coordinator.complete(obj, WANT, lambda: len(upstream.requests) < 2)
-        assert obj.pieces.stored_bytes == 4 * PIECE
+        assert obj.pieces.stored_bytes == 3 * PIECE
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_request_under_way_ends_with_its_piece_once_it_is_wanted_no_more(
+    tmp_path: Path, upstream: ScriptedUpstream, ranges: bool
+) -> None:
+    upstream.script.extend([Turn(ignore_range=not ranges)] * 9)
+    wanted = True
+    async with filling(tmp_path, upstream, options=quick(span_pieces=9)) as rig:
+        obj = await rig.store.create(REP)
+        behind = asyncio.create_task(rig.coordinator.complete(obj, WANT, lambda: wanted))
+        while not obj.pieces.stored_bytes:
+            await settled()
+        wanted = False
+        await behind
+        assert obj.pieces.stored_bytes <= 3 * PIECE
         await rig.assert_clean()
 
 

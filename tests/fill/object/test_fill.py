@@ -226,3 +226,19 @@ async def test_a_flight_that_is_stopped_before_its_first_step_gives_its_answer_b
         await rig.coordinator.stop()
         assert (rig.fills, obj.held) == ([], False)
         await rig.assert_clean()
+
+
+async def test_a_request_that_waits_for_a_slot_is_not_counted_as_running(tmp_path: Path) -> None:
+    gate, upstream = asyncio.Event(), ScriptedUpstream(BODY)
+    upstream.script.append(Turn(gate=gate))
+    async with filling(tmp_path, upstream, options=quick(total=1, span_pieces=1, parallel=4)) as rig:
+        obj = await rig.store.create(representation("a", len(BODY)))
+        reading = asyncio.create_task(rig.read(obj, WANT))
+        while not upstream.answers:
+            await settled()
+        assert rig.coordinator.fills_in_flight > 1
+        assert rig.meter.fills_running == 1
+        gate.set()
+        assert await reading == BODY
+        await rig.assert_clean()
+        assert rig.meter.fills_running == 0

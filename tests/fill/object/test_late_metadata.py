@@ -98,3 +98,17 @@ async def test_the_last_piece_streams_where_nothing_is_said_of_the_whole(tmp_pat
             gate.set()
             assert await reading == BODY[3 * PIECE :]
         await rig.assert_clean()
+
+
+async def test_who_comes_while_metadata_is_awaited_joins_the_fill_that_it_will_be_compared_by(tmp_path: Path) -> None:
+    anchor = SayingAnchor(RIGHT, gate=(gate := asyncio.Event()))
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            assert await rig.read(obj, WANT, 0, PIECE, whole=False) == BODY[:PIECE]
+            (first,) = rig.fills
+            assert await rig.read(obj, WANT, PIECE, 2 * PIECE, whole=False) == BODY[PIECE : 2 * PIECE]
+            assert rig.fills == [first], "two fills would not know of each other's claims"
+            gate.set()
+            await rig.idle()
+        await rig.assert_clean()

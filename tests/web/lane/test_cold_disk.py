@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -31,7 +33,7 @@ from cacheserver.web.sending.wire import Wire
 from cacheserver.web.under_way import UnderWay
 from tests.support.content import blob
 from tests.support.flow import eventually
-from tests.support.sockets import Peer, connected
+from tests.support.sockets import Peer, connected, wire_over
 
 MIB = 1 << 20
 TURN = 1 << 18
@@ -177,6 +179,26 @@ async def test_a_client_that_reads_nothing_for_a_while_never_makes_the_loop_wait
 
         await eventually(waits_for_the_client)
         assert not os.get_blocking(socket.fileno()), "the next send would wait for the client, and everyone with it"
+
+
+@pytest.mark.parametrize("full_path", [True, False])
+async def test_an_answer_goes_on_without_a_descriptor_to_wait_with(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, full_path: bool
+) -> None:
+    def refused(_sock: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr(socket.socket, "dup", refused)
+    async with lane_over(disk) as (peer, lane, obj):
+        if full_path:
+            peer.wire = wire_over(peer, turn_bytes=TURN, min_rate_bps=0)
+            sending = asyncio.create_task(peer.wire.send_file(disk.fd, 0, len(BODY)))
+            assert await peer.receive(len(BODY)) == BODY
+            await sending
+        else:
+            lane.take(HEAD)
+            assert (await peer.response())[1] == BODY
+        assert (lane.busy, obj.holds) == (False, 0)
 
 
 async def test_the_full_path_sends_only_what_a_thread_has_read(disk: Disk) -> None:
