@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cacheserver.core.errors import BadPiece
 from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.object.metadata_state import MetadataState
 from tests.support.anchors import SayingAnchor
@@ -98,3 +100,22 @@ async def test_the_last_piece_streams_where_nothing_is_said_of_the_whole(tmp_pat
             gate.set()
             assert await reading == BODY[3 * PIECE :]
         await rig.assert_clean()
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_piece_that_was_here_before_is_repaired_by_its_own_bytes_alone(tmp_path: Path, right: bool) -> None:
+    upstream = ScriptedUpstream(BODY)
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT) == BODY
+        await rig.idle()
+        rig.store.drop_piece(obj, 2)
+        upstream.script.extend([Turn(flip=True)] * (1 if right else 9))
+        if right:
+            assert await rig.read(obj, WANT) == BODY
+        else:
+            with pytest.raises(BadPiece):
+                await rig.read(obj, WANT)
+        await rig.assert_clean()
+        assert (obj.pieces.state(2) == PRESENT) is right
+        assert ("struck", "False") not in rig.meter.counts, "nothing authentic vouched for what was stored"
