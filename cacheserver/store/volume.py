@@ -32,7 +32,6 @@ from cacheserver.system.atomic_file import write_atomically
 
 _log = get_logger(__name__)
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-_PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
@@ -134,7 +133,7 @@ class Volume:
                 raise
             number = getattr(exc, "errno", None)
             reason = os.strerror(number) if isinstance(exc, OSError) and number else str(exc)
-            if number in _PASSING or any(word in reason for word in _PASSING_SQLITE):
+            if number in _PASSING:
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()

@@ -20,6 +20,7 @@ from cacheserver.store.object.layout import MOST_EXTENTS, MOST_PIECES, extent_by
 from cacheserver.store.recovery import audit
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
+from tests.support.meter import CountingMeter
 from tests.support.stored import EXTENT, PIECE, body_of, found, put, put_pieces, representation, running_store
 
 LARGE = representation("large", 10 * PIECE + 100)
@@ -293,3 +294,16 @@ async def test_an_object_is_held_while_the_digests_of_its_whole_are_made(
         monkeypatch.setattr(store._objects, "run", watching)
         await store.whole_digests(obj, ["sha256"])
         assert held == [True]
+
+
+async def test_what_goes_because_no_hole_can_be_made_has_gone_for_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_holes(monkeypatch)
+    meter = CountingMeter()
+    async with running_store(tmp_path, meter=meter) as store:
+        obj, volume = await put(store, LARGE), store.volumes[0]
+        await store._reclaimer._evict(volume, obj.unit(1))
+        assert obj.obsolete
+        assert [key for key in meter.counts if key[0] == "evicted"] == [("evicted", "space")]
+        assert volume.eviction_age_s > 0

@@ -207,3 +207,13 @@ async def test_a_lost_volume_gives_its_descriptors_back(tmp_path: Path) -> None:
             volume.open()
             volume.loaded.set()
         assert open_descriptors() < before
+
+
+async def test_a_leftover_of_a_lost_volume_does_not_hide_what_is_stored_after_it(tmp_path: Path) -> None:
+    async with running_store(tmp_path / "cache") as store:
+        volume = store.volumes[0]
+        volume.leftovers.trying(REP.object_id)
+        await store.lose(volume)
+        assert len(volume.leftovers) == 0
+        volume.open()
+        volume.loaded.set()

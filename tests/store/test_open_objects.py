@@ -54,7 +54,9 @@ async def test_a_visit_to_an_open_object_is_a_use_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "is_full"), [(errno.ENOSPC, True), (errno.EIO, False)])
-async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path, code: int, is_full: bool) -> None:
+async def test_a_full_drive_is_announced_and_a_failing_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: int, is_full: bool
+) -> None:
     def fails() -> None:
         raise DiskError("write failed", errno=code)
 
@@ -64,6 +66,7 @@ async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path
         with pytest.raises(DiskError):
             await store.run(store.volumes[0], fails)
         assert full == [store.volumes[0]] * is_full
+        assert "process_limit" not in caplog.text, "no object is closed for that"
 
 
 async def test_a_process_without_descriptors_closes_some_and_says_so_once(

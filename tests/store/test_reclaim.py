@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.errors import StoreFull
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
@@ -369,3 +370,21 @@ async def test_the_age_of_an_object_that_is_not_open_is_that_of_its_file(tmp_pat
         os.utime(volume.path_of(representation().object_id), (NOW_S, NOW_S))
         await store._reclaimer._evict(volume, unit)
         assert volume.eviction_age_s == volume._clock.wall_s() - NOW_S > 0
+
+
+async def test_nothing_is_evicted_for_what_would_not_fit_into_the_empty_volume(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        obj, volume = await put(store, representation()), store.volumes[0]
+        with pytest.raises(StoreFull):
+            await store._reserve(volume, CAPACITY + 1)
+        assert not obj.obsolete
+        with await store._reserve(volume, CAPACITY):
+            assert obj.obsolete
+
+
+async def test_two_that_need_the_same_space_at_once_evict_it_once(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        objects, volume = [await put(store, representation(f"n{number}")) for number in range(6)], store.volumes[0]
+        wanted = volume.ledger.free_bytes + 1
+        assert await asyncio.gather(*(store._reclaimer.free(volume, wanted) for _ in range(3))) == [True] * 3
+        assert sum(obj.obsolete for obj in objects) == 1

@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from cacheserver.core.errors import BadPiece
-from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.errors import BadPiece, NoSource
+from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.object.metadata_state import MetadataState
@@ -119,3 +120,53 @@ async def test_a_piece_that_was_here_before_is_repaired_by_its_own_bytes_alone(t
         await rig.assert_clean()
         assert (obj.pieces.state(2) == PRESENT) is right
         assert ("struck", "False") not in rig.meter.counts, "nothing authentic vouched for what was stored"
+
+
+@pytest.mark.parametrize("spoilt", [True, False])
+async def test_what_is_stored_is_held_against_a_manifest_that_is_asked_for_again(tmp_path: Path, spoilt: bool) -> None:
+    known = [replace(NOTHING, unknown=True), Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)]
+    asked = []
+
+    async def fetch(*_args: Any, **_kwargs: Any) -> Metadata:
+        asked.append(1)
+        return known.pop(0)
+
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        rig.fetcher.fetch = fetch  # type: ignore[method-assign]
+        named: list[object] = []
+        rig.store.notifications.unjudged.append(named.append)
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            await put_pieces(rig.store, obj, range(4), bytes(len(BODY)) if spoilt else BODY)
+            reader = rig.coordinator.reader(obj, WANT, 0, 1, whole=False)
+            await settled()
+            await rig.coordinator.recheck(obj, WANT)
+            assert len(asked) == 1, "its fill has metadata of its own"
+            reader.close(reached=1)
+            await rig.idle()
+            assert named == [obj]
+            await rig.coordinator.recheck(obj, WANT)
+            assert not rig.fills
+            assert obj.pieces.stored_count(0, 4) == (0 if spoilt else 4)
+            await rig.store.forget(obj.object_id, reason="purged")
+            await rig.coordinator.recheck(obj, WANT)
+        assert (len(asked), named) == (2, [obj])
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("demands", [True, False])
+async def test_where_an_anchor_is_mute_nothing_new_is_stored_for_a_service_that_demands_one(
+    tmp_path: Path, demands: bool
+) -> None:
+    anchor = SayingAnchor()
+    anchor.told = Statements.of((), ("content_policy",))
+    want = want_for("a", service=msgspec.structs.replace(OWN, require="anchored") if demands else OWN)
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await rig.store.create(REP)
+        if demands:
+            with pytest.raises(NoSource):
+                await rig.read(obj, want)
+        else:
+            assert await rig.read(obj, want) == BODY
+        await rig.assert_clean()
+        assert obj.pieces.complete is not demands

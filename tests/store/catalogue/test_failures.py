@@ -166,3 +166,31 @@ async def test_transaction_that_the_database_refuses_is_rolled_back_and_retried(
     await catalogue.flush()
     assert len(catalogue) == 1
     catalogue.close()
+
+
+async def test_no_row_is_refused_while_the_disk_is_only_slow(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), max_backlog=2)
+    gate.open.clear()
+    for number in range(5):
+        catalogue.put(oid(number), record(number))
+    gate.open.set()
+    await catalogue.flush()
+    assert len(catalogue) == 5
+    catalogue.close()
+
+
+async def test_rows_are_synced_for_a_flush_and_at_the_end_alone(
+    directory: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(catalogue_module, "sync_wal", synced.append)
+    catalogue = Catalogue(str(directory))
+    for number in range(2):
+        catalogue.put(oid(number), record(number))
+        assert await asyncio.to_thread(gate.waiting.wait, 30)
+        gate.waiting.clear()
+    assert synced == []
+    await catalogue.flush()
+    assert synced == [str(directory)]
+    catalogue.close()
+    assert synced == [str(directory)] * 2
