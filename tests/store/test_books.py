@@ -110,7 +110,7 @@ async def test_a_piece_that_contradicts_its_manifest_gives_its_blocks_back(tmp_p
         obj = await put(store, LARGE)
         before = books(store)
         await store.erase(obj, 3)
-        assert obj.pieces.state(3) == ABSENT
+        assert (obj.pieces.state(3), obj.kept_digests) == (ABSENT, set()), "its record is gone too"
         assert books(store) == before - PIECE == blocks(tmp_path)
 
 
@@ -307,3 +307,16 @@ async def test_what_goes_because_no_hole_can_be_made_has_gone_for_space(
         assert obj.obsolete
         assert [key for key in meter.counts if key[0] == "evicted"] == [("evicted", "space")]
         assert volume.eviction_age_s > 0
+
+
+async def test_a_file_of_which_some_is_not_on_disk_yet_is_charged_no_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        store.write_rows()
+        before = books(store)
+        monkeypatch.setattr(ObjectFile, "taken_bytes", lambda _file: before - 4096)
+        store.settle(obj)
+        store.write_rows()
+        assert books(store) == obj.charged_bytes == before

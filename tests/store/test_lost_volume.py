@@ -56,7 +56,8 @@ async def test_objects_whose_files_were_removed_go_and_new_ones_are_stored(
         volume = store.volumes[0]
         kept = await put(store, REP)
         change(cache)
-        await put(store, representation("at once"))
+        made = Path((await put(store, representation("at once"))).file.path)
+        assert made.parent.stat().st_mode & 0o777 == made.parent.parent.stat().st_mode & 0o777 == 0o700
         assert await store.inspect(volume) is None
         assert kept.obsolete
         assert await store.find(REP.object_id) is None

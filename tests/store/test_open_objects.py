@@ -121,3 +121,14 @@ async def test_a_reader_that_leaves_after_the_end_has_no_row_written(tmp_path: P
         obj = await put(store, REPS[0])
     store.settle(obj)
     assert obj not in store._objects.rows, "the catalogue is closed"
+
+
+async def test_no_object_is_closed_before_there_are_too_many(tmp_path: Path) -> None:
+    reps = [representation(f"o{number}") for number in range(17)]
+    async with running_store(tmp_path, open_objects=16) as store:
+        for rep in reps[:16]:
+            await put(store, rep)
+            store.write_rows()
+        assert all(store.peek_quietly(rep.object_id) is not None for rep in reps[:16])
+        await put(store, reps[16])
+        assert sum(store.peek_quietly(rep.object_id) is None for rep in reps) == 3, "an eighth more than needed"

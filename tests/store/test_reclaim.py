@@ -16,6 +16,7 @@ from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject, VaryMarker
+from tests.support.meter import CountingMeter
 from tests.support.stored import (
     EXTENT,
     NOW_S,
@@ -311,12 +312,14 @@ async def test_nothing_is_evicted_where_there_is_just_enough_space(tmp_path: Pat
 
 
 async def test_an_object_without_a_piece_left_goes_as_a_whole(tmp_path: Path) -> None:
-    async with running_store(tmp_path) as store:
+    meter = CountingMeter()
+    async with running_store(tmp_path, meter=meter) as store:
         obj, volume = await put(store, representation("large", 3 * EXTENT)), store.volumes[0]
         for extent in range(3):
             await store._reclaimer._evict(volume, obj.unit(extent))
         assert obj.obsolete
         assert (volume.ledger.stored_bytes, volume.object_count, len(volume.policy)) == (0, 0, 0)
+        assert meter.freed_bytes == {"space": 3 * EXTENT + obj.file.layout.footer_bytes}
 
 
 async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(tmp_path: Path) -> None:
@@ -327,8 +330,9 @@ async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(
     async with running_store(tmp_path / "a", tmp_path / "b") as store:
         obj = await found(store, rep)
         (older,) = (volume for volume in store.volumes if volume is not obj.volume)
+        os.utime(older.path_of(rep.object_id), (NOW_S, NOW_S))
         await store._reclaimer._evict(older, obj.unit(0))
-        assert (older.ledger.stored_bytes, older.object_count) == (0, 0)
+        assert (older.ledger.stored_bytes, older.object_count, older.eviction_age_s > 0) == (0, 0, True)
         assert not Path(older.path_of(rep.object_id)).exists()
         assert await found(store, rep) is obj
 

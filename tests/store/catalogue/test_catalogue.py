@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cacheserver.core.errors import DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
 from tests.support.catalogue import Gate, oid, record, sql
+from tests.support.stored import open_descriptors
 
 
 @pytest.fixture
@@ -223,3 +225,11 @@ async def test_the_database_deletes_no_row_by_itself_writes_at_no_read_and_maps_
     pragmas = {"journal_mode": "wal", "synchronous": 1, "mmap_size": 0, "auto_vacuum": 0, "cache_size": 4096}
     wanted |= {f"sqlite_{name}": value for name, value in pragmas.items()}
     assert {name: known[name] for name in wanted} == wanted
+
+
+def test_the_thread_that_opens_it_keeps_no_connection(directory: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(int).result()
+        before = open_descriptors()
+        executor.submit(Catalogue, str(directory)).result().close()
+        assert open_descriptors() == before

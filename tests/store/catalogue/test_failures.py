@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError
+from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue import batch_writer
 from cacheserver.store.catalogue import catalogue as catalogue_module
 from cacheserver.store.catalogue.batch_writer import Row
@@ -45,6 +45,7 @@ async def test_failed_batch_is_kept_and_tried_again(directory: Path, gate: Gate)
     with pytest.raises(DiskError) as caught:
         await catalogue.flush()
     assert caught.value.errno == errno.ENOSPC
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
     assert catalogue.get(oid(1)) == record(1)
     await catalogue.flush()
     assert catalogue.write_errors == 1
@@ -184,7 +185,7 @@ async def test_rows_are_synced_for_a_flush_and_at_the_end_alone(
 ) -> None:
     synced: list[str] = []
     monkeypatch.setattr(catalogue_module, "sync_wal", synced.append)
-    catalogue = Catalogue(str(directory))
+    catalogue = Catalogue(str(directory), retry_s=60)
     for number in range(2):
         catalogue.put(oid(number), record(number))
         assert await asyncio.to_thread(gate.waiting.wait, 30)
@@ -194,3 +195,17 @@ async def test_rows_are_synced_for_a_flush_and_at_the_end_alone(
     assert synced == [str(directory)]
     catalogue.close()
     assert synced == [str(directory)] * 2
+
+
+async def test_a_backlog_behind_a_damaged_database_names_no_error_of_the_drive(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), retry_s=60, max_backlog=1)
+    damaged = sqlite3.DatabaseError("malformed")
+    damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    gate.failures.append(damaged)
+    catalogue.put(oid(1), record(1))
+    with pytest.raises(CorruptObject):
+        await catalogue.flush()
+    with pytest.raises(DiskError, match="backlog") as caught:
+        catalogue.put(oid(2), record(2))
+    assert caught.value.errno is None
+    catalogue.close()

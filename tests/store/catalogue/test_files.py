@@ -161,6 +161,7 @@ async def test_damaged_database_is_moved_aside_and_begun_anew(directory: Path, d
     assert catalogue.rebuilt
     assert (directory.with_name("catalogue.damaged-2") / "cache.db").exists()
     assert len(catalogue) == 0
+    assert modes(directory)["catalogue"] == 0o700
     catalogue.put(oid(1), record(1))
     await catalogue.flush()
     assert catalogue.get(oid(1)) == record(1)
