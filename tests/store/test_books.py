@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError, TooLarge
+from cacheserver.core.errors import DiskError, TooLarge, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object import file as object_file
 from cacheserver.store.object.file import ObjectFile
@@ -320,3 +320,12 @@ async def test_a_file_of_which_some_is_not_on_disk_yet_is_charged_no_less(
         store.settle(obj)
         store.write_rows()
         assert books(store) == obj.charged_bytes == before
+
+
+async def test_no_room_is_promised_on_a_drive_that_takes_no_writes(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await store.create(LARGE)
+        store.volumes[0].failed(DiskError("write failed", errno=errno.ENOSPC))
+        with pytest.raises(VolumeOffline):
+            await store.reserve(obj, 0)
+        assert store.volumes[0].ledger.reserved_bytes == 0

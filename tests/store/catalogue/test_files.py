@@ -13,6 +13,7 @@ import pytest
 
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.files import sync_wal
 from tests.support.catalogue import oid, record, sql
 
 
@@ -190,4 +191,16 @@ async def test_database_that_breaks_while_open_gives_typed_errors(directory: Pat
     with pytest.raises(CorruptObject):
         await catalogue.flush()
     assert catalogue.get(oid(5)) == record(5)
+    catalogue.close()
+
+
+async def test_a_sync_reaches_the_wal_and_the_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    catalogue = Catalogue(str(directory))
+    catalogue.put(oid(1), record(1))
+    await catalogue.flush()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        sync_wal(str(directory))
+    assert synced == [str(directory / "cache.db-wal"), str(directory)]
     catalogue.close()

@@ -146,6 +146,7 @@ ROWS = [
     pytest.param({"value": SOUND, "tag": -5}, id="negative tag"),
     pytest.param({"value": SOUND, "key": "../../../etc/passwd"}, id="path as key"),
     pytest.param({"value": SOUND, "key": b"b" * 32}, id="bytes as key"),
+    pytest.param({"value": SOUND, "key": 7}, id="number as key"),
     pytest.param({"value": SOUND, "expire_time": 9e12}, id="row that would expire"),
 ]
 

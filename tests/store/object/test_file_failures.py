@@ -72,3 +72,14 @@ def test_a_footer_that_lies_outside_its_file_is_none(file: ObjectFile) -> None:
     os.pwrite(file.fd, (size + 4096).to_bytes(8, "little"), size - 16)
     with pytest.raises(CorruptObject, match="outside"):
         ObjectFile.open(file.path)
+
+
+def test_a_hole_that_the_kernel_refuses_names_its_reason(file: ObjectFile) -> None:
+    writable, file.fd = file.fd, os.open(file.path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError) as caught:
+            file._punch(0, 1)
+    finally:
+        os.close(file.fd)
+        file.fd = writable
+    assert caught.value.errno == errno.EBADF
