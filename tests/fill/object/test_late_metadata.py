@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.object.metadata_state import MetadataState
+from cacheserver.store.object.file import ObjectFile
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
-from tests.support.filling import OWN, filling, want_for
+from tests.support.filling import OWN, filling, quick, want_for
 from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, put_pieces, representation, settled
@@ -170,3 +172,35 @@ async def test_where_an_anchor_is_mute_nothing_new_is_stored_for_a_service_that_
             assert await rig.read(obj, want) == BODY
         await rig.assert_clean()
         assert obj.pieces.complete is not demands
+
+
+async def test_nothing_more_is_stored_once_a_stop_has_begun_while_metadata_is_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erasing, go_on, erase = threading.Event(), threading.Event(), ObjectFile.erase
+
+    def slow(file: ObjectFile, first: int, stop: int) -> None:
+        erasing.set()
+        go_on.wait(10)
+        erase(file, first, stop)
+
+    monkeypatch.setattr(ObjectFile, "erase", slow)
+    anchor, gate, upstream = SayingAnchor(gate=asyncio.Event()), asyncio.Event(), ScriptedUpstream(BODY)
+    upstream.script.extend([Turn(), Turn(gate=gate)])
+    options = quick(hold_timeout_s=0.001, span_pieces=1, parallel=1)
+    async with filling(tmp_path, upstream, anchor=anchor, options=options) as rig:
+        obj = await rig.store.create(REP)
+        reading = asyncio.create_task(rig.read(obj, WANT, 0, 2 * PIECE, whole=False))
+        while obj.pieces.state(0) != PRESENT or len(upstream.answers) < 2:
+            await settled()
+        stopping = asyncio.create_task(rig.fills[0].checks.stop())
+        assert await asyncio.to_thread(erasing.wait, 10)
+        gate.set()
+        await asyncio.wait((reading,), timeout=0.1)  # the piece waits, so that nothing tells when
+        go_on.set()
+        await stopping
+        assert obj.pieces.stored_count(0, 4) == 0
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await rig.coordinator.stop()
+        await rig.assert_clean()
