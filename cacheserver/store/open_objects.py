@@ -223,8 +223,8 @@ class OpenObjects:
         volume.succeeded()
         return result
 
-    def note_failure(self, volume: Volume, error: DiskError) -> Blame:
-        """Act on a failed disk call: on the drive, or on what the process lacks; whose it is."""
+    def note_failure(self, volume: Volume, error: DiskError) -> None:
+        """Act on a failed disk call: on the drive, or on what the process lacks."""
         blame = volume.failed(error)
         if blame is Blame.FULL:
             self.notifications.drive_full(volume)
@@ -233,7 +233,6 @@ class OpenObjects:
             if not self._lacked:
                 self._lacked = True
                 event(_log, "process_limit", severity=logging.ERROR, reason=str(error), open_objects=len(self._open))
-        return blame
 
     def close(self) -> None:
         """Close every file."""

@@ -32,7 +32,6 @@ from cacheserver.system.atomic_file import write_atomically
 
 _log = get_logger(__name__)
 _OF_ITS_LENGTH = (errno.EFBIG, errno.EINVAL, errno.EOVERFLOW)
-_PASSING_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR")
 _RECENCY = "recency"
 _CLEAN = "clean"
 _MOST_OF_CLEAN = 1 << 20
@@ -135,8 +134,7 @@ class Volume:
                 raise
             number = getattr(exc, "errno", None)
             reason = os.strerror(number) if isinstance(exc, OSError) and number else str(exc)
-            passing = number is not None and blame_of(number) is not Blame.OBJECT
-            if passing or any(word in reason for word in _PASSING_SQLITE):
+            if number is not None and blame_of(number) is not Blame.OBJECT:
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()

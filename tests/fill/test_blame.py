@@ -69,3 +69,24 @@ async def test_what_the_banned_origin_alone_has_is_not_refused_because_another_s
         obj = await rig.opened(want)
         assert [request.place.host for request in upstream.requests] == ["mirror.test", "a.test"]
         assert await rig.read(obj, want) == BODY
+
+
+@pytest.mark.parametrize(
+    ("evidence", "last", "words"),
+    [
+        (Evidence.ANCHORED_PIECE, False, ["source_struck", "source_struck", "source_banned"]),
+        (Evidence.PLAIN_PIECE, True, ["content_contradicted"] * 3),
+        (Evidence.NAME, False, ["content_contradicted"] * 3),
+    ],
+)
+async def test_blame_is_told_and_only_bytes_that_a_plain_manifest_contradicts_demote(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, evidence: Evidence, last: bool, words: list[str]
+) -> None:
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        health, now_s = rig.asker._health, rig.clock.monotonic_s()
+        rig.asker.blame(OTHER, evidence, "first")
+        health.succeeded(OTHER)
+        assert (health.order((OTHER, NAMED), now_s) == [NAMED, OTHER]) is last, "an answer does not end it"
+        for object_id in ("second", "third"):
+            rig.asker.blame(OTHER, evidence, object_id)
+        assert [record.message for record in caplog.records] == words

@@ -9,13 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cacheserver.core.cache.answer import Asked
 from cacheserver.core.errors import BadAnswer
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for
-from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.scripted import ScriptedAnswer, ScriptedUpstream, Turn
 from tests.support.stored import PIECE
 
 BODY = blob(25, 6 * PIECE)
@@ -95,3 +97,13 @@ async def test_a_refusal_names_its_source_and_what_it_means(tmp_path: Path, upst
         outcome, _first = await rig.coordinator.open(WANT, (0, None))
         assert isinstance(outcome, Answered)
         assert (outcome.status, outcome.body, outcome.source) == (403, b"refused", "http://a.test:80")
+
+
+@pytest.mark.parametrize(
+    ("told", "all_of_it"),
+    [("bytes 0-9/10", True), ("bytes 0-8/10", False), ("bytes 1-9/10", False), ("bytes 0-9/*", False), (None, False)],
+)
+def test_a_partial_answer_covers_all_where_its_content_range_says_so(told: str | None, all_of_it: bool) -> None:
+    fields = Fields((("Content-Range", told),) if told is not None else ())
+    answer = ScriptedAnswer(206, fields, b"", Turn(), "http://a.test:80")
+    assert Relayed(answer, Asked(0, 10), "no-store", remember=False).covers_all is all_of_it

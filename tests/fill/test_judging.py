@@ -223,3 +223,28 @@ async def test_who_is_being_sent_what_is_contradicted_is_cut(tmp_path: Path) -> 
             assert obj.is_spoilt(before, 0, 1), "a sender looks at this before each part"
             with pytest.raises(GenerationChanged):
                 obj.refuse_gone()
+
+
+async def test_what_a_mute_anchor_leaves_open_is_given_out_and_asked_about_again(tmp_path: Path) -> None:
+    anchor = SayingAnchor()
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj, named = await stored(rig), list[StoredObject]()
+        rig.store.notifications.unjudged.append(named.append)
+        say(rig, anchor, unknown=("content_policy",))
+        outcome = await rig.judge.judge(obj, WANT.target)
+        assert (outcome.given, outcome.settled, named) == (True, False, [obj])
+        assert not rig.judge.is_judged(obj)
+
+
+async def test_an_object_that_was_left_open_before_a_restart_is_asked_about_again_at_its_next_hit(
+    tmp_path: Path,
+) -> None:
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        obj, named = await stored(rig), list[StoredObject]()
+        rig.store.notifications.unjudged.append(named.append)
+        for unsettled in (False, True):
+            with obj.holding():
+                await rig.store.refresh(obj, replace(obj.representation, unsettled=unsettled))
+            rig.judge.begin_era()
+            assert await rig.lookup.find(WANT) is obj
+            assert named == [obj] * unsettled

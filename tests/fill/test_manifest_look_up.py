@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cacheserver.core.errors import ConnectFailed
+from cacheserver.core.errors import ConnectFailed, TruncatedBody
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.request.service import ManifestRule
 from cacheserver.core.request.target import Target
 from cacheserver.fill import metadata as room
@@ -134,6 +134,9 @@ async def test_a_look_up_that_takes_too_long_ends_without_a_manifest(
     async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
         assert await fetched(rig) == replace(room.NOTHING, unknown=True)
         assert rig.meter.counts["manifest", "timeout"] == 1
+    upstream.script.append(Turn(head_gate=asyncio.Event()))
+    async with filling(tmp_path / "other", upstream, admit=admit) as rig:
+        assert await fetched(rig) == replace(room.NOTHING, unknown=True), "the anchors had nothing to say"
 
 
 SHA1 = hashlib.sha1(BODY).digest()
@@ -153,3 +156,52 @@ def test_content_is_anchored_by_its_pieces_or_as_a_whole(
     trust: Trust, claims: tuple[Claim, ...], anchored: bool
 ) -> None:
     assert Metadata(None, trust, claims).anchored is anchored
+
+
+async def test_an_empty_content_that_has_a_manifest_is_refused(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        found = await fetched(rig, length_bytes=0)
+        assert (found.manifest, bool(found.blocked)) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("turn", "unknown"),
+    [
+        (Turn(status=404), False),
+        (Turn(status=503), True),
+        (Turn(refuse=ConnectFailed("no")), True),
+        (Turn(break_after=20, failure=TruncatedBody("cut")), True),
+    ],
+    ids=["404", "503", "no connection", "cut"],
+)
+async def test_a_manifest_that_could_not_be_fetched_is_unknown_and_one_that_is_not_there_is_none(
+    tmp_path: Path, upstream: ScriptedUpstream, turn: Turn, unknown: bool
+) -> None:
+    upstream.script.extend([turn] * 2)
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        for _ in range(2):
+            assert await fetched(rig) == replace(room.NOTHING, unknown=unknown)
+        assert len(upstream.requests) <= 2, "it is remembered as what it was"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity", None])
+async def test_no_manifest_speaks_of_coded_bytes(
+    tmp_path: Path, upstream: ScriptedUpstream, coding: str | None
+) -> None:
+    coded = Fields((("Content-Encoding", coding),) if coding is not None else ())
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        found = await rig.fetcher.fetch(WANT, coded, secure=False, length_bytes=len(BODY))
+        assert (found.manifest is None) is (coding == "gzip")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_an_anchor_could_not_say_is_unknown_whatever_the_manifest_is(
+    tmp_path: Path, upstream: ScriptedUpstream, known: bool
+) -> None:
+    anchor = SayingAnchor()
+    anchor.told = Statements.of((), () if known else ("content_policy",))
+    upstream.script.extend([Turn(), Turn(status=404), Turn(status=404)])
+    async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
+        found = [await fetched(rig), await fetched(rig)]
+        assert [each.manifest is not None for each in found] == [True, False]
+        assert [each.unknown for each in found] == [not known] * 2

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, TruncatedBody, WrongContent
+from cacheserver.core.cache.upstream_request import UpstreamRequest
+from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, NoSource, TruncatedBody, WrongContent
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.trust import Claim
+from cacheserver.core.integrity.trust import Claim, Statements, Trust
+from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.opening import Answered, Relayed, Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.store.object.file import ObjectFile
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, Rig, filling, want_for
-from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.scripted import ScriptedAnswer, ScriptedUpstream, Turn
 from tests.support.stored import PIECE, bytes_on_disk
 
 BODY = blob(3, 5 * PIECE + 100)
@@ -290,3 +293,41 @@ async def test_only_digest_fields_speak_of_coded_bytes(tmp_path: Path, anchor: s
         metadata = await rig.fetcher.fetch(WANT, coded, secure=True, length_bytes=7)
         assert metadata.claims == ((claim,) if anchor == "digest_field" else ())
         assert not metadata.blocked
+
+
+async def test_an_empty_answer_that_a_manifest_contradicts_is_refused(tmp_path: Path) -> None:
+    async def fetch(*_args: Any, **_kwargs: Any) -> Metadata:
+        return Metadata(None, Trust.SIMPLE, blocked="the content is empty, and its manifest is of another")
+
+    async with filling(tmp_path, ScriptedUpstream(b"")) as rig:
+        rig.fetcher.fetch = fetch  # type: ignore[method-assign]
+        with pytest.raises(NoSource):
+            await rig.coordinator.open(WANT, (0, None))
+        assert await rig.lookup.find(WANT) is None
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("secure", [True, False])
+async def test_anchors_are_told_whether_tls_carried_the_answer(
+    tmp_path: Path, upstream: ScriptedUpstream, secure: bool
+) -> None:
+    heard, send = list[bool](), upstream.open
+
+    class Hearing(SayingAnchor):
+        async def claims(self, *args: Any, secure: bool = False, **more: Any) -> Statements:
+            heard.append(secure)
+            return await super().claims(*args, secure=secure, **more)
+
+    async def carried(request: UpstreamRequest) -> ScriptedAnswer:
+        answer = await send(request)
+        answer.secure = secure
+        return answer
+
+    upstream.open = carried  # type: ignore[method-assign]
+    async with filling(tmp_path, upstream, anchor=Hearing()) as rig:
+        obj = await rig.opened(WANT)
+        assert await rig.read(obj, WANT) == BODY
+        await rig.assert_clean()
+        rig.judge.begin_era()
+        assert await rig.lookup.find(WANT) is obj
+    assert heard == [secure] * 2, "when it was fetched, and when it was judged again"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError, StoreFull, TooLarge
+from cacheserver.core.errors import DiskError, StoreFull, TooLarge, VolumeOffline
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object import file as object_file
 from cacheserver.store.object.file import ObjectFile
@@ -20,6 +20,7 @@ from cacheserver.store.object.layout import MOST_EXTENTS, MOST_PIECES, extent_by
 from cacheserver.store.recovery import audit
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
+from tests.support.meter import CountingMeter
 from tests.support.stored import EXTENT, PIECE, body_of, found, put, put_pieces, representation, running_store
 
 LARGE = representation("large", 10 * PIECE + 100)
@@ -109,7 +110,7 @@ async def test_a_piece_that_contradicts_its_manifest_gives_its_blocks_back(tmp_p
         obj = await put(store, LARGE)
         before = books(store)
         await store.erase(obj, 3)
-        assert obj.pieces.state(3) == ABSENT
+        assert (obj.pieces.state(3), obj.kept_digests) == (ABSENT, set()), "its record is gone too"
         assert books(store) == before - PIECE == blocks(tmp_path)
 
 
@@ -311,3 +312,38 @@ async def test_what_a_removed_object_takes_is_not_free_before_its_last_reader_ha
             assert other.obsolete
         assert (ledger.leaving_bytes, ledger.free_bytes + ledger.stored_bytes) == (0, ledger.capacity_bytes)
         await put(store, LARGE)
+
+
+async def test_what_goes_because_no_hole_can_be_made_has_gone_for_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_holes(monkeypatch)
+    meter = CountingMeter()
+    async with running_store(tmp_path, meter=meter) as store:
+        obj, volume = await put(store, LARGE), store.volumes[0]
+        await store._reclaimer._evict(volume, obj.unit(1))
+        assert obj.obsolete
+        assert [key for key in meter.counts if key[0] == "evicted"] == [("evicted", "space")]
+        assert volume.eviction_age_s > 0
+
+
+async def test_a_file_of_which_some_is_not_on_disk_yet_is_charged_no_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await put(store, LARGE)
+        store.write_rows()
+        before = books(store)
+        monkeypatch.setattr(ObjectFile, "taken_bytes", lambda _file: before - 4096)
+        store.settle(obj)
+        store.write_rows()
+        assert books(store) == obj.charged_bytes == before
+
+
+async def test_no_room_is_promised_on_a_drive_that_takes_no_writes(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj = await store.create(LARGE)
+        store.volumes[0].failed(DiskError("write failed", errno=errno.ENOSPC))
+        with pytest.raises(VolumeOffline):
+            await store.reserve(obj, 0)
+        assert store.volumes[0].ledger.reserved_bytes == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.errors import DiskError
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
+from cacheserver.store import checking
 from cacheserver.store.checking import Verdict
 from cacheserver.store.object.file import ObjectFile
 from tests.support.meter import CountingMeter
@@ -39,3 +41,23 @@ async def test_a_check_tells_what_it_found(tmp_path: Path, monkeypatch: pytest.M
         assert meter.counts["verified", "at_rest", word] == (verdict is not Verdict.GONE)
         copy = tmp_path / "quarantine" / f"{REP.object_id}-1"
         assert copy.exists() is (verdict is Verdict.BAD)
+        assert obj.condemned == ([1] if verdict is Verdict.BAD else []), "who has sent some of it is cut"
+
+
+async def test_only_a_check_before_a_delivery_leaves_bytes_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+
+    def noted(_fd: int, *span: int) -> nullcontext[None]:
+        left.append(span)
+        return nullcontext()
+
+    monkeypatch.setattr(checking, "left_as_it_was", noted)
+    async with running_store(tmp_path) as store:
+        obj = await put(store, REP)
+        obj.pieces.mark(1, STORED)
+        await store.check(obj, [1])
+        assert left == []
+        await store.checker.recheck(obj, 1, store.executor)
+        assert left == [(PIECE, 2 * PIECE)]

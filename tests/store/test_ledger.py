@@ -159,3 +159,14 @@ def test_store_full_without_a_number_is_still_possible() -> None:
     assert StoreFull("full").missing_bytes == 0
     assert str(StoreFull("full")) == "full"
     assert StoreFull().args == ()
+
+
+def test_the_last_byte_can_be_reserved_and_not_one_more() -> None:
+    ledger = Ledger(capacity_bytes=CAPACITY)
+    with pytest.raises(StoreFull) as caught:
+        ledger.reserve(CAPACITY + 1)
+    assert caught.value.missing_bytes == 1
+    with ledger.reserve(CAPACITY) as reservation:
+        reservation.commit(0)
+        assert (ledger.free_bytes, reservation.remaining_bytes) == (0, CAPACITY)
+    assert Ledger(capacity_bytes=0).free_bytes == 0

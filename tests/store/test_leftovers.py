@@ -15,6 +15,7 @@ import pytest
 from cacheserver.core.errors import DiskError
 from cacheserver.core.request.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
+from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import VaryMarker
@@ -289,3 +290,19 @@ async def test_whoever_needs_space_does_not_wait_for_a_leftover_whose_object_is_
         async with store._objects.changing.holding(REP.object_id), asyncio.timeout(5):
             assert await store._reclaimer.free(store.volumes[0], 1)
         assert file_of(store).exists()
+
+
+@pytest.mark.parametrize(("reason", "removed"), [("purged", True), ("corrupt", True), ("space", False)])
+async def test_a_row_that_cannot_be_read_keeps_no_file_from_a_purge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, removed: bool
+) -> None:
+    def fails(_catalogue: Catalogue, _object_id: str) -> None:
+        raise DiskError("read failed", errno=errno.EIO)
+
+    async with running_store(tmp_path) as store:
+        await put(store, REP)
+    async with running_store(tmp_path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(Catalogue, "get", fails)
+            assert await store._remover.drop_file(store.volumes[0], REP.object_id, reason=reason) is removed
+        assert file_of(store).exists() is not removed

@@ -56,7 +56,8 @@ async def test_objects_whose_files_were_removed_go_and_new_ones_are_stored(
         volume = store.volumes[0]
         kept = await put(store, REP)
         change(cache)
-        await put(store, representation("at once"))
+        made = Path((await put(store, representation("at once"))).file.path)
+        assert made.parent.stat().st_mode & 0o777 == made.parent.parent.stat().st_mode & 0o777 == 0o700
         assert await store.inspect(volume) is None
         assert kept.obsolete
         assert await store.find(REP.object_id) is None
@@ -247,3 +248,13 @@ async def test_a_lost_volume_gives_its_descriptors_back(tmp_path: Path) -> None:
             volume.open()
             volume.loaded.set()
         assert open_descriptors() < before
+
+
+async def test_a_leftover_of_a_lost_volume_does_not_hide_what_is_stored_after_it(tmp_path: Path) -> None:
+    async with running_store(tmp_path / "cache") as store:
+        volume = store.volumes[0]
+        volume.leftovers.trying(REP.object_id)
+        await store.lose(volume)
+        assert len(volume.leftovers) == 0
+        volume.open()
+        volume.loaded.set()

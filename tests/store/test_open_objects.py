@@ -55,7 +55,9 @@ async def test_a_visit_to_an_open_object_is_a_use_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "is_full"), [(errno.ENOSPC, True), (errno.EIO, False)])
-async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path, code: int, is_full: bool) -> None:
+async def test_a_full_drive_is_announced_and_a_failing_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: int, is_full: bool
+) -> None:
     def fails() -> None:
         raise DiskError("write failed", errno=code)
 
@@ -65,6 +67,7 @@ async def test_a_full_drive_is_announced_and_a_failing_one_is_not(tmp_path: Path
         with pytest.raises(DiskError):
             await store.run(store.volumes[0], fails)
         assert full == [store.volumes[0]] * is_full
+        assert "process_limit" not in caplog.text, "no object is closed for that"
 
 
 async def test_a_process_without_descriptors_closes_some_and_says_so_once(
@@ -138,3 +141,14 @@ async def test_a_row_that_cannot_be_written_keeps_no_other_from_being_written(
         rows = [store.volumes[0].catalogue.get(rep.object_id) for rep in REPS]
         assert [row is not None for row in rows] == [True, True, False, True, True]
         assert not any(obj in store._objects.rows for obj in objects)
+
+
+async def test_no_object_is_closed_before_there_are_too_many(tmp_path: Path) -> None:
+    reps = [representation(f"o{number}") for number in range(17)]
+    async with running_store(tmp_path, open_objects=16) as store:
+        for rep in reps[:16]:
+            await put(store, rep)
+            store.write_rows()
+        assert all(store.peek_quietly(rep.object_id) is not None for rep in reps[:16])
+        await put(store, reps[16])
+        assert sum(store.peek_quietly(rep.object_id) is None for rep in reps) == 3, "an eighth more than needed"

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.errors import StoreFull
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.recovery import recover
 from cacheserver.store.stored_object import StoredObject, VaryMarker
+from tests.support.meter import CountingMeter
 from tests.support.stored import (
     EXTENT,
     NOW_S,
@@ -241,7 +243,7 @@ async def test_an_evicted_extent_gives_back_the_blocks_of_torn_pieces_too(tmp_pa
             await put_pieces(store, obj, [0, 4, 5, 8])
         store.drop_piece(obj, 5)
         await reclaimer._evict(volume, obj.unit(1))
-        assert (obj.torn, obj.obsolete) == (set(), False)
+        assert (obj.torn, obj.kept_digests, obj.obsolete) == (set(), set(), False)
         assert volume.ledger.stored_bytes == obj.charged_bytes == bytes_on_disk(tmp_path)
         assert [obj.pieces.state(piece) != ABSENT for piece in (0, 4, 5, 8)] == [True, False, False, True]
 
@@ -310,12 +312,14 @@ async def test_nothing_is_evicted_where_there_is_just_enough_space(tmp_path: Pat
 
 
 async def test_an_object_without_a_piece_left_goes_as_a_whole(tmp_path: Path) -> None:
-    async with running_store(tmp_path) as store:
+    meter = CountingMeter()
+    async with running_store(tmp_path, meter=meter) as store:
         obj, volume = await put(store, representation("large", 3 * EXTENT)), store.volumes[0]
         for extent in range(3):
             await store._reclaimer._evict(volume, obj.unit(extent))
         assert obj.obsolete
         assert (volume.ledger.stored_bytes, volume.object_count, len(volume.policy)) == (0, 0, 0)
+        assert meter.freed_bytes == {"space": 3 * EXTENT + obj.file.layout.footer_bytes}
 
 
 async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(tmp_path: Path) -> None:
@@ -326,8 +330,9 @@ async def test_an_older_generation_on_another_volume_is_evicted_by_its_own_unit(
     async with running_store(tmp_path / "a", tmp_path / "b") as store:
         obj = await found(store, rep)
         (older,) = (volume for volume in store.volumes if volume is not obj.volume)
+        os.utime(older.path_of(rep.object_id), (NOW_S, NOW_S))
         await store._reclaimer._evict(older, obj.unit(0))
-        assert (older.ledger.stored_bytes, older.object_count) == (0, 0)
+        assert (older.ledger.stored_bytes, older.object_count, older.eviction_age_s > 0) == (0, 0, True)
         assert not Path(older.path_of(rep.object_id)).exists()
         assert await found(store, rep) is obj
 
@@ -369,3 +374,21 @@ async def test_the_age_of_an_object_that_is_not_open_is_that_of_its_file(tmp_pat
         os.utime(volume.path_of(representation().object_id), (NOW_S, NOW_S))
         await store._reclaimer._evict(volume, unit)
         assert volume.eviction_age_s == volume._clock.wall_s() - NOW_S > 0
+
+
+async def test_nothing_is_evicted_for_what_would_not_fit_into_the_empty_volume(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        obj, volume = await put(store, representation()), store.volumes[0]
+        with pytest.raises(StoreFull):
+            await store._reserve(volume, CAPACITY + 1)
+        assert not obj.obsolete
+        with await store._reserve(volume, CAPACITY):
+            assert obj.obsolete
+
+
+async def test_two_that_need_the_same_space_at_once_evict_it_once(tmp_path: Path) -> None:
+    async with running_store(tmp_path, capacity_bytes=CAPACITY) as store:
+        objects, volume = [await put(store, representation(f"n{number}")) for number in range(6)], store.volumes[0]
+        wanted = volume.ledger.free_bytes + 1
+        assert await asyncio.gather(*(store._reclaimer.free(volume, wanted) for _ in range(3))) == [True] * 3
+        assert sum(obj.obsolete for obj in objects) == 1

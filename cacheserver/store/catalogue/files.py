@@ -56,13 +56,12 @@ def prepare(directory: str, *, thorough: bool) -> bool:
     return False
 
 
-def move_aside(directory: str) -> str:
-    """Rename ``directory`` to the first free ``….damaged-<n>`` and return that name. Raises OSError."""
+def move_aside(directory: str) -> None:
+    """Rename ``directory`` to the first free ``….damaged-<n>``. Raises OSError."""
     number = 1
     while os.path.lexists(target := f"{directory}.damaged-{number}"):
         number += 1
     os.rename(directory, target)
-    return target
 
 
 def read_only(directory: str) -> sqlite3.Connection:

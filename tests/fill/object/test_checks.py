@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
@@ -323,3 +324,24 @@ async def test_a_stop_while_metadata_is_pending_keeps_nothing_that_was_not_compa
         assert obj.pieces.state(0) != ABSENT
         await rig.coordinator.stop()
         assert obj.pieces.pieces_in_state(0, len(obj.pieces), ABSENT) == list(range(len(obj.pieces)))
+
+
+async def test_a_fill_stays_while_its_digests_follow_it(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeding, go_on, feed = threading.Event(), threading.Event(), ObjectFile.feed
+
+    def slow(file: ObjectFile, digests: Sequence[Any], start: int, stop: int) -> None:
+        feeding.set()
+        go_on.wait(10)
+        feed(file, digests, start, stop)
+
+    monkeypatch.setattr(ObjectFile, "feed", slow)
+    async with filling(tmp_path, upstream, anchor=SayingAnchor(SHA1), options=quick(parallel=1)) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT, 0, PIECE, whole=False) == BODY[:PIECE]
+        assert await asyncio.to_thread(feeding.wait, 10)
+        await settled()
+        assert (rig.coordinator.fills_in_flight, len(rig.fills)) == (0, 1), "what it has hashed is not lost"
+        go_on.set()
+        await rig.assert_clean()

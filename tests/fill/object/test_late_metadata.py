@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.errors import BadPiece, NoSource
+from cacheserver.core.integrity.trust import Claim, Statements, Trust
+from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.metadata import NOTHING, Metadata
 from cacheserver.fill.object.metadata_state import MetadataState
+from cacheserver.store.object.file import ObjectFile
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
-from tests.support.filling import OWN, filling, want_for
+from tests.support.filling import OWN, filling, quick, want_for
 from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, put_pieces, representation, settled
@@ -111,4 +116,105 @@ async def test_who_comes_while_metadata_is_awaited_joins_the_fill_that_it_will_b
             assert rig.fills == [first], "two fills would not know of each other's claims"
             gate.set()
             await rig.idle()
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_piece_that_was_here_before_is_repaired_by_its_own_bytes_alone(tmp_path: Path, right: bool) -> None:
+    upstream = ScriptedUpstream(BODY)
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT) == BODY
+        await rig.idle()
+        rig.store.drop_piece(obj, 2)
+        upstream.script.extend([Turn(flip=True)] * (1 if right else 9))
+        if right:
+            assert await rig.read(obj, WANT) == BODY
+        else:
+            with pytest.raises(BadPiece):
+                await rig.read(obj, WANT)
+        await rig.assert_clean()
+        assert (obj.pieces.state(2) == PRESENT, obj.kept_digests) == (right, set() if right else {2})
+        assert ("struck", "False") not in rig.meter.counts, "nothing authentic vouched for what was stored"
+
+
+@pytest.mark.parametrize("spoilt", [True, False])
+async def test_what_is_stored_is_held_against_a_manifest_that_is_asked_for_again(tmp_path: Path, spoilt: bool) -> None:
+    known = [replace(NOTHING, unknown=True), Metadata(manifest_of(BODY, PIECE), Trust.SELF_CONSISTENT)]
+    asked = []
+
+    async def fetch(*_args: Any, **_kwargs: Any) -> Metadata:
+        asked.append(1)
+        return known.pop(0)
+
+    async with filling(tmp_path, ScriptedUpstream(BODY)) as rig:
+        rig.fetcher.fetch = fetch  # type: ignore[method-assign]
+        named: list[object] = []
+        rig.store.notifications.unjudged.append(named.append)
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            await put_pieces(rig.store, obj, range(4), bytes(len(BODY)) if spoilt else BODY)
+            reader = rig.coordinator.reader(obj, WANT, 0, 1, whole=False)
+            await settled()
+            await rig.coordinator.recheck(obj, WANT)
+            assert len(asked) == 1, "its fill has metadata of its own"
+            reader.close(reached=1)
+            await rig.idle()
+            assert named == [obj]
+            await rig.coordinator.recheck(obj, WANT)
+            assert not rig.fills
+            assert obj.pieces.stored_count(0, 4) == (0 if spoilt else 4)
+            await rig.store.forget(obj.object_id, reason="purged")
+            await rig.coordinator.recheck(obj, WANT)
+        assert (len(asked), named) == (2, [obj])
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("demands", [True, False])
+async def test_where_an_anchor_is_mute_nothing_new_is_stored_for_a_service_that_demands_one(
+    tmp_path: Path, demands: bool
+) -> None:
+    anchor = SayingAnchor()
+    anchor.told = Statements.of((), ("content_policy",))
+    want = want_for("a", service=msgspec.structs.replace(OWN, require="anchored") if demands else OWN)
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await rig.store.create(REP)
+        if demands:
+            with pytest.raises(NoSource):
+                await rig.read(obj, want)
+        else:
+            assert await rig.read(obj, want) == BODY
+        await rig.assert_clean()
+        assert obj.pieces.complete is not demands
+
+
+async def test_nothing_more_is_stored_once_a_stop_has_begun_while_metadata_is_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erasing, go_on, erase = threading.Event(), threading.Event(), ObjectFile.erase
+
+    def slow(file: ObjectFile, first: int, stop: int) -> None:
+        erasing.set()
+        go_on.wait(10)
+        erase(file, first, stop)
+
+    monkeypatch.setattr(ObjectFile, "erase", slow)
+    anchor, gate, upstream = SayingAnchor(gate=asyncio.Event()), asyncio.Event(), ScriptedUpstream(BODY)
+    upstream.script.extend([Turn(), Turn(gate=gate)])
+    options = quick(hold_timeout_s=0.001, span_pieces=1, parallel=1)
+    async with filling(tmp_path, upstream, anchor=anchor, options=options) as rig:
+        obj = await rig.store.create(REP)
+        reading = asyncio.create_task(rig.read(obj, WANT, 0, 2 * PIECE, whole=False))
+        while obj.pieces.state(0) != PRESENT or len(upstream.answers) < 2:
+            await settled()
+        stopping = asyncio.create_task(rig.fills[0].checks.stop())
+        assert await asyncio.to_thread(erasing.wait, 10)
+        gate.set()
+        await asyncio.wait((reading,), timeout=0.1)  # the piece waits, so that nothing tells when
+        go_on.set()
+        await stopping
+        assert obj.pieces.stored_count(0, 4) == 0
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await rig.coordinator.stop()
         await rig.assert_clean()

@@ -9,6 +9,7 @@ import pytest
 
 from cacheserver.core.errors import OriginStatus, TruncatedBody
 from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.slots import Priority
@@ -155,3 +156,26 @@ async def test_what_a_client_waits_for_comes_before_what_is_read_ahead_for_it(
         assert await rig.read(obj, WANT) == BODY
         await rig.assert_clean()
     assert started[:2] == [(0, 1, Priority.DEMANDED), (1, 2, Priority.READ_AHEAD)]
+
+
+async def test_a_reader_survives_the_failure_of_one_older_flight_and_not_of_a_second(tmp_path: Path) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.extend([Turn(break_after=10, gate=gates[0]), Turn(break_after=10, gate=gates[1])])
+    async with filling(tmp_path, upstream, options=quick(**{**FEW, "parallel": 3})) as rig:
+        obj = await rig.store.create(REP)
+        spans = [(0, PIECE), (PIECE, 2 * PIECE), (0, 2 * PIECE)]
+        readers = []
+        for start, stop in spans:
+            readers.append(asyncio.create_task(rig.read(obj, WANT, start, stop, whole=False)))
+            await settled()
+        gates[0].set()
+        await asyncio.wait(readers[:1])
+        while obj.pieces.state(0) == ABSENT:
+            await settled()
+        await settled()
+        gates[1].set()
+        ends = await asyncio.gather(*readers, return_exceptions=True)
+        assert [type(end) for end in ends] == [TruncatedBody] * 3
+        assert len(upstream.requests) == 3, "the first piece was asked for again, and the second one was not"
+        await rig.assert_clean()

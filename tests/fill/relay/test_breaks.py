@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import BadAnswer, UpstreamTimeout
+from cacheserver.core.errors import BadAnswer, UpstreamTimeout, WrongContent
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -64,3 +65,22 @@ async def test_an_answer_that_breaks_while_it_is_collected_is_closed(tmp_path: P
         with pytest.raises(UpstreamTimeout):
             await BodyBuffer(limit_bytes=1000).collect(answer, limit_s=5.0)
         assert upstream.unclosed == 0
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("length", [PIECE, 2 * PIECE, len(BODY)])
+async def test_the_last_piece_of_a_body_without_a_length_waits_for_the_digest_of_the_whole(
+    tmp_path: Path, length: int, right: bool
+) -> None:
+    body, out = BODY[:length], bytearray()
+    claim = Claim("name", authentic=True, sha1=hashlib.sha1(body if right else b"another").digest())
+    async with filling(tmp_path, ScriptedUpstream(body)) as rig, asyncio.timeout(20):
+        opened = OpenBody(await rig.asker.send(WANT), 0)
+        known = Metadata(None, Trust.SIMPLE, (claim,))
+        relayed = RelayedBody(rig.relay, WANT, known, BodySpan(0, None, None), opened=opened)
+        if right:
+            assert await read(relayed, out) == body
+        else:
+            with pytest.raises(WrongContent):
+                await read(relayed, out)
+            assert out == body[: (length - 1) // PIECE * PIECE]

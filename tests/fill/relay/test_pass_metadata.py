@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -105,3 +106,31 @@ async def test_what_has_no_manifest_or_is_blocked_is_asked_for_again(
         signed.told = Statements.of(())
         rig.clock.now_s += 10
         assert not (await memory.get(WANT, answered(TAGGED), len(BODY))).blocked
+
+
+async def test_what_is_kept_says_nothing_of_a_coded_answer_of_the_same_length_and_tag(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        memory = memory_of(rig)
+        assert (await memory.get(WANT, answered(TAGGED), len(BODY))).manifest is not None
+        coded = TAGGED.with_line("Content-Encoding", "gzip")
+        assert (await memory.get(WANT, answered(coded), len(BODY))).manifest is None
+
+
+@pytest.mark.parametrize("secure", [True, False])
+async def test_anchors_are_told_whether_tls_carried_what_passes(
+    tmp_path: Path, upstream: ScriptedUpstream, secure: bool
+) -> None:
+    heard: list[bool] = []
+
+    class Hearing(SayingAnchor):
+        async def claims(self, *args: Any, secure: bool = False, **more: Any) -> Statements:
+            heard.append(secure)
+            return await super().claims(*args, secure=secure, **more)
+
+    async with filling(tmp_path, upstream, admit=admit, anchor=Hearing()) as rig:
+        answer = answered(TAGGED)
+        answer.secure = secure
+        await memory_of(rig).get(WANT, answer, len(BODY))
+    assert heard == [secure]

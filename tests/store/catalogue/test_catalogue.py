@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from cacheserver.core.errors import DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
 from tests.support.catalogue import Gate, oid, record, sql
+from tests.support.stored import open_descriptors
 
 
 @pytest.fixture
@@ -206,3 +210,26 @@ async def test_a_row_whose_sum_contradicts_its_record_is_skipped(catalogue: Cata
     sql(directory, "UPDATE Cache SET tag = 6 WHERE tag = 5")
     assert list(catalogue.iterate()) == [[(oid(2), record(7))]]
     assert catalogue.bad_rows == 1
+
+
+async def test_the_database_deletes_no_row_by_itself_writes_at_no_read_and_maps_no_file(
+    catalogue: Catalogue, directory: Path
+) -> None:
+    catalogue.put(oid(1), record(5))
+    await catalogue.flush()
+    assert catalogue.get(oid(1)) == record(5)
+    with closing(sqlite3.connect(directory / "cache.db")) as connection:
+        known = dict(connection.execute("SELECT key, value FROM Settings"))
+    wanted = {"eviction_policy": "none", "cull_limit": 0, "size_limit": 1 << 62, "statistics": 0, "tag_index": 0}
+    wanted |= {"hits": 0, "misses": 0, "disk_min_file_size": 1 << 62}
+    pragmas = {"journal_mode": "wal", "synchronous": 1, "mmap_size": 0, "auto_vacuum": 0, "cache_size": 4096}
+    wanted |= {f"sqlite_{name}": value for name, value in pragmas.items()}
+    assert {name: known[name] for name in wanted} == wanted
+
+
+def test_the_thread_that_opens_it_keeps_no_connection(directory: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(int).result()
+        before = open_descriptors()
+        executor.submit(Catalogue, str(directory)).result().close()
+        assert open_descriptors() == before

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import DiskError
+from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue import batch_writer
 from cacheserver.store.catalogue import catalogue as catalogue_module
 from cacheserver.store.catalogue.batch_writer import Row
@@ -45,6 +45,7 @@ async def test_failed_batch_is_kept_and_tried_again(directory: Path, gate: Gate)
     with pytest.raises(DiskError) as caught:
         await catalogue.flush()
     assert caught.value.errno == errno.ENOSPC
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
     assert catalogue.get(oid(1)) == record(1)
     await catalogue.flush()
     assert catalogue.write_errors == 1
@@ -165,4 +166,46 @@ async def test_transaction_that_the_database_refuses_is_rolled_back_and_retried(
         other.execute("ROLLBACK")
     await catalogue.flush()
     assert len(catalogue) == 1
+    catalogue.close()
+
+
+async def test_no_row_is_refused_while_the_disk_is_only_slow(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), max_backlog=2)
+    gate.open.clear()
+    for number in range(5):
+        catalogue.put(oid(number), record(number))
+    gate.open.set()
+    await catalogue.flush()
+    assert len(catalogue) == 5
+    catalogue.close()
+
+
+async def test_rows_are_synced_for_a_flush_and_at_the_end_alone(
+    directory: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(catalogue_module, "sync_wal", synced.append)
+    catalogue = Catalogue(str(directory), retry_s=60)
+    for number in range(2):
+        catalogue.put(oid(number), record(number))
+        assert await asyncio.to_thread(gate.waiting.wait, 30)
+        gate.waiting.clear()
+    assert synced == []
+    await catalogue.flush()
+    assert synced == [str(directory)]
+    catalogue.close()
+    assert synced == [str(directory)] * 2
+
+
+async def test_a_backlog_behind_a_damaged_database_names_no_error_of_the_drive(directory: Path, gate: Gate) -> None:
+    catalogue = Catalogue(str(directory), retry_s=60, max_backlog=1)
+    damaged = sqlite3.DatabaseError("malformed")
+    damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    gate.failures.append(damaged)
+    catalogue.put(oid(1), record(1))
+    with pytest.raises(CorruptObject):
+        await catalogue.flush()
+    with pytest.raises(DiskError, match="backlog") as caught:
+        catalogue.put(oid(2), record(2))
+    assert caught.value.errno is None
     catalogue.close()

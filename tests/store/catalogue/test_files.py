@@ -13,6 +13,7 @@ import pytest
 
 from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.catalogue.files import sync_wal
 from tests.support.catalogue import oid, record, sql
 
 
@@ -161,6 +162,7 @@ async def test_damaged_database_is_moved_aside_and_begun_anew(directory: Path, d
     assert catalogue.rebuilt
     assert (directory.with_name("catalogue.damaged-2") / "cache.db").exists()
     assert len(catalogue) == 0
+    assert modes(directory)["catalogue"] == 0o700
     catalogue.put(oid(1), record(1))
     await catalogue.flush()
     assert catalogue.get(oid(1)) == record(1)
@@ -189,4 +191,16 @@ async def test_database_that_breaks_while_open_gives_typed_errors(directory: Pat
     with pytest.raises(CorruptObject):
         await catalogue.flush()
     assert catalogue.get(oid(5)) == record(5)
+    catalogue.close()
+
+
+async def test_a_sync_reaches_the_wal_and_the_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    catalogue = Catalogue(str(directory))
+    catalogue.put(oid(1), record(1))
+    await catalogue.flush()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        sync_wal(str(directory))
+    assert synced == [str(directory / "cache.db-wal"), str(directory)]
     catalogue.close()

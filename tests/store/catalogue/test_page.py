@@ -6,11 +6,12 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 
+from cacheserver.core.errors import CorruptObject
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
 from tests.support.catalogue import oid, record, sql
@@ -82,3 +83,31 @@ async def test_a_page_is_found_by_the_index(tmp_path: Path, catalogue: Catalogue
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_PAGE_BY_ID}", ("", 1)))
     assert "SEARCH" in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_a_page_that_does_not_lead_on_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn:
+        def execute(self, *_args: object) -> Torn:
+            return self
+
+        def fetchall(self) -> list[tuple[int, int, bytes, bytes, int]]:
+            return [(1, 1, b"0" * 32, b"", 0)] * 2
+
+    catalogue = Catalogue(str(tmp_path / "catalogue"))
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "_reader", lambda: nullcontext(Torn()))
+        assert catalogue.page("0" * 32, limit=3) == ([], None)
+        for start in ("0" * 33, "f" * 32):
+            with pytest.raises(CorruptObject, match="order"):
+                catalogue.page(start, limit=2)
+    catalogue.close()
+
+
+async def test_markers_are_no_objects(tmp_path: Path) -> None:
+    catalogue = Catalogue(str(tmp_path / "catalogue"))
+    catalogue.put("a" * 32, CatalogueRecord(1, 1, True, "s"))
+    catalogue.put("b" * 32, CatalogueRecord(1, 1, True, "s", vary=("accept",)))
+    await catalogue.flush()
+    with ThreadPoolExecutor(1) as executor:
+        assert [object_id async for object_id, _record in catalogue.objects(executor)] == ["a" * 32]
+    catalogue.close()

@@ -83,3 +83,8 @@ def test_checksum_is_never_read_as_part_of_the_service() -> None:
 def test_what_the_format_cannot_hold_is_refused(record: CatalogueRecord) -> None:
     with pytest.raises(ValueError):
         record.encode()
+
+
+def test_names_of_255_bytes_and_255_of_them_can_be_held() -> None:
+    record = CatalogueRecord(0, 0, True, "s" * 255, ("v" * 255,) * 255)
+    assert CatalogueRecord.decode(record.encode()) == record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
 import sqlite3
@@ -12,10 +13,10 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from cacheserver.core.errors import CorruptObject
+from cacheserver.core.errors import CorruptObject, DiskError
 from cacheserver.store.catalogue.catalogue import Catalogue
 from cacheserver.store.catalogue.record import CatalogueRecord
-from cacheserver.store.catalogue.strict_disk import StrictDisk
+from cacheserver.store.catalogue.strict_disk import StrictDisk, translated
 
 EXECUTED: list[str] = []
 GOOD = "a" * 32
@@ -145,6 +146,7 @@ ROWS = [
     pytest.param({"value": SOUND, "tag": -5}, id="negative tag"),
     pytest.param({"value": SOUND, "key": "../../../etc/passwd"}, id="path as key"),
     pytest.param({"value": SOUND, "key": b"b" * 32}, id="bytes as key"),
+    pytest.param({"value": SOUND, "key": 7}, id="number as key"),
     pytest.param({"value": SOUND, "expire_time": 9e12}, id="row that would expire"),
 ]
 
@@ -195,3 +197,46 @@ async def test_replacing_a_planted_row_deletes_no_file(tmp_path: Path, overwrite
     assert catalogue.get(PLANTED) == (CatalogueRecord(1, 1, True, "s") if overwrite else None)
     assert victim.read_bytes() == b"precious"
     catalogue.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (sqlite3.SQLITE_FULL, errno.ENOSPC),
+        (sqlite3.SQLITE_IOERR_WRITE, errno.EIO),
+        (sqlite3.SQLITE_READONLY_DBMOVED, errno.EROFS),
+        (sqlite3.SQLITE_BUSY, errno.EBUSY),
+        (sqlite3.SQLITE_LOCKED, errno.EBUSY),
+        (sqlite3.SQLITE_CANTOPEN, errno.EACCES),
+        (sqlite3.SQLITE_NOMEM, errno.ENOMEM),
+        (sqlite3.SQLITE_MISUSE, None),
+        (None, None),
+    ],
+)
+def test_an_error_of_the_database_says_what_the_drive_has_said(code: int | None, number: int | None) -> None:
+    error = sqlite3.OperationalError("failed")
+    if code is not None:
+        error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_NAME"
+    told = translated(error)
+    assert isinstance(told, DiskError)
+    assert (told.errno, "SQLITE_NAME" in str(told)) == (number, code is not None)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.SQLITE_NOTADB])
+def test_a_damaged_database_is_no_failure_of_its_drive(code: int) -> None:
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = code
+    assert isinstance(translated(error), CorruptObject)
+
+
+def test_what_hides_behind_a_failed_rollback_is_the_reason() -> None:
+    error, reason = sqlite3.OperationalError("no transaction"), OSError(errno.ENOSPC, "full")
+    error.__context__ = reason
+    told = translated(error)
+    assert isinstance(told, DiskError)
+    assert told.errno == errno.ENOSPC
+    known = DiskError("known", errno=errno.EIO)
+    assert translated(known) is known
+    told = translated(diskcache.Timeout("locked"))
+    assert isinstance(told, DiskError)
+    assert told.errno == errno.EBUSY

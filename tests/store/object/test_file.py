@@ -376,3 +376,18 @@ def test_a_sync_reaches_the_drive_and_tells_its_failure(path: Path, monkeypatch:
     with pytest.raises(DiskError):
         file.sync()
     file.close()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE])
+def test_a_file_that_cannot_be_opened_is_told_with_its_reason(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def failing(_name: str, _flags: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    filled(path).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", failing)
+        with pytest.raises(DiskError) as caught:
+            ObjectFile.open(str(path))
+    assert caught.value.errno == code

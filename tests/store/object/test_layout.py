@@ -170,3 +170,11 @@ def test_what_is_no_header_is_refused(payload: bytes) -> None:
 
 def _with_field(size: int) -> Representation:
     return replace(REP, fields=Fields((("X-Pad", "p" * size),)))
+
+
+@pytest.mark.parametrize("slot_bytes", [0, fmt._SLOT.size, fmt.MAX_SLOT_BYTES + 1, (1 << 32) - 1])
+def test_a_prologue_whose_slots_can_hold_no_header_or_are_too_large_is_refused(slot_bytes: int) -> None:
+    layout = replace(LAYOUT, slot_bytes=slot_bytes)
+    data = fmt.encode_prologue(layout)
+    with pytest.raises(CorruptObject):
+        fmt.decode_prologue(data, footer_offset=layout.footer_offset, file_bytes=layout.file_bytes)
