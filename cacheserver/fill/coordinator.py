@@ -109,6 +109,8 @@ class Coordinator:
             fill = self._fill(obj, want, opened.answer.fields, outcome.metadata)
             first, stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)
             fill.start(first, stop, Priority.DEMANDED, opened)
+        if outcome.metadata is not None and outcome.metadata.unknown:
+            self._context.store.notifications.unjudged(obj)
         stored = obj.representation
         if stored.vary:
             marker = VaryMarker(want.target.object_id, stored.vary, stored.marker)
@@ -128,13 +130,10 @@ class Coordinator:
     async def recheck(self, obj: StoredObject, want: Want) -> None:
         """Ask again for the metadata of an object that is stored, and hold the object against it.
 
-        Nothing happens while it is being filled: its fill has metadata of its own.
+        An object that is being filled has metadata already, or waits for it.
         """
-        if obj in self._fills or not obj.usable:
-            return
-        fill = self._fill(obj, want, obj.representation.fields, None)
-        await self._metadata.settled(fill)
-        fill.rest()
+        if obj.usable:
+            await self._metadata.settled(self._fill(obj, want, obj.representation.fields, None))
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
@@ -147,7 +146,9 @@ class Coordinator:
             fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
-                obj.hold_for(self._metadata.start(fill, lambda: self._verify(fill, want, response)))
+                asking = self._metadata.start(fill, lambda: self._verify(fill, want, response))
+                obj.hold_for(asking)
+                asking.add_done_callback(lambda _ended: fill.verified())
         return fill
 
     async def _verify(self, fill: ObjectFill, want: Want, response: Fields) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import StoreError, UpstreamTimeout
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
 from cacheserver.core.integrity.stored_trust import (
     Judgement,
@@ -25,6 +28,7 @@ from cacheserver.core.integrity.stored_trust import (
 )
 from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Want
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor
 from cacheserver.store.object.file import ObjectFile
@@ -35,6 +39,10 @@ from cacheserver.store.stored_object import StoredObject
 _log = get_logger(__name__)
 PATIENCE_S = 10.0
 """How long a hit waits for an anchor or for the digest of the whole; its client would give up after 20 s."""
+_MOST_ASKED = 65_536
+
+Recheck = Callable[[StoredObject, Want], Awaitable[None]]
+"""Asks again for what could not be learnt of an object, and holds what is stored of it against that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,15 @@ class Outcome:
 
 
 class Judge:
-    """Judges the objects of one store."""
+    """Judges the objects of one store; ``recheck`` has at most ``hold_timeout_s`` before a hit goes out."""
 
-    def __init__(self, *, store: Store, anchor: Anchor) -> None:
+    def __init__(self, *, store: Store, anchor: Anchor, recheck: Recheck, hold_timeout_s: float) -> None:
         self._store = store
         self._anchor = anchor
+        self._recheck = recheck
+        self._hold_timeout_s = hold_timeout_s
+        self._asked = BoundedMemory[str, bool](_MOST_ASKED)
+        """Objects made or asked about since the start: what was stored before it may never have been compared."""
         self._flights = SingleFlight[StoredObject, Outcome]("judge")
         self._era = 1
         store.notifications.created.append(self._created)
@@ -64,6 +76,7 @@ class Judge:
 
     def _created(self, obj: StoredObject) -> None:
         obj.judged_in = self._era  # its fill holds its bytes against what is said now
+        self._asked.keep(obj.object_id, True)
 
     def _filled(self, obj: StoredObject) -> None:
         if obj.judged_in == -self._era:  # its fill may know less than is said now
@@ -86,6 +99,10 @@ class Judge:
         """
         if self.is_judged(obj):
             return True
+        if obj.representation.unsettled and not self._asked.get(obj.object_id):
+            await self._ask_again(obj, target)
+            if obj.obsolete:
+                return False
         era, known = self._era, obj.representation
         told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=False)
         content = _content(obj)
@@ -101,6 +118,13 @@ class Judge:
             return (await self.judge(obj, target, ask=False)).given
         self._store.notifications.unjudged(obj)
         return not obj.obsolete
+
+    async def _ask_again(self, obj: StoredObject, target: Target) -> None:
+        """Hold what an earlier run of the node has stored against the metadata that it may have waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._hold_timeout_s):
+                await self._recheck(obj, Want(target, Fields()))
+        self._asked.keep(obj.object_id, True)
 
     async def _confirmed(self, obj: StoredObject, target: Target) -> bool:
         """Whether all that is said confirms an object. UpstreamTimeout: not known in time, the work goes on."""

@@ -185,9 +185,10 @@ class Opener:
         facts = Facts(require=want.target.service.require, authentic=metadata is not None and metadata.anchored)
         if decide(facts).verdict is Verdict.REFUSE:
             return Relayed(answer, asked, "not_anchored", remember=metadata is None or not metadata.unknown)
-        manifest = metadata.by_pieces(self._piece_size_bytes) if metadata is not None else None
-        if metadata is not None and manifest is not None:
-            known = manifest.hash_of_hashes.hex()
+        if metadata is not None:
+            representation = replace(representation, unsettled=metadata.unknown)
+        if metadata is not None and metadata.manifest is not None:
+            known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         already = await self._same(representation, opened)
         if already is not None:

@@ -77,7 +77,7 @@ class Node:
         )
         self._trust = TrustWatch(
             anchors=self._parts.sources.anchors,
-            judge=self._parts.sources.judge,
+            judge=self._parts.judge,
             rejudging=self._parts.rejudging,
             services=self._parts.admitted.services,
             forget=lambda: self._parts.web.reconfigure(self._settings.server),
@@ -185,7 +185,7 @@ class Node:
         await parts.web.stop(self._settings.server.drain_s)
         await self._end("pins")
         await self._end("judging")
-        await parts.sources.judge.stop()
+        await parts.judge.stop()
         await parts.revalidation.stop()
         await parts.coordinator.stop()
         recovered = all(volume.loaded.is_set() for volume in self._volumes)

@@ -56,7 +56,6 @@ class Sources:
     asker: Asker
     anchors: Anchors
     fetcher: MetadataFetcher
-    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Components:
     store: Store
     sources: Sources
     coordinator: Coordinator
+    judge: Judge
     revalidation: Revalidation
     scrubber: Scrubber
     rejudging: Rejudging
@@ -115,6 +115,12 @@ def build_components(
     sources = _sources(basis)
     buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
     coordinator, revalidation = _fills(basis, sources, buffer)
+    judge = Judge(
+        store=store,
+        anchor=sources.anchors,
+        recheck=coordinator.recheck,
+        hold_timeout_s=settings.fill.hold_timeout_s,
+    )
     relay = Relay(
         asker=sources.asker,
         meter=meter,
@@ -130,7 +136,7 @@ def build_components(
         revalidation,
         relay,
         passing,
-        sources.judge,
+        judge,
         access_log=logs.access,
         max_connections=descriptors.connections,
     )
@@ -138,7 +144,7 @@ def build_components(
     scrubber = _scrubber(basis, load)
     rejudging = Rejudging(
         store=store,
-        judge=sources.judge,
+        judge=judge,
         recheck=coordinator.recheck,
         admit=admitted.target,
         options=settings.scrub,
@@ -148,7 +154,19 @@ def build_components(
     pinned_percent = settings.store.pinned_percent
     pinning = Pinning(store=store, coordinator=coordinator, admit=admitted.target, percent=pinned_percent)
     return Components(
-        clock, meter, admitted, store, sources, coordinator, revalidation, scrubber, rejudging, pinning, logs, web
+        clock,
+        meter,
+        admitted,
+        store,
+        sources,
+        coordinator,
+        judge,
+        revalidation,
+        scrubber,
+        rejudging,
+        pinning,
+        logs,
+        web,
     )
 
 
@@ -185,8 +203,7 @@ def _sources(basis: Basis) -> Sources:
         clock=clock,
         negative_s=basis.settings.fill.negative_s,
     )
-    judge = Judge(store=basis.store, anchor=anchors)
-    return Sources(resolver, client, health, asker, anchors, fetcher, judge)
+    return Sources(resolver, client, health, asker, anchors, fetcher)
 
 
 def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:

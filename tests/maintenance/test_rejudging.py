@@ -33,7 +33,7 @@ class Scene:
     def __init__(self, store: Store, clock: HandClock, anchor: SayingAnchor) -> None:
         self.store, self.clock, self.anchor = store, clock, anchor
         self.fills = 0
-        self.judge = Judge(store=store, anchor=anchor)
+        self.judge = Judge(store=store, anchor=anchor, recheck=self.recheck, hold_timeout_s=5)
         self.judging = Rejudging(
             store=store,
             judge=self.judge,

@@ -22,6 +22,7 @@ from cacheserver.core.request.service import Service
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.claims import Progress
+from cacheserver.fill.object.larger_pieces import LargerPieces
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.whole_digest import WholeDigest
 from cacheserver.store.stored_object import StoredObject
@@ -49,6 +50,7 @@ class PieceChecks:
         self._metadata = metadata
         self._progress = progress
         self._abandon = abandon
+        self.larger = LargerPieces(obj, context.store, progress)
         self.whole = WholeDigest(obj, context.store, on_idle=on_idle)
         self._whole_checked = False
         self._recorded: bytes | None = None
@@ -125,8 +127,9 @@ class PieceChecks:
         return verdict is Verdict.RELEASE
 
     async def _compared(self, piece: int, digest: bytes | None, manifest: Manifest) -> Said:
-        """What a manifest says of a written piece with this SHA-256, which has one or more of its pieces."""
-        span, size = self._obj.pieces.bounds(piece), manifest.piece_size_bytes
+        """What a manifest says of a written piece with this SHA-256, or of its group, all of which is written."""
+        group, size = self._progress.group(piece), manifest.piece_size_bytes
+        span = self._obj.pieces.bounds(group[0])[0], self._obj.pieces.bounds(group[-1])[1]
         if size != self._obj.pieces.piece_size_bytes:
             digest = await self._store.run(self._obj.volume, self._obj.file.digests_of, *span, size)
         return self._said(digest == manifest.hashes_of(*span), self.trust)
@@ -135,9 +138,24 @@ class PieceChecks:
         self._meter.verified(trust.word, "ok" if good else "bad")
         return Said.AGREES if good else Said.CONTRADICTS
 
-    def evidence(self, sources: set[str]) -> Evidence:
+    def evidence(self, piece: int, sources: set[str]) -> Evidence:
         """What a piece of ``sources`` that is not right is evidence of."""
-        return piece_evidence(max(self.trust, self._obj.representation.trust), sources)
+        trust = max(self.trust, self._obj.representation.trust)
+        return piece_evidence(trust, self.larger.sources(piece, sources))
+
+    async def begin_anew(self, piece: int, flight: object) -> int:
+        """A written piece is not right: ``flight`` goes on at the piece that is given, and so does all of its group."""
+        first = self.larger.begin_anew(piece, flight)
+        for other in self._progress.group(piece):
+            if self._obj.pieces.state(other) != ABSENT:  # which one is bad, nobody knows
+                await self._condemn(other)
+        return first
+
+    async def commit_group(self, piece: int) -> None:
+        """Store what was waiting for ``piece``. StoreError."""
+        self._sources |= self.larger.sources(piece, set())
+        for other in await self.larger.commit(piece):
+            await self.committed(other)
 
     async def check_last(self, piece: int, sources: set[str]) -> None:
         """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
@@ -169,7 +187,7 @@ class PieceChecks:
         """Metadata has come, or none will: check what is stored already, release what was held."""
         self._metadata.settle(metadata)
         if self._metadata.holds:
-            self._progress.hold()
+            self._progress.hold(self._metadata.group_pieces)
         try:
             async with self._commits:
                 pass  # pieces that were found good without this metadata are stored by now, and seen below
@@ -218,17 +236,24 @@ class PieceChecks:
 
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
         """Hold the digests of pieces that were stored before the manifest came against it."""
-        for piece in range(len(self._obj.pieces)):
-            if self._obj.pieces.state(piece) == ABSENT and piece not in self._obj.kept_digests:
-                continue
-            recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
-            facts = Facts(piece=await self._compared(piece, recorded, manifest), stored=True)
-            if decide(facts).verdict is Verdict.CONDEMN:
-                if piece in self._progress.claims:
-                    self._obj.kept_digests.discard(piece)  # it is being fetched, and held against the manifest
-                else:
+        for first in range(0, len(self._obj.pieces), self._progress.group_pieces):
+            group = self._progress.group(first)
+            stored = [piece for piece in group if self._obj.pieces.state(piece) != ABSENT]
+            if len(group) > 1:
+                good = len(stored) == len(group) and await self._is_right_at_rest(first, manifest)
+                for piece in () if good else stored:  # of an incomplete group nothing can be compared
                     await self._condemn(piece)
+            elif (stored or first in self._obj.kept_digests) and not await self._is_right_at_rest(first, manifest):
+                if first in self._progress.claims:
+                    self._obj.kept_digests.discard(first)  # it is being fetched, and held against the manifest
+                else:
+                    await self._condemn(first)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
+
+    async def _is_right_at_rest(self, piece: int, manifest: Manifest) -> bool:
+        recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
+        facts = Facts(piece=await self._compared(piece, recorded, manifest), stored=True)
+        return decide(facts).verdict is not Verdict.CONDEMN
 
     async def _condemn(self, piece: int) -> None:
         """Take a bad piece out of service; with its whole object where its record cannot be removed."""

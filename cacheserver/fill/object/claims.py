@@ -19,13 +19,21 @@ class Progress:
 
     ``holding``: bytes of an unfinished piece are held back until its hash has matched; so are those of ``known``, the
     pieces whose digests are known without a manifest. ``guarding``: the last piece that is missing is held back,
-    whatever ``holding`` says, until the whole is right.
+    whatever ``holding`` says, until the whole is right. ``group_pieces``: how many of our pieces one of the manifest
+    has; they are held back, and shown early, together.
     """
 
     def __init__(
-        self, pieces: PieceMap, *, holding: bool = False, guarding: bool = False, known: Container[int] = ()
+        self,
+        pieces: PieceMap,
+        *,
+        holding: bool = False,
+        guarding: bool = False,
+        known: Container[int] = (),
+        group_pieces: int = 1,
     ) -> None:
         self._pieces = pieces
+        self.group_pieces = group_pieces
         self._known = known
         self.claims: dict[int, object] = {}
         """Piece → the flight that fetches it."""
@@ -52,6 +60,11 @@ class Progress:
                 reached = max(reached, self._arrived.get(piece, 0))
         return min(reached, stop)
 
+    def group(self, piece: int) -> range:
+        """Our pieces that one piece of the manifest has, this one among them."""
+        first = piece - piece % self.group_pieces
+        return range(first, min(first + self.group_pieces, len(self._pieces)))
+
     def epoch(self, piece: int) -> int:
         """How often bytes of this piece were shown to readers and then found bad; they must not be mixed."""
         return self._epochs.get(piece, 0)
@@ -76,14 +89,15 @@ class Progress:
         return piece in self._arrived and not self.holds(piece)
 
     def expose(self, piece: int) -> None:
-        """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
-        self._exposed.add(piece)
-        if piece in self._arrived:
-            self._wake(piece, None)
+        """Show what has arrived of a held group: its reader has waited too long (``hold_timeout``)."""
+        for each in self.group(piece):
+            self._exposed.add(each)
+            if each in self._arrived:
+                self._wake(each, None)
 
-    def hold(self) -> None:
-        """There is a manifest."""
-        self._holding = True
+    def hold(self, group_pieces: int = 1) -> None:
+        """There is a manifest; see ``group_pieces``."""
+        self._holding, self.group_pieces = True, group_pieces
 
     def stop_holding(self) -> None:
         """There is no manifest: bytes go out as they come."""
@@ -129,6 +143,8 @@ class Progress:
             if decide(facts).verdict is Verdict.CONDEMN:
                 self._epochs[piece] = self.epoch(piece) + 1
             self._end(piece, error)
+            for other in self.group(piece):
+                self._wake(other, error)  # those of a group are waited for together
 
     def wake_unclaimed(self) -> None:
         """A flight has ended: whoever waits for a piece that nobody fetches plans for it, or hears why not."""

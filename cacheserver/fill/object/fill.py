@@ -47,7 +47,13 @@ class ObjectFill:
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
         self.metadata = metadata
-        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True, known=obj.kept_digests)
+        self.progress = Progress(
+            obj.pieces,
+            holding=metadata.holds,
+            guarding=True,
+            known=obj.kept_digests,
+            group_pieces=metadata.group_pieces,
+        )
         self.checks = PieceChecks(
             obj,
             want.target.service,
@@ -66,6 +72,8 @@ class ObjectFill:
         self._on_idle = on_idle
         self._idle = False
         self._completions = 0
+        self._verifying = metadata.pending
+        """Kept until then, so that no other fill fetches what this one withdraws."""
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
         self._length_confirmed = True
@@ -97,9 +105,14 @@ class ObjectFill:
             self._completions -= 1
             self.rest()
 
+    def verified(self) -> None:
+        """The look for metadata has ended, and all was compared with what it has found."""
+        self._verifying = False
+        self.rest()
+
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self.checks.whole.busy
+        busy = self.demand or self.flights or self._completions or self._verifying or self.checks.whole.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -256,8 +269,9 @@ class ObjectFill:
         return opened
 
     def wanted(self, first: int, stop: int) -> bool:
-        """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``."""
+        """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``; a group is ended."""
         kept = self.context.options.keep_until == "object" or bool(self._completions)
+        kept = kept or first != self.progress.group(first)[0]
         return kept or self.demand.covers(first, stop)
 
     async def cancel(self, flights: Iterable[Flight]) -> None:
