@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -17,22 +17,20 @@ from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import StoreError, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.integrity.release import Verdict
 from cacheserver.core.integrity.stored_trust import (
     Judgement,
     StoredContent,
-    Verdict,
     fingerprint,
     judge_stored,
     satisfies,
 )
-from cacheserver.core.integrity.trust import Claim, Statements
+from cacheserver.core.integrity.trust import Statements
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor
-from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.object.rebuilt_manifest import recorded_digests
+from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
@@ -104,7 +102,7 @@ class Judge:
             if obj.obsolete:
                 return False
         era, known = self._era, obj.representation
-        told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=False)
+        told = await self._told(obj, target, ask=False)
         content = _content(obj)
         required = _required(target)
         if fingerprint(told) == known.statements and (not required or satisfies(content, told)):
@@ -114,7 +112,7 @@ class Judge:
             return not obj.obsolete
         if required:
             return await self._confirmed(obj, target)
-        if judge_stored(content, told, require_anchored=False).verdict is Verdict.REMOVE:
+        if judge_stored(content, told, require="any").verdict is Verdict.REFUSE:
             return (await self.judge(obj, target, ask=False)).given
         self._store.notifications.unjudged(obj)
         return not obj.obsolete
@@ -146,33 +144,40 @@ class Judge:
             return Outcome(given=False)
         era, read_bytes = self._era, 0
         with obj.holding():
-            known = obj.representation
-            told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=ask)
+            told = await self._told(obj, target, ask=ask)
             try:
                 judgement = await self._judgement(obj, target, told)
-                if judgement.verdict is Verdict.READ:
+                if judgement.names:
                     found = await self._store.whole_digests(obj, judgement.names)
                     read_bytes = obj.representation.length_bytes
                     judgement = await self._judgement(obj, target, told, found)
             except StoreError:
                 return Outcome(given=not _required(target) and obj.usable, settled=False, read_bytes=read_bytes)
             await self._carry_out(obj, judgement, told, era)
-        given = judgement.verdict is Verdict.KEEP and not obj.obsolete
+        given = judgement.verdict is Verdict.RELEASE and not obj.obsolete
         return Outcome(given, judgement.settled, read_bytes)
+
+    async def _told(self, obj: StoredObject, target: Target, *, ask: bool) -> Statements:
+        """What is said now of the bytes that are stored."""
+        known = obj.representation
+        return (await self._anchor.claims(target, known.fields, secure=known.secure, ask=ask)).about(known.fields)
 
     async def _judgement(
         self, obj: StoredObject, target: Target, told: Statements, found: dict[str, bytes] | None = None
     ) -> Judgement:
-        own, stated = None, [claim for claim in told if claim.authentic and claim.states_pieces]
-        if obj.pieces.complete and stated:
-            own = await self._store.run(obj.volume, _own_manifest, obj.file, stated)
-        content = replace(_content(obj), own=own, found=found)
-        return judge_stored(content, told, require_anchored=_required(target))
+        content = replace(_content(obj), found=found)
+        stated = [claim for claim in told if claim.authentic and claim.states_pieces]
+        if obj.pieces.complete and any(content.hash_of_hashes != c.hash_of_hashes or c.manifest_digest for c in stated):
+            right = await self._store.run(obj.volume, claims_of_pieces, obj.file, stated)
+            content = replace(content, pieces_of=right)
+        return judge_stored(content, told, require=target.service.require)
 
     async def _carry_out(self, obj: StoredObject, judgement: Judgement, told: Statements, era: int) -> None:
-        if judgement.verdict is Verdict.REMOVE:
+        if judgement.verdict is Verdict.REFUSE:
             facts = {"object_id": obj.object_id, "service": obj.representation.service}
-            event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason, **facts)
+            if judgement.anchor:
+                facts["anchor"] = judgement.anchor
+            event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason.value, **facts)
             for piece in range(len(obj.pieces)):
                 obj.condemn(piece)  # who is being sent it is cut
             await self._store.retire(obj, reason="contradicted")
@@ -204,19 +209,3 @@ def _content(obj: StoredObject) -> StoredContent:
         hash_of_hashes=None if known.hash_of_hashes is None else bytes.fromhex(known.hash_of_hashes),
         statements=known.statements,
     )
-
-
-def _own_manifest(file: ObjectFile, stated: Sequence[Claim]) -> Manifest | None:
-    """The manifest of a complete object, in pieces of the size that fits a claim, else of the first size.
-
-    Claims do not say of which size their pieces are. Where the content was held against a manifest, its hash of hashes
-    is known, and no other size is tried. Blocking; DiskError.
-    """
-    length, own = file.layout.length_bytes, None
-    for size in PIECE_SIZES if file.representation.hash_of_hashes is None else PIECE_SIZES[:1]:
-        digests = recorded_digests(file) if size == file.layout.piece_size_bytes else file.digests_of(0, length, size)
-        made = Manifest(length, size, digests) if digests else None
-        if made is not None and any(claim.agrees_with(made) for claim in stated):
-            return made
-        own = own or made
-    return own

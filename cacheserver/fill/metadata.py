@@ -16,7 +16,7 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
+from cacheserver.core.integrity.trust import Claim, Statements, Trust, is_coded, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
@@ -109,7 +109,7 @@ class MetadataFetcher:
         known yet.
         """
         coded = is_coded(response)
-        asking = asyncio.create_task(self._claims(want.target, response, secure, coded))
+        asking = asyncio.create_task(self._claims(want.target, response, secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 found = NOTHING if coded else await self._manifest(want.target, asking, length_bytes)
@@ -127,10 +127,9 @@ class MetadataFetcher:
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content is empty, and its manifest is of another")
         return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
-    async def _claims(self, content: Target, response: Fields, secure: bool, coded: bool) -> Statements:
-        """What anchors say of the bytes of this answer: of coded bytes only what is meant for them."""
-        said = await self._anchor.claims(content, response, secure=secure)
-        return Statements.of((claim for claim in said if claim.speaks_of_coded), said.unknown) if coded else said
+    async def _claims(self, content: Target, response: Fields, secure: bool) -> Statements:
+        """What anchors say of the bytes of this answer."""
+        return (await self._anchor.claims(content, response, secure=secure)).about(response)
 
     async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
@@ -195,8 +194,3 @@ async def _parsed(answer: UpstreamAnswer, length_bytes: int | None) -> Manifest:
         if size > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest is too large")
     return parse_manifest(b"".join(chunks), length_bytes=length_bytes)
-
-
-def is_coded(response: Fields) -> bool:
-    """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
-    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"

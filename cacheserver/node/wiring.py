@@ -114,13 +114,7 @@ def build_components(
     basis = Basis(settings, admitted, store, meter, clock, node_id)
     sources = _sources(basis)
     buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
-    coordinator, revalidation = _fills(basis, sources, buffer)
-    judge = Judge(
-        store=store,
-        anchor=sources.anchors,
-        recheck=coordinator.recheck,
-        hold_timeout_s=settings.fill.hold_timeout_s,
-    )
+    coordinator, judge, revalidation = _fills(basis, sources, buffer)
     relay = Relay(
         asker=sources.asker,
         meter=meter,
@@ -142,7 +136,7 @@ def build_components(
     )
     load = Load(fills=lambda: coordinator.fills_in_flight, sent_bytes=meter.tally.body_bytes, clock=clock)
     scrubber = _scrubber(basis, load)
-    rejudging = Rejudging(
+    judging = Rejudging(
         store=store,
         judge=judge,
         recheck=coordinator.recheck,
@@ -154,19 +148,7 @@ def build_components(
     pinned_percent = settings.store.pinned_percent
     pinning = Pinning(store=store, coordinator=coordinator, admit=admitted.target, percent=pinned_percent)
     return Components(
-        clock,
-        meter,
-        admitted,
-        store,
-        sources,
-        coordinator,
-        judge,
-        revalidation,
-        scrubber,
-        rejudging,
-        pinning,
-        logs,
-        web,
+        clock, meter, admitted, store, sources, coordinator, judge, revalidation, scrubber, judging, pinning, logs, web
     )
 
 
@@ -206,14 +188,20 @@ def _sources(basis: Basis) -> Sources:
     return Sources(resolver, client, health, asker, anchors, fetcher)
 
 
-def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:
+def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Judge, Revalidation]:
     options = basis.settings.fill
     slots = Slots(per_origin=options.per_origin, total=options.total)
     context = FillContext(basis.store, sources.asker, slots, options, basis.meter)
     piece_size_bytes = basis.settings.store.piece_size.bytes
     opener = Opener(context, fetcher=sources.fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
     coordinator = Coordinator(context, opener=opener, fetcher=sources.fetcher, clock=basis.clock)
-    return coordinator, Revalidation(context, opener=opener, begin=coordinator.begin)
+    judge = Judge(
+        store=basis.store,
+        anchor=sources.anchors,
+        recheck=coordinator.recheck,
+        hold_timeout_s=options.hold_timeout_s,
+    )
+    return coordinator, judge, Revalidation(context, opener=opener, begin=coordinator.begin)
 
 
 def _passing(basis: Basis, fetcher: MetadataFetcher, relay: Relay, buffer: BodyBuffer) -> Passing:

@@ -223,3 +223,20 @@ async def test_who_is_being_sent_what_is_contradicted_is_cut(tmp_path: Path) -> 
             assert obj.is_spoilt(before, 0, 1), "a sender looks at this before each part"
             with pytest.raises(GenerationChanged):
                 obj.refuse_gone()
+
+
+@pytest.mark.parametrize("claim", [WRONG_SHA1, WRONG_LENGTH, replace(WRONG_SHA1, sha1=None, hash_of_hashes=bytes(32))])
+async def test_what_is_said_of_the_content_says_nothing_of_its_coded_form_at_rest_either(
+    tmp_path: Path, claim: Claim
+) -> None:
+    anchor = SayingAnchor(claim)
+    async with filling(tmp_path, ScriptedUpstream(BODY, fields=(("Content-Encoding", "gzip"),)), anchor=anchor) as rig:
+        want = want_for("a", ("Accept-Encoding", "gzip"))
+        obj = await rig.opened(want)
+        assert await rig.read(obj, want) == BODY
+        await rig.idle()
+        rig.judge.begin_era()
+        assert await rig.lookup.find(want) is obj
+        assert (await rig.judge.judge(obj, want.target)).given
+        anchor.told = Statements.of((replace(claim, anchor="digest_field", length_bytes=None, sha1=bytes(20)),))
+        assert not (await rig.judge.judge(obj, want.target)).given, "a digest field speaks of the coded bytes"

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
-from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
 from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
@@ -25,6 +25,7 @@ from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.larger_pieces import LargerPieces
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.whole_digest import WholeDigest
+from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -303,7 +304,8 @@ class PieceChecks:
         levels = [Trust.SIMPLE]
         for claim in claims:
             good = all(found[name] == digest for name, digest in claim.whole_digests.items())
-            good = good and await self._is_of_our_pieces(claim, last)
+            if good and claim.states_pieces:
+                good = bool(await self._store.run(self._obj.volume, claims_of_pieces, self._obj.file, [claim], last))
             verdict = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS)).verdict
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
@@ -316,22 +318,3 @@ class PieceChecks:
                 await self._abandon(error)
                 raise error
         return max(levels)
-
-    async def _is_of_our_pieces(self, claim: Claim, last: int | None) -> bool:
-        """Whether a hash of hashes is that of the content, which may have been taken of pieces of any size."""
-        for size in PIECE_SIZES if claim.states_pieces else ():
-            hashes = await self._piece_hashes(size, last)
-            if claim.agrees_with(Manifest(self._obj.pieces.length_bytes, size, hashes)):
-                return True
-        return not claim.states_pieces
-
-    async def _piece_hashes(self, size: int, last: int | None) -> bytes:
-        """SHA-256 of each ``size`` bytes; from the records where they are of that size."""
-        obj, pieces = self._obj, self._obj.pieces
-        if size == pieces.piece_size_bytes:
-            recorded = await self._store.run(obj.volume, obj.file.recorded)
-            if last is not None:
-                digests = obj.file.digests_of
-                recorded[last] = await self._store.run(obj.volume, digests, *pieces.bounds(last), size)
-            return b"".join(digest or b"" for digest in recorded)
-        return await self._store.run(obj.volume, obj.file.digests_of, 0, pieces.length_bytes, size)
