@@ -28,8 +28,9 @@ from cacheserver.core.integrity.stored_trust import (
 from cacheserver.core.integrity.trust import Statements
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.logs.events import event, get_logger
-from cacheserver.ports import Anchor
+from cacheserver.ports import Anchor, Meter
 from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
@@ -56,8 +57,9 @@ class Outcome:
 class Judge:
     """Judges the objects of one store; ``recheck`` has at most ``hold_timeout_s`` before a hit goes out."""
 
-    def __init__(self, *, store: Store, anchor: Anchor, recheck: Recheck, hold_timeout_s: float) -> None:
+    def __init__(self, *, store: Store, anchor: Anchor, recheck: Recheck, hold_timeout_s: float, meter: Meter) -> None:
         self._store = store
+        self._meter = meter
         self._anchor = anchor
         self._recheck = recheck
         self._hold_timeout_s = hold_timeout_s
@@ -178,10 +180,13 @@ class Judge:
             if judgement.anchor:
                 facts["anchor"] = judgement.anchor
             event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason.value, **facts)
+            self._meter.content_refused(judgement.reason.value)
             for piece in range(len(obj.pieces)):
                 obj.condemn(piece)  # who is being sent it is cut
             await self._store.retire(obj, reason="contradicted")
             return
+        if judgement.verdict is Verdict.HOLD:
+            note_refused(self._meter, judgement.reason, object_id=obj.object_id)
         known = obj.representation
         judged = replace(known, trust=judgement.trust, statements=fingerprint(told))
         if judged != known:

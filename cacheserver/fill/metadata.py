@@ -16,10 +16,12 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
 from cacheserver.core.integrity.trust import Claim, Statements, Trust, is_coded, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
 
@@ -67,9 +69,11 @@ class Metadata:
         """
         return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
 
-    def refuse_blocked(self) -> None:
+    def refuse_blocked(self, meter: Meter, object_id: str) -> None:
         """Raise NoSource where no byte may be taken on trust."""
-        if self.blocked:
+        rule = decide(Facts(whole=Said.UNREACHABLE if self.blocked else Said.NOTHING))
+        if rule.verdict is Verdict.REFUSE:
+            note_refused(meter, rule.reason, object_id=object_id)
             raise NoSource(self.blocked)
 
 

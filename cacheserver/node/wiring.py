@@ -200,6 +200,7 @@ def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordina
         anchor=sources.anchors,
         recheck=coordinator.recheck,
         hold_timeout_s=options.hold_timeout_s,
+        meter=basis.meter,
     )
     return coordinator, judge, Revalidation(context, opener=opener, begin=coordinator.begin)
 

@@ -165,6 +165,7 @@ async def filling(
             anchor=anchor or NoAnchor(),
             recheck=coordinator.recheck,
             hold_timeout_s=options.hold_timeout_s,
+            meter=meter,
         )
         lookup = Lookup(store=store, asker=asker, judge=judge)
         relay = Relay(

@@ -216,6 +216,13 @@ RULES: Final = (
 """The first rule that fits decides."""
 
 
+REFUSED: Final = (
+    *(rule.reason.value for rule in RULES if rule.verdict not in (Verdict.RELEASE, Verdict.HOLD)),
+    Reason.PENDING.value,
+)
+"""The reasons that metrics and the log name; ``pending`` where stored content is withheld."""
+
+
 def decide(facts: Facts) -> Rule:
     """The rule that decides: its verdict and its reason."""
     return next(rule for rule in RULES if rule.test(facts))

@@ -25,6 +25,7 @@ from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.larger_pieces import LargerPieces
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.whole_digest import WholeDigest
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.stored_object import StoredObject
 
@@ -122,10 +123,12 @@ class PieceChecks:
             said = await self._compared(piece, digest, self._metadata.manifest)
         elif said in (Said.PENDING, Said.NOTHING) and self._recorded is not None:
             said = self._said(self._recorded == digest, self._obj.representation.trust)
-        verdict = decide(Facts(piece=said, overdue=True, shown=self._progress.is_shown(piece))).verdict
-        if verdict is Verdict.REFUSE and known is not None:
-            known.refuse_blocked()
-        return verdict is Verdict.RELEASE
+        rule = decide(Facts(piece=said, overdue=True, shown=self._progress.is_shown(piece)))
+        if rule.verdict is Verdict.REFUSE and known is not None:
+            known.refuse_blocked(self._meter, self._obj.object_id)
+        if rule.verdict is not Verdict.RELEASE:
+            self._meter.content_refused(rule.reason.value)
+        return rule.verdict is Verdict.RELEASE
 
     async def _compared(self, piece: int, digest: bytes | None, manifest: Manifest) -> Said:
         """What a manifest says of a written piece with this SHA-256, or of its group, all of which is written."""
@@ -231,7 +234,9 @@ class PieceChecks:
         count, kept = len(self._obj.pieces), self._obj.kept_digests
         if all(piece in kept for piece in self._obj.pieces.pieces_in_state(0, count, ABSENT)):
             return
-        if decide(Facts(require=self._service.require, authentic=metadata.anchored)).verdict is Verdict.REFUSE:
+        rule = decide(Facts(require=self._service.require, authentic=metadata.anchored))
+        if rule.verdict is Verdict.REFUSE:
+            note_refused(self._meter, rule.reason, object_id=self._obj.object_id)
             await self._abandon(GenerationChanged("the content is anchored no more"))
         await self._note_trust(Trust.SIMPLE, None)
 
@@ -253,8 +258,10 @@ class PieceChecks:
 
     async def _is_right_at_rest(self, piece: int, manifest: Manifest) -> bool:
         recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
-        facts = Facts(piece=await self._compared(piece, recorded, manifest), stored=True)
-        return decide(facts).verdict is not Verdict.CONDEMN
+        rule = decide(Facts(piece=await self._compared(piece, recorded, manifest), stored=True))
+        if rule.verdict is Verdict.CONDEMN:
+            self._meter.content_refused(rule.reason.value)
+        return rule.verdict is not Verdict.CONDEMN
 
     async def _condemn(self, piece: int) -> None:
         """Take a bad piece out of service; with its whole object where its record cannot be removed."""
@@ -306,10 +313,11 @@ class PieceChecks:
             good = all(found[name] == digest for name, digest in claim.whole_digests.items())
             if good and claim.states_pieces:
                 good = bool(await self._store.run(self._obj.volume, claims_of_pieces, self._obj.file, [claim], last))
-            verdict = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS)).verdict
+            rule = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS))
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
-            if verdict is Verdict.REFUSE:
+            if rule.verdict is Verdict.REFUSE:
+                note_refused(self._meter, rule.reason, object_id=self._obj.object_id)
                 evidence = whole_evidence(claim, self._sources)
                 self._asker.blame(min(self._sources, default=""), evidence, self._obj.object_id)
                 error = WrongContent(claim.anchor)

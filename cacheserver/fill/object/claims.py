@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Container
 
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
+from cacheserver.core.integrity.release import Facts, Reason, Said, Verdict, decide
 from cacheserver.core.piece_map import ABSENT, PieceMap
 
 
@@ -132,19 +132,26 @@ class Progress:
         self._failed.pop(piece, None)
         self._end(piece, None)
 
-    def release(self, owner: object, error: CacheserverError | None) -> None:
-        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again."""
+    def release(self, owner: object, error: CacheserverError | None) -> list[Reason]:
+        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again.
+
+        Why pieces of which some was shown are condemned.
+        """
+        reasons = []
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
             if error is not None:
                 self._failed[piece] = (self.failures(piece) + 1, error)
             # Another answer begins the piece anew: those who were shown some of it must not get the rest of that one.
             said = Said.UNCOMPARED if self._holding or self.guarding else Said.NOTHING
             facts = Facts(piece=said, shown=self.is_shown(piece), broken=True, overdue=True)
-            if decide(facts).verdict is Verdict.CONDEMN:
+            rule = decide(facts)
+            if rule.verdict is Verdict.CONDEMN:
+                reasons.append(rule.reason)
                 self._epochs[piece] = self.epoch(piece) + 1
             self._end(piece, error)
             for other in self.group(piece):
                 self._wake(other, error)  # those of a group are waited for together
+        return reasons
 
     def wake_unclaimed(self) -> None:
         """A flight has ended: whoever waits for a piece that nobody fetches plans for it, or hears why not."""

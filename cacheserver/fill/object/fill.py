@@ -238,7 +238,9 @@ class ObjectFill:
 
     def _end(self, flight: Flight, error: CacheserverError | None) -> None:
         del self.flights[flight]
-        self.progress.release(flight, error)
+        condemned = self.progress.release(flight, error)
+        for reason in () if self.obj.obsolete else condemned:
+            self.context.meter.content_refused(reason.value)
 
     def store_refuses(self) -> StoreError | None:
         """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""
