@@ -79,6 +79,7 @@ class Node:
             anchors=self._parts.sources.anchors,
             judge=self._parts.judge,
             rejudging=self._parts.rejudging,
+            coordinator=self._parts.coordinator,
             services=self._parts.admitted.services,
             forget=lambda: self._parts.web.reconfigure(self._settings.server),
         )

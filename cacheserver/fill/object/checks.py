@@ -187,6 +187,17 @@ class PieceChecks:
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that can be learnt was weighed."""
+        return self._settled.is_set()
+
+    def doubt(self) -> None:
+        """Metadata is asked for again; ``settle`` ends it."""
+        self._settled.clear()
+        self._whole_checked = False
+        self._progress.guarding = True
+
     async def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or none will: check what is stored already, release what was held."""
         self._metadata.settle(metadata)

@@ -14,6 +14,7 @@ from itertools import count
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
@@ -40,12 +41,15 @@ class ObjectFill:
         context: FillContext,
         *,
         metadata: MetadataState,
+        response: Fields,
         on_idle: Callable[[StoredObject], object],
     ) -> None:
         self.obj = obj
         self.context = context
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
+        self.response = response
+        """Fields of the answer that began the object, or those that are stored."""
         self.metadata = metadata
         self.progress = Progress(
             obj.pieces,
@@ -104,6 +108,11 @@ class ObjectFill:
         finally:
             self._completions -= 1
             self.rest()
+
+    def doubt(self) -> None:
+        """What is said of the content may have changed: the last missing piece waits until that is known."""
+        self._verifying = True
+        self.checks.doubt()
 
     def verified(self) -> None:
         """The look for metadata has ended, and all was compared with what it has found."""
