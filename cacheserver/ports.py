@@ -61,6 +61,9 @@ class Meter(Protocol):
     def verified(self, level: str, result: str) -> None:
         """One piece checked; ``level`` is ``at_rest``, ``self_consistent`` or ``anchored``; ``result`` ok or bad."""
 
+    def content_refused(self, reason: str) -> None:
+        """A piece or a content was not let out; ``reason``: one of ``core.integrity.release.REFUSED``."""
+
     def manifest(self, result: str) -> None:
         """One manifest look-up: a trust level, ``absent``, ``refused``, ``contradicts`` or ``timeout``."""
 

@@ -34,11 +34,15 @@ async def node_checks(context: Context) -> list[Check]:
         reasons = ", ".join(map(str, state.get("reasons", []))) or f"answers {ready.status}"
         return [Check("node", "fail", what, f"is not ready: {reasons}", "see the lines disk; look at the node's log")]
     found = f"version {facts.get('version')}, up {facts.get('uptime_s')} s, {facts.get('connections')} connections"
+    refused = facts.get("content_refused") or {}
+    if refused:
+        found += "; content not let out: " + ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
     bans = [str(ban.get("source")) for ban in facts.get("banned_sources", [])]
     if bans:
         advice = "these sources sent bad pieces; look at the log, and at proxies on the way"
         return [Check("node", "warn", what, f"{found}; banned sources: {', '.join(bans[:4])}", advice)]
-    return [Check("node", "ok", what, found)]
+    advice = "docs/integrity.md has the reasons; the log's content_refused names the objects" if refused else ""
+    return [Check("node", "ok", what, found, advice)]
 
 
 def _object(reply: Reply) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.bounded_memory import BoundedMemory
@@ -45,6 +46,8 @@ class Coordinator:
         self._fills: dict[StoredObject, ObjectFill] = {}
         self._openings = SingleFlight[str, Opening]("open")
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
+        self._asked = 0
+        """How often everything was asked again: what was learnt before the last time may not hold any more."""
         self._passes = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
         for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
@@ -109,6 +112,8 @@ class Coordinator:
             fill = self._fill(obj, want, opened.answer.fields, outcome.metadata)
             first, stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)
             fill.start(first, stop, Priority.DEMANDED, opened)
+        if outcome.metadata is not None and outcome.metadata.unknown:
+            self._context.store.notifications.unjudged(obj)
         stored = obj.representation
         if stored.vary:
             marker = VaryMarker(want.target.object_id, stored.vary, stored.marker)
@@ -128,12 +133,10 @@ class Coordinator:
     async def recheck(self, obj: StoredObject, want: Want) -> None:
         """Ask again for the metadata of an object that is stored, and hold the object against it.
 
-        Nothing happens while it is being filled: its fill has metadata of its own.
+        An object that is being filled has metadata already, or waits for it.
         """
-        if obj in self._fills or not obj.usable:
-            return
-        fill = self._fill(obj, want, obj.representation.fields, None)
-        await self._metadata.settled(fill)
+        if obj.usable:
+            await self._metadata.settled(self._fill(obj, want, obj.representation.fields, None))
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
@@ -143,18 +146,43 @@ class Coordinator:
                 expected=self._fetcher.expects_manifest(want.target),
                 piece_size_bytes=obj.representation.piece_size_bytes,
             )
-            fill = ObjectFill(obj, want, self._context, metadata=state, on_idle=self._fills.pop)
+            fill = ObjectFill(obj, want, self._context, metadata=state, response=response, on_idle=self._fills.pop)
             self._fills[obj] = fill
             if state.pending:
-                task = self._metadata.start(fill, lambda: self._verify(fill, want, response))
-                task.add_done_callback(lambda _ended: fill.rest())
+                self._ask_for(fill)
         return fill
 
-    async def _verify(self, fill: ObjectFill, want: Want, response: Fields) -> None:
-        """Fetch an object's metadata beside its first bytes."""
+    def ask_again(self) -> None:
+        """What is said of contents has changed: have all that is on its way held against what is said now.
+
+        Last pieces wait for it.
+        """
+        self._asked += 1
+        for fill in self._fills.values():
+            if fill not in self._metadata:  # one that is asking begins anew by itself
+                fill.doubt()
+                self._ask_for(fill)
+
+    def _ask_for(self, fill: ObjectFill) -> None:
+        asking = self._metadata.start(fill, lambda: self._verify(fill))
+        fill.obj.hold_for(asking)
+        asking.add_done_callback(lambda _ended: fill.verified())
+
+    async def _learnt(self, fill: ObjectFill) -> Metadata:
+        """What is said of a content, by those who say something now."""
         rep = fill.obj.representation
+        while True:
+            asked = self._asked
+            known, content = fill.metadata.known, (fill.want, fill.response)
+            again = self._fetcher.fetch if known is None else partial(self._fetcher.again, known)
+            metadata = await again(*content, secure=rep.secure, length_bytes=rep.length_bytes)
+            if asked == self._asked:
+                return metadata
+
+    async def _verify(self, fill: ObjectFill) -> None:
+        """Fetch an object's metadata beside its first bytes."""
         try:
-            metadata = await self._fetcher.fetch(want, response, secure=rep.secure, length_bytes=rep.length_bytes)
+            metadata, want = await self._learnt(fill), fill.want
             if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
                 metadata = replace(metadata, blocked=_MUTE)
             await fill.checks.settle(metadata)
@@ -167,8 +195,8 @@ class Coordinator:
             _log.warning("what is stored could not be held against its metadata")
         except Exception:
             _log.exception("metadata could not be fetched")
-        if fill.metadata.pending:
-            await fill.checks.settle(replace(NOTHING, unknown=True))
+        if not fill.checks.settled:
+            await fill.checks.settle(fill.metadata.known or replace(NOTHING, unknown=True))
 
     # -- what is under way ----------------------------------------------------------------------------------------
 

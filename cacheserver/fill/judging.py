@@ -9,32 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import StoreError, UpstreamTimeout
-from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.release import Verdict
 from cacheserver.core.integrity.stored_trust import (
     Judgement,
     StoredContent,
-    Verdict,
     fingerprint,
     judge_stored,
     satisfies,
 )
-from cacheserver.core.integrity.trust import Claim, Statements
+from cacheserver.core.integrity.trust import Statements
 from cacheserver.core.request.target import Target
+from cacheserver.fill.asking import Want
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.logs.events import event, get_logger
-from cacheserver.ports import Anchor
-from cacheserver.store.object.file import ObjectFile
-from cacheserver.store.object.rebuilt_manifest import recorded_digests
+from cacheserver.ports import Anchor, Meter
+from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 
 _log = get_logger(__name__)
 PATIENCE_S = 10.0
 """How long a hit waits for an anchor or for the digest of the whole; its client would give up after 20 s."""
+_MOST_ASKED = 65_536
+
+Recheck = Callable[[StoredObject, Want], Awaitable[None]]
+"""Asks again for what could not be learnt of an object, and holds what is stored of it against that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,16 @@ class Outcome:
 
 
 class Judge:
-    """Judges the objects of one store."""
+    """Judges the objects of one store; ``recheck`` has at most ``hold_timeout_s`` before a hit goes out."""
 
-    def __init__(self, *, store: Store, anchor: Anchor) -> None:
+    def __init__(self, *, store: Store, anchor: Anchor, recheck: Recheck, hold_timeout_s: float, meter: Meter) -> None:
         self._store = store
+        self._meter = meter
         self._anchor = anchor
+        self._recheck = recheck
+        self._hold_timeout_s = hold_timeout_s
+        self._asked = BoundedMemory[str, bool](_MOST_ASKED)
+        """Objects made or asked about since the start: what was stored before it may never have been compared."""
         self._flights = SingleFlight[StoredObject, Outcome]("judge")
         self._era = 1
         store.notifications.created.append(self._created)
@@ -64,6 +76,7 @@ class Judge:
 
     def _created(self, obj: StoredObject) -> None:
         obj.judged_in = self._era  # its fill holds its bytes against what is said now
+        self._asked.keep(obj.object_id, True)
 
     def _filled(self, obj: StoredObject) -> None:
         if obj.judged_in == -self._era:  # its fill may know less than is said now
@@ -86,8 +99,12 @@ class Judge:
         """
         if self.is_judged(obj):
             return True
+        if obj.representation.unsettled and not self._asked.get(obj.object_id):
+            await self._ask_again(obj, target)
+            if obj.obsolete:
+                return False
         era, known = self._era, obj.representation
-        told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=False)
+        told = await self._told(obj, target, ask=False)
         content = _content(obj)
         required = _required(target)
         if fingerprint(told) == known.statements and (not required or satisfies(content, told)):
@@ -97,10 +114,17 @@ class Judge:
             return not obj.obsolete
         if required:
             return await self._confirmed(obj, target)
-        if judge_stored(content, told, require_anchored=False).verdict is Verdict.REMOVE:
+        if judge_stored(content, told, require="any").verdict is Verdict.REFUSE:
             return (await self.judge(obj, target, ask=False)).given
         self._store.notifications.unjudged(obj)
         return not obj.obsolete
+
+    async def _ask_again(self, obj: StoredObject, target: Target) -> None:
+        """Hold what an earlier run of the node has stored against the metadata that it may have waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._hold_timeout_s):
+                await self._recheck(obj, Want(target, Fields()))
+        self._asked.keep(obj.object_id, True)
 
     async def _confirmed(self, obj: StoredObject, target: Target) -> bool:
         """Whether all that is said confirms an object. UpstreamTimeout: not known in time, the work goes on."""
@@ -122,37 +146,47 @@ class Judge:
             return Outcome(given=False)
         era, read_bytes = self._era, 0
         with obj.holding():
-            known = obj.representation
-            told = await self._anchor.claims(target, known.fields, secure=known.secure, ask=ask)
+            told = await self._told(obj, target, ask=ask)
             try:
                 judgement = await self._judgement(obj, target, told)
-                if judgement.verdict is Verdict.READ:
+                if judgement.names:
                     found = await self._store.whole_digests(obj, judgement.names)
                     read_bytes = obj.representation.length_bytes
                     judgement = await self._judgement(obj, target, told, found)
             except StoreError:
                 return Outcome(given=not _required(target) and obj.usable, settled=False, read_bytes=read_bytes)
             await self._carry_out(obj, judgement, told, era)
-        given = judgement.verdict is Verdict.KEEP and not obj.obsolete
+        given = judgement.verdict is Verdict.RELEASE and not obj.obsolete
         return Outcome(given, judgement.settled, read_bytes)
+
+    async def _told(self, obj: StoredObject, target: Target, *, ask: bool) -> Statements:
+        """What is said now of the bytes that are stored."""
+        known = obj.representation
+        return (await self._anchor.claims(target, known.fields, secure=known.secure, ask=ask)).about(known.fields)
 
     async def _judgement(
         self, obj: StoredObject, target: Target, told: Statements, found: dict[str, bytes] | None = None
     ) -> Judgement:
-        own, stated = None, [claim for claim in told if claim.authentic and claim.states_pieces]
-        if obj.pieces.complete and stated:
-            own = await self._store.run(obj.volume, _own_manifest, obj.file, stated)
-        content = replace(_content(obj), own=own, found=found)
-        return judge_stored(content, told, require_anchored=_required(target))
+        content = replace(_content(obj), found=found)
+        stated = [claim for claim in told if claim.authentic and claim.states_pieces]
+        if obj.pieces.complete and any(content.hash_of_hashes != c.hash_of_hashes or c.manifest_digest for c in stated):
+            right = await self._store.run(obj.volume, claims_of_pieces, obj.file, stated)
+            content = replace(content, pieces_of=right)
+        return judge_stored(content, told, require=target.service.require)
 
     async def _carry_out(self, obj: StoredObject, judgement: Judgement, told: Statements, era: int) -> None:
-        if judgement.verdict is Verdict.REMOVE:
+        if judgement.verdict is Verdict.REFUSE:
             facts = {"object_id": obj.object_id, "service": obj.representation.service}
-            event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason, **facts)
+            if judgement.anchor:
+                facts["anchor"] = judgement.anchor
+            event(_log, "stored_object_contradicted", severity=logging.WARNING, reason=judgement.reason.value, **facts)
+            self._meter.content_refused(judgement.reason.value)
             for piece in range(len(obj.pieces)):
                 obj.condemn(piece)  # who is being sent it is cut
             await self._store.retire(obj, reason="contradicted")
             return
+        if judgement.verdict is Verdict.HOLD:
+            note_refused(self._meter, judgement.reason, object_id=obj.object_id)
         known = obj.representation
         judged = replace(known, trust=judgement.trust, statements=fingerprint(told))
         if judged != known:
@@ -180,19 +214,3 @@ def _content(obj: StoredObject) -> StoredContent:
         hash_of_hashes=None if known.hash_of_hashes is None else bytes.fromhex(known.hash_of_hashes),
         statements=known.statements,
     )
-
-
-def _own_manifest(file: ObjectFile, stated: Sequence[Claim]) -> Manifest | None:
-    """The manifest of a complete object, in pieces of the size that fits a claim, else of the first size.
-
-    Claims do not say of which size their pieces are. Where the content was held against a manifest, its hash of hashes
-    is known, and no other size is tried. Blocking; DiskError.
-    """
-    length, own = file.layout.length_bytes, None
-    for size in PIECE_SIZES if file.representation.hash_of_hashes is None else PIECE_SIZES[:1]:
-        digests = recorded_digests(file) if size == file.layout.piece_size_bytes else file.digests_of(0, length, size)
-        made = Manifest(length, size, digests) if digests else None
-        if made is not None and any(claim.agrees_with(made) for claim in stated):
-            return made
-        own = own or made
-    return own

@@ -16,10 +16,12 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
+from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
+from cacheserver.core.integrity.trust import Claim, Statements, Trust, is_coded, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
 
@@ -67,9 +69,11 @@ class Metadata:
         """
         return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
 
-    def refuse_blocked(self) -> None:
+    def refuse_blocked(self, meter: Meter, object_id: str) -> None:
         """Raise NoSource where no byte may be taken on trust."""
-        if self.blocked:
+        rule = decide(Facts(whole=Said.UNREACHABLE if self.blocked else Said.NOTHING))
+        if rule.verdict is Verdict.REFUSE:
+            note_refused(meter, rule.reason, object_id=object_id)
             raise NoSource(self.blocked)
 
 
@@ -109,7 +113,7 @@ class MetadataFetcher:
         known yet.
         """
         coded = is_coded(response)
-        asking = asyncio.create_task(self._claims(want.target, response, secure, coded))
+        asking = asyncio.create_task(self._claims(want.target, response, secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 found = NOTHING if coded else await self._manifest(want.target, asking, length_bytes)
@@ -119,6 +123,32 @@ class MetadataFetcher:
             found, claims = replace(NOTHING, unknown=True), _as_far_as_known(asking)
         finally:
             asking.cancel()
+        return self._weighed(found, claims, length_bytes)
+
+    async def again(
+        self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int
+    ) -> Metadata:
+        """The same with what anchors say now; never raises, never takes longer than 15 s.
+
+        The manifest stays where nothing contradicts it. Who cannot tell now has said what he said before.
+        """
+        asking = asyncio.create_task(self._claims(want.target, response, secure))
+        await asyncio.wait((asking,), timeout=_DEADLINE_S)
+        told = _as_far_as_known(asking)
+        asking.cancel()
+        kept = (claim for claim in known.claims if claim.anchor in told.unknown or "all" in told.unknown)
+        claims = Statements.of((*told, *kept), told.unknown)
+        found = replace(known, blocked="")
+        if known.manifest is not None:
+            try:
+                found = replace(found, trust=judge_manifest(known.manifest, claims))
+            except ManifestError as exc:
+                self._meter.manifest(_refused("contradicts", want.target.origin, exc))
+                found = replace(NOTHING, unknown=known.unknown)
+        return self._weighed(found, claims, length_bytes)
+
+    def _weighed(self, found: Metadata, claims: Statements, length_bytes: int | None) -> Metadata:
+        """A manifest with claims about the same content, which has this length."""
         known = {None, length_bytes} if length_bytes is not None else {claim.length_bytes for claim in claims}
         if any(claim.authentic and claim.length_bytes not in known for claim in claims):
             self._meter.manifest("contradicts")
@@ -127,10 +157,9 @@ class MetadataFetcher:
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content is empty, and its manifest is of another")
         return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
-    async def _claims(self, content: Target, response: Fields, secure: bool, coded: bool) -> Statements:
-        """What anchors say of the bytes of this answer: of coded bytes only what is meant for them."""
-        said = await self._anchor.claims(content, response, secure=secure)
-        return Statements.of((claim for claim in said if claim.speaks_of_coded), said.unknown) if coded else said
+    async def _claims(self, content: Target, response: Fields, secure: bool) -> Statements:
+        """What anchors say of the bytes of this answer."""
+        return (await self._anchor.claims(content, response, secure=secure)).about(response)
 
     async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
@@ -195,8 +224,3 @@ async def _parsed(answer: UpstreamAnswer, length_bytes: int | None) -> Manifest:
         if size > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest is too large")
     return parse_manifest(b"".join(chunks), length_bytes=length_bytes)
-
-
-def is_coded(response: Fields) -> bool:
-    """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
-    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"

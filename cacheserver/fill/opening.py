@@ -23,11 +23,12 @@ from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_c
 from cacheserver.core.http.vary import variant_key, vary_names
 from cacheserver.core.integrity.blame import whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
-from cacheserver.core.integrity.release import Facts, Verdict, decide
+from cacheserver.core.integrity.release import Facts, Reason, Verdict, decide
 from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -94,6 +95,7 @@ class Opener:
         self, context: FillContext, *, fetcher: MetadataFetcher, piece_size_bytes: int, buffer: BodyBuffer
     ) -> None:
         self._store, self._asker, self._options = context.store, context.asker, context.options
+        self._meter = context.meter
         self._fetcher = fetcher
         self._piece_size_bytes = piece_size_bytes
         self._buffer = buffer
@@ -183,11 +185,13 @@ class Opener:
         if metadata is not None and not representation.length_bytes:
             self._refuse_wrong_empty(answer, metadata, representation.object_id)
         facts = Facts(require=want.target.service.require, authentic=metadata is not None and metadata.anchored)
-        if decide(facts).verdict is Verdict.REFUSE:
+        if (rule := decide(facts)).verdict is Verdict.REFUSE:
+            note_refused(self._meter, rule.reason, object_id=representation.object_id)
             return Relayed(answer, asked, "not_anchored", remember=metadata is None or not metadata.unknown)
-        manifest = metadata.by_pieces(self._piece_size_bytes) if metadata is not None else None
-        if metadata is not None and manifest is not None:
-            known = manifest.hash_of_hashes.hex()
+        if metadata is not None:
+            representation = replace(representation, unsettled=metadata.unknown)
+        if metadata is not None and metadata.manifest is not None:
+            known = metadata.manifest.hash_of_hashes.hex()
             representation = replace(representation, trust=metadata.trust, hash_of_hashes=known)
         already = await self._same(representation, opened)
         if already is not None:
@@ -254,9 +258,10 @@ class Opener:
             claims=claims,
         )
         try:
-            metadata.refuse_blocked()
+            metadata.refuse_blocked(self._meter, object_id)
             gate.release()
         except WrongContent as exc:
+            note_refused(self._meter, Reason.WRONG_CONTENT, object_id=object_id)
             claim = next(claim for claim in claims if claim.anchor == exc.anchor)
             self._asker.blame(answer.asked, whole_evidence(claim, {answer.asked}), object_id)
             raise

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 import cacheserver
 from cacheserver.core.cache.sources import SOURCE_CLASSES
 from cacheserver.core.errors import error_kinds
+from cacheserver.core.integrity.release import REFUSED
 from cacheserver.metrics.collectors import Rows, VolumeGauges, families
 from cacheserver.metrics.table import ANCHOR_RESULTS, ANCHORS, EVICTION_REASONS, LEVELS, MANIFESTS, RESULTS
 from cacheserver.metrics.tally import OTHER, Tally
@@ -99,6 +100,14 @@ class PrometheusMeter(Collector):
     def verified(self, level: str, result: str) -> None:
         """Count one checked piece."""
         self._count(("verified_pieces_total", _one_of(level, LEVELS), _one_of(result, RESULTS)))
+
+    def content_refused(self, reason: str) -> None:
+        """Count one piece or content that was not let out."""
+        self._count(("content_refused_total", _one_of(reason, REFUSED)))
+
+    def content_refusals(self) -> dict[str, int]:
+        """How many were not let out since the start, by reason."""
+        return {key[1]: count for key, count in self.tally.counts() if key[0] == "content_refused_total"}
 
     def manifest(self, result: str) -> None:
         """Count one look for a manifest."""

@@ -55,6 +55,7 @@ EVENTS: Final = (
     _doc("upstream_bytes_total", "counter", "service source", "Body bytes received from sources, by class of source."),
     _doc("collapsed_waiters_total", "counter", "", "Requests that waited for a fill of another request."),
     _doc("verified_pieces_total", "counter", "level result", "Verified pieces: at_rest, self_consistent or anchored."),
+    _doc("content_refused_total", "counter", "reason", "Pieces and contents not let out, by reason of the decision."),
     _doc("manifests_total", "counter", "result", "Manifest look-ups: trust level, or why there is none."),
     _doc("anchor_answers_total", "counter", "anchor result", "Requests to anchors: claim, silent, timeout or failed."),
     _doc("scrubbed_bytes_total", "counter", "", "Stored bytes that the scrubber has read."),

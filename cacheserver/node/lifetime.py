@@ -77,8 +77,9 @@ class Node:
         )
         self._trust = TrustWatch(
             anchors=self._parts.sources.anchors,
-            judge=self._parts.sources.judge,
+            judge=self._parts.judge,
             rejudging=self._parts.rejudging,
+            coordinator=self._parts.coordinator,
             services=self._parts.admitted.services,
             forget=lambda: self._parts.web.reconfigure(self._settings.server),
         )
@@ -186,7 +187,7 @@ class Node:
         await parts.web.stop(self._settings.server.drain_s)
         await self._end("pins")
         await self._end("judging")
-        await parts.sources.judge.stop()
+        await parts.judge.stop()
         await parts.revalidation.stop()
         await parts.coordinator.stop()
         recovered = all(volume.loaded.is_set() for volume in self._volumes)

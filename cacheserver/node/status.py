@@ -60,6 +60,7 @@ class NodeStatus:
                 | {"refused": each.refused or None}
                 for each in parts.sources.anchors.catalogues
             ],
+            "content_refused": parts.meter.content_refusals(),
             "pins": parts.pinning.summary(),
             "services": sorted(service.name for service in parts.admitted.services()),
             "certificate": self._certificate.status(),

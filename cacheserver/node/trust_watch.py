@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from cacheserver.core.request.service import Service
+from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.judging import Judge
 from cacheserver.maintenance.rejudging import Rejudging
 from cacheserver.trust.anchors import Anchors
@@ -30,6 +31,7 @@ class TrustWatch:
         anchors: Anchors,
         judge: Judge,
         rejudging: Rejudging,
+        coordinator: Coordinator,
         services: Callable[[], Iterable[Service]],
         forget: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -37,6 +39,7 @@ class TrustWatch:
         self._anchors = anchors
         self._judge = judge
         self._rejudging = rejudging
+        self._coordinator = coordinator
         self._services = services
         self._forget = forget
         self._sleep = sleep
@@ -44,10 +47,11 @@ class TrustWatch:
         """Whether anything was said or demanded when the last era began."""
 
     def judge_all(self) -> None:
-        """Have what is stored judged, where anything is said of it or demanded, or was until now."""
+        """Have what is stored, and what is on its way, judged where anything is said or demanded, or was until now."""
         demanded = any(service.require == "anchored" for service in self._services())
         speaks = demanded or self._anchors.speaks
         if speaks or self._spoke:
+            self._coordinator.ask_again()
             self._rejudging.ask_all()
         self._spoke = speaks
 

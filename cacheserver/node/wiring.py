@@ -56,7 +56,6 @@ class Sources:
     asker: Asker
     anchors: Anchors
     fetcher: MetadataFetcher
-    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Components:
     store: Store
     sources: Sources
     coordinator: Coordinator
+    judge: Judge
     revalidation: Revalidation
     scrubber: Scrubber
     rejudging: Rejudging
@@ -114,7 +114,7 @@ def build_components(
     basis = Basis(settings, admitted, store, meter, clock, node_id)
     sources = _sources(basis)
     buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
-    coordinator, revalidation = _fills(basis, sources, buffer)
+    coordinator, judge, revalidation = _fills(basis, sources, buffer)
     relay = Relay(
         asker=sources.asker,
         meter=meter,
@@ -130,15 +130,15 @@ def build_components(
         revalidation,
         relay,
         passing,
-        sources.judge,
+        judge,
         access_log=logs.access,
         max_connections=descriptors.connections,
     )
     load = Load(fills=lambda: coordinator.fills_in_flight, sent_bytes=meter.tally.body_bytes, clock=clock)
     scrubber = _scrubber(basis, load)
-    rejudging = Rejudging(
+    judging = Rejudging(
         store=store,
-        judge=sources.judge,
+        judge=judge,
         recheck=coordinator.recheck,
         admit=admitted.target,
         options=settings.scrub,
@@ -148,7 +148,7 @@ def build_components(
     pinned_percent = settings.store.pinned_percent
     pinning = Pinning(store=store, coordinator=coordinator, admit=admitted.target, percent=pinned_percent)
     return Components(
-        clock, meter, admitted, store, sources, coordinator, revalidation, scrubber, rejudging, pinning, logs, web
+        clock, meter, admitted, store, sources, coordinator, judge, revalidation, scrubber, judging, pinning, logs, web
     )
 
 
@@ -185,18 +185,24 @@ def _sources(basis: Basis) -> Sources:
         clock=clock,
         negative_s=basis.settings.fill.negative_s,
     )
-    judge = Judge(store=basis.store, anchor=anchors)
-    return Sources(resolver, client, health, asker, anchors, fetcher, judge)
+    return Sources(resolver, client, health, asker, anchors, fetcher)
 
 
-def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:
+def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Judge, Revalidation]:
     options = basis.settings.fill
     slots = Slots(per_origin=options.per_origin, total=options.total)
     context = FillContext(basis.store, sources.asker, slots, options, basis.meter)
     piece_size_bytes = basis.settings.store.piece_size.bytes
     opener = Opener(context, fetcher=sources.fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
     coordinator = Coordinator(context, opener=opener, fetcher=sources.fetcher, clock=basis.clock)
-    return coordinator, Revalidation(context, opener=opener, begin=coordinator.begin)
+    judge = Judge(
+        store=basis.store,
+        anchor=sources.anchors,
+        recheck=coordinator.recheck,
+        hold_timeout_s=options.hold_timeout_s,
+        meter=basis.meter,
+    )
+    return coordinator, judge, Revalidation(context, opener=opener, begin=coordinator.begin)
 
 
 def _passing(basis: Basis, fetcher: MetadataFetcher, relay: Relay, buffer: BodyBuffer) -> Passing:

@@ -85,7 +85,10 @@ class Checker:
     def _settle(self, obj: StoredObject, piece: int, verdict: Verdict) -> None:
         self._meter.verified("at_rest", "ok" if verdict is Verdict.GOOD else verdict.value)
         said = Said.CONTRADICTS if verdict is Verdict.BAD else Said.AGREES
-        bad = decide(Facts(piece=said, stored=True)).verdict is release.Verdict.CONDEMN
+        rule = decide(Facts(piece=said, stored=True))
+        bad = rule.verdict is release.Verdict.CONDEMN
+        if bad:
+            self._meter.content_refused(rule.reason.value)
         if verdict is Verdict.GOOD:
             if obj.pieces.state(piece) == STORED:
                 obj.pieces.mark(piece, PRESENT)

@@ -248,3 +248,20 @@ async def test_an_object_that_was_left_open_before_a_restart_is_asked_about_agai
             rig.judge.begin_era()
             assert await rig.lookup.find(WANT) is obj
             assert named == [obj] * unsettled
+
+
+@pytest.mark.parametrize("claim", [WRONG_SHA1, WRONG_LENGTH, replace(WRONG_SHA1, sha1=None, hash_of_hashes=bytes(32))])
+async def test_what_is_said_of_the_content_says_nothing_of_its_coded_form_at_rest_either(
+    tmp_path: Path, claim: Claim
+) -> None:
+    anchor = SayingAnchor(claim)
+    async with filling(tmp_path, ScriptedUpstream(BODY, fields=(("Content-Encoding", "gzip"),)), anchor=anchor) as rig:
+        want = want_for("a", ("Accept-Encoding", "gzip"))
+        obj = await rig.opened(want)
+        assert await rig.read(obj, want) == BODY
+        await rig.idle()
+        rig.judge.begin_era()
+        assert await rig.lookup.find(want) is obj
+        assert (await rig.judge.judge(obj, want.target)).given
+        anchor.told = Statements.of((replace(claim, anchor="digest_field", length_bytes=None, sha1=bytes(20)),))
+        assert not (await rig.judge.judge(obj, want.target)).given, "a digest field speaks of the coded bytes"

@@ -21,6 +21,7 @@ from tests.maintenance.scene import representations, stored
 from tests.support.anchors import SayingAnchor
 from tests.support.filling import want_for
 from tests.support.flow import eventually
+from tests.support.meter import CountingMeter
 from tests.support.stored import HandClock, body_of, found, running_store, settled
 
 REPS = representations(3)
@@ -33,7 +34,7 @@ class Scene:
     def __init__(self, store: Store, clock: HandClock, anchor: SayingAnchor) -> None:
         self.store, self.clock, self.anchor = store, clock, anchor
         self.fills = 0
-        self.judge = Judge(store=store, anchor=anchor)
+        self.judge = Judge(store=store, anchor=anchor, recheck=self.recheck, hold_timeout_s=5, meter=CountingMeter())
         self.judging = Rejudging(
             store=store,
             judge=self.judge,

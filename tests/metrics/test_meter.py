@@ -49,6 +49,7 @@ def exercised() -> PrometheusMeter:
     typed.collapsed()
     typed.verified("at_rest", "ok")
     typed.evicted("/a", "space", 4096)
+    typed.content_refused("not_anchored")
     typed.manifest("absent")
     typed.struck(banned=True)
     meter.anchor("name", "claim")
@@ -94,6 +95,8 @@ def test_each_call_counts_under_its_labels() -> None:
     assert value(meter, "fills_in_flight") == 1
     assert value(meter, "collapsed_waiters_total") == 1
     assert value(meter, "verified_pieces_total", level="at_rest", result="ok") == 1
+    assert value(meter, "content_refused_total", reason="not_anchored") == 1
+    assert meter.content_refusals() == {"not_anchored": 1}
     assert value(meter, "evictions_total", volume="/a", reason="space") == 1
     assert value(meter, "evicted_bytes_total", volume="/a", reason="space") == 4096
     assert value(meter, "store_capacity_bytes", volume="/a") == 2
@@ -141,6 +144,7 @@ def test_strangers_labels_never_make_series() -> None:
         meter.upstream_request(word, word, word)
         meter.upstream_bytes(word, word, 1)
         meter.verified(word, word)
+        meter.content_refused(word)
         meter.evicted("/a", word, 1)
     assert b"client-" not in meter.render(None)[0]
     assert value(meter, "requests_total", service="other", outcome="other", code="2xx", listener="plain") == 10

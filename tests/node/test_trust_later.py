@@ -62,7 +62,7 @@ async def test_what_a_new_entry_contradicts_is_no_hit_after_the_reload(ground: G
 
     await eventually(good)
     line = await ground.node.wait_log(lambda line: line.get("event") == "stored_object_contradicted")
-    assert line["reason"] == "it is not what catalogue says"
+    assert (line["reason"], line["anchor"]) == ("wrong_content", "catalogue")
     removed = (await ground.node.metrics()).total("cacheserver_evictions_total", reason="contradicted")
     assert removed == 1
 

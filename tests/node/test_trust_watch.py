@@ -30,6 +30,10 @@ class Parts:
         """See ``Judge``."""
         self.calls.append("era")
 
+    def ask_again(self) -> None:
+        """See ``Coordinator``."""
+        self.calls.append("fills")
+
     def ask_all(self) -> None:
         """See ``Rejudging``."""
         self.calls.append("all")
@@ -49,6 +53,7 @@ async def watched(parts: Any, rounds: int, *, require: str = "any") -> TrustWatc
         anchors=parts,
         judge=parts,
         rejudging=parts,
+        coordinator=parts,
         services=lambda: [Service(name="s", hosts=("a.test",), own=True, require=cast(Any, require))],
         forget=lambda: parts.calls.append("forgotten"),
         sleep=sleep,
@@ -61,7 +66,7 @@ async def watched(parts: Any, rounds: int, *, require: str = "any") -> TrustWatc
 async def test_an_expiry_begins_an_era_and_the_lane_forgets() -> None:
     parts = Parts(speaks=True, expired=True)
     await watched(parts, 3)
-    assert parts.calls == ["era", "forgotten", "all"]
+    assert parts.calls == ["era", "forgotten", "fills", "all"]
 
 
 @pytest.mark.parametrize(("asks", "eras"), [(True, 2), (False, 0)])
@@ -81,6 +86,6 @@ async def test_all_is_judged_only_where_something_is_said_or_demanded_or_was_unt
     parts.speaks = False
     watch.judge_all()
     watch.judge_all()
-    assert parts.calls == ["all", "all"]
+    assert parts.calls == ["fills", "all"] * 2
     (await watched(parts, 0, require="anchored")).judge_all()
-    assert parts.calls == ["all", "all", "all"]
+    assert parts.calls == ["fills", "all"] * 3

@@ -160,7 +160,13 @@ async def filling(
         opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
         revalidation = Revalidation(context, opener=opener, begin=coordinator.begin)
-        judge = Judge(store=store, anchor=anchor or NoAnchor())
+        judge = Judge(
+            store=store,
+            anchor=anchor or NoAnchor(),
+            recheck=coordinator.recheck,
+            hold_timeout_s=options.hold_timeout_s,
+            meter=meter,
+        )
         lookup = Lookup(store=store, asker=asker, judge=judge)
         relay = Relay(
             asker=asker,

@@ -56,6 +56,10 @@ class CountingMeter:
         """See ``ports.Meter``."""
         self.counts["verified", level, result] += 1
 
+    def content_refused(self, reason: str) -> None:
+        """See ``ports.Meter``."""
+        self.counts["content_refused", reason] += 1
+
     def manifest(self, result: str) -> None:
         """See ``ports.Meter``."""
         self.counts["manifest", result] += 1

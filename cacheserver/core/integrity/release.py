@@ -1,7 +1,9 @@
-"""Whether bytes may go out: the one decision about a piece, for fills, relays, openings and the scrubber.
+"""Whether bytes may go out: the one decision, about bytes under way and about bytes at rest.
 
-Owns: the ordered rules, and the reason of each outcome. Callers collect the facts and act on the decision; no rule of
-theirs contradicts it. ``docs/integrity.md`` has the same table; a test compares them. Must not compute digests. Pure.
+Owns: the ordered rules, and the reason of each outcome. Fills, relays and openings ask about a piece under way, the
+scrubber about a stored piece, the judge of stored objects about all that is stored of one. Callers collect the facts
+and act on the decision; no rule of theirs contradicts it. ``docs/integrity.md`` has the same table; a test compares
+them. Must not compute digests. Pure.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class Reason(Enum):
     SHOWN_EARLY = "shown_early"
     INCOMPLETE = "incomplete"
     LATE = "late"
+    STORED_IS_UNCOMPARED = "stored_is_uncompared"
+    STORED_IS_PENDING = "stored_is_pending"
     VERIFIED = "verified"
     WHOLE_VERIFIED = "whole_verified"
     UNSTATED = "unstated"
@@ -68,6 +72,7 @@ class Facts:
     require: str = "any"
     """The service's setting: ``any`` or ``anchored``."""
     stored: bool = False
+    """Whether it is at rest, and not under way."""
     shown: bool = False
     """Whether some of its bytes, not verified, went to a client."""
     complete: bool = True
@@ -150,6 +155,18 @@ RULES: Final = (
         lambda f: f.require == "anchored" and not f.authentic and not _pending(f),
     ),
     Rule(
+        "stored content, before its whole was compared",
+        Verdict.HOLD,
+        Reason.STORED_IS_UNCOMPARED,
+        lambda f: f.stored and f.whole is Said.UNCOMPARED,
+    ),
+    Rule(
+        "stored content that nothing has to anchor, or something does, while a statement may still come",
+        Verdict.RELEASE,
+        Reason.STORED_IS_PENDING,
+        lambda f: f.stored and not f.last and _pending(f) and (f.authentic or f.require == "any"),
+    ),
+    Rule(
         "the last missing piece, while a statement may still come",
         Verdict.HOLD,
         Reason.LAST_IS_PENDING,
@@ -197,6 +214,13 @@ RULES: Final = (
          Reason.UNSTATED, lambda f: True),
 )  # fmt: skip
 """The first rule that fits decides."""
+
+
+REFUSED: Final = (
+    *(rule.reason.value for rule in RULES if rule.verdict not in (Verdict.RELEASE, Verdict.HOLD)),
+    Reason.PENDING.value,
+)
+"""The reasons that metrics and the log name; ``pending`` where stored content is withheld."""
 
 
 def decide(facts: Facts) -> Rule:

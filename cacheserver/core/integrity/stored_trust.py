@@ -1,7 +1,7 @@
 """Judging stored content again: whether what anchors say now lets it be given out, and at which level of trust.
 
-Owns: the rule for content that is stored already. Bytes that are on their way are judged elsewhere. Must not read
-anything: what the rule needs is handed in, and it says when it needs the digests of the whole. Pure.
+Owns: what the statements about content at rest amount to; ``release`` decides what follows. Must not read anything:
+what it needs is handed in, and it says when it needs the digests of the whole. Pure.
 """
 
 from __future__ import annotations
@@ -9,33 +9,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
-from cacheserver.core.integrity.manifest import Manifest
+from cacheserver.core.integrity.release import Facts, Reason, Said, Verdict, decide
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 
 _OF_SETTINGS: Final = ("catalogue", "name")
 """Anchors whose claims follow from the target and the settings alone."""
 
 
-class Verdict(Enum):
-    """What becomes of a stored object."""
-
-    KEEP = "it may be given out"
-    READ = "digests of the whole are needed first"
-    WITHHOLD = "it may not be given out yet: an anchor that may confirm it could not be asked"
-    REMOVE = "something authentic contradicts it, or it is not what the service demands"
-
-
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, the level that the content has earned, the reason of a removal, the digests to read."""
+    """What becomes of stored content: it is given out, waits or is removed; and the level that it has earned."""
 
     verdict: Verdict
+    reason: Reason
     trust: Trust
-    reason: str = ""
+    anchor: str = ""
+    """Who contradicts it."""
     names: tuple[str, ...] = ()
+    """Digests of the whole to be read, by hashlib name, where it waits for them."""
     settled: bool = True
     """False: an anchor could not tell; to be judged again."""
 
@@ -51,8 +44,8 @@ class StoredContent:
     """Of the manifest that its pieces were held against."""
     statements: str
     """``fingerprint`` of what it was judged by last."""
-    own: Manifest | None = None
-    """Rebuilt from its pieces; None where that cannot be done, or was not needed."""
+    pieces_of: frozenset[Claim] | None = None
+    """Claims that determine the digests of its pieces, and rightly; None where that was not looked at."""
     found: Mapping[str, bytes] | None = None
     """Digests of the whole by hashlib name; None: not read."""
 
@@ -72,45 +65,50 @@ def satisfies(content: StoredContent, claims: tuple[Claim, ...]) -> bool:
     return content.trust is Trust.ANCHORED or (bound and not content.complete)
 
 
-def judge_stored(content: StoredContent, told: Statements, *, require_anchored: bool) -> Judgement:
+def judge_stored(content: StoredContent, told: Statements, *, require: str) -> Judgement:
     """Hold stored content against what anchors say now.
 
     A hash of hashes is compared with that of the manifest it was checked against and with that of its own pieces; a
     digest of the whole is read once. Trust that came from a claim that is not made any more is lost; trust from
     elsewhere (a signed bundle) stays. Unknown is not none: it takes no trust away.
     """
-    authentic = [claim for claim in told if claim.authentic]
-    anchored, names = False, set[str]()
-    for claim in authentic:
-        by_pieces = _by_pieces(claim, content)
-        by_whole = _by_whole(claim, content)
+    anchored, anchor, names = False, "", set[str]()
+    for claim in (claim for claim in told if claim.authentic):
+        by_pieces, by_whole = _by_pieces(claim, content), _by_whole(claim, content)
         if False in (by_pieces, by_whole) or claim.length_bytes not in (None, content.length_bytes):
-            return Judgement(Verdict.REMOVE, content.trust, f"it is not what {claim.anchor} says")
+            anchor = anchor or claim.anchor
         anchored = anchored or bool(by_pieces) or bool(by_whole)
         if by_whole is None and not by_pieces and not (claim.anchor == "name" and content.trust is Trust.ANCHORED):
             names |= claim.whole_digests.keys()
-    if names and content.complete and not anchored:
-        return Judgement(Verdict.READ, content.trust, names=tuple(sorted(names)))
-    trust = Trust.ANCHORED if anchored else _left(content, told)
-    settled = not told.unknown or anchored
-    if not require_anchored or anchored or trust is Trust.ANCHORED or (names and not content.complete):
-        return Judgement(Verdict.KEEP, trust, settled=settled)
-    if not settled:
-        return Judgement(Verdict.WITHHOLD, trust, settled=False)
-    return Judgement(Verdict.REMOVE, trust, "nothing anchors it, which its service demands")
+    said = _said(content, told, contradicted=bool(anchor), anchored=anchored, unread=bool(names))
+    read = tuple(sorted(names)) if said is Said.UNCOMPARED else ()
+    trust = content.trust if anchor or read else Trust.ANCHORED if anchored else _left(content, told)
+    facts = Facts(whole=said, authentic=trust is Trust.ANCHORED or bool(names), require=require, stored=True)
+    rule = decide(facts)
+    return Judgement(rule.verdict, rule.reason, trust, anchor, read, settled=not told.unknown or anchored)
+
+
+def _said(content: StoredContent, told: Statements, *, contradicted: bool, anchored: bool, unread: bool) -> Said:
+    """What all that is said of the whole amounts to; an incomplete one is compared with its last piece."""
+    if contradicted:
+        return Said.CONTRADICTS
+    if anchored:
+        return Said.AGREES
+    if unread and content.complete:
+        return Said.UNCOMPARED
+    return Said.PENDING if told.unknown else Said.NOTHING
 
 
 def _by_pieces(claim: Claim, content: StoredContent) -> bool | None:
     """Whether the pieces are those that a claim binds; None where it binds none, or they cannot be compared."""
-    own = content.own
-    if claim.hash_of_hashes is not None:
-        known = {content.hash_of_hashes, own.hash_of_hashes if own is not None else None} - {None}
-        if known and claim.hash_of_hashes not in known:
-            return False
-        return True if known else None
-    if claim.manifest_digest is not None and own is not None:
-        return claim.manifest_digest == own.digest
-    return None
+    if not claim.states_pieces:
+        return None
+    known = content.hash_of_hashes
+    if claim.manifest_digest is None and claim.hash_of_hashes == known:
+        return True
+    if content.pieces_of is not None:
+        return claim in content.pieces_of
+    return None if claim.hash_of_hashes is None or known is None else False
 
 
 def _by_whole(claim: Claim, content: StoredContent) -> bool | None:

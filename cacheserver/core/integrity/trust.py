@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cacheserver.core.errors import ManifestError
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import Manifest
 
 
@@ -87,6 +88,17 @@ class Statements(tuple[Claim, ...]):
         made = cls(dict.fromkeys(claims))
         made.unknown = tuple(unknown)
         return made
+
+    def about(self, response: Fields) -> Statements:
+        """Those about the bytes of an answer with these fields: of coded bytes, only what is meant for them."""
+        if not is_coded(response):
+            return self
+        return Statements.of((claim for claim in self if claim.speaks_of_coded), self.unknown)
+
+
+def is_coded(response: Fields) -> bool:
+    """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
+    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"
 
 
 def judge_manifest(manifest: Manifest, claims: tuple[Claim, ...]) -> Trust:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
-from cacheserver.core.integrity.manifest import PIECE_SIZES, Manifest
+from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
 from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
@@ -22,8 +22,11 @@ from cacheserver.core.request.service import Service
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.claims import Progress
+from cacheserver.fill.object.larger_pieces import LargerPieces
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.whole_digest import WholeDigest
+from cacheserver.fill.refused_content import note_refused
+from cacheserver.store.object.rebuilt_manifest import claims_of_pieces
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -49,6 +52,7 @@ class PieceChecks:
         self._metadata = metadata
         self._progress = progress
         self._abandon = abandon
+        self.larger = LargerPieces(obj, context.store, progress)
         self.whole = WholeDigest(obj, context.store, on_idle=on_idle)
         self._whole_checked = False
         self._recorded: bytes | None = None
@@ -62,11 +66,6 @@ class PieceChecks:
         """Pieces that were stored while a manifest was late: compared when it comes."""
         if not metadata.pending:
             self._guard()
-
-    @property
-    def busy(self) -> bool:
-        """Whether metadata may still condemn what is stored, or the whole is being hashed."""
-        return self.whole.busy or not (self._settled.is_set() or self._stopping)
 
     @property
     def trust(self) -> Trust:
@@ -124,14 +123,17 @@ class PieceChecks:
             said = await self._compared(piece, digest, self._metadata.manifest)
         elif said in (Said.PENDING, Said.NOTHING) and self._recorded is not None:
             said = self._said(self._recorded == digest, self._obj.representation.trust)
-        verdict = decide(Facts(piece=said, overdue=True, shown=self._progress.is_shown(piece))).verdict
-        if verdict is Verdict.REFUSE and known is not None:
-            known.refuse_blocked()
-        return verdict is Verdict.RELEASE
+        rule = decide(Facts(piece=said, overdue=True, shown=self._progress.is_shown(piece)))
+        if rule.verdict is Verdict.REFUSE and known is not None:
+            known.refuse_blocked(self._meter, self._obj.object_id)
+        if rule.verdict is not Verdict.RELEASE:
+            self._meter.content_refused(rule.reason.value)
+        return rule.verdict is Verdict.RELEASE
 
     async def _compared(self, piece: int, digest: bytes | None, manifest: Manifest) -> Said:
-        """What a manifest says of a written piece with this SHA-256, which has one or more of its pieces."""
-        span, size = self._obj.pieces.bounds(piece), manifest.piece_size_bytes
+        """What a manifest says of a written piece with this SHA-256, or of its group, all of which is written."""
+        group, size = self._progress.group(piece), manifest.piece_size_bytes
+        span = self._obj.pieces.bounds(group[0])[0], self._obj.pieces.bounds(group[-1])[1]
         if size != self._obj.pieces.piece_size_bytes:
             digest = await self._store.run(self._obj.volume, self._obj.file.digests_of, *span, size)
         return self._said(digest == manifest.hashes_of(*span), self.trust)
@@ -140,9 +142,24 @@ class PieceChecks:
         self._meter.verified(trust.word, "ok" if good else "bad")
         return Said.AGREES if good else Said.CONTRADICTS
 
-    def evidence(self, sources: set[str]) -> Evidence:
+    def evidence(self, piece: int, sources: set[str]) -> Evidence:
         """What a piece of ``sources`` that is not right is evidence of."""
-        return piece_evidence(max(self.trust, self._obj.representation.trust), sources)
+        trust = max(self.trust, self._obj.representation.trust)
+        return piece_evidence(trust, self.larger.sources(piece, sources))
+
+    async def begin_anew(self, piece: int, flight: object) -> int:
+        """A written piece is not right: ``flight`` goes on at the piece that is given, and so does all of its group."""
+        first = self.larger.begin_anew(piece, flight)
+        for other in self._progress.group(piece):
+            if self._obj.pieces.state(other) != ABSENT:  # which one is bad, nobody knows
+                await self._condemn(other)
+        return first
+
+    async def commit_group(self, piece: int) -> None:
+        """Store what was waiting for ``piece``. StoreError."""
+        self._sources |= self.larger.sources(piece, set())
+        for other in await self.larger.commit(piece):
+            await self.committed(other)
 
     async def check_last(self, piece: int, sources: set[str]) -> None:
         """Judge the whole before its last missing piece, which is written, is stored; nothing for any other piece.
@@ -170,11 +187,22 @@ class PieceChecks:
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that can be learnt was weighed."""
+        return self._settled.is_set()
+
+    def doubt(self) -> None:
+        """Metadata is asked for again; ``settle`` ends it."""
+        self._settled.clear()
+        self._whole_checked = False
+        self._progress.guarding = True
+
     async def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or none will: check what is stored already, release what was held."""
         self._metadata.settle(metadata)
         if self._metadata.holds:
-            self._progress.hold()
+            self._progress.hold(self._metadata.group_pieces)
         try:
             async with self._commits:
                 pass  # pieces that were found good without this metadata are stored by now, and seen below
@@ -217,23 +245,34 @@ class PieceChecks:
         count, kept = len(self._obj.pieces), self._obj.kept_digests
         if all(piece in kept for piece in self._obj.pieces.pieces_in_state(0, count, ABSENT)):
             return
-        if decide(Facts(require=self._service.require, authentic=metadata.anchored)).verdict is Verdict.REFUSE:
+        rule = decide(Facts(require=self._service.require, authentic=metadata.anchored))
+        if rule.verdict is Verdict.REFUSE:
+            note_refused(self._meter, rule.reason, object_id=self._obj.object_id)
             await self._abandon(GenerationChanged("the content is anchored no more"))
         await self._note_trust(Trust.SIMPLE, None)
 
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:
         """Hold the digests of pieces that were stored before the manifest came against it."""
-        for piece in range(len(self._obj.pieces)):
-            if self._obj.pieces.state(piece) == ABSENT and piece not in self._obj.kept_digests:
-                continue
-            recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
-            facts = Facts(piece=await self._compared(piece, recorded, manifest), stored=True)
-            if decide(facts).verdict is Verdict.CONDEMN:
-                if piece in self._progress.claims:
-                    self._obj.kept_digests.discard(piece)  # it is being fetched, and held against the manifest
-                else:
+        for first in range(0, len(self._obj.pieces), self._progress.group_pieces):
+            group = self._progress.group(first)
+            stored = [piece for piece in group if self._obj.pieces.state(piece) != ABSENT]
+            if len(group) > 1:
+                good = len(stored) == len(group) and await self._is_right_at_rest(first, manifest)
+                for piece in () if good else stored:  # of an incomplete group nothing can be compared
                     await self._condemn(piece)
+            elif (stored or first in self._obj.kept_digests) and not await self._is_right_at_rest(first, manifest):
+                if first in self._progress.claims:
+                    self._obj.kept_digests.discard(first)  # it is being fetched, and held against the manifest
+                else:
+                    await self._condemn(first)
         await self._note_trust(metadata.trust, manifest.hash_of_hashes.hex())
+
+    async def _is_right_at_rest(self, piece: int, manifest: Manifest) -> bool:
+        recorded = await self._store.run(self._obj.volume, self._obj.file.digest_of, piece)
+        rule = decide(Facts(piece=await self._compared(piece, recorded, manifest), stored=True))
+        if rule.verdict is Verdict.CONDEMN:
+            self._meter.content_refused(rule.reason.value)
+        return rule.verdict is not Verdict.CONDEMN
 
     async def _condemn(self, piece: int) -> None:
         """Take a bad piece out of service; with its whole object where its record cannot be removed."""
@@ -283,11 +322,13 @@ class PieceChecks:
         levels = [Trust.SIMPLE]
         for claim in claims:
             good = all(found[name] == digest for name, digest in claim.whole_digests.items())
-            good = good and await self._is_of_our_pieces(claim, last)
-            verdict = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS)).verdict
+            if good and claim.states_pieces:
+                good = bool(await self._store.run(self._obj.volume, claims_of_pieces, self._obj.file, [claim], last))
+            rule = decide(Facts(whole=Said.AGREES if good else Said.CONTRADICTS))
             levels.append(Trust.ANCHORED if claim.authentic else Trust.SELF_CONSISTENT)
             self._meter.verified(levels[-1].word, "ok" if good else "bad")
-            if verdict is Verdict.REFUSE:
+            if rule.verdict is Verdict.REFUSE:
+                note_refused(self._meter, rule.reason, object_id=self._obj.object_id)
                 evidence = whole_evidence(claim, self._sources)
                 self._asker.blame(min(self._sources, default=""), evidence, self._obj.object_id)
                 error = WrongContent(claim.anchor)
@@ -296,22 +337,3 @@ class PieceChecks:
                 await self._abandon(error)
                 raise error
         return max(levels)
-
-    async def _is_of_our_pieces(self, claim: Claim, last: int | None) -> bool:
-        """Whether a hash of hashes is that of the content, which may have been taken of pieces of any size."""
-        for size in PIECE_SIZES if claim.states_pieces else ():
-            hashes = await self._piece_hashes(size, last)
-            if claim.agrees_with(Manifest(self._obj.pieces.length_bytes, size, hashes)):
-                return True
-        return not claim.states_pieces
-
-    async def _piece_hashes(self, size: int, last: int | None) -> bytes:
-        """SHA-256 of each ``size`` bytes; from the records where they are of that size."""
-        obj, pieces = self._obj, self._obj.pieces
-        if size == pieces.piece_size_bytes:
-            recorded = await self._store.run(obj.volume, obj.file.recorded)
-            if last is not None:
-                digests = obj.file.digests_of
-                recorded[last] = await self._store.run(obj.volume, digests, *pieces.bounds(last), size)
-            return b"".join(digest or b"" for digest in recorded)
-        return await self._store.run(obj.volume, obj.file.digests_of, 0, pieces.length_bytes, size)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Container
 
 from cacheserver.core.errors import CacheserverError
-from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
+from cacheserver.core.integrity.release import Facts, Reason, Said, Verdict, decide
 from cacheserver.core.piece_map import ABSENT, PieceMap
 
 
@@ -19,13 +19,21 @@ class Progress:
 
     ``holding``: bytes of an unfinished piece are held back until its hash has matched; so are those of ``known``, the
     pieces whose digests are known without a manifest. ``guarding``: the last piece that is missing is held back,
-    whatever ``holding`` says, until the whole is right.
+    whatever ``holding`` says, until the whole is right. ``group_pieces``: how many of our pieces one of the manifest
+    has; they are held back, and shown early, together.
     """
 
     def __init__(
-        self, pieces: PieceMap, *, holding: bool = False, guarding: bool = False, known: Container[int] = ()
+        self,
+        pieces: PieceMap,
+        *,
+        holding: bool = False,
+        guarding: bool = False,
+        known: Container[int] = (),
+        group_pieces: int = 1,
     ) -> None:
         self._pieces = pieces
+        self.group_pieces = group_pieces
         self._known = known
         self.claims: dict[int, object] = {}
         """Piece → the flight that fetches it."""
@@ -52,6 +60,11 @@ class Progress:
                 reached = max(reached, self._arrived.get(piece, 0))
         return min(reached, stop)
 
+    def group(self, piece: int) -> range:
+        """Our pieces that one piece of the manifest has, this one among them."""
+        first = piece - piece % self.group_pieces
+        return range(first, min(first + self.group_pieces, len(self._pieces)))
+
     def epoch(self, piece: int) -> int:
         """How often bytes of this piece were shown to readers and then found bad; they must not be mixed."""
         return self._epochs.get(piece, 0)
@@ -76,14 +89,15 @@ class Progress:
         return piece in self._arrived and not self.holds(piece)
 
     def expose(self, piece: int) -> None:
-        """Show what has arrived of a held piece: its reader has waited too long (``hold_timeout``)."""
-        self._exposed.add(piece)
-        if piece in self._arrived:
-            self._wake(piece, None)
+        """Show what has arrived of a held group: its reader has waited too long (``hold_timeout``)."""
+        for each in self.group(piece):
+            self._exposed.add(each)
+            if each in self._arrived:
+                self._wake(each, None)
 
-    def hold(self) -> None:
-        """There is a manifest."""
-        self._holding = True
+    def hold(self, group_pieces: int = 1) -> None:
+        """There is a manifest; see ``group_pieces``."""
+        self._holding, self.group_pieces = True, group_pieces
 
     def stop_holding(self) -> None:
         """There is no manifest: bytes go out as they come."""
@@ -118,17 +132,26 @@ class Progress:
         self._failed.pop(piece, None)
         self._end(piece, None)
 
-    def release(self, owner: object, error: CacheserverError | None) -> None:
-        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again."""
+    def release(self, owner: object, error: CacheserverError | None) -> list[Reason]:
+        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again.
+
+        Why pieces of which some was shown are condemned.
+        """
+        reasons = []
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
             if error is not None:
                 self._failed[piece] = (self.failures(piece) + 1, error)
             # Another answer begins the piece anew: those who were shown some of it must not get the rest of that one.
             said = Said.UNCOMPARED if self._holding or self.guarding else Said.NOTHING
             facts = Facts(piece=said, shown=self.is_shown(piece), broken=True, overdue=True)
-            if decide(facts).verdict is Verdict.CONDEMN:
+            rule = decide(facts)
+            if rule.verdict is Verdict.CONDEMN:
+                reasons.append(rule.reason)
                 self._epochs[piece] = self.epoch(piece) + 1
             self._end(piece, error)
+            for other in self.group(piece):
+                self._wake(other, error)  # those of a group are waited for together
+        return reasons
 
     def wake_unclaimed(self) -> None:
         """A flight has ended: whoever waits for a piece that nobody fetches plans for it, or hears why not."""

@@ -14,6 +14,7 @@ from itertools import count
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
@@ -40,14 +41,23 @@ class ObjectFill:
         context: FillContext,
         *,
         metadata: MetadataState,
+        response: Fields,
         on_idle: Callable[[StoredObject], object],
     ) -> None:
         self.obj = obj
         self.context = context
         self.want = want
         """The latest client's: its token is the one most likely to be valid."""
+        self.response = response
+        """Fields of the answer that began the object, or those that are stored."""
         self.metadata = metadata
-        self.progress = Progress(obj.pieces, holding=metadata.holds, guarding=True, known=obj.kept_digests)
+        self.progress = Progress(
+            obj.pieces,
+            holding=metadata.holds,
+            guarding=True,
+            known=obj.kept_digests,
+            group_pieces=metadata.group_pieces,
+        )
         self.checks = PieceChecks(
             obj,
             want.target.service,
@@ -66,6 +76,8 @@ class ObjectFill:
         self._on_idle = on_idle
         self._idle = False
         self._completions: list[Callable[[], bool]] = []
+        self._verifying = metadata.pending
+        """Kept until then, so that no other fill fetches what this one withdraws."""
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
         self._length_confirmed = True
@@ -97,9 +109,19 @@ class ObjectFill:
             self._completions.remove(wanted)
             self.rest()
 
+    def doubt(self) -> None:
+        """What is said of the content may have changed: the last missing piece waits until that is known."""
+        self._verifying = True
+        self.checks.doubt()
+
+    def verified(self) -> None:
+        """The look for metadata has ended, and all was compared with what it has found."""
+        self._verifying = False
+        self.rest()
+
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self.checks.busy
+        busy = self.demand or self.flights or self._completions or self._verifying or self.checks.whole.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -227,7 +249,9 @@ class ObjectFill:
 
     def _end(self, flight: Flight, error: CacheserverError | None) -> None:
         del self.flights[flight]
-        self.progress.release(flight, error)
+        condemned = self.progress.release(flight, error)
+        for reason in () if self.obj.obsolete else condemned:
+            self.context.meter.content_refused(reason.value)
 
     def store_refuses(self) -> StoreError | None:
         """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""
@@ -258,8 +282,9 @@ class ObjectFill:
         return opened
 
     def wanted(self, first: int, stop: int) -> bool:
-        """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``."""
+        """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``; a group is ended."""
         kept = self.context.options.keep_until == "object" or any(wanted() for wanted in self._completions)
+        kept = kept or first != self.progress.group(first)[0]
         return kept or self.demand.covers(first, stop)
 
     async def cancel(self, flights: Iterable[Flight]) -> None:

@@ -148,10 +148,12 @@ class Flight:
         """Hold a complete piece against the manifest; a bad one is dropped, its source struck, and asked elsewhere."""
         if await self._checks.is_right(piece, self._digest.digest()):
             return
-        self._offset = self._obj.pieces.bounds(piece)[0]
+        evidence = self._checks.evidence(piece, self._contributors)
+        self._leave_written(piece)
+        self._piece = await self._checks.begin_anew(piece, self)
+        self._offset = self._obj.pieces.bounds(self._piece)[0]
         self._digest = hashlib.sha256()
         self._progress.reject(piece)
-        evidence = self._checks.evidence(self._contributors)
         self._context.asker.blame(self._source, evidence, self._obj.object_id)
         if evidence is not Evidence.SEVERAL_SOURCES:
             self._avoid |= {self._source}
@@ -161,14 +163,35 @@ class Flight:
     async def _finish_piece(self, reservation: Reservation) -> None:
         piece = self._piece
         async with self._checks.finishing(piece, patience_s=self._context.options.hold_timeout_s):
+            if self._checks.larger.is_part(piece):
+                self._hold_piece(piece)
+                return
             await self._verify_piece(piece)
+            await self._checks.commit_group(piece)
             await self._checks.check_last(piece, self._contributors)
             assert self._obj.pieces.state(piece) == ABSENT, f"piece {piece} is there already (I2)"
             await self._context.store.commit(self._obj, piece, self._digest.digest(), reservation)
-            self._reservation, self._torn = None, False
             self._committed += 1
-            self._piece += 1
-            self._contributors.clear()
-            self._digest = hashlib.sha256()
+            self._go_on()
             self._progress.done(piece)
         await self._checks.committed(piece)
+
+    def _leave_written(self, piece: int) -> None:
+        """The blocks of the piece in hand are there and charged, whatever becomes of it."""
+        if self._reservation is not None:
+            self._context.store.leave_torn(self._obj, piece, self._reservation)
+            self._reservation.release()
+        self._reservation, self._torn = None, False
+
+    def _hold_piece(self, piece: int) -> None:
+        """Leave a written piece with the gate of larger pieces until the rest of its group has come."""
+        self._leave_written(piece)
+        self._checks.larger.hold(piece, self._digest.digest(), self._contributors)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The piece in hand is written: begin the next."""
+        self._reservation, self._torn = None, False
+        self._piece += 1
+        self._contributors.clear()
+        self._digest = hashlib.sha256()

@@ -38,13 +38,18 @@ class MetadataState:
 
     @property
     def manifest(self) -> Manifest | None:
-        """What every piece is compared with."""
-        return None if self.known is None else self.known.by_pieces(self._piece_size_bytes)
+        """What every piece is compared with, alone or with others of its group."""
+        return None if self.known is None else self.known.manifest
+
+    @property
+    def group_pieces(self) -> int:
+        """How many of our pieces one of the manifest has, where those are larger."""
+        return 1 if self.manifest is None else max(1, self.manifest.piece_size_bytes // self._piece_size_bytes)
 
     @property
     def of_whole(self) -> tuple[Claim, ...]:
         """What is compared with the whole."""
-        return () if self.known is None else self.known.of_whole(self._piece_size_bytes)
+        return () if self.known is None else self.known.of_whole(self.group_pieces * self._piece_size_bytes)
 
     def settle(self, metadata: Metadata) -> None:
         """Metadata has come, or it is known that there is none."""

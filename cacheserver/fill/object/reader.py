@@ -59,12 +59,17 @@ class Reader:
         """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
 
     def window(self) -> Window:
-        """The pieces that it wants now, read-ahead included."""
-        pieces = self._fill.obj.pieces
-        done = self._offset >= self._stop
-        first = -(-self._offset // pieces.piece_size_bytes) if done else pieces.piece_at(self._offset)
+        """The pieces that it wants now, read-ahead included: whole groups, from the first that nobody fetches on."""
+        pieces, progress = self._fill.obj.pieces, self._fill.progress
         ahead = max(1, self._fill.context.options.read_ahead_pieces)
-        return Window(first, min(self._until_piece, first + ahead), self._waiting)
+        if self._offset >= self._stop:
+            first = -(-self._offset // pieces.piece_size_bytes)
+            return Window(first, min(self._until_piece, first + ahead), self._waiting)
+        piece = pieces.piece_at(self._offset)
+        stop = progress.group(min(self._until_piece, piece + ahead) - 1).stop
+        group = progress.group(piece) if pieces.state(piece) == ABSENT else ()
+        first = next((each for each in group if pieces.state(each) == ABSENT and each not in progress.claims), piece)
+        return Window(first, stop, self._waiting)
 
     async def readable(self, offset: int) -> int:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
@@ -109,8 +114,8 @@ class Reader:
         return await self._fill.metadata.settled()
 
     def has_tasted(self, offset: int) -> bool:
-        """Whether unchecked bytes of the piece at ``offset`` were given out."""
-        return self._fill.obj.pieces.piece_at(offset) in self._tasted
+        """Whether unchecked bytes of the piece at ``offset``, or of its group, were given out."""
+        return any(piece in self._tasted for piece in self._fill.progress.group(self._fill.obj.pieces.piece_at(offset)))
 
     def _plan_ahead(self, reached: int) -> None:
         """Plan once per piece: planning looks at every reader of the object."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.answer import validators_of
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.trust import is_coded
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
-from cacheserver.fill.metadata import Metadata, MetadataFetcher, is_coded
+from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.ports import Clock, UpstreamAnswer
 
 _ENTRIES = 256

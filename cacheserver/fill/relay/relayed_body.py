@@ -14,9 +14,11 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
+from cacheserver.core.integrity.release import Facts, Reason, Said, decide
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.asking import Ask, Asker, Want
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.retry import Retry, after
 from cacheserver.ports import Meter, UpstreamAnswer
 
@@ -252,11 +254,14 @@ class RelayedBody:
             data = await asyncio.get_running_loop().run_in_executor(self._relay.executor, gate.release)
         except BadPiece as exc:
             meter.verified(self._trust.word, "bad")
+            rule = decide(Facts(piece=Said.CONTRADICTS, shown=self._shown > started))
+            meter.content_refused(rule.reason.value)
             self._blame(source, piece_evidence(self._trust, {source}))
             raise BadPiece(exc.piece, source=answer.source) from exc
         except WrongContent as exc:
             claim = next(claim for claim in gate.claims if claim.anchor == exc.anchor)
             meter.verified(_level(claim), "bad")
+            note_refused(meter, Reason.WRONG_CONTENT, object_id=self._want.target.object_id)
             self._blame(source, whole_evidence(claim, self._sources | {source}))
             raise
         self._failures = 0

@@ -16,6 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import CorruptObject, DiskError, PieceMismatch
@@ -30,6 +31,12 @@ SLACK_BYTES = 1 << 16
 """What a file system may take for its map of one file, beyond the blocks of the content."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+class _Running(Protocol):
+    """What takes bytes in order, as a running digest does."""
+
+    def update(self, data: bytes, /) -> object: ...
 
 
 @contextmanager
@@ -184,7 +191,7 @@ class ObjectFile:
         self.feed(tuple(digests.values()), 0, self.layout.length_bytes)
         return {name: digest.digest() for name, digest in digests.items()}
 
-    def feed(self, digests: Sequence[hashlib._Hash], start: int, stop: int) -> None:
+    def feed(self, digests: Sequence[_Running], start: int, stop: int) -> None:
         """Feed body bytes ``[start, stop)``, written but perhaps not recorded yet, to running digests."""
         for data in self._read(start, stop):
             start += len(data)

@@ -71,7 +71,7 @@ class Delivery:
         With a manifest each piece comes once it is right, and the last one of a whole once the whole is (I1).
         """
         metadata = await reader.metadata()
-        metadata.refuse_blocked()
+        metadata.refuse_blocked(self.relay.meter, obj.object_id)
         known = obj.representation
         opened: OpenBody | None = None
 

@@ -131,7 +131,7 @@ class Passing:
         expected = self.metadata.expects_manifest(want.target)
         if plan.whole or (expected and plan.head.status in (200, 206)):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
-            metadata.refuse_blocked()
+            metadata.refuse_blocked(self.relay.meter, want.target.object_id)
         body = RelayedBody(
             self.relay,
             want,
