@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
+from cacheserver.core.http.codings import content_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
@@ -199,4 +200,4 @@ async def _parsed(answer: UpstreamAnswer, length_bytes: int | None) -> Manifest:
 
 def is_coded(response: Fields) -> bool:
     """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
-    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"
+    return bool(content_codings(response))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import GenerationChanged, OriginStatus
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Answered, Relayed, Stored
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
 from tests.support.filling import SHIPPED, Rig, filling, quick, want_for

@@ -101,6 +101,8 @@ def _rfc_lifetime_s(rep: Representation, directives: CacheControl, explicit: int
         # Several lines: the earliest. An invalid one, "0" above all, means already expired (RFC 9111 §5.3).
         expiries = [parse_http_date(line, now_s=rep.response_time_s) for line in rep.fields.lines("Expires")]
         return max(0.0, min(0.0 if expiry is None else expiry - date_s for expiry in expiries))
+    if directives.no_store or directives.private is True:
+        return 0.0  # nothing is guessed from a prohibition
     modified = rep.fields.last("Last-Modified") or rep.validators.last_modified
     modified_s = None if modified is None else parse_http_date(modified, now_s=rep.response_time_s)
     if modified_s is None:

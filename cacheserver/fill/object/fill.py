@@ -23,10 +23,13 @@ from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
+from cacheserver.fill.refreshing import part_with, take_up_part
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
+_MOST_FLIPS = 2
+"""Answers with another entity tag after which the rest is asked for in one request."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +44,7 @@ class ObjectFill:
         *,
         metadata: MetadataState,
         on_idle: Callable[[StoredObject], object],
+        on_flapping: Callable[[], object] = lambda: None,
     ) -> None:
         self.obj = obj
         self.context = context
@@ -60,10 +64,16 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
-        self._range_ignored = False
-        """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
+        self._undivided = False
+        """One request at a time, from the first missing piece on: the source gives the whole body or flips its tag."""
+        self._whole_body: Flight | None = None
+        """The flight that reads a whole body, from which the others are served."""
+        self._flips = 0
         self._numbers = count()
         self._on_idle = on_idle
+        self._on_flapping = on_flapping
+        self._leaves = False
+        """Whether the origin forbids to keep the object: it goes once it is complete."""
         self._idle = False
         self._completions = 0
         self._refusal: StoreError | None = None
@@ -142,7 +152,7 @@ class ObjectFill:
     @property
     def takes_spans(self) -> bool:
         """Whether pieces may be asked for in several requests at once."""
-        return not self._range_ignored and self.obj.representation.combinable
+        return not self._undivided and self.obj.representation.combinable
 
     def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
         """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
@@ -153,13 +163,15 @@ class ObjectFill:
             progress=self.progress,
             checks=self.checks,
             wanted=self.wanted,
+            extend=self._extend,
             ask=self._ask,
             context=self.context,
             number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
         )
-        self._range_ignored = self._range_ignored or (opened is not None and opened.range_ignored)
+        if opened is not None and opened.undivided:
+            self._undivided, self._whole_body = True, flight
         if opened is not None and opened.answer.status == 200:
             self._length_confirmed = False
         self.progress.claim(first, stop, flight)
@@ -186,6 +198,8 @@ class ObjectFill:
         error: CacheserverError | None = None
         try:
             error = await self._flown(flight, priority)
+            if isinstance(error, GenerationChanged) and error.retagged:
+                self._on_flapping()
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
                 return error
@@ -194,6 +208,8 @@ class ObjectFill:
             self.progress.wake_unclaimed()
             if error is None:
                 await self.checks.check_whole()
+                if self._leaves:
+                    await part_with(self.context.store, self.obj)
         except StoreError:
             _log.warning("what is stored could not be read again")
         finally:
@@ -246,14 +262,42 @@ class ObjectFill:
         if not self.obj.obsolete:
             await self.context.store.retire(self.obj, reason="superseded")
 
-    async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
+    async def _ask(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
+        if self._whole_body_of_another(flight):
+            return None
         known = self.metadata.known
-        verified = known is not None and known.anchored
-        representation = self.obj.representation
-        opened = await self.context.asker.ask_span(self.want, representation, start, stop, avoid, verified=verified)
-        self._range_ignored = self._range_ignored or opened.range_ignored
+        opened = await self.context.asker.ask_span(
+            self.want,
+            self.obj.representation,
+            start,
+            stop,
+            avoid,
+            verified=known is not None and known.anchored,
+            proven=self.metadata.manifest is not None or bool(self.metadata.of_whole),
+        )
+        request, service = self.context.asker.upstream_fields(self.want), self.want.target.service
+        kept = await take_up_part(self.context.store, self.obj, opened.answer, request=request, service=service)
+        self._leaves = self._leaves or not kept
+        self._flips += opened.flips
+        if opened.undivided and self._whole_body_of_another(flight):
+            opened.answer.close()
+            return None
+        if opened.undivided:
+            self._whole_body = flight
+        self._undivided = self._undivided or opened.undivided or self._flips >= _MOST_FLIPS
         self._length_confirmed = self._length_confirmed or opened.answer.status == 206
         return opened
+
+    def _whole_body_of_another(self, flight: Flight) -> bool:
+        return self._whole_body is not flight and self._whole_body in self.flights
+
+    def _extend(self, flight: Flight, stop: int) -> tuple[int, int]:
+        """Claim the next missing pieces from ``stop`` on, for an answer that goes on; ``(stop, stop)`` for none."""
+        run = next(self.obj.pieces.missing_runs(stop, len(self.obj.pieces), self.progress.claims), None)
+        if run is None or not self.wanted(*run):
+            return stop, stop
+        self.progress.claim(*run, flight)
+        return run
 
     def wanted(self, first: int, stop: int) -> bool:
         """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``."""
