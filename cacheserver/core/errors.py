@@ -244,6 +244,12 @@ class BadContentRange(BadAnswer):
     """The source makes nothing of a Range: its answer does not say which bytes it holds, or holds others."""
 
 
+class PageInstead(BadAnswer, code="page_instead"):
+    """HTML came in place of a payload: a captive portal or a filter answers for the origin."""
+
+    remedy = "Log in at the portal, or have the filter pass the node's requests. `cacheserver doctor` shows which."
+
+
 class TruncatedBody(UpstreamError, code="truncated"):
     """The source ended the body early, or the connection broke."""
 

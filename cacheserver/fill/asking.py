@@ -16,8 +16,9 @@ from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import ORIGIN, candidates
+from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
-from cacheserver.core.errors import GenerationChanged, NoSource, UpstreamError
+from cacheserver.core.errors import GenerationChanged, NoSource, PageInstead, UpstreamError
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
@@ -94,6 +95,9 @@ class Asker:
         source = request.place
         try:
             answer = await self._upstream.open(request)
+            if is_stand_in(request.service, request.place.path_and_query, answer.status, answer.fields):
+                answer.close()
+                raise PageInstead("HTML in place of the content", source=answer.source)
         except UpstreamError:
             self._health.failed(source.name, self._clock.monotonic_s())
             raise

@@ -32,12 +32,9 @@ async def refresh(
     """
     known = obj.representation
     update = Update(answer.fields, answer.request_time_s, answer.response_time_s, answer.secure)
-    refreshed = updated(known, update, request=request, service=service)
-    if refreshed is None:
-        await store.refresh(obj, replace(known, invalidated=True))
-        return Stored(obj, leaves=True)
+    refreshed, kept = updated(known, update, request=request, service=service)
     await store.refresh(obj, replace(refreshed, marker=known.marker if marker is None else marker))
-    return Stored(obj)
+    return Stored(obj, leaves=not kept)
 
 
 async def take_up_part(

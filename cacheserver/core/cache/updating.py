@@ -31,26 +31,26 @@ class Update:
     secure: bool
 
 
-def updated(known: Representation, update: Update, *, request: Fields, service: Service) -> Representation | None:
-    """The representation after an answer that says: what is stored still holds. None: it may not be kept any longer.
+def updated(known: Representation, update: Update, *, request: Fields, service: Service) -> tuple[Representation, bool]:
+    """The representation after an answer that says: what is stored still holds; and whether it may still be kept.
+
+    What may not be kept is not to be used again without asking.
 
     ``request``: the fields that the answer was for.
     """
     merged = merge_304(known.fields, storable_fields(update.fields))
     verdict = storability(method="GET", request=request, status=200, response=merged, service=service)
+    kept = vary_names(merged) == known.vary
     if isinstance(verdict, NotStorable):
-        if verdict.reason in _FORBIDDEN:
-            return None
+        kept = kept and verdict.reason not in _FORBIDDEN
     else:
         merged = merged.without(*verdict.strip)
-    if vary_names(merged) != known.vary:
-        return None
     refreshed = known.refreshed(
         dated(merged, update.response_time_s),
         request_time_s=update.request_time_s - received_age_s(update.fields),
         response_time_s=update.response_time_s,
     )
-    return replace(refreshed, secure=known.secure and update.secure)
+    return replace(refreshed, secure=known.secure and update.secure, invalidated=not kept), kept
 
 
 def speaks_anew(known: Representation, update: Fields) -> bool:
