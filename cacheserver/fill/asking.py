@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, range_refusal
+from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
 from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
@@ -18,11 +18,11 @@ from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import ORIGIN, candidates
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
-from cacheserver.core.errors import GenerationChanged, NoSource, PageInstead, UpstreamError
+from cacheserver.core.errors import BadAnswer, GenerationChanged, NoSource, OriginStatus, PageInstead, UpstreamError
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
-from cacheserver.core.integrity.blame import BLAME, Blame, Evidence
+from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
@@ -98,14 +98,20 @@ class Asker:
             if is_stand_in(request.service, request.place.path_and_query, answer.status, answer.fields):
                 answer.close()
                 raise PageInstead("HTML in place of the content", source=answer.source)
-        except UpstreamError:
-            self._health.failed(source.name, self._clock.monotonic_s())
+        except UpstreamError as exc:
+            self.faulted(source.name, exc)
             raise
         if meaning_of(answer.status).source_failed:
-            self._health.failed(source.name, self._clock.monotonic_s())
+            self.faulted(source.name, OriginStatus(answer.status))
         else:
             self._health.succeeded(source.name)
         return answer
+
+    def faulted(self, source: str, error: UpstreamError) -> None:
+        """A source did not give what was asked of it: what the table of blame says follows."""
+        evidence = fault_evidence(error)
+        if evidence is not None and BLAME[evidence] is Blame.RETRY:
+            self._health.failed(source, self._clock.monotonic_s())
 
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
@@ -136,12 +142,16 @@ class Asker:
             if range_refusal(asked, answer.status, answer.fields, total=total) is None:
                 return answer, asked
         except UpstreamError as exc:
-            exc.source = exc.source or answer.source
-            answer.close()
+            self._refuse(answer, exc)
             raise
         answer.close()
         extra = tuple(line for line in conditions if line[0] != "If-Range")
-        return await self.send(want, extra=extra, avoid=avoid, verified=verified), WHOLE
+        whole = await self.send(want, extra=extra, avoid=avoid, verified=verified)
+        if contradicts_part(whole.status, whole.fields, answer.fields):
+            error = BadAnswer("the source names two lengths of one content")
+            self._refuse(whole, error)
+            raise error
+        return whole, WHOLE
 
     async def ask_span(
         self,
@@ -208,10 +218,14 @@ class Asker:
                 immutable=want.target.service.lifetime == "immutable",
             )
         except UpstreamError as exc:
-            exc.source = exc.source or answer.source
-            answer.close()
+            self._refuse(answer, exc)
             raise
         return Opened(answer, accepted)
+
+    def _refuse(self, answer: UpstreamAnswer, error: UpstreamError) -> None:
+        error.source = error.source or answer.source
+        self.faulted(answer.asked, error)
+        answer.close()
 
 
 @dataclass(frozen=True, slots=True)

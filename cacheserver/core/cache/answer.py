@@ -110,6 +110,13 @@ def range_refusal(asked: Asked, status: int, fields: Fields, *, total: int | Non
     return "the status refuses the range" if refuses_ranges(status) else None
 
 
+def contradicts_part(status: int, whole: Fields, part: Fields) -> bool:
+    """Whether a 200 has another length than the unusable part of the same source said, so that neither is believed."""
+    span = content_range(part)
+    told = None if span is None else span.total
+    return status == 200 and told is not None and whole.first("Content-Length") not in (None, str(told))
+
+
 def body_length(fields: Fields) -> int | None:
     """Content-Length, or None for a chunked or close-delimited body; one valid line or none (RFC 9112 §6.3).
 

@@ -115,6 +115,9 @@ class Flight:
         self._source = opened.answer.asked
         try:
             return await self._take(opened)
+        except UpstreamError as exc:
+            self._context.asker.faulted(self._source, exc)
+            raise
         finally:
             opened.answer.close()
 

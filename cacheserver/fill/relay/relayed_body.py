@@ -290,6 +290,8 @@ class RelayedBody:
             self._failures += 1
         elif self._answer is not None:
             self._tried.add(self._answer.asked)
+        if self._answer is not None:
+            self._relay.asker.faulted(self._answer.asked, error)
         self.close()
         retry = after(
             error,

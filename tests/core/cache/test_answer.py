@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.cache.answer import AcceptedAnswer, Asked, check_answer, range_refusal
+from cacheserver.core.cache.answer import AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
 from cacheserver.core.cache.generation import ExpectedGeneration
 from cacheserver.core.errors import BadAnswer, BadContentRange, GenerationChanged, OriginStatus
 from cacheserver.core.http.fields import Fields
@@ -277,3 +277,20 @@ def test_a_range_that_the_source_makes_nothing_of_is_told_from_a_refusal_of_the_
 ) -> None:
     assert (range_refusal(SPAN, status, Fields(lines), total=total) is not None) is refused
     assert range_refusal(WHOLE, status, Fields(lines), total=total) is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "contradicts"),
+    [
+        ([length(30)], [GOOD, length(9)], False),
+        ([length(39)], [GOOD, length(9)], True),
+        ([CHUNKED], [GOOD], False),
+        ([length(39)], [], False),
+        ([length(39)], [content_range("bytes 10-19/*")], False),
+        ([length(39)], [content_range("bytes 10-19/15")], False),
+    ],
+)
+def test_a_source_that_names_two_lengths_is_not_believed(
+    whole: list[Line], part: list[Line], contradicts: bool
+) -> None:
+    assert contradicts_part(200, Fields(whole), Fields(part)) is contradicts
