@@ -136,17 +136,23 @@ class Asker:
         verified: bool = False,
     ) -> tuple[UpstreamAnswer, Asked]:
         """Send for a span, once more without Range where the source makes nothing of it; what the answer is to."""
-        answer = await self.send(want, extra=(*asked.lines, *conditions), avoid=avoid, verified=verified)
-        total = None if expected is None else expected.length_bytes
+        without_range = tuple(line for line in conditions if line[0] != "If-Range")
         try:
-            if range_refusal(asked, answer.status, answer.fields, total=total) is None:
+            answer = await self.send(want, extra=(*asked.lines, *conditions), avoid=avoid, verified=verified)
+        except BadAnswer:  # not even HTTP
+            if asked.whole:
+                raise
+            return await self.send(want, extra=without_range, avoid=avoid, verified=verified), WHOLE
+        total = None if expected is None else expected.length_bytes
+        unasked_304 = answer.status == 304 and all(name == "If-Range" for name, _value in conditions)
+        try:
+            if range_refusal(asked, answer.status, answer.fields, total=total) is None and not unasked_304:
                 return answer, asked
         except UpstreamError as exc:
             self._refuse(answer, exc)
             raise
         answer.close()
-        extra = tuple(line for line in conditions if line[0] != "If-Range")
-        whole = await self.send(want, extra=extra, avoid=avoid, verified=verified)
+        whole = await self.send(want, extra=without_range, avoid=avoid, verified=verified)
         if contradicts_part(whole.status, whole.fields, answer.fields):
             error = BadAnswer("the source names two lengths of one content")
             self._refuse(whole, error)

@@ -69,31 +69,27 @@ def bounded(answer: Fields, hops: Sequence[Hop], service: Service, response_time
     It may be used for as long as it and every redirect may be (RFC 9110 §15.4, RFC 9111 §4.2): the lifetime is the
     shortest, what forbids storing or selects by request fields counts wherever it stands.
     """
-    limit_s = min((_lifetime_s(hop, service) for hop in hops), default=math.inf)
+    limit_s = min((_lifetime_s(hop) for hop in hops), default=math.inf)
     immutable = service.lifetime == "immutable"
     own_s = (explicit_lifetime_s if immutable else fields_lifetime_s)(answer, response_time_s)
     forbidden = [word for hop in hops for word in _prohibitions(hop.fields)]
     selecting = [line for hop in hops for line in hop.fields.lines("Vary")]
     if limit_s < (math.inf if own_s is None and immutable else own_s or 0.0):
         kept = [word for word in list_members(answer.value("Cache-Control") or "") if _name_of(word) not in _GRANTS]
-        told = [f"max-age={int(limit_s) + received_age_s(answer)}", *kept, *forbidden]
+        strict = ["must-revalidate"] if immutable and not limit_s else []  # such services serve stale by themselves
+        told = [f"max-age={int(limit_s) + received_age_s(answer)}", *strict, *kept, *forbidden]
         answer = answer.without("Cache-Control", "Expires").with_line("Cache-Control", ", ".join(told))
     elif forbidden:
         answer = answer.with_line("Cache-Control", ", ".join(forbidden))
     return Fields((*answer, *(("Vary", line) for line in selecting)))
 
 
-def _lifetime_s(hop: Hop, service: Service) -> float:
-    """For how long a redirect leads where it leads; one that is temporary and says nothing must be asked again.
-
-    Content that the service's rule calls immutable counts as mutable then.
-    """
+def _lifetime_s(hop: Hop) -> float:
+    """For how long a redirect leads where it leads; one that is temporary and says nothing must be asked again."""
     explicit_s = explicit_lifetime_s(hop.fields, hop.response_time_s)
     if explicit_s is not None:
         return max(0.0, explicit_s - received_age_s(hop.fields))
-    if hop.status in _PERMANENT:
-        return math.inf
-    return float(service.mutable_lifetime_s) if service.lifetime == "immutable" else 0.0
+    return math.inf if hop.status in _PERMANENT else 0.0
 
 
 def _prohibitions(fields: Fields) -> list[str]:

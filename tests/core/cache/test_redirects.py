@@ -162,10 +162,10 @@ def test_a_guessed_lifetime_is_bounded_too() -> None:
     assert bounded(guessed, [Hop(301, Fields(), NOW_S)], SERVICE, NOW_S) == guessed
 
 
-def test_content_that_is_immutable_is_mutable_behind_a_temporary_redirect() -> None:
+def test_content_that_is_immutable_is_asked_for_again_behind_a_temporary_redirect() -> None:
     for lines in ((), ANSWER):
         told = bounded(Fields(lines), [Hop(302, Fields(), NOW_S)], IMMUTABLE, NOW_S).value("Cache-Control")
-        assert (told or "").startswith("max-age=300")
+        assert (told or "").startswith("max-age=0, must-revalidate")
     assert bounded(Fields(), [Hop(301, Fields(), NOW_S)], IMMUTABLE, NOW_S) == Fields()
 
 
