@@ -6,12 +6,13 @@ nothing of, and asking again for a generation whose entity tag flips. Must not r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
-from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition
+from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
@@ -28,9 +29,9 @@ from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
 _log = get_logger(__name__)
-_RETAGGED_TRIES = 10
-"""Requests for one generation while others of the same length come with other entity tags: of two edges that take
-turns at random, one of a thousand requests then fails."""
+_RETAGGED_TRIES = 3
+"""Requests for one generation while answers of the same length come with other entity tags."""
+_RETAGGED_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +207,17 @@ class Asker:
                 if not exc.retagged or flips + 1 == _RETAGGED_TRIES:
                     raise
                 conditions = () if expected.proven else conditions
+                await asyncio.sleep(_RETAGGED_PAUSE_S)
             else:
                 return replace(opened, undivided=answer.status == 200, flips=flips)
         raise AssertionError("the last try returns or raises")
+
+    async def ask_undivided(self, want: Want, length_bytes: int) -> Opened:
+        """Ask for all of a content of this length, of whatever generation."""
+        answer = await self.send(want)
+        validators = validators_of(answer.fields)
+        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length_bytes, validators))
+        return replace(opened, undivided=True)
 
     def checked(
         self, want: Want, answer: UpstreamAnswer, asked: Asked, expected: ExpectedGeneration | None = None
@@ -244,6 +253,9 @@ class Opened:
     """Whether the source answers a Range with the whole body, or makes nothing of it."""
     flips: int = 0
     """How many answers with other entity tags came before it."""
+    same: Callable[[], Awaitable[None]] | None = None
+    """Set where its entity tag is another one: what is here is compared with it, and where it is the same, this is
+    called."""
 
 
 Ask = Callable[[int, int, frozenset[str]], Awaitable[Opened]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from itertools import count
 
@@ -23,13 +23,12 @@ from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.refreshing import part_with, take_up_part
+from cacheserver.fill.object.spans import Spans
+from cacheserver.fill.refreshing import part_with
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
-_MOST_FLIPS = 2
-"""Answers with another entity tag after which the rest is asked for in one request."""
 _log = logging.getLogger(__name__)
 
 
@@ -64,22 +63,14 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
-        self._undivided = False
-        """One request at a time, from the first missing piece on: the source gives the whole body or flips its tag."""
-        self._whole_body: Flight | None = None
-        """The flight that reads a whole body, from which the others are served."""
-        self._flips = 0
+        self._spans = Spans(self)
         self._numbers = count()
         self._on_idle = on_idle
         self._on_flapping = on_flapping
-        self._leaves = False
-        """Whether the origin forbids to keep the object: it goes once it is complete."""
         self._idle = False
         self._completions = 0
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
-        self._length_confirmed = True
-        """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
         obj.hold()
 
     # -- readers ------------------------------------------------------------------------------------------------
@@ -150,9 +141,14 @@ class ObjectFill:
             self.start(*run, Priority.DEMANDED)
 
     @property
+    def flying(self) -> Collection[Flight]:
+        """The flights under way or queued."""
+        return self.flights
+
+    @property
     def takes_spans(self) -> bool:
         """Whether pieces may be asked for in several requests at once."""
-        return not self._undivided and self.obj.representation.combinable
+        return not self._spans.undivided and self.obj.representation.combinable
 
     def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
         """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
@@ -164,16 +160,14 @@ class ObjectFill:
             checks=self.checks,
             wanted=self.wanted,
             extend=self._extend,
-            ask=self._ask,
+            ask=self._spans.ask,
             context=self.context,
             number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
         )
-        if opened is not None and opened.undivided:
-            self._undivided, self._whole_body = True, flight
-        if opened is not None and opened.answer.status == 200:
-            self._length_confirmed = False
+        if opened is not None:
+            self._spans.began(flight, opened)
         self.progress.claim(first, stop, flight)
         self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
         return flight
@@ -208,7 +202,7 @@ class ObjectFill:
             self.progress.wake_unclaimed()
             if error is None:
                 await self.checks.check_whole()
-                if self._leaves:
+                if self._spans.leaves:
                     await part_with(self.context.store, self.obj)
         except StoreError:
             _log.warning("what is stored could not be read again")
@@ -253,7 +247,7 @@ class ObjectFill:
         """Whether nothing can be added to what is stored, or its very length is in doubt."""
         if self.obj.pieces.complete:
             return False
-        doubtful = isinstance(error, UpstreamError) and not self._length_confirmed
+        doubtful = isinstance(error, UpstreamError) and not self._spans.length_confirmed
         return doubtful or not self.obj.representation.combinable
 
     async def abandon(self, error: CacheserverError) -> None:
@@ -261,35 +255,6 @@ class ObjectFill:
         self.progress.fail_all(error)
         if not self.obj.obsolete:
             await self.context.store.retire(self.obj, reason="superseded")
-
-    async def _ask(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
-        if self._whole_body_of_another(flight):
-            return None
-        known = self.metadata.known
-        opened = await self.context.asker.ask_span(
-            self.want,
-            self.obj.representation,
-            start,
-            stop,
-            avoid,
-            verified=known is not None and known.anchored,
-            proven=self.metadata.manifest is not None or bool(self.metadata.of_whole),
-        )
-        request, service = self.context.asker.upstream_fields(self.want), self.want.target.service
-        kept = await take_up_part(self.context.store, self.obj, opened.answer, request=request, service=service)
-        self._leaves = self._leaves or not kept
-        self._flips += opened.flips
-        if opened.undivided and self._whole_body_of_another(flight):
-            opened.answer.close()
-            return None
-        if opened.undivided:
-            self._whole_body = flight
-        self._undivided = self._undivided or opened.undivided or self._flips >= _MOST_FLIPS
-        self._length_confirmed = self._length_confirmed or opened.answer.status == 206
-        return opened
-
-    def _whole_body_of_another(self, flight: Flight) -> bool:
-        return self._whole_body is not flight and self._whole_body in self.flights
 
     def _extend(self, flight: Flight, stop: int) -> tuple[int, int]:
         """Claim the next missing pieces from ``stop`` on, for an answer that goes on; ``(stop, stop)`` for none."""

@@ -19,6 +19,7 @@ from cacheserver.fill.asking import Opened
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
+from cacheserver.fill.object.repeated import Repeated
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
 
@@ -124,6 +125,7 @@ class Flight:
     async def _take(self, opened: Opened) -> bool:
         """Keep what an answer brings; whether it had less than what is wanted."""
         answer, position, end = opened.answer, opened.accepted.start, opened.accepted.stop
+        repeated = None if opened.same is None else Repeated(self._obj, self._context.store, self._offset, self._digest)
         while self._piece < self._stop:
             if position == end:
                 return True
@@ -133,6 +135,9 @@ class Flight:
             self._context.meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
             if end is not None and position + len(data) > end:
                 raise BadAnswer("source sent more than it announced", source=answer.source)
+            if opened.same is not None and repeated is not None and await repeated.is_over(data, position):
+                repeated = None
+                await opened.same()
             if not await self._keep(data, position, goes_on=opened.undivided):
                 return False
             position += len(data)
