@@ -241,7 +241,13 @@ class BadAnswer(UpstreamError, code="bad_answer"):
 
 
 class BadContentRange(BadAnswer):
-    """The source cannot do ranges: its 206 says nothing usable of which bytes it holds."""
+    """The source makes nothing of a Range: its answer does not say which bytes it holds, or holds others."""
+
+
+class PageInstead(BadAnswer, code="page_instead"):
+    """HTML came in place of a payload: a captive portal or a filter answers for the origin."""
+
+    remedy = "Log in at the portal, or have the filter pass the node's requests. `cacheserver doctor` shows which."
 
 
 class TruncatedBody(UpstreamError, code="truncated"):
@@ -270,6 +276,11 @@ class NoSource(UpstreamError, code="no_source", retryable=False):
 
 class GenerationChanged(UpstreamError, code="generation_changed", retryable=False):
     """The source now holds another representation than the one being filled (I5)."""
+
+    def __init__(self, what: str, *, retagged: bool = False) -> None:
+        super().__init__(what)
+        self.retagged = retagged
+        """Whether only the entity tag differs, so that another edge of the source may still give the first one."""
 
 
 # -- what the disk did ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import time
 
-from cacheserver.core.cache.answer import Asked, check_answer, resume_condition
+from cacheserver.core.cache.answer import Asked, check_answer
+from cacheserver.core.cache.generation import resume_condition
 from cacheserver.core.errors import BadAnswer, FetchFailed, GenerationChanged, UpstreamError, UpstreamTimeout
 from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.http import get

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cacheserver.core.cache.answer import AcceptedAnswer, ExpectedGeneration
+from cacheserver.core.cache.answer import AcceptedAnswer
+from cacheserver.core.cache.generation import ExpectedGeneration
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.http.validators import Validators
 from cacheserver.fetch.standing import Hopeless, Standing, hopeless, usable

@@ -1,30 +1,37 @@
 """Turning a wanted target into an upstream request (I10), and an answer's head into a checked one.
 
-Owns: which fields go up, If-Range, the generation check (I5). Must not read bodies.
+Owns: which fields go up, If-Range, the generation check (I5), asking again without a Range that the source makes
+nothing of, and asking again for a generation whose entity tag flips. Must not read bodies.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cacheserver.core.cache.answer import AcceptedAnswer, Asked, ExpectedGeneration, check_answer, resume_condition
+from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
+from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import ORIGIN, candidates
+from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
-from cacheserver.core.errors import NoSource, UpstreamError
+from cacheserver.core.errors import BadAnswer, GenerationChanged, NoSource, OriginStatus, PageInstead, UpstreamError
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
-from cacheserver.core.integrity.blame import BLAME, Blame, Evidence
+from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
 _log = get_logger(__name__)
+_RETAGGED_TRIES = 3
+"""Requests for one generation while answers of the same length come with other entity tags."""
+_RETAGGED_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +96,23 @@ class Asker:
         source = request.place
         try:
             answer = await self._upstream.open(request)
-        except UpstreamError:
-            self._health.failed(source.name, self._clock.monotonic_s())
+            if is_stand_in(request.service, request.place.path_and_query, answer.status, answer.fields):
+                answer.close()
+                raise PageInstead("HTML in place of the content", source=answer.source)
+        except UpstreamError as exc:
+            self.faulted(source.name, exc)
             raise
         if meaning_of(answer.status).source_failed:
-            self._health.failed(source.name, self._clock.monotonic_s())
+            self.faulted(source.name, OriginStatus(answer.status))
         else:
             self._health.succeeded(source.name)
         return answer
+
+    def faulted(self, source: str, error: UpstreamError) -> None:
+        """A source did not give what was asked of it: what the table of blame says follows."""
+        evidence = fault_evidence(error)
+        if evidence is not None and BLAME[evidence] is Blame.RETRY:
+            self._health.failed(source, self._clock.monotonic_s())
 
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
@@ -110,6 +126,40 @@ class Asker:
         facts = {"source": source, "evidence": evidence.name.lower(), "object_id": object_id}
         event(_log, word, severity=logging.WARNING, **facts)
 
+    async def ask(
+        self,
+        want: Want,
+        asked: Asked,
+        *,
+        expected: ExpectedGeneration | None = None,
+        conditions: tuple[tuple[str, str], ...] = (),
+        avoid: frozenset[str] = frozenset(),
+        verified: bool = False,
+    ) -> tuple[UpstreamAnswer, Asked]:
+        """Send for a span, once more without Range where the source makes nothing of it; what the answer is to."""
+        without_range = tuple(line for line in conditions if line[0] != "If-Range")
+        try:
+            answer = await self.send(want, extra=(*asked.lines, *conditions), avoid=avoid, verified=verified)
+        except BadAnswer:  # not even HTTP
+            if asked.whole:
+                raise
+            return await self.send(want, extra=without_range, avoid=avoid, verified=verified), WHOLE
+        total = None if expected is None else expected.length_bytes
+        unasked_304 = answer.status == 304 and all(name == "If-Range" for name, _value in conditions)
+        try:
+            if range_refusal(asked, answer.status, answer.fields, total=total) is None and not unasked_304:
+                return answer, asked
+        except UpstreamError as exc:
+            self._refuse(answer, exc)
+            raise
+        answer.close()
+        whole = await self.send(want, extra=without_range, avoid=avoid, verified=verified)
+        if contradicts_part(whole.status, whole.fields, answer.fields):
+            error = BadAnswer("the source names two lengths of one content")
+            self._refuse(whole, error)
+            raise error
+        return whole, WHOLE
+
     async def ask_span(
         self,
         want: Want,
@@ -119,9 +169,13 @@ class Asker:
         avoid: frozenset[str] = frozenset(),
         *,
         verified: bool = False,
+        proven: bool = False,
     ) -> Opened:
-        """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another."""
-        expected = ExpectedGeneration(representation.length_bytes, representation.validators)
+        """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another.
+
+        ``proven``: each byte is compared with a digest before it counts.
+        """
+        expected = ExpectedGeneration(representation.length_bytes, representation.validators, proven)
         date = representation.fields.value("Date")
         return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified)
 
@@ -136,13 +190,34 @@ class Asker:
         *,
         verified: bool = False,
     ) -> Opened:
-        """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it."""
-        extra = [("Range", f"bytes={start}-{stop - 1}")]
+        """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it.
+
+        A source whose entity tag alone differs is asked again: another of its edges may have given the first one.
+        """
         condition = resume_condition(expected.validators, date)
-        if condition is not None:
-            extra.append(("If-Range", condition))
-        answer = await self.send(want, extra=tuple(extra), avoid=avoid, verified=verified)
-        return self.checked(want, answer, Asked(start, stop), expected)
+        strict = replace(expected, proven=False)
+        conditions = () if condition is None else (("If-Range", condition),)
+        for flips in range(_RETAGGED_TRIES):
+            answer, asked = await self.ask(
+                want, Asked(start, stop), expected=expected, conditions=conditions, avoid=avoid, verified=verified
+            )
+            try:
+                opened = self.checked(want, answer, asked, expected if flips else strict)
+            except GenerationChanged as exc:
+                if not exc.retagged or flips + 1 == _RETAGGED_TRIES:
+                    raise
+                conditions = () if expected.proven else conditions
+                await asyncio.sleep(_RETAGGED_PAUSE_S)
+            else:
+                return replace(opened, undivided=answer.status == 200, flips=flips)
+        raise AssertionError("the last try returns or raises")
+
+    async def ask_undivided(self, want: Want, length_bytes: int) -> Opened:
+        """Ask for all of a content of this length, of whatever generation."""
+        answer = await self.send(want)
+        validators = validators_of(answer.fields)
+        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length_bytes, validators))
+        return replace(opened, undivided=True)
 
     def checked(
         self, want: Want, answer: UpstreamAnswer, asked: Asked, expected: ExpectedGeneration | None = None
@@ -158,10 +233,14 @@ class Asker:
                 immutable=want.target.service.lifetime == "immutable",
             )
         except UpstreamError as exc:
-            exc.source = exc.source or answer.source
-            answer.close()
+            self._refuse(answer, exc)
             raise
-        return Opened(answer, accepted, ranged=not asked.whole)
+        return Opened(answer, accepted)
+
+    def _refuse(self, answer: UpstreamAnswer, error: UpstreamError) -> None:
+        error.source = error.source or answer.source
+        self.faulted(answer.asked, error)
+        answer.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +249,13 @@ class Opened:
 
     answer: UpstreamAnswer
     accepted: AcceptedAnswer
-    ranged: bool
-    """Whether a Range was asked for."""
-
-    @property
-    def range_ignored(self) -> bool:
-        """Whether the source answers Range with the whole body."""
-        return self.ranged and self.answer.status == 200
+    undivided: bool = False
+    """Whether the source answers a Range with the whole body, or makes nothing of it."""
+    flips: int = 0
+    """How many answers with other entity tags came before it."""
+    same: Callable[[], Awaitable[None]] | None = None
+    """Set where its entity tag is another one: what is here is compared with it, and where it is the same, this is
+    called."""
 
 
 Ask = Callable[[int, int, frozenset[str]], Awaitable[Opened]]

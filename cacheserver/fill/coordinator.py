@@ -24,7 +24,8 @@ from cacheserver.fill.object.completion import complete
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed
+from cacheserver.fill.opening import Opener
+from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
 from cacheserver.fill.slots import Priority
 from cacheserver.fill.snapshots import FillSnapshot, snapshots
 from cacheserver.ports import Clock
@@ -32,6 +33,8 @@ from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _log = logging.getLogger(__name__)
 _MEMORY_ENTRIES = 4096
+_FLAPPING_S = 3600.0
+"""Seconds for which content is passed whose origin gave an entity tag that it does not give again."""
 _MUTE = "an anchor that may confirm the content could not be asked"
 
 
@@ -146,7 +149,16 @@ class Coordinator:
                 expected=self._fetcher.expects_manifest(want.target),
                 piece_size_bytes=obj.representation.piece_size_bytes,
             )
-            fill = ObjectFill(obj, want, self._context, metadata=state, response=response, on_idle=self._fills.pop)
+            flapping = partial(self._pass_flapping, want.target.object_id)
+            fill = ObjectFill(
+                obj,
+                want,
+                self._context,
+                metadata=state,
+                response=response,
+                on_idle=self._fills.pop,
+                on_flapping=flapping,
+            )
             self._fills[obj] = fill
             if state.pending:
                 self._ask_for(fill)
@@ -167,6 +179,10 @@ class Coordinator:
         asking = self._metadata.start(fill, lambda: self._verify(fill))
         fill.obj.hold_for(asking)
         asking.add_done_callback(lambda _ended: fill.verified())
+
+    def _pass_flapping(self, object_id: str) -> None:
+        """Edges of the origin disagree: each client gets one answer, undivided."""
+        self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
     async def _learnt(self, fill: ObjectFill) -> Metadata:
         """What is said of a content, by those who say something now."""

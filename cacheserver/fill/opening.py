@@ -1,25 +1,25 @@
 """The first answer for an object that is not stored: ask, judge, store or hand on.
 
-Owns: what is asked for first, whether the answer becomes an object, answers without a length. Must not talk to
-clients. The outcome is a value: ``Stored``, ``Relayed`` (the answer itself, for one client) or ``Answered`` (a refusal
-of the origin, small enough to give to everyone who waited).
+Owns: what is asked for first, whether the answer becomes an object. Must not talk to clients. The outcome is a value:
+``Stored``, ``Relayed`` (the answer itself, for one client) or ``Answered`` (a refusal of the origin, small enough to
+give to everyone who waited).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from cacheserver.core.cache.answer import AcceptedAnswer, Asked, combinable
+from cacheserver.core.cache.answer import WHOLE, Asked
 from cacheserver.core.cache.freshness import received_age_s
-from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
+from cacheserver.core.cache.generation import combinable
+from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
-from cacheserver.core.errors import BadAnswer, BadContentRange, StoreError, UpstreamError, WrongContent
-from cacheserver.core.http.field_rules import merge_304, storable_fields
-from cacheserver.core.http.fields import Fields
-from cacheserver.core.http.http_date import format_http_date
-from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
+from cacheserver.core.cache.updating import dated
+from cacheserver.core.errors import BadAnswer, StoreError, UpstreamError, WrongContent
+from cacheserver.core.http.codings import content_codings
+from cacheserver.core.http.field_rules import OF_THE_MESSAGE, storable_fields
 from cacheserver.core.http.vary import variant_key, vary_names
 from cacheserver.core.integrity.blame import whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
@@ -28,60 +28,17 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
+from cacheserver.fill.outcome import CODING, Answered, Opening, Relayed, Stored
+from cacheserver.fill.refreshing import refresh
 from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
+from cacheserver.fill.unmeasured import Unmeasured
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _BODY_LIMIT_BYTES = 1 << 18
-CODING = "coding"
 _OF_THE_REQUEST = ("authorization", "request-no-store")
 """Reasons that say nothing of the next client's request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The answer became an object. ``opened`` is the answer that begins to fill it, None where there is none."""
-
-    obj: StoredObject
-    opened: Opened | None = None
-    metadata: Metadata | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Relayed:
-    """The answer may not or cannot be stored. ``prefix`` are body bytes already read; ``asked`` is what it answers."""
-
-    answer: UpstreamAnswer
-    asked: Asked
-    reason: str
-    remember: bool
-    prefix: bytes = b""
-
-    @property
-    def covers_all(self) -> bool:
-        """Whether a 206 holds the whole representation."""
-        span = parse_content_range(self.answer.fields.first("Content-Range") or "")
-        return isinstance(span, ContentRange) and (span.start, span.stop) == (0, span.total)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The origin's own small final answer that is no representation: an error page, an unsatisfied range."""
-
-    status: int
-    fields: Fields
-    body: bytes
-    source: str
-    """``scheme://host:port`` that gave it."""
-
-    @property
-    def meaning(self) -> StatusMeaning:
-        """Whom the status concerns, and whether asking again can help."""
-        return meaning_of(self.status)
-
-
-Opening = Stored | Relayed | Answered
 
 
 class Opener:
@@ -99,6 +56,7 @@ class Opener:
         self._fetcher = fetcher
         self._piece_size_bytes = piece_size_bytes
         self._buffer = buffer
+        self._unmeasured = Unmeasured(asker=context.asker, buffer=buffer, first_byte_s=context.options.first_byte_s)
 
     async def open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
@@ -112,8 +70,6 @@ class Opener:
             except UpstreamError as exc:
                 if not exc.retryable or last:
                     raise
-                if isinstance(exc, BadContentRange):
-                    asked = Asked(0, None, whole=True)
             await asyncio.sleep(self._options.backoff_s * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
@@ -127,20 +83,16 @@ class Opener:
         return Asked(first * size, stop * size)
 
     async def _open(self, want: Want, asked: Asked) -> Opening:
-        extra = () if asked.whole else (("Range", f"bytes={asked.start}-{(asked.stop or 0) - 1}"),)
-        answer = await self._asker.send(want, extra=extra)
-        if answer.status == 416 and not asked.whole and _empties(answer.fields, asked):
-            answer.close()
-            return await self._open(want, Asked(0, None, whole=True))
+        answer, answered = await self._asker.ask(want, asked)
         if answer.status == 304:
             answer.close()
             raise BadAnswer("304 to a request without conditions", source=answer.source)
         if answer.status not in (200, 206):
-            return await self.refusal(answer, asked)
+            return await self.refusal(answer, answered)
         if _free_coding(want, answer):
-            return Relayed(answer, asked, CODING, remember=True)
-        opened = self._asker.checked(want, answer, asked)
-        return await self.take(want, opened, asked)
+            return Relayed(answer, answered, CODING, remember=True)
+        opened = self._asker.checked(want, answer, answered)
+        return await self.take(want, replace(opened, undivided=answer.status == 200 and not asked.whole), answered)
 
     async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
         """Read what the origin says instead of the representation; an answer that is too long is for one client."""
@@ -176,9 +128,10 @@ class Opener:
         joinable = combinable(accepted.validators, answer.fields.value("Date"), immutable)
         if answer.status == 206 and not joinable and accepted.stop != accepted.total:
             answer.close()
-            return await self._open(want, Asked(0, None, whole=True))
+            return await self._open(want, WHOLE)
         if accepted.total is None:
-            return await self._collect(want, opened, asked, verdict)
+            measured = await self._unmeasured.measure(want, opened, asked)
+            return measured if isinstance(measured, Relayed) else await self.take(want, measured, WHOLE)
         marker = await self._marker(want.target.object_id, vary_names(answer.fields) or ())
         representation = self._representation(want, opened, accepted.total, joinable, verdict, marker)
         metadata = await self._required_metadata(want, opened, representation)
@@ -196,7 +149,7 @@ class Opener:
         already = await self._same(representation, opened)
         if already is not None:
             answer.close()
-            return await self.refresh(already, answer, marker=representation.marker)
+            return await self.refresh(already, want, answer, marker=representation.marker)
         only_length = (asked == Asked(0, 1) and joinable) or not representation.piece_count
         try:
             obj = await self._store.create(representation, since=want.since)
@@ -223,20 +176,12 @@ class Opener:
             return found
         return VaryMarker.new(object_id, names)
 
-    async def refresh(self, obj: StoredObject, answer: UpstreamAnswer, *, marker: int | None = None) -> Stored:
-        """Take up the fields and times of an answer that says: what is stored still holds.
-
-        ``marker``: the Vary marker that leads to it from now on.
-        """
-        known = obj.representation
-        refreshed = known.refreshed(
-            dated(merge_304(known.fields, storable_fields(answer.fields)), answer.response_time_s),
-            request_time_s=answer.request_time_s - received_age_s(answer.fields),
-            response_time_s=answer.response_time_s,
-        )
-        marker = known.marker if marker is None else marker
-        await self._store.refresh(obj, replace(refreshed, secure=known.secure and answer.secure, marker=marker))
-        return Stored(obj)
+    async def refresh(
+        self, obj: StoredObject, want: Want, answer: UpstreamAnswer, *, marker: int | None = None
+    ) -> Stored:
+        """Take up the fields and times of an answer that says: what is stored still holds."""
+        request, service = self._asker.upstream_fields(want), want.target.service
+        return await refresh(self._store, obj, answer, request=request, service=service, marker=marker)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
         """Metadata before anything is stored: of an empty content, and where the service demands anchored content.
@@ -270,6 +215,8 @@ class Opener:
         self, want: Want, opened: Opened, total: int, joinable: bool, verdict: Storable, marker: VaryMarker
     ) -> Representation:
         names, key = marker.names, want.target.key
+        part = opened.answer.status == 206 and opened.accepted.stop != opened.accepted.total
+        strip = (*verdict.strip, *(OF_THE_MESSAGE if part else ()))
         if names:
             key = variant_key(key, names, self._asker.upstream_fields(want))
         return Representation(
@@ -278,7 +225,7 @@ class Opener:
             service=want.target.service.name,
             length_bytes=total,
             piece_size_bytes=self._piece_size_bytes,
-            fields=dated(storable_fields(opened.answer.fields, verdict.strip), opened.answer.response_time_s),
+            fields=dated(storable_fields(opened.answer.fields, strip), opened.answer.response_time_s),
             validators=opened.accepted.validators,
             request_time_s=opened.answer.request_time_s - received_age_s(opened.answer.fields),
             response_time_s=opened.answer.response_time_s,
@@ -291,67 +238,14 @@ class Opener:
             unsettled=self._fetcher.expects_manifest(want.target),
         )
 
-    async def _collect(self, want: Want, opened: Opened, asked: Asked, verdict: Storable) -> Opening:
-        """Collect an answer without a length; only a chunked one has an end that can be trusted (RFC 9112 §8)."""
-        answer = opened.answer
-        if "Transfer-Encoding" not in answer.fields:
-            return Relayed(answer, asked, "close_delimited", remember=True)
-        body = await self._buffer.collect(answer, limit_s=self._options.first_byte_s / 2)
-        if not body.complete:
-            return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
-        whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
-        buffered = Opened(_BufferedAnswer(answer, body.data), whole, ranged=False)
-        return await self.take(want, buffered, replace(asked, start=0, stop=None, whole=True))
-
-
-class _BufferedAnswer:
-    """An answer whose body is in memory already."""
-
-    def __init__(self, answer: UpstreamAnswer, body: bytes) -> None:
-        self.status = 200
-        self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body)))
-        self.source = answer.source
-        self.asked = answer.asked
-        self.source_class = answer.source_class
-        self.secure = answer.secure
-        self.request_time_s = answer.request_time_s
-        self.response_time_s = answer.response_time_s
-        self._body = body
-
-    async def read(self) -> bytes:
-        """The whole body, then nothing."""
-        body, self._body = self._body, b""
-        return body
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
 
 def _free_coding(want: Want, answer: UpstreamAnswer) -> bool:
     """Whether an own service's origin chose a content coding for a client that left it free (RFC 9110 §12.5.3)."""
     free = not any(name in want.fields for name in ("Accept-Encoding", "Range"))
-    return free and want.target.service.own and "Content-Encoding" in answer.fields
-
-
-def close_relayed(task: asyncio.Task[Opening]) -> None:
-    """Close the answer of an opening that is left without a reader."""
-    if not task.cancelled() and task.exception() is None and isinstance(outcome := task.result(), Relayed):
-        outcome.answer.close()
+    return free and want.target.service.own and bool(content_codings(answer.fields))
 
 
 def is_same(known: Representation, opened: Opened) -> bool:
     """Whether a 200 or 206 is of the generation that is stored already."""
     tag = opened.accepted.validators.strong_etag
     return tag is not None and tag == known.validators.strong_etag and opened.accepted.total == known.length_bytes
-
-
-def dated(fields: Fields, response_time_s: float) -> Fields:
-    """With a Date where the origin sent none (RFC 9110 §6.6.1)."""
-    return fields if "Date" in fields else fields.with_line("Date", format_http_date(response_time_s))
-
-
-def _empties(fields: Fields, asked: Asked) -> bool:
-    """Whether a 416 says that the object is empty, or does not say how long it is."""
-    line = fields.first("Content-Range")
-    told = parse_content_range(line) if line is not None else None
-    return not isinstance(told, UnsatisfiedRange) or not told.total or told.total > asked.start

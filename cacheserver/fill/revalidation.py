@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
-from cacheserver.core.cache.answer import Asked
+from cacheserver.core.cache.answer import WHOLE
+from cacheserver.core.cache.generation import confirms, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
-from cacheserver.core.errors import GenerationChanged, OriginStatus
+from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
-from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, is_same
+from cacheserver.fill.opening import Opener, is_same
+from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
@@ -80,10 +82,16 @@ class Revalidation:
         extra = tuple((name, value) for name, value in conditions if value is not None)
         async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
             answer = await self._context.asker.send(want, extra=extra)
-        if answer.status == 304:
+        if answer.status == 304 and confirms(known.validators, validators_of(answer.fields)):
             answer.close()
-            return await self._opener.refresh(obj, answer)
-        asked = Asked(0, None, whole=True)
+            return await self._opener.refresh(obj, want, answer)
+        if answer.status == 304:  # of another generation, and it says nothing of ours (RFC 9111 §4.3.4)
+            answer.close()
+            async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
+                answer = await self._context.asker.send(want)
+        if answer.status in (206, 304):
+            answer.close()
+            raise BadAnswer(f"{answer.status} to a request for the whole", source=answer.source)
         if answer.status != 200:
             meaning = meaning_of(answer.status)
             if meaning.passing:
@@ -91,12 +99,12 @@ class Revalidation:
                 raise OriginStatus(answer.status, answer.fields, source=answer.source)
             if meaning.ends_object:
                 await self._context.store.retire(obj, reason="superseded")
-            return await self._opener.refusal(answer, asked)
-        opened = self._context.asker.checked(want, answer, asked)
+            return await self._opener.refusal(answer, WHOLE)
+        opened = self._context.asker.checked(want, answer, WHOLE)
         if is_same(known, opened):  # the origin does not do 304
             answer.close()
-            return await self._opener.refresh(obj, answer)
-        outcome = await self._opener.take(replace(want, since=since), opened, asked)
+            return await self._opener.refresh(obj, want, answer)
+        outcome = await self._opener.take(replace(want, since=since), opened, WHOLE)
         await self._begin(outcome, want, since)
         if not isinstance(outcome, Stored):
             await self._context.store.retire(obj, reason="superseded")

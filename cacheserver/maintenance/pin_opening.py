@@ -19,7 +19,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.opening import Answered, Opening, Relayed
+from cacheserver.fill.outcome import Answered, Opening, Relayed
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 

@@ -11,13 +11,15 @@ from collections.abc import Callable
 import aiohttp
 from yarl import URL
 
-from cacheserver.core.cache.redirects import REDIRECTS
+from cacheserver.core.cache.redirects import REDIRECTS, Hop, bounded
 from cacheserver.core.cache.sources import NODE
+from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
     CacheserverError,
     OriginStatus,
+    PageInstead,
     TooManyRedirects,
     TruncatedBody,
     UpstreamTimeout,
@@ -129,7 +131,8 @@ class UpstreamClient:
 
     async def open(self, request: UpstreamRequest) -> Answer:
         """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
-        asked, secure = request.place.name, request.place.kind != NODE
+        first, asked, secure = request, request.place.name, request.place.kind != NODE
+        hops: list[Hop] = []
         for _hop in range(self._options.redirects + 1):
             secure = secure and request.place.scheme == "https"
             try:
@@ -138,7 +141,8 @@ class UpstreamClient:
                 self._count(request, exc.code)
                 raise
             if answer.status not in REDIRECTS:
-                self._count(request, _result(answer.status))
+                self._count(request, _result(first, answer))
+                answer.fields = bounded(answer.fields, hops, request.service, answer.response_time_s)
                 return answer
             location = answer.fields.first("Location")
             target = self._redirect(request, location) if location else None
@@ -146,6 +150,7 @@ class UpstreamClient:
                 self._count(request, OriginStatus.code)
                 return answer
             answer.close()
+            hops.append(Hop(answer.status, answer.fields, answer.response_time_s))
             request = target
         self._count(request, OriginStatus.code)
         raise TooManyRedirects("source redirects too often", source=request.place.name)
@@ -201,7 +206,10 @@ class UpstreamClient:
             self._session = None
 
 
-def _result(status: int) -> str:
-    if status in (200, 206):
+def _result(request: UpstreamRequest, answer: Answer) -> str:
+    """The word for an answer in the metrics."""
+    if is_stand_in(request.service, request.place.path_and_query, answer.status, answer.fields):
+        return PageInstead.code
+    if answer.status in (200, 206):
         return "ok"
-    return "not_modified" if status == 304 else OriginStatus.code
+    return "not_modified" if answer.status == 304 else OriginStatus.code

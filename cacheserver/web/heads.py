@@ -13,7 +13,7 @@ from cacheserver.core.cache.decision import Outcome
 from cacheserver.core.cache.freshness import current_age_s
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.http.cache_status import cache_status
-from cacheserver.core.http.field_rules import end_to_end, is_field_value, is_token
+from cacheserver.core.http.field_rules import OF_THE_MESSAGE, end_to_end, is_field_value, is_token
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import append_via
 from cacheserver.core.integrity.trust import Trust
@@ -82,7 +82,9 @@ class HitLines:
     """The field lines of a plain hit, from which those of any later second can be made."""
 
     kept: bytes
-    """All lines but Cache-Status and Age, encoded."""
+    """All lines of a 200 but Cache-Status and Age, encoded."""
+    kept_of_part: bytes
+    """The same of a 206."""
     lifetime_s: float
     age_on_arrival_s: float
     arrived_s: float
@@ -100,14 +102,17 @@ class HitLines:
         """Status line and field lines at ``wall_s``, without length and range."""
         age_s = self._age_s(wall_s)
         word = object_cache_status(self.lifetime_s - age_s, Trust(self.trust), Outcome.HIT)
-        return encode_lines(status, ()) + self.kept + _encoded((("Cache-Status", word), ("Age", _delta(age_s))))
+        kept = self.kept_of_part if status == 206 else self.kept
+        return encode_lines(status, ()) + kept + _encoded((("Cache-Status", word), ("Age", _delta(age_s))))
 
 
 def hit_lines(representation: Representation, *, via: str, lifetime_s: float) -> HitLines:
     """The lines of a hit on ``representation``."""
     arrived_s = representation.response_time_s
+    kept = (*_kept(representation), ("Via", append_via(representation.fields.value("Via"), via)))
     return HitLines(
-        kept=_encoded((*_kept(representation), ("Via", append_via(representation.fields.value("Via"), via)))),
+        kept=_encoded(kept),
+        kept_of_part=_encoded(without_message_digests(kept)),
         lifetime_s=lifetime_s,
         age_on_arrival_s=current_age_s(representation, arrived_s),
         arrived_s=arrived_s,
@@ -132,6 +137,11 @@ def object_cache_status(left_s: float, trust: Trust, outcome: Outcome, *, collap
 def without_representation(lines: Lines) -> Lines:
     """Lines for a 304, 412 or 416: no metadata that describes a body which is not sent (RFC 9110 §15.4.5)."""
     return tuple(line for line in lines if line[0].title() not in _REPRESENTATION_ONLY)
+
+
+def without_message_digests(lines: Lines) -> Lines:
+    """Lines for a part: no digest of the bytes of another message (RFC 9530 §2)."""
+    return tuple(line for line in lines if line[0].lower() not in OF_THE_MESSAGE)
 
 
 def relayed_lines(fields: Fields, *, via: str, cache_status: str) -> Lines:

@@ -26,7 +26,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
 from cacheserver.fill.asking import Want
-from cacheserver.fill.opening import Stored
+from cacheserver.fill.outcome import Stored
 from cacheserver.maintenance.purging import purge
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery

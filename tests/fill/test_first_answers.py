@@ -13,7 +13,7 @@ from cacheserver.core.cache.answer import Asked
 from cacheserver.core.errors import BadAnswer
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Trust
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Answered, Relayed, Stored
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for
@@ -92,7 +92,7 @@ async def test_only_a_source_that_fails_is_asked_after_others(
 
 
 async def test_a_refusal_names_its_source_and_what_it_means(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    upstream.script.append(Turn(status=403))
+    upstream.script.extend([Turn(status=403)] * 2)
     async with filling(tmp_path, upstream) as rig:
         outcome, _first = await rig.coordinator.open(WANT, (0, None))
         assert isinstance(outcome, Answered)

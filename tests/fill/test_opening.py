@@ -14,7 +14,7 @@ from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, NoSourc
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.fill.metadata import Metadata
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Answered, Relayed, Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.store.object.file import ObjectFile
 from tests.support.anchors import SayingAnchor
@@ -126,7 +126,7 @@ async def test_a_range_behind_the_end_is_the_origins_416(tmp_path: Path, upstrea
 async def test_a_refusal_is_kept_in_memory_and_its_answer_given_back(
     tmp_path: Path, upstream: ScriptedUpstream, status: int
 ) -> None:
-    upstream.script.append(Turn(status=status))
+    upstream.script.extend([Turn(status=status)] * 2)
     async with filling(tmp_path, upstream) as rig:
         outcome, _first = await rig.coordinator.open(WANT, (0, None))
         assert isinstance(outcome, Answered)
@@ -239,7 +239,7 @@ async def test_an_answer_that_is_too_long_to_collect_is_relayed_with_what_was_re
 ) -> None:
     upstream.script.append(Turn(ignore_range=True, chunked=True))
     async with filling(tmp_path, upstream) as rig:
-        monkeypatch.setattr(rig.coordinator._opener, "_buffer", BodyBuffer(limit_bytes=2 * PIECE))
+        monkeypatch.setattr(rig.coordinator._opener._unmeasured, "_buffer", BodyBuffer(limit_bytes=2 * PIECE))
         outcome = await relayed(rig, "no_length")
         rest = b"".join([data async for data in _rest(outcome)])
         assert outcome.prefix + rest == BODY

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.cache.upstream_request import UpstreamRequest
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Answered, Relayed, Stored
 from cacheserver.maintenance.purging import purge
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.content import blob

@@ -14,7 +14,7 @@ from cacheserver.core.errors import NoSource, WrongContent
 from cacheserver.core.integrity.release import REFUSED, Reason
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.fill.metadata import NOTHING, Metadata
-from cacheserver.fill.opening import Relayed
+from cacheserver.fill.outcome import Relayed
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, Rig, filling, quick, want_for

@@ -10,7 +10,7 @@ import pytest
 
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import GenerationChanged, OriginStatus
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Answered, Relayed, Stored
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob

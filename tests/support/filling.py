@@ -26,8 +26,9 @@ from cacheserver.fill.lookup import Lookup
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.opening import Opener, Stored
+from cacheserver.fill.opening import Opener
 from cacheserver.fill.options import FillOptions
+from cacheserver.fill.outcome import Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation

@@ -132,7 +132,7 @@ class LaneScene:
 
 def _entry(obj: HeldObject) -> HotEntry:
     label = RequestLabel(service="own", form="host", host=HOST, path="/b")
-    lines = HitLines(b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
+    lines = HitLines(b'ETag: "1"\r\n', b'ETag: "1"\r\n', float("inf"), 0.0, 0.0, 0)
     return HotEntry(obj.as_stored(), obj.file.representation, len(BODY), label, float("inf"), lines)
 
 

@@ -38,6 +38,12 @@ class Turn:
     """No length is announced."""
     flip: bool = False
     """Every byte of the body is inverted."""
+    cap: int | None = None
+    """A 206 has at most that many bytes."""
+    etag: str | None = None
+    """The tag of the edge that gives this answer, in place of the right one."""
+    without_total: bool = False
+    """A 206 does not say how long the content is."""
 
 
 class ScriptedAnswer:
@@ -102,26 +108,29 @@ class ScriptedUpstream:
 
     def _answer(self, request: UpstreamRequest, turn: Turn) -> ScriptedAnswer:
         lines = [*self.fields, *turn.fields]
-        if self.etag is not None:
-            lines.append(("ETag", self.etag))
+        tag = turn.etag or self.etag
+        if tag is not None:
+            lines.append(("ETag", tag))
         if turn.status is not None:
             return self._made(turn.status, lines, b"refused", turn, request)
         condition = None if self.ignore_conditions else request.fields.value("If-None-Match")
         if self.etag is not None and condition == self.etag:
             return self._made(304, lines, b"", turn, request)
-        span = self._span(request)
+        span = self._span(request, tag)
         if turn.ignore_range or span is None:
             return self._made(200, lines, self.body, turn, request)
         start, stop = span
         if start >= len(self.body):
             return self._made(416, [("Content-Range", f"bytes */{len(self.body)}")], b"", turn, request)
-        lines.append(("Content-Range", f"bytes {start}-{stop - 1}/{len(self.body)}"))
+        stop = stop if turn.cap is None else min(stop, start + turn.cap)
+        total = "*" if turn.without_total else len(self.body)
+        lines.append(("Content-Range", f"bytes {start}-{stop - 1}/{total}"))
         return self._made(206, lines, self.body[start:stop], turn, request)
 
-    def _span(self, request: UpstreamRequest) -> tuple[int, int] | None:
+    def _span(self, request: UpstreamRequest, tag: str | None) -> tuple[int, int] | None:
         condition = request.fields.value("If-Range")
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.fields.value("Range") or "")
-        if asked is None or condition not in (None, self.etag):
+        if asked is None or condition not in (None, tag):
             return None
         return int(asked[1]), min(int(asked[2]) + 1, len(self.body))
 

@@ -1,8 +1,8 @@
-"""The check of an origin's answer before a byte of it is stored.
+"""The check of an origin's answer before a byte of it is used: an answer is judged by all that it says about itself.
 
 Owns: whether status and fields are what was asked for, complete and unambiguous, and of the expected generation
-(I5). Must not read the body; its exact length is checked by whoever reads it, against the span accepted here. Whatever
-contradicts the request is a fault of the source and raised as such, never repaired.
+(I5); which answers make nothing of a Range. Must not read the body; its exact length is checked by whoever reads it,
+against the span accepted here. What contradicts the request or itself is a fault of the source, never repaired.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cacheserver.core.errors import BadAnswer, BadContentRange, GenerationChanged, OriginStatus
-from cacheserver.core.http.conditional import (
-    is_entity_tag,
-    last_modified_is_strong,
-    strong_entity_tag,
-    weakly_equal,
-)
-from cacheserver.core.http.field_rules import is_field_value, list_members
+from cacheserver.core.cache.generation import ExpectedGeneration, check_generation, validators_of
+from cacheserver.core.cache.origin_status import refuses_ranges
+from cacheserver.core.errors import BadAnswer, BadContentRange, OriginStatus
+from cacheserver.core.http.codings import content_codings
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.http.http_date import parse_http_date
-from cacheserver.core.http.ranges import ContentRange, parse_content_range
+from cacheserver.core.http.ranges import ContentRange, UnsatisfiedRange, parse_content_range
 from cacheserver.core.http.validators import Validators
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _SHOWN_CHARS = 80
+_LEAST_SHARE = 64
+"""A 206 that holds less than this share of what was asked would make hundreds of requests of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +32,14 @@ class Asked:
     stop: int | None
     whole: bool = False
 
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """The Range that asks for it; none for the whole."""
+        last = "" if self.stop is None else self.stop - 1
+        return () if self.whole else (("Range", f"bytes={self.start}-{last}"),)
 
-@dataclass(frozen=True, slots=True)
-class ExpectedGeneration:
-    """The generation that the bytes must belong to (I5)."""
 
-    length_bytes: int
-    validators: Validators
+WHOLE = Asked(0, None, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,68 +64,70 @@ def check_answer(
     """Accept or refuse one answer by its head.
 
     ``accepted_codings`` holds lower-case content codings besides identity. A 200 is the whole body from 0, whatever
-    was asked; a 206 must be exactly the span asked for.
+    was asked. A 206 begins with the first byte asked for; it may end earlier or later.
 
-    Raises OriginStatus for any other status, BadAnswer for an answer that contradicts the request or itself,
-    GenerationChanged for another length or validator than ``expected``.
+    Raises OriginStatus for any other status, BadContentRange where the answer makes nothing of the Range, BadAnswer
+    for one that contradicts the request or itself, GenerationChanged for another length or validator than ``expected``.
     """
     if status not in (200, 206):
         raise OriginStatus(status, fields)
-    _check_codings(fields, accepted_codings)
-    length = _body_length(fields)
+    for coding in content_codings(fields):
+        if coding not in accepted_codings:
+            raise BadAnswer("content coding was not asked for", got=_shown(coding))
+    length = body_length(fields)
+    total = None if expected is None else expected.length_bytes
+    reason = range_refusal(asked, status, fields, total=total)
+    if reason is not None:
+        raise BadContentRange(reason, got=_shown(", ".join(fields.lines("Content-Range"))))
     validators = validators_of(fields)
-    if status == 206:
-        span = _partial_span(asked, fields, length)
-        answer = AcceptedAnswer(span.start, span.stop, span.total, validators)
+    if status == 200 or asked.whole:
+        answer = AcceptedAnswer(0, whole_length(status, fields, length), length, validators)
     else:
-        answer = AcceptedAnswer(0, length, length, validators)
+        span = content_range(fields)
+        assert span is not None, "a 206 without a usable range has a reason"
+        answer = AcceptedAnswer(span.start, span.stop, total if span.total is None else span.total, validators)
     if expected is not None:
-        _check_generation(expected, answer, immutable=immutable)
+        check_generation(expected, answer.total, validators, immutable=immutable)
     return answer
 
 
-def validators_of(fields: Fields) -> Validators:
-    """The validators of an answer. A malformed or repeated entity tag, or a repeated date, is no validator."""
-    etags, dates = fields.lines("ETag"), fields.lines("Last-Modified")
-    etag = etags[0].strip(" \t") if len(etags) == 1 else ""
-    date = dates[0].strip(" \t") if len(dates) == 1 else ""
-    return Validators(
-        etag=etag if is_entity_tag(etag) else None,
-        last_modified=date if date and is_field_value(date) else None,
-    )
+def range_refusal(asked: Asked, status: int, fields: Fields, *, total: int | None) -> str | None:
+    """Why an answer makes nothing of the Range that was sent; None where it does, or where none was sent.
 
-
-def combinable(validators: Validators, date: str | None, immutable: bool) -> bool:
-    """Whether parts of several answers with these validators may be put together (RFC 9111 §3.4, RFC 9110 §15.3.7.3).
-
-    True for a strong entity tag, for a Last-Modified that the answer's Date makes strong, and for immutable services.
+    The same is then to be asked without Range: what the node asks for its own sake must not cost a client its file.
+    ``total``: the content's length where it is known, which makes a 416 wrong.
     """
-    return immutable or resume_condition(validators, date) is not None
+    if asked.whole:
+        return None
+    if status == 416:
+        told = parse_content_range(fields.first("Content-Range") or "")
+        behind = isinstance(told, UnsatisfiedRange) and told.total and told.total <= asked.start
+        return None if behind and total is None else "416 to a range that may exist"
+    if status == 200:
+        return _part_in_200(asked, fields, total)
+    if status == 206:
+        return _unusable_206(asked, fields, total)
+    return "the status refuses the range" if refuses_ranges(status) else None
 
 
-def resume_condition(validators: Validators, date: str | None) -> str | None:
-    """The If-Range value for a request that goes on with this generation: a strong validator, or None (§13.1.5)."""
-    tag = strong_entity_tag(validators)
-    if tag is None and last_modified_is_strong(validators, date):
-        return validators.last_modified
-    return tag
+def contradicts_part(status: int, whole: Fields, part: Fields) -> bool:
+    """Whether a 200 has another length than the unusable part of the same source said, so that neither is believed."""
+    span = content_range(part)
+    told = None if span is None else span.total
+    return status == 200 and told is not None and whole.first("Content-Length") not in (None, str(told))
 
 
-def _check_codings(fields: Fields, accepted_codings: frozenset[str]) -> None:
-    for coding in list_members(fields.value("Content-Encoding") or ""):
-        if coding.lower() != "identity" and coding.lower() not in accepted_codings:
-            raise BadAnswer("content coding was not asked for", got=_shown(coding))
-    transfer = fields.value("Transfer-Encoding")
+def body_length(fields: Fields) -> int | None:
+    """Content-Length, or None for a chunked or close-delimited body; one valid line or none (RFC 9112 §6.3).
+
+    BadAnswer for a framing that contradicts itself.
+    """
+    transfer, lines = fields.value("Transfer-Encoding"), fields.lines("Content-Length")
     if transfer is not None and transfer.strip(" \t").lower() != "chunked":
         raise BadAnswer("transfer coding is not understood", expected="chunked", got=_shown(transfer))
-
-
-def _body_length(fields: Fields) -> int | None:
-    """Content-Length, or None for a chunked or close-delimited body; one valid line or none (RFC 9112 §6.3)."""
-    lines = fields.lines("Content-Length")
     if not lines:
         return None
-    if "Transfer-Encoding" in fields:
+    if transfer is not None:
         raise BadAnswer("both Content-Length and Transfer-Encoding")
     text = lines[0].strip(" \t")
     if len(lines) > 1 or _LENGTH.fullmatch(text) is None:
@@ -135,47 +135,60 @@ def _body_length(fields: Fields) -> int | None:
     return int(text)
 
 
-def _partial_span(asked: Asked, fields: Fields, length: int | None) -> ContentRange:
-    if asked.whole:
-        raise BadAnswer("206 to a request without Range")
-    media_type = (fields.value("Content-Type") or "").strip(" \t").lower()
-    if media_type.startswith("multipart/byteranges"):
-        raise BadContentRange("multipart answer to a request for one range")
+def whole_length(status: int, fields: Fields, length: int | None) -> int | None:
+    """The length of an answer that is to be the whole content. BadAnswer where it says that it is a part."""
+    if is_byteranges(fields):
+        raise BadAnswer("parts instead of the content")
+    lines = fields.lines("Content-Range")
+    if status == 200 and not lines:
+        return length
+    span = content_range(fields)
+    if span is None or (span.start, span.stop) != (0, span.total) or length not in (None, span.stop):
+        raise BadAnswer("a part instead of the whole", expected=length, got=_shown(", ".join(lines)))
+    return length
+
+
+def _part_in_200(asked: Asked, fields: Fields, total: int | None) -> str | None:
+    """Why a 200 is probably only the part that was asked for."""
+    length = body_length(fields)
+    try:
+        whole_length(200, fields, length)
+    except BadAnswer:
+        return "200 with a part"
+    if length is not None and length != total and asked.stop is not None and length == asked.stop - asked.start:
+        return "200 with the length of the range"
+    return None
+
+
+def _unusable_206(asked: Asked, fields: Fields, total: int | None) -> str | None:
+    length, span = body_length(fields), content_range(fields)
+    if is_byteranges(fields):
+        return "multipart answer to a request for one range"
+    if span is None:
+        return "Content-Range is not one range"
+    known = total if span.total is None else span.total
+    if known is None or span.stop > known:
+        return "Content-Range has no total"
+    if span.start != asked.start:
+        return "another range than asked"
+    if length not in (None, span.stop - span.start):
+        return "Content-Length contradicts Content-Range"
+    stop = known if asked.stop is None else min(asked.stop, known)
+    if span.stop < stop and (span.stop - span.start) * _LEAST_SHARE < stop - span.start:
+        return "much less than asked"
+    return None
+
+
+def content_range(fields: Fields) -> ContentRange | None:
+    """The range that an answer says it holds; None where it says none, several or a malformed one."""
     lines = fields.lines("Content-Range")
     span = parse_content_range(lines[0]) if len(lines) == 1 else None
-    if not isinstance(span, ContentRange) or span.total is None:
-        raise BadContentRange("Content-Range is not one range with a total", got=_shown(", ".join(lines)))
-    stop = span.total if asked.stop is None else min(asked.stop, span.total)
-    if (span.start, span.stop) != (asked.start, stop):
-        expected = f"[{asked.start}, {stop})"
-        raise BadContentRange("another range than asked", expected=expected, got=f"[{span.start}, {span.stop})")
-    if length is not None and length != span.stop - span.start:
-        raise BadAnswer("Content-Length contradicts Content-Range", expected=span.stop - span.start, got=length)
-    return span
+    return span if isinstance(span, ContentRange) else None
 
 
-def _check_generation(expected: ExpectedGeneration, answer: AcceptedAnswer, *, immutable: bool) -> None:
-    if answer.total is not None and answer.total != expected.length_bytes:
-        raise GenerationChanged(f"the object now has {answer.total} bytes instead of {expected.length_bytes}")
-    if not _same_generation(expected.validators, answer.validators, immutable=immutable):
-        raise GenerationChanged("the object's validator has changed")
-
-
-def _same_generation(known: Validators, got: Validators, *, immutable: bool) -> bool:
-    """Compare by the best validator that both sides have; where one side lacks it, only immutable services agree."""
-    known_tag, got_tag = strong_entity_tag(known), strong_entity_tag(got)
-    if known_tag is not None and got_tag is not None:
-        return known_tag == got_tag
-    if known.last_modified is not None and got.last_modified is not None:
-        return _same_date(known.last_modified, got.last_modified)
-    if known.etag is not None and got.etag is not None:
-        return weakly_equal(known.etag, got.etag) if immutable else known.etag == got.etag
-    return immutable or known == got
-
-
-def _same_date(one: str, other: str) -> bool:
-    one_s = parse_http_date(one)
-    return one == other or (one_s is not None and one_s == parse_http_date(other))
+def is_byteranges(fields: Fields) -> bool:
+    """Whether the body holds parts with heads of their own (RFC 9110 §14.6)."""
+    return (fields.value("Content-Type") or "").strip(" \t").lower().startswith("multipart/byteranges")
 
 
 def _shown(text: str) -> str:

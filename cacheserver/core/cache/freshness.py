@@ -58,7 +58,7 @@ def current_age_s(rep: Representation, now_s: float) -> float:
     that jumps back makes nothing younger than it was on arrival.
     """
     delay_s = max(0.0, rep.response_time_s - rep.request_time_s)
-    apparent_s = max(0.0, rep.response_time_s - _date_s(rep))
+    apparent_s = max(0.0, rep.response_time_s - _date_s(rep.fields, rep.response_time_s))
     resident_s = max(0.0, now_s - rep.response_time_s)
     return max(apparent_s, received_age_s(rep.fields) + delay_s) + resident_s
 
@@ -84,28 +84,43 @@ def lifetime_s(rep: Representation, service: Service, path: str) -> float:
     directives = response_cache_control(rep.fields)
     explicit = directives.max_age if directives.s_maxage is None else directives.s_maxage
     if service.lifetime == "rfc":
-        return _rfc_lifetime_s(rep, directives, explicit)
+        return fields_lifetime_s(rep.fields, rep.response_time_s, rep.validators.last_modified) or 0.0
     short = explicit is not None and explicit < SHORT_MAX_AGE_S
     if not (short or directives.no_cache is True or is_mutable(service, path)):
         return math.inf
     return float(service.mutable_lifetime_s if explicit is None else min(service.mutable_lifetime_s, explicit))
 
 
-def _rfc_lifetime_s(rep: Representation, directives: CacheControl, explicit: int | None) -> float:
+def explicit_lifetime_s(fields: Fields, response_time_s: float) -> float | None:
+    """The lifetime that an answer states for a shared cache (RFC 9111 §4.2.1); None where it states none."""
+    directives = response_cache_control(fields)
     if directives.no_cache is True:
         return 0.0
+    explicit = directives.max_age if directives.s_maxage is None else directives.s_maxage
     if explicit is not None:
         return float(explicit)
-    date_s = _date_s(rep)
-    if "Expires" in rep.fields:
-        # Several lines: the earliest. An invalid one, "0" above all, means already expired (RFC 9111 §5.3).
-        expiries = [parse_http_date(line, now_s=rep.response_time_s) for line in rep.fields.lines("Expires")]
-        return max(0.0, min(0.0 if expiry is None else expiry - date_s for expiry in expiries))
-    modified = rep.fields.last("Last-Modified") or rep.validators.last_modified
-    modified_s = None if modified is None else parse_http_date(modified, now_s=rep.response_time_s)
-    if modified_s is None:
+    if "Expires" not in fields:
+        return None
+    # Several lines: the earliest. An invalid one, "0" above all, means already expired (RFC 9111 §5.3).
+    date_s = _date_s(fields, response_time_s)
+    expiries = [parse_http_date(line, now_s=response_time_s) for line in fields.lines("Expires")]
+    return max(0.0, min(0.0 if expiry is None else expiry - date_s for expiry in expiries))
+
+
+def fields_lifetime_s(fields: Fields, response_time_s: float, modified: str | None = None) -> float | None:
+    """The same, else a guess by Last-Modified (§4.2.2), never from a prohibition; None where nothing is to go by."""
+    explicit_s = explicit_lifetime_s(fields, response_time_s)
+    if explicit_s is not None:
+        return explicit_s
+    directives = response_cache_control(fields)
+    if directives.no_store or directives.private is True:
         return 0.0
-    return min(max(0.0, (date_s - modified_s) * HEURISTIC_SHARE), HEURISTIC_MAX_S)
+    text = fields.last("Last-Modified") or modified
+    modified_s = None if text is None else parse_http_date(text, now_s=response_time_s)
+    if modified_s is None:
+        return None
+    share_s = (_date_s(fields, response_time_s) - modified_s) * HEURISTIC_SHARE
+    return min(max(0.0, share_s), HEURISTIC_MAX_S)
 
 
 def assess(rep: Representation, service: Service, path: str, request: CacheControl, now_s: float) -> Freshness:
@@ -158,8 +173,8 @@ def _forbids_stale(directives: CacheControl) -> bool:
     )
 
 
-def _date_s(rep: Representation) -> float:
+def _date_s(fields: Fields, response_time_s: float) -> float:
     """The answer's Date; the time of its arrival where it has no valid one (RFC 9110 §6.6.1)."""
-    date = rep.fields.first("Date")
-    date_s = None if date is None else parse_http_date(date, now_s=rep.response_time_s)
-    return rep.response_time_s if date_s is None else date_s
+    date = fields.first("Date")
+    date_s = None if date is None else parse_http_date(date, now_s=response_time_s)
+    return response_time_s if date_s is None else date_s

@@ -55,3 +55,11 @@ def meaning_of(status: int) -> StatusMeaning:
     """The meaning of a status (RFC 9110 §15); a single one comes before its class."""
     of_class = (StatusMeaning.FAULT if status >= 500 else StatusMeaning.CLIENTS_OWN) if status >= 400 else None
     return _SINGLE.get(status, of_class or StatusMeaning.ANSWER)
+
+
+_NOT_OF_THE_RANGE = frozenset({401, 404, 407, 408, 410, 421, 425, 429, 451, 502, 503, 504, 511})
+
+
+def refuses_ranges(status: int) -> bool:
+    """Whether a refusal of a request with Range may be meant for the Range alone: servers use many statuses for it."""
+    return status >= 400 and status not in _NOT_OF_THE_RANGE

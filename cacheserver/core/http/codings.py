@@ -1,8 +1,20 @@
-"""Accept-Encoding (RFC 9110 §12.5.3): which content codings an answer may carry."""
+"""Content codings (RFC 9110 §8.4, §12.5.3): which ones an answer has, and which ones a request accepts."""
 
 from __future__ import annotations
 
+from cacheserver.core.http.field_rules import list_members
+from cacheserver.core.http.fields import Fields
+
 _KNOWN = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+
+
+def content_codings(response: Fields) -> tuple[str, ...]:
+    """Lower-case codings of an answer's body that change its bytes.
+
+    Stores label plain bytes with words that are no codings (``aws-chunked``, ``none``, ``utf-8``): those do not count.
+    """
+    members = (member.lower() for member in list_members(response.value("Content-Encoding") or ""))
+    return tuple(member for member in members if member in _KNOWN)
 
 
 def accepted_codings(field: str | None) -> frozenset[str]:

@@ -17,8 +17,12 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"})
 _WRITTEN_BY_NODE = frozenset({"content-length", "content-range", "age", "via", "cache-status", "accept-ranges"})
-# A 304 that names another coding cannot change the bytes that are stored; its cookie is for one client.
-_NOT_FROM_304 = frozenset({"content-encoding", "set-cookie"})
+OF_THE_MESSAGE = ("content-digest", "content-md5")
+"""Digests of the bytes in one message (RFC 9530 §2): they say nothing of a part that is cut out of it."""
+
+# A 304 that names another coding cannot change the bytes that are stored; its cookie is for one client; a digest is of
+# its own body.
+_NOT_FROM_304 = frozenset({"content-encoding", "set-cookie", *OF_THE_MESSAGE})
 
 
 def is_token(text: str) -> bool:

@@ -9,6 +9,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from cacheserver.core.cache.origin_status import meaning_of
+from cacheserver.core.errors import (
+    BadAnswer,
+    BadPiece,
+    GenerationChanged,
+    NoSource,
+    OriginStatus,
+    UpstreamError,
+    WrongContent,
+)
 from cacheserver.core.integrity.trust import Claim, Trust
 
 
@@ -31,7 +41,11 @@ class Evidence(Enum):
     NAME = "the whole contradicts the digest in its own URL"
     DIGEST_FIELD = "the whole contradicts a digest field of the answers to it"
     SEVERAL_SOURCES = "wrong bytes that came from several sources"
-    UNANSWERED = "no connection, a time-out, a broken or malformed answer, 5xx"
+    TRANSPORT = "no connection, a time-out, a connection that broke inside the answer"
+    FAILURE = "5xx"
+    CONTRADICTION = "an answer that contradicts itself or the request, or a page in place of a payload"
+    REFUSAL = "any other status: it speaks of one object or one client"
+    OTHER_GENERATION = "another generation of the content than the one that was begun"
     INTERRUPTED = "the client has left, or the node stops"
 
 
@@ -43,13 +57,28 @@ BLAME: Final = {
     Evidence.NAME: Blame.NOBODY,
     Evidence.DIGEST_FIELD: Blame.NOBODY,
     Evidence.SEVERAL_SOURCES: Blame.NOBODY,
-    Evidence.UNANSWERED: Blame.RETRY,
+    Evidence.TRANSPORT: Blame.RETRY,
+    Evidence.FAILURE: Blame.RETRY,
+    Evidence.CONTRADICTION: Blame.RETRY,
+    Evidence.REFUSAL: Blame.NOBODY,
+    Evidence.OTHER_GENERATION: Blame.NOBODY,
     Evidence.INTERRUPTED: Blame.NOBODY,
 }
 """A digest in a URL is the client's word. A digest field or an unconfirmed manifest is the object's own word against
 itself. Neither may take a source from other objects."""
 
 _BY_ANCHOR: Final = {"name": Evidence.NAME, "digest_field": Evidence.DIGEST_FIELD}
+
+
+def fault_evidence(error: UpstreamError) -> Evidence | None:
+    """What an error of asking a source is evidence of; None for wrong bytes, which have evidence of their own."""
+    if isinstance(error, BadPiece | WrongContent | NoSource):
+        return None
+    if isinstance(error, OriginStatus):
+        return Evidence.FAILURE if meaning_of(error.status).source_failed else Evidence.REFUSAL
+    if isinstance(error, GenerationChanged):
+        return Evidence.OTHER_GENERATION
+    return Evidence.CONTRADICTION if isinstance(error, BadAnswer) else Evidence.TRANSPORT
 
 
 def piece_evidence(manifest_trust: Trust, sources: set[str]) -> Evidence:

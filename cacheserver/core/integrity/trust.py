@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cacheserver.core.errors import ManifestError
+from cacheserver.core.http.codings import content_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import Manifest
 
@@ -98,7 +99,7 @@ class Statements(tuple[Claim, ...]):
 
 def is_coded(response: Fields) -> bool:
     """Whether an answer's body has a content coding: digests of the content without one say nothing of it."""
-    return (response.value("Content-Encoding") or "identity").strip(" \t").lower() != "identity"
+    return bool(content_codings(response))
 
 
 def judge_manifest(manifest: Manifest, claims: tuple[Claim, ...]) -> Trust:

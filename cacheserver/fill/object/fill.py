@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from itertools import count
 
@@ -24,6 +24,8 @@ from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
+from cacheserver.fill.object.spans import Spans
+from cacheserver.fill.refreshing import part_with
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
@@ -43,6 +45,7 @@ class ObjectFill:
         metadata: MetadataState,
         response: Fields,
         on_idle: Callable[[StoredObject], object],
+        on_flapping: Callable[[], object] = lambda: None,
     ) -> None:
         self.obj = obj
         self.context = context
@@ -70,18 +73,16 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
-        self._range_ignored = False
-        """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
+        self._spans = Spans(self)
         self._numbers = count()
         self._on_idle = on_idle
+        self._on_flapping = on_flapping
         self._idle = False
         self._completions: list[Callable[[], bool]] = []
         self._verifying = metadata.pending
         """Kept until then, so that no other fill fetches what this one withdraws."""
         self._refusal: StoreError | None = None
         self._refused_until_s = 0.0
-        self._length_confirmed = True
-        """False while only the Content-Length of one whole answer tells it, which a broken body contradicts."""
         obj.hold()
 
     # -- readers ------------------------------------------------------------------------------------------------
@@ -162,9 +163,14 @@ class ObjectFill:
             self.start(*run, Priority.DEMANDED)
 
     @property
+    def flying(self) -> Collection[Flight]:
+        """The flights under way or queued."""
+        return self.flights
+
+    @property
     def takes_spans(self) -> bool:
         """Whether pieces may be asked for in several requests at once."""
-        return not self._range_ignored and self.obj.representation.combinable
+        return not self._spans.undivided and self.obj.representation.combinable
 
     def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
         """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
@@ -175,15 +181,15 @@ class ObjectFill:
             progress=self.progress,
             checks=self.checks,
             wanted=self.wanted,
-            ask=self._ask,
+            extend=self._extend,
+            ask=self._spans.ask,
             context=self.context,
             number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
         )
-        self._range_ignored = self._range_ignored or (opened is not None and opened.range_ignored)
-        if opened is not None and opened.answer.status == 200:
-            self._length_confirmed = False
+        if opened is not None:
+            self._spans.began(flight, opened)
         self.progress.claim(first, stop, flight)
         self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
         return flight
@@ -208,6 +214,8 @@ class ObjectFill:
         error: CacheserverError | None = None
         try:
             error = await self._flown(flight, priority)
+            if isinstance(error, GenerationChanged) and error.retagged:
+                self._on_flapping()
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
                 return error
@@ -216,6 +224,8 @@ class ObjectFill:
             self.progress.wake_unclaimed()
             if error is None:
                 await self.checks.check_whole()
+                if self._spans.leaves:
+                    await part_with(self.context.store, self.obj)
         except StoreError:
             _log.warning("what is stored could not be read again")
         finally:
@@ -263,7 +273,7 @@ class ObjectFill:
         """Whether nothing can be added to what is stored, or its very length is in doubt."""
         if self.obj.pieces.complete:
             return False
-        doubtful = isinstance(error, UpstreamError) and not self._length_confirmed
+        doubtful = isinstance(error, UpstreamError) and not self._spans.length_confirmed
         return doubtful or not self.obj.representation.combinable
 
     async def abandon(self, error: CacheserverError) -> None:
@@ -272,14 +282,13 @@ class ObjectFill:
         if not self.obj.obsolete:
             await self.context.store.retire(self.obj, reason="superseded")
 
-    async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
-        known = self.metadata.known
-        verified = known is not None and known.anchored
-        representation = self.obj.representation
-        opened = await self.context.asker.ask_span(self.want, representation, start, stop, avoid, verified=verified)
-        self._range_ignored = self._range_ignored or opened.range_ignored
-        self._length_confirmed = self._length_confirmed or opened.answer.status == 206
-        return opened
+    def _extend(self, flight: Flight, stop: int) -> tuple[int, int]:
+        """Claim the next missing pieces from ``stop`` on, for an answer that goes on; ``(stop, stop)`` for none."""
+        run = next(self.obj.pieces.missing_runs(stop, len(self.obj.pieces), self.progress.claims), None)
+        if run is None or not self.wanted(*run):
+            return stop, stop
+        self.progress.claim(*run, flight)
+        return run
 
     def wanted(self, first: int, stop: int) -> bool:
         """Whether a client waits for, or is expected to ask for, pieces in ``[first, stop)``; a group is ended."""

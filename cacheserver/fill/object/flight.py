@@ -1,29 +1,37 @@
 """One upstream request for contiguous pieces of one object, from claim to last piece.
 
-Owns: resuming from the last good byte, hashing and writing each piece, when to stop. A flight belongs to the fill, not
-to the client that caused it (I7). Must not choose what to fetch (``core.fetch_plan``) or judge a head
-(``core.cache.answer``).
+Owns: resuming from the last good byte, asking for the rest of what an answer had less of, hashing and writing each
+piece, when to stop. A flight belongs to the fill, not to the client that caused it (I7). Must not choose what to fetch
+(``core.fetch_plan``) or judge a head (``core.cache.answer``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError
 from cacheserver.core.integrity.blame import Evidence
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.fill.asking import Ask, Opened
+from cacheserver.fill.asking import Opened
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
+from cacheserver.fill.object.repeated import Repeated
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
 
+Ask: TypeAlias = "Callable[[Flight, int, int, frozenset[str]], Awaitable[Opened | None]]"
+"""Ask the sources for bytes ``[start, stop)``, some only if there is no other; None: another flight brings them."""
+
 
 class Flight:
-    """Fetches pieces ``[first, stop)``; ``wanted`` says whether any reader wants pieces of a span."""
+    """Fetches pieces ``[first, stop)``; ``wanted`` says whether any reader wants pieces of a span.
+
+    ``extend`` claims what follows byte ``stop`` for an answer that goes on, and gives the pieces.
+    """
 
     def __init__(
         self,
@@ -34,6 +42,7 @@ class Flight:
         progress: Progress,
         checks: PieceChecks,
         wanted: Callable[[int, int], bool],
+        extend: Callable[[Flight, int], tuple[int, int]],
         ask: Ask,
         context: FillContext,
         number: int,
@@ -47,6 +56,7 @@ class Flight:
         self._progress = progress
         self._checks = checks
         self._wanted = wanted
+        self._extend = extend
         self._ask = ask
         self._context = context
         self.opened = opened
@@ -86,7 +96,8 @@ class Flight:
         while True:
             committed = self._committed
             try:
-                await self._fetch()
+                while await self._fetch():
+                    pass
                 return
             except UpstreamError as exc:
                 tries = 1 if self._committed > committed else tries + 1
@@ -94,38 +105,52 @@ class Flight:
                     raise
                 await asyncio.sleep(self._context.options.backoff_s * 2 ** (tries - 1))
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> bool:
+        """One answer from its head to its end; whether more has to be asked for."""
         opened, self.opened = self.opened, None
         if opened is None:
             await self._reserve()
-            opened = await self._ask(self._offset, self._obj.pieces.bounds(self._stop - 1)[1], self._avoid)
+            opened = await self._ask(self, self._offset, self._obj.pieces.bounds(self._stop - 1)[1], self._avoid)
+        if opened is None:
+            return False
         self._source = opened.answer.asked
         try:
-            await self._take(opened)
+            return await self._take(opened)
+        except UpstreamError as exc:
+            self._context.asker.faulted(self._source, exc)
+            raise
         finally:
             opened.answer.close()
 
-    async def _take(self, opened: Opened) -> None:
-        answer, position = opened.answer, opened.accepted.start
+    async def _take(self, opened: Opened) -> bool:
+        """Keep what an answer brings; whether it had less than what is wanted."""
+        answer, position, end = opened.answer, opened.accepted.start, opened.accepted.stop
+        repeated = None if opened.same is None else Repeated(self._obj, self._context.store, self._offset, self._digest)
         while self._piece < self._stop:
+            if position == end:
+                return True
             data = await answer.read()
             if not data:
                 raise TruncatedBody("source ended the body early", source=answer.source)
             self._context.meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
-            skip = min(len(data), max(0, self._offset - position))
-            position += len(data)
-            if position > (opened.accepted.stop or position):
+            if end is not None and position + len(data) > end:
                 raise BadAnswer("source sent more than it announced", source=answer.source)
-            if not await self._keep(data[skip:] if skip else data):
-                return
+            if opened.same is not None and repeated is not None and await repeated.is_over(data, position):
+                repeated = None
+                await opened.same()
+            if not await self._keep(data, position, goes_on=opened.undivided):
+                return False
+            position += len(data)
+        return False
 
-    async def _keep(self, data: bytes) -> bool:
-        """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
-        while data and self._piece < self._stop:
+    async def _keep(self, data: bytes, position: int, *, goes_on: bool) -> bool:
+        """Write bytes from ``position`` on and finish the pieces that they complete; False when none wants the rest."""
+        stop = position + len(data)
+        while self._offset < stop and self._piece < self._stop:
             self._obj.refuse_gone()
             reservation = await self._reserve()
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
-            part, data = data[: piece_stop - self._offset], data[piece_stop - self._offset :]
+            part = data[self._offset - position : piece_stop - position]
             self._contributors.add(self._source)
             self._torn = True
             await self._context.store.write(self._obj, self._offset, part, self._digest)
@@ -134,6 +159,9 @@ class Flight:
                 self._progress.advance(self._piece, self._offset)
                 continue
             await self._finish_piece(reservation)
+            if self._piece == self._stop and goes_on:
+                self._piece, self._stop = self._extend(self, self._stop)
+                self._offset = self._obj.pieces.bounds(self._piece)[0] if self._piece < self._stop else self._offset
             if self._piece < self._stop and not self._wanted(self._piece, self._stop):
                 return False
         return True

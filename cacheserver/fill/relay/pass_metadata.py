@@ -6,7 +6,7 @@ Owns: that memory and its bounds. Must not judge bytes.
 from __future__ import annotations
 
 from cacheserver.core.bounded_memory import BoundedMemory
-from cacheserver.core.cache.answer import validators_of
+from cacheserver.core.cache.generation import validators_of
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import is_coded
 from cacheserver.core.request.target import Target

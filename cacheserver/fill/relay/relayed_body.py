@@ -37,11 +37,15 @@ class BodySpan:
 
 @dataclass(frozen=True, slots=True)
 class OpenBody:
-    """An answer whose body holds the content's bytes from ``position`` on; ``prefix`` was read of it already."""
+    """An answer whose body holds the content's bytes from ``position`` on; ``prefix`` was read of it already.
+
+    ``stop``: where it has said that its bytes end, None where it has not.
+    """
 
     answer: UpstreamAnswer
     position: int
     prefix: bytes = b""
+    stop: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,10 @@ class RelayedBody:
         self._position = 0
         """Offset of the next byte that the answer gives, ``_rest`` included."""
         self._rest = b""
+        self._answer_stop: int | None = None
+        """Where the answer has said that its bytes end."""
         if opened is not None and not self._begins_too_late(opened):
+            self._answer_stop = opened.stop
             self._answer, self._position, self._rest = opened.answer, opened.position, opened.prefix
             if self._rest:
                 self._count(opened.answer, self._rest)
@@ -192,6 +199,8 @@ class RelayedBody:
             data = await answer.read()
             if data:
                 self._count(answer, data)
+            elif self._position == self._answer_stop and self._ask is not None:
+                self.close()  # it had less than was asked for: the rest is asked for
             elif self._span.total is not None or (self._gate is not None and self._gate.manifest is not None):
                 raise TruncatedBody("source ended the body early", source=answer.source)
             else:
@@ -206,8 +215,10 @@ class RelayedBody:
     async def _opened(self) -> UpstreamAnswer:
         if self._answer is None:
             assert self._ask is not None, "a body without an answer can ask for one"
-            opened = await self._ask(self._next, self._ask_stop, frozenset(self._tried))
+            first = self._shown if self._gate is None else self._gate.offset
+            opened = await self._ask(first, self._ask_stop, frozenset(self._tried))
             self._answer, self._position, self._rest = opened.answer, opened.accepted.start, b""
+            self._answer_stop = opened.accepted.stop
         return self._answer
 
     @property
@@ -227,6 +238,7 @@ class RelayedBody:
         answer = await self._opened()
         waits_for_end = self._span.total is None and gate.manifest is None
         while not gate.full or (waits_for_end and not gate.last and not self._rest):
+            answer = await self._opened()
             data = await self._chunk(answer, gate.offset)
             if self._ended:
                 gate.end()
@@ -283,6 +295,8 @@ class RelayedBody:
             self._failures += 1
         elif self._answer is not None:
             self._tried.add(self._answer.asked)
+        if self._answer is not None:
+            self._relay.asker.faulted(self._answer.asked, error)
         self.close()
         retry = after(
             error,

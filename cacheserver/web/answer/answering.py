@@ -18,13 +18,15 @@ from cacheserver.core.http.cache_status import cache_status
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
-from cacheserver.fill.opening import CODING, Answered, Relayed, Stored
+from cacheserver.fill.outcome import CODING, Answered, Relayed, Stored
+from cacheserver.fill.refreshing import part_with
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.ports import Clock
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from cacheserver.web.answer.delivery import Delivery
 from cacheserver.web.answer.object_reply import asked_range, opening_demand, plan_object_reply
+from cacheserver.web.answer.pass_plan import CONDITIONS
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
@@ -120,6 +122,7 @@ class Answerer:
             if obj is None:
                 return False
             await self._serve(want, obj, exchange, Outcome.MISS, collapsed=not first)
+            await self._part_with(outcome)
         return True
 
     async def _revalidate(self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange) -> bool:
@@ -136,9 +139,15 @@ class Answerer:
             want = replace(want, collapsed=want.collapsed or collapsed)
             word = Outcome.REVALIDATED if outcome.obj is obj else Outcome.MISS
             await self._serve(want, outcome.obj, exchange, word)
+            await self._part_with(outcome)
         else:
             await self._unstored(want, outcome, True, exchange)
         return True
+
+    async def _part_with(self, outcome: Stored) -> None:
+        """Remove what may not be kept any longer, now that it was served."""
+        if outcome.leaves:
+            await part_with(self.store, outcome.obj)
 
     async def _serve(
         self,
@@ -205,15 +214,16 @@ class Answerer:
             await self.passing.answered(want, outcome, exchange)
 
     async def _relayed(self, want: Want, relayed: Relayed, first: bool, exchange: Exchange) -> None:
-        plain = not any(name in want.fields for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match"))
-        complete = (relayed.answer.status != 206 or relayed.covers_all) and relayed.reason != CODING
+        status = relayed.answer.status
+        plain = not any(name in want.fields for name in CONDITIONS)
+        complete = status != 206 or (relayed.covers_all and "Range" not in want.fields)
+        complete = complete and relayed.reason != CODING
         if not first or not plain or not complete:
             if first:
                 relayed.answer.close()
             await self._pass(want, exchange, detail=relayed.reason)
             return
-        status, reason = relayed.answer.status, relayed.reason
-        _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=reason)
+        _note_pass(exchange, fwd="uri-miss", fwd_status=status, stored=False, detail=relayed.reason)
         await self.passing.pass_on(want, relayed.answer, exchange, prefix=relayed.prefix)
 
     async def _pass(self, want: Want, exchange: Exchange, *, detail: str | None = None) -> None:

@@ -82,7 +82,7 @@ class Delivery:
             if start > 0:
                 raise GenerationChanged("the object cannot be completed")
             only = await ask(start, stop, frozenset())
-            opened = OpenBody(only.answer, only.accepted.start)
+            opened = OpenBody(only.answer, only.accepted.start, stop=only.accepted.stop)
         span = BodySpan(start, stop, known.length_bytes)
         again = ask if known.combinable else None
         body = RelayedBody(self.relay, want, metadata, span, opened=opened, ask=again, tries=_PASS_TRIES)

@@ -23,7 +23,7 @@ from cacheserver.core.http.ranges import (
     parse_range,
     select,
 )
-from cacheserver.web.heads import Head, Lines, without_representation
+from cacheserver.web.heads import Head, Lines, without_message_digests, without_representation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class ObjectReply:
         """The same answer with ``lines`` in front of its own; a bodiless status takes no representation metadata."""
         if self.head.status in (304, 412, 416):
             lines = without_representation(lines)
+        if self.head.status != 200:
+            lines = without_message_digests(lines)
         own = {name.lower() for name, _value in self.head.lines}
         kept = tuple(line for line in lines if line[0].lower() not in own)
         return replace(self, head=replace(self.head, lines=(*kept, *self.head.lines)))

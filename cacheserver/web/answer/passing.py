@@ -10,13 +10,14 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from cacheserver.core.cache.answer import ExpectedGeneration, combinable, validators_of
+from cacheserver.core.cache.generation import ExpectedGeneration, combinable, validators_of
 from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
+from cacheserver.core.http.codings import content_codings
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Want
 from cacheserver.fill.metadata import NOTHING, Metadata
-from cacheserver.fill.opening import Answered
-from cacheserver.fill.relay.body_buffer import BodyBuffer
+from cacheserver.fill.outcome import Answered
+from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay, RelayedBody
 from cacheserver.ports import UpstreamAnswer
@@ -24,6 +25,7 @@ from cacheserver.web.answer.pass_plan import (
     CONDITIONS,
     PassPlan,
     Wider,
+    asked_upstream,
     fields_upstream,
     needs_length,
     plan_pass,
@@ -60,8 +62,13 @@ class Passing:
         by_pieces = method == "GET" and self.metadata.expects_manifest(want.target)
         wider = wider_range(want.fields.last("Range"), self.metadata.piece_size_bytes) if by_pieces else None
         extra = fields_upstream(want, method, by_pieces=by_pieces, wider=wider)
-        answer = await self.relay.asker.send(want, method=method, extra=extra)
-        await self.pass_on(want, answer, exchange, wider=wider)
+        asked = asked_upstream(extra) if method == "GET" else None
+        if asked is None:
+            answer = await self.relay.asker.send(want, method=method, extra=extra)
+        else:
+            conditions = tuple(line for line in extra if line[0] != "Range")
+            answer, asked = await self.relay.asker.ask(want, asked, conditions=conditions)
+        await self.pass_on(want, answer, exchange, wider=None if asked is not None and asked.whole else wider)
 
     async def pass_on(
         self, want: Want, answer: UpstreamAnswer, exchange: Exchange, *, prefix: bytes = b"", wider: Wider | None = None
@@ -72,13 +79,16 @@ class Passing:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
             lines = relayed_lines(answer.fields, via=self.via, cache_status=exchange.cache_status)
-            plan = plan_pass(answer, want, method, lines, wider=wider)
+            joinable = self._joinable(want, answer)
+            plan = plan_pass(answer, want, method, lines, wider=wider, joinable=joinable)
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(plan.head)
                 return
             if plan.head.length_bytes is None and needs_length(want, answer.status):
-                prefix = await self._buffered(answer, prefix)
-                plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
+                body = await self._buffered(want, answer, prefix)
+                prefix = body.data
+                if body.complete:
+                    plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
             await self._send(channel, want, answer, plan, prefix)
             await channel.finish()
         finally:
@@ -107,16 +117,17 @@ class Passing:
             raise BadAnswer("304 to a request without conditions", source=answer.source)
         if "Range" not in want.fields:
             return
-        if "Accept-Encoding" not in want.fields and "Content-Encoding" in answer.fields:
+        if "Accept-Encoding" not in want.fields and content_codings(answer.fields):
             raise BadAnswer("content coding was not asked for", source=answer.source)
         if answer.status == 206 and wider is None and self.metadata.expects_manifest(want.target):
             raise BadAnswer("partial answer to a request without Range", source=answer.source)
 
-    async def _buffered(self, answer: UpstreamAnswer, prefix: bytes) -> bytes:
+    async def _buffered(self, want: Want, answer: UpstreamAnswer, prefix: bytes) -> Collected:
+        """The body of an answer without a length; what there is of a long one, where the client may get all of it."""
         body = await self.buffer.collect(answer, limit_s=self.first_byte_s, prefix=prefix)
-        if not body.complete:
+        if not body.complete and want.target.form is Form.CACHE_HOST:
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
-        return body.data
+        return body
 
     # -- bodies ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +148,7 @@ class Passing:
             want,
             metadata if plan.whole or metadata.manifest is not None else NOTHING,
             BodySpan(plan.start, plan.stop, plan.total),
-            opened=OpenBody(answer, plan.position, prefix),
+            opened=OpenBody(answer, plan.position, prefix, plan.ends),
             ask=self._same_again(want, answer, plan),
         )
         try:
@@ -177,9 +188,11 @@ class Passing:
 
     def _same_again(self, want: Want, answer: UpstreamAnswer, plan: PassPlan) -> Ask | None:
         """How to ask for more of the same generation; None where parts of two answers must not be put together."""
-        validators, date = validators_of(answer.fields), answer.fields.value("Date")
-        total = plan.total
-        if total is None or not combinable(validators, date, want.target.service.lifetime == "immutable"):
+        if plan.total is None or not self._joinable(want, answer):
             return None
-        expected = ExpectedGeneration(total, validators)
-        return partial(self.relay.asker.ask_same, want, expected, date)
+        expected = ExpectedGeneration(plan.total, validators_of(answer.fields))
+        return partial(self.relay.asker.ask_same, want, expected, answer.fields.value("Date"))
+
+    def _joinable(self, want: Want, answer: UpstreamAnswer) -> bool:
+        immutable = want.target.service.lifetime == "immutable"
+        return combinable(validators_of(answer.fields), answer.fields.value("Date"), immutable)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import pytest
 
-from cacheserver.core.cache.redirects import REDIRECTS, follow
+from cacheserver.core.cache.redirects import REDIRECTS, Hop, bounded, follow
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.http.fields import Fields
@@ -35,6 +36,9 @@ REQUEST = UpstreamRequest("GET", Source("http", "a.test", 80, "/dir/file?q=1"), 
         ("http://B.TEST/p", "http://b.test/p"),
         ("http://b.test/p#part", "http://b.test/p"),
         ("http://p.test/p", "http://p.test:8080/p"),
+        ("http://b.test/a b?c d", "http://b.test/a%20b?c%20d"),
+        (" /other\t", "http://a.test/other"),
+        ("/\xc3\x9cbersicht%20x", "http://a.test/%C3%9Cbersicht%20x"),
     ],
 )
 def test_allowed_hosts_are_followed(location: str, expected: str) -> None:
@@ -64,6 +68,8 @@ def test_allowed_hosts_are_followed(location: str, expected: str) -> None:
         "http://b.test:99999/",
         "http://b.test:x/",
         "http://b_test/",
+        "http://b.t\xc3\xa4st/",
+        "http://b.test /p",
         "//evil.test/p",
         "/p?cacheHostOrigin=evil.test",
     ],
@@ -107,3 +113,62 @@ def test_a_field_that_shapes_the_answer_goes_along_to_another_host(name: str) ->
 
 def test_the_redirects_are_those_of_rfc_9110_that_name_one_target() -> None:
     assert REDIRECTS == (301, 302, 303, 307, 308)
+
+
+NOW_S = 1_800_000_000.0
+ANSWER = (("Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"), ("Cache-Control", "public, max-age=86400, no-transform"))
+IMMUTABLE = msgspec.structs.replace(SERVICE, lifetime="immutable")
+EXPIRED = ("Expires", "0")
+
+
+Lines = tuple[tuple[str, str], ...]
+SHORT = ("Cache-Control", "s-maxage=9")
+
+
+@pytest.mark.parametrize(
+    ("hops", "told"),
+    [
+        ([], "public, max-age=86400, no-transform"),
+        ([(301, ())], "public, max-age=86400, no-transform"),
+        ([(308, ())], "public, max-age=86400, no-transform"),
+        ([(302, ())], "max-age=0, no-transform"),
+        ([(303, ())], "max-age=0, no-transform"),
+        ([(307, ())], "max-age=0, no-transform"),
+        ([(301, (EXPIRED,))], "max-age=0, no-transform"),
+        ([(301, (("Cache-Control", "no-cache"),))], "max-age=0, no-transform"),
+        ([(302, (("Cache-Control", "max-age=31536000"),))], "public, max-age=86400, no-transform"),
+        ([(302, (("Cache-Control", "max-age=60"),))], "max-age=60, no-transform"),
+        ([(302, (("Cache-Control", "max-age=60"), ("Age", "50")))], "max-age=10, no-transform"),
+        ([(302, (("Cache-Control", "max-age=60"),)), (301, ())], "max-age=60, no-transform"),
+        ([(301, ()), (302, ())], "max-age=0, no-transform"),
+        (
+            [(302, (("Cache-Control", "max-age=600"),)), (301, (SHORT,))],
+            "max-age=9, no-transform",
+        ),
+        ([(301, (("Cache-Control", "no-store"),))], "public, max-age=86400, no-transform, no-store"),
+        ([(302, (("Cache-Control", "private, max-age=60"),))], "max-age=60, no-transform, private"),
+    ],
+)
+def test_what_redirects_led_to_is_used_no_longer_than_they_may_be(
+    hops: list[tuple[int, tuple[tuple[str, str], ...]]], told: str
+) -> None:
+    followed = [Hop(status, Fields(lines), NOW_S) for status, lines in hops]
+    assert bounded(Fields(ANSWER), followed, SERVICE, NOW_S).value("Cache-Control") == told
+
+
+def test_a_guessed_lifetime_is_bounded_too() -> None:
+    guessed = Fields(ANSWER[:1])
+    assert bounded(guessed, [Hop(302, Fields(), NOW_S)], SERVICE, NOW_S).value("Cache-Control") == "max-age=0"
+    assert bounded(guessed, [Hop(301, Fields(), NOW_S)], SERVICE, NOW_S) == guessed
+
+
+def test_content_that_is_immutable_is_asked_for_again_behind_a_temporary_redirect() -> None:
+    for lines in ((), ANSWER):
+        told = bounded(Fields(lines), [Hop(302, Fields(), NOW_S)], IMMUTABLE, NOW_S).value("Cache-Control")
+        assert (told or "").startswith("max-age=0, must-revalidate")
+    assert bounded(Fields(), [Hop(301, Fields(), NOW_S)], IMMUTABLE, NOW_S) == Fields()
+
+
+def test_a_redirect_that_selects_by_request_fields_makes_variants() -> None:
+    hops = [Hop(301, Fields([("Vary", "Accept-Language")]), NOW_S)]
+    assert bounded(Fields([("Vary", "Accept")]), hops, SERVICE, NOW_S).value("Vary") == "Accept, Accept-Language"

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, piece_evidence, whole_evidence
+from cacheserver.core.errors import (
+    BadContentRange,
+    BadPiece,
+    ConnectFailed,
+    GenerationChanged,
+    OriginStatus,
+    PageInstead,
+    TruncatedBody,
+    UpstreamError,
+    UpstreamTimeout,
+    WrongContent,
+)
+from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.trust import Claim, Trust
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "integrity.md"
@@ -60,3 +72,26 @@ def test_a_wrong_whole_is_evidence_by_who_said_so(
     anchor: str, authentic: bool, sources: set[str], evidence: Evidence
 ) -> None:
     assert whole_evidence(Claim(anchor, authentic=authentic, sha1=SHA1), sources) is evidence
+
+
+@pytest.mark.parametrize(
+    ("error", "evidence"),
+    [
+        (ConnectFailed("x"), Evidence.TRANSPORT),
+        (UpstreamTimeout("x"), Evidence.TRANSPORT),
+        (TruncatedBody("x"), Evidence.TRANSPORT),
+        (OriginStatus(503), Evidence.FAILURE),
+        (OriginStatus(403), Evidence.REFUSAL),
+        (OriginStatus(429), Evidence.REFUSAL),
+        (BadContentRange("x"), Evidence.CONTRADICTION),
+        (PageInstead("x"), Evidence.CONTRADICTION),
+        (GenerationChanged("x"), Evidence.OTHER_GENERATION),
+        (BadPiece(0), None),
+        (WrongContent("name"), None),
+    ],
+)
+def test_an_error_of_asking_is_evidence_of_the_way_not_of_the_bytes(
+    error: UpstreamError, evidence: Evidence | None
+) -> None:
+    assert fault_evidence(error) is evidence
+    assert evidence is None or BLAME[evidence] in (Blame.RETRY, Blame.NOBODY), "it bans nobody"

@@ -11,7 +11,7 @@ import pytest
 from cacheserver.core.errors import GenerationChanged, UpstreamTimeout, Withdrawn
 from cacheserver.core.piece_map import ABSENT, PRESENT, STORED
 from cacheserver.fill.metadata import NOTHING
-from cacheserver.fill.opening import Stored
+from cacheserver.fill.outcome import Stored
 from tests.support.content import blob
 from tests.support.filling import CancelAt, Rig, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn

@@ -83,7 +83,7 @@ async def test_a_reader_that_came_later_survives_the_failure_of_a_flight_that_ma
 ) -> None:
     gate = asyncio.Event()
     upstream = ScriptedUpstream(BODY)
-    upstream.script.append(Turn(break_after=10, gate=gate) if retryable else Turn(status=403, head_gate=gate))
+    upstream.script.append(Turn(break_after=10, gate=gate) if retryable else Turn(status=404, head_gate=gate))
     error = TruncatedBody if retryable else OriginStatus
     async with filling(tmp_path, upstream, options=quick(**FEW)) as rig:
         obj = await rig.store.create(REP)

@@ -133,7 +133,7 @@ async def lane_over(disk: Disk) -> AsyncIterator[tuple[Peer, FastLane, StubObjec
     """The lane of one connection, and an object that it may answer from."""
     body = PieceMap(len(BODY), MIB, bytes([PRESENT]) * (len(BODY) // MIB))
     obj = StubObject(StubFile(disk.fd, body, representation := object()))
-    lines = HitLines(kept=b"", lifetime_s=float("inf"), age_on_arrival_s=0, arrived_s=0, trust=1)
+    lines = HitLines(kept=b"", kept_of_part=b"", lifetime_s=float("inf"), age_on_arrival_s=0, arrived_s=0, trust=1)
     entry = HotEntry(stored(obj), representation, len(BODY), RequestLabel(), float("inf"), lines)
     with reading_threads(2) as threads:
         shared = LaneShared(

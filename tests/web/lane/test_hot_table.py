@@ -53,7 +53,7 @@ def test_a_head_that_does_not_say_what_it_seems_to_is_not_learned(odd: bytes) ->
 
 
 def entry_of(lifetime_s: float) -> HotEntry:
-    lines = HitLines(kept=b"", lifetime_s=lifetime_s, age_on_arrival_s=0, arrived_s=NOW_S, trust=0)
+    lines = HitLines(kept=b"", kept_of_part=b"", lifetime_s=lifetime_s, age_on_arrival_s=0, arrived_s=NOW_S, trust=0)
     obj = StubObject(OpenFile(-1))  # type: ignore[arg-type]
     return HotEntry(stored(obj), object(), 1, RequestLabel(), float("inf"), lines)
 
