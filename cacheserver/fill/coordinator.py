@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.origin_status import StatusMeaning
-from cacheserver.core.errors import StoreError
+from cacheserver.core.errors import GenerationChanged, StoreError
 from cacheserver.core.http.fields import Fields
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
@@ -45,6 +46,7 @@ class Coordinator:
         self._fills: dict[StoredObject, ObjectFill] = {}
         self._openings = SingleFlight[str, Opening]("open")
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
+        self._restating = SingleFlight[ObjectFill, None]("restate")
         self._passes = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
         for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
@@ -109,6 +111,8 @@ class Coordinator:
             fill = self._fill(obj, want, opened.answer.fields, outcome.metadata)
             first, stop = obj.pieces.covering(opened.accepted.start, opened.accepted.stop or obj.pieces.length_bytes)
             fill.start(first, stop, Priority.DEMANDED, opened)
+            if outcome.metadata is not None:  # learnt before the object was made
+                self._restating.start(fill, partial(self._restate, fill))
         stored = obj.representation
         if stored.vary:
             marker = VaryMarker(want.target.object_id, stored.vary, stored.marker)
@@ -134,6 +138,22 @@ class Coordinator:
             return
         fill = self._fill(obj, want, obj.representation.fields, None)
         await self._metadata.settled(fill)
+
+    def restated(self) -> None:
+        """What is said of contents may have changed: what is being fetched as another content is given up.
+
+        A fill holds its pieces against what was said when it began.
+        """
+        for fill in list(self._fills.values()):
+            self._restating.start(fill, partial(self._restate, fill))
+
+    async def _restate(self, fill: ObjectFill) -> None:
+        known, obj = await fill.metadata.settled(), fill.obj
+        if obj.obsolete or obj.pieces.complete:
+            return  # a complete object is judged as a whole
+        told = obj.representation
+        if await self._fetcher.is_restated(fill.want.target, told.fields, secure=told.secure, known=known):
+            await fill.abandon(GenerationChanged("something else is said of the content now"))
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:
         fill = self._fills.get(obj)
@@ -190,5 +210,6 @@ class Coordinator:
         """End every fill; pieces in hand are given up, finished ones are kept."""
         await self._openings.stop()
         await self._metadata.stop()
+        await self._restating.stop()
         for fill in list(self._fills.values()):
             await fill.cancel(fill.flights)

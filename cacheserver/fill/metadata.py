@@ -16,6 +16,7 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import ManifestError, NoSource, OriginStatus, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Statements, Trust, judge_manifest
 from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
@@ -127,9 +128,16 @@ class MetadataFetcher:
             return Metadata(None, Trust.SIMPLE, claims, blocked="the content is empty, and its manifest is of another")
         return replace(found, claims=tuple(claims), unknown=found.unknown or bool(claims.unknown))
 
-    async def _claims(self, content: Target, response: Fields, secure: bool, coded: bool) -> Statements:
+    async def is_restated(self, content: Target, response: Fields, *, secure: bool, known: Metadata) -> bool:
+        """Whether catalogues and names say of a content what they did not say when ``known`` was learnt."""
+        told = await self._claims(content, response, secure, is_coded(response), ask=False)
+        return fingerprint(told) not in ("", fingerprint(known.claims))
+
+    async def _claims(
+        self, content: Target, response: Fields, secure: bool, coded: bool, *, ask: bool = True
+    ) -> Statements:
         """What anchors say of the bytes of this answer: of coded bytes only what is meant for them."""
-        said = await self._anchor.claims(content, response, secure=secure)
+        said = await self._anchor.claims(content, response, secure=secure, ask=ask)
         return Statements.of((claim for claim in said if claim.speaks_of_coded), said.unknown) if coded else said
 
     async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:

@@ -80,7 +80,7 @@ class Node:
             judge=self._parts.sources.judge,
             rejudging=self._parts.rejudging,
             services=self._parts.admitted.services,
-            forget=lambda: self._parts.web.reconfigure(self._settings.server),
+            forget=self._forget_statements,
         )
         self._certificate = CurrentCertificate(clock=clock, show=self._parts.meter.certificate)
         status = NodeStatus(self._parts, self._certificate, lambda: needs_restart(self._started_with, self._settings))
@@ -171,6 +171,11 @@ class Node:
         parts.logs.file.reopen()
         event(_log, "reloaded", services=len(admitted.services()), needs_restart=list(later))
         return f"reloaded; a restart is needed for {', '.join(later)}" if later else "reloaded"
+
+    def _forget_statements(self) -> None:
+        """What was said of contents before is not what answers are held against any more."""
+        self._parts.web.reconfigure(self._settings.server)
+        self._parts.coordinator.restated()
 
     def _flush_access_log(self) -> None:
         if self._parts.logs.access is not None:

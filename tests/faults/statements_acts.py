@@ -26,7 +26,7 @@ from tests.support.content import Content, Fault, blob
 from tests.support.flow import eventually
 from tests.support.ground import FRESH
 from tests.support.manifests import b64, manifest_of, phf
-from tests.support.node import LogLine
+from tests.support.node import LogLine, NodeFailed
 from tests.support.origin import Origin
 
 LIAR = "http://liar.example.test:80"
@@ -235,7 +235,10 @@ class Acts:
             async def right(content: Spoken = content) -> bool:
                 return await self._asking.warm(content) == content.right
 
-            await eventually(right)
+            try:
+                await eventually(right)
+            except TimeoutError:
+                raise NodeFailed(f"{content.host}{content.path} does not come: {self._asking.last}") from None
 
 
 def _id_of(content: Spoken) -> str:

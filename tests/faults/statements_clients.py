@@ -50,6 +50,9 @@ class Asking:
     down: list[tuple[float, float]] = field(default_factory=list)
     """Times at which the node was stopped."""
 
+    last: str = ""
+    """How the last answer to ``warm`` went."""
+
     def connection(self, rng: random.Random, *, slow: bool = False) -> RawClient:
         """Plain, or over TLS."""
         buffer = _BUFFER_BYTES if slow else None
@@ -118,6 +121,8 @@ class Asking:
                     sent_s = asyncio.get_running_loop().time()
                     response = await client.request("GET", content.path, host=content.host)
                     self.note(content, 0, response, sent_s)
+                    status = response.fields.value("Cache-Status")
+                    self.last = f"{response.status} {status} {response.ending} after {len(response.received)} bytes"
                     body = response.body if response.complete and response.status == 200 else b""
         except GONE:
             return b""
