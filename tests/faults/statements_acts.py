@@ -224,21 +224,25 @@ class Acts:
         return found
 
     async def healed(self) -> None:
-        """All is said and given rightly from now on, but for what the liar has."""
+        """All is said and given rightly from now on, but for what the liar has: three contents ban it."""
         for content in self._contents:
             content.say(content.right, self._now_s())
             self.manifest_of(content, self.origin, content.right, "right")
             self.manifest_of(content, self.liar, content.lie, "right")
         await self.publish()
-        for content in self._contents:
+        missing: list[str] = []
 
-            async def right(content: Spoken = content) -> bool:
-                return await self._asking.warm(content) == content.right
+        async def all_right() -> bool:
+            missing.clear()
+            for content in self._contents:
+                if await self._asking.warm(content) != content.right:
+                    missing.append(f"{content.host}{content.path}: {self._asking.last}")
+            return not missing
 
-            try:
-                await eventually(right)
-            except TimeoutError:
-                raise NodeFailed(f"{content.host}{content.path} does not come: {self._asking.last}") from None
+        try:
+            await eventually(all_right)
+        except TimeoutError:
+            raise NodeFailed(f"these do not come: {missing}") from None
 
 
 def _id_of(content: Spoken) -> str:

@@ -121,8 +121,7 @@ class Asking:
                     sent_s = asyncio.get_running_loop().time()
                     response = await client.request("GET", content.path, host=content.host)
                     self.note(content, 0, response, sent_s)
-                    status = response.fields.value("Cache-Status")
-                    self.last = f"{response.status} {status} {response.ending} after {len(response.received)} bytes"
+                    self.last = f"{response.status} {response.fields.value('Cache-Status')} {response.body[:60]!r}"
                     body = response.body if response.complete and response.status == 200 else b""
         except GONE:
             return b""

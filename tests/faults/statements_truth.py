@@ -84,7 +84,12 @@ class Spoken:
         if body in self.wholes(sent_s, ended_s):
             return None
         named = {self.right: "right", self.lie: "lie"}
-        return f"COMPLETE WRONG BODY ({named.get(body, 'a mixture')}); said now: {named.get(self.said or b'', 'other')}"
+        last = [
+            f"{'nothing' if each.body is None else named.get(each.body, 'other')} {each.since_s - ended_s:+.2f} s"
+            for each in self.statements[-3:]
+        ]
+        took = f"asked {sent_s - ended_s:+.2f} s"
+        return f"COMPLETE WRONG BODY ({named.get(body, 'a mixture')}), {took}; said: {', '.join(last)}"
 
     def _as_sent(self, start: int, body: bytes, sent_s: float, ended_s: float) -> bytes:
         """With the bytes that were flipped on the disk meanwhile as they were before."""
