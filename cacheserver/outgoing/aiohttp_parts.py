@@ -19,8 +19,7 @@ RELIED_ON: Final = {
     (aiohttp.StreamReader, "_read_nowait"): "bytes that have come, also after an error",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
     (aiohttp.BaseConnector, "_conns"): "idle connections; one that is closed is not used again",
-    (aiohttp.BaseConnector, "_acquired"): "connections with a request",
-    (ResponseHandler, "force_close"): "has a connection closed with its answer",
+    (ResponseHandler, "should_close"): "whether a connection is closed with its answer",
     (ResponseHandler, "feed_data"): "called with each answer's head and body",
     (ResponseHandler, "eof_received"): "called at the end of the peer's bytes, before connection_lost",
     (ResponseHandler, "connection_lost"): "ends a body that is delimited by close",
@@ -37,25 +36,31 @@ def received_bytes(content: aiohttp.StreamReader) -> bytes:
     return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
 
 
+def demand_proper_ends(connector: aiohttp.BaseConnector) -> None:
+    """Have a body that is delimited by close fail unless the peer has ended the connection properly."""
+    connector._factory = partial(_Strict(asyncio.get_running_loop()))
+
+
 def end_reuse(session: aiohttp.ClientSession) -> None:
     """Send no further request on a connection that is open now; answers under way come to their end."""
     connector = session.connector
-    if connector is None:
+    if connector is None or not isinstance(makes := connector._factory.func, _Strict):
         return
+    makes.era += 1
     for idle in connector._conns.values():
         for protocol, _since in idle:
             protocol.close()
-    for protocol in connector._acquired:
-        protocol.force_close()
 
 
-def demand_proper_ends(connector: aiohttp.BaseConnector) -> None:
-    """Have a body that is delimited by close fail unless the peer has ended the connection properly."""
-    connector._factory = partial(_strict, asyncio.get_running_loop())
+class _Strict:
+    """Makes the protocol of each connection; those of an earlier ``era`` are not used again."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.era = 0
 
-def _strict(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return StrictEnds(loop)
+    def __call__(self) -> ResponseHandler:
+        return StrictEnds(self._loop, made_by=self)
 
 
 class StrictEnds(ResponseHandler):
@@ -65,10 +70,16 @@ class StrictEnds(ResponseHandler):
     with a FIN: a reset, and a connection that this side gave up, end nothing.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, made_by: _Strict) -> None:
         super().__init__(loop)
+        self._made_by, self._era = made_by, made_by.era
         self._proper_end = False
         self._body: aiohttp.StreamReader | None = None
+
+    @property
+    def should_close(self) -> bool:
+        """Whether it is closed with its answer."""
+        return super().should_close or self._era != self._made_by.era
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Hand on an answer; keeps its body."""

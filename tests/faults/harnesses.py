@@ -15,6 +15,7 @@ from tests.faults import (
     power_cut,
     simulation,
     soak,
+    statements,
 )
 from tests.faults.figures import Harness
 
@@ -34,7 +35,8 @@ HARNESSES: dict[str, Harness] = {
     "descriptors": limits.descriptors,
     "simulation": simulation.run,
     "model": model.run,
+    "statements": statements.run,
     "soak": soak.run,
 }
-UNTIMED = ("nth-call", "power-cut", "simulation", "model")
+UNTIMED = ("nth-call", "power-cut", "simulation", "model", "statements")
 """They have no bar of time: in full size they run beside ``soak``, which has none either."""

@@ -27,6 +27,7 @@ class PassMetadata:
         self._fetcher = fetcher
         self._clock = clock
         self._keep_s = keep_s
+        self._era = 0
         self._kept = BoundedMemory[_Key, Metadata](_ENTRIES, weigh=_size, weight_limit=_BYTES)
 
     def expects_manifest(self, target: Target) -> bool:
@@ -39,10 +40,16 @@ class PassMetadata:
         known = self._kept.get(key, self._clock.monotonic_s()) if key is not None else None
         if known is not None:
             return known
+        era = self._era
         metadata = await self._fetcher.fetch(want, answer.fields, secure=answer.secure, length_bytes=length_bytes)
-        if key is not None and metadata.manifest is not None and not metadata.blocked:
+        if key is not None and era == self._era and metadata.manifest is not None and not metadata.blocked:
             self._kept.keep(key, metadata, self._clock.monotonic_s() + self._keep_s)
         return metadata
+
+    def clear(self) -> None:
+        """What is said of contents may have changed: nothing that is kept holds any more."""
+        self._era += 1
+        self._kept.clear()
 
     def forget(self, want: Want, response: Fields, length_bytes: int | None) -> None:
         """What was kept did not fit the bytes: the next one is to be fetched."""

@@ -65,14 +65,20 @@ class Delivery:
         await channel.finish()
         return stored
 
-    async def past_store(self, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int) -> RelayedBody:
+    async def past_store(
+        self, want: Want, obj: StoredObject, reader: Reader, start: int, stop: int, *, began: int
+    ) -> RelayedBody:
         """Bytes ``[start, stop)`` straight from a source, of the same generation or not at all (I5).
 
         With a manifest each piece comes once it is right, and the last one of a whole once the whole is (I1).
+        GenerationChanged for the rest of a whole that ``began`` in the store and must be judged as a whole.
         """
         metadata = await reader.metadata()
         metadata.refuse_blocked(self.relay.meter, obj.object_id)
         known = obj.representation
+        is_rest = start > began == 0 and stop == known.length_bytes
+        if is_rest and any(claim.authentic for claim in metadata.of_whole(self.relay.piece_size_bytes)):
+            raise GenerationChanged("the rest alone cannot be held against what is said of the whole")
         opened: OpenBody | None = None
 
         async def ask(first: int, end: int, avoid: frozenset[str]) -> Opened:
@@ -138,8 +144,10 @@ class _Cursor:
     """What ``relayed`` has given and is not sent yet."""
     relayed_from: int = 0
     """Where it began: what came before was sent from the store."""
+    began: int = 0
 
     def __post_init__(self) -> None:
+        self.began = self.at
         if self.obj.pieces.stored_until(self.at, self.stop) < self.stop:
             self.reader = self._new_reader()
 
@@ -172,7 +180,9 @@ class _Cursor:
         """Have the rest come past the store; its first bytes are at hand then."""
         assert self.reader is not None, "only a reader's object fails"
         self.relayed_from = self.at
-        self.relayed = await self.delivery.past_store(self.want, self.obj, self.reader, self.at, self.stop)
+        self.relayed = await self.delivery.past_store(
+            self.want, self.obj, self.reader, self.at, self.stop, began=self.began
+        )
         self.chunk = await self.relayed.read()
 
     async def send(self) -> None:

@@ -53,7 +53,8 @@ class Passing:
     first_byte_s: float
 
     def reconfigure(self, options: ServerOptions) -> None:
-        """Use changed options from now on."""
+        """Use changed options from now on; what is said of contents may have changed with them."""
+        self.metadata.clear()
         self.options = options
 
     async def through(self, want: Want, exchange: Exchange) -> None:

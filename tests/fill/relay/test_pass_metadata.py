@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ async def test_a_generations_manifest_is_kept_for_a_while_and_until_it_is_forgot
         assert await requests_after(TAGGED) == 3
         memory.forget(WANT, TAGGED, len(BODY))
         assert await requests_after(TAGGED) == 4
+        memory.clear()
+        asking = asyncio.create_task(requests_after(TAGGED))
+        await asyncio.sleep(0)
+        memory.clear()
+        assert await asking == 5
+        assert await requests_after(TAGGED) == 6, "what was learnt before is not kept after it"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.errors import GenerationChanged
+from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from tests.support.content import blob
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, representation, settled
@@ -48,6 +51,30 @@ async def test_a_reader_of_what_was_taken_away_gets_the_rest_from_the_source(
         assert upstream.requests[-1].fields.value("If-Range") == '"1"'
         await place.rig.assert_clean()
         assert await place.rig.lookup.find(WANT) is None
+
+
+@pytest.mark.parametrize("authentic", [True, False])
+async def test_the_rest_of_a_whole_that_must_be_judged_as_a_whole_does_not_come_past_the_store(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, authentic: bool
+) -> None:
+    claim = Claim("catalogue", authentic=authentic, sha256=hashlib.sha256(BODY).digest())
+
+    async def fetch(*_args: object, **_options: object) -> Metadata:
+        return Metadata(None, Trust.SIMPLE, (claim,))
+
+    monkeypatch.setattr(MetadataFetcher, "fetch", fetch)
+    async with room(tmp_path, upstream) as place:
+        task, gate = await begun(place, upstream)
+        await place.rig.store.forget(REP.object_id, reason="purged")
+        upstream.body = BODY[: 3 * PIECE] + bytes(len(BODY) - 3 * PIECE)
+        gate.set()  # type: ignore[attr-defined]
+        if authentic:
+            with pytest.raises(GenerationChanged, match="the rest alone"):
+                await task
+        else:
+            assert len((await place.peer.response())[1]) == len(BODY)
+            await task
+        await place.rig.assert_clean()
 
 
 async def test_it_is_cut_where_the_source_has_another_generation(tmp_path: Path, upstream: ScriptedUpstream) -> None:
