@@ -1,23 +1,28 @@
 """The private parts of aiohttp's client that outgoing requests need; ``RELIED_ON`` lists them.
 
-Owns: these uses, and where a body ends whose length nothing names. Must not decide when a request is tried again.
+Owns: these uses, and where a body ends whose length nothing names. Must not decide when a request is tried again, but
+tells whether its connection had been used before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
+from yarl import URL
 
 RELIED_ON: Final = {
     (aiohttp.ClientSession, "_retry_connection"): "false: a request on a reused connection is not sent a second time",
     (aiohttp.StreamReader, "_read_nowait"): "bytes that have come, also after an error",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
+    (aiohttp.BaseConnector, "_conns"): "idle connections with their times, by a key that has host and port",
     (ResponseHandler, "feed_data"): "called with each answer's head and body",
     (ResponseHandler, "eof_received"): "called at the end of the peer's bytes, before connection_lost",
     (ResponseHandler, "connection_lost"): "ends a body that is delimited by close",
@@ -27,6 +32,35 @@ RELIED_ON: Final = {
 def disable_retries(session: aiohttp.ClientSession) -> None:
     """Have a failed request fail, also on a connection that was kept open."""
     session._retry_connection = False
+
+
+@dataclass(slots=True)
+class Connected:
+    """How a request came to its connection: the ``trace_request_ctx`` of a session with ``reuse_trace``."""
+
+    reused: bool = False
+    """Whether the connection had been used before, and kept."""
+
+
+def reuse_trace() -> aiohttp.TraceConfig:
+    """What fills in ``Connected``."""
+
+    async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.reused = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(reused)
+    return trace
+
+
+def drop_idle(session: aiohttp.ClientSession, url: URL) -> None:
+    """Close the idle connections to the host and port of ``url``."""
+    assert session.connector is not None
+    kept = session.connector._conns
+    for key in [key for key in kept if (key.host, key.port) == (url.raw_host, url.port)]:
+        for protocol, _since_s in kept.pop(key):
+            protocol.close()
 
 
 def received_bytes(content: aiohttp.StreamReader) -> bytes:

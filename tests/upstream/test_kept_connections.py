@@ -1,0 +1,142 @@
+"""A connection that was kept and proved dead costs nobody an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cacheserver.core.cache.sources import Source
+from cacheserver.core.cache.upstream_request import UpstreamRequest
+from cacheserver.core.errors import ConnectFailed, UpstreamTimeout
+from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.service import Service
+from cacheserver.outgoing.resolver import Resolver
+from cacheserver.system.clock import SystemClock
+from cacheserver.upstream.client import UpstreamClient
+from cacheserver.upstream.options import UpstreamOptions
+
+SERVICE = Service(name="own", hosts=("localhost",), own=True)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Origin:
+    """Answers ``answered`` requests on each connection, then does what ``end`` says at the next."""
+
+    def __init__(self, end: str, answered: int = 1) -> None:
+        self.end = end
+        self.answered = answered
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.warm = asyncio.Barrier(1)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        count = 0
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.requests.append(head)
+                count += 1
+                if count > self.answered:
+                    break
+                async with self.warm:
+                    writer.write(OK)
+            await self.finish(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def finish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.end == "part":
+            writer.write(OK[:20])
+            await writer.drain()
+        elif self.end == "silence":
+            await reader.read()
+        elif self.end == "reset":
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self.end != "reset":
+            writer.close()
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def asking(origin: Origin, *, head_timeout_s: float = 8.0) -> AsyncIterator[tuple[UpstreamClient, Source]]:
+    async with await asyncio.start_server(origin.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        resolver = Resolver(connect_to={"localhost": ("127.0.0.1", port)})
+        client = UpstreamClient(
+            options=UpstreamOptions(head_timeout_s=head_timeout_s, connect_timeout_s=0.1),
+            resolver=resolver,
+            redirect=lambda _request, _location: None,
+            clock=SystemClock(),
+            count=lambda *_facts: None,
+            user_agent="test/1",
+        )
+        try:
+            yield client, Source("http", "localhost", port, "/x")
+        finally:
+            await client.close()
+            await resolver.close()
+
+
+async def get(client: UpstreamClient, place: Source, method: str = "GET") -> bytes:
+    answer = await client.open(UpstreamRequest(method, place, Fields(), SERVICE))
+    try:
+        return await answer.read_all(100)
+    finally:
+        answer.close()
+
+
+@pytest.mark.parametrize("end", ["end", "reset", "part"])
+async def test_a_request_on_a_kept_connection_that_is_dead_is_sent_once_more_on_a_new_one(end: str) -> None:
+    origin = Origin(end)
+    async with asking(origin) as (client, place):
+        assert [await get(client, place) for _ in range(4)] == [b"ok"] * 4
+    assert (origin.connections, len(origin.requests)) == (4, 7)
+
+
+async def test_one_dead_connection_ends_all_that_are_kept_to_that_host() -> None:
+    origin = Origin("reset")
+    origin.warm = asyncio.Barrier(6)
+    async with asking(origin) as (client, place):
+        assert await asyncio.gather(*(get(client, place) for _ in range(6))) == [b"ok"] * 6
+        origin.warm = asyncio.Barrier(1)
+        assert await get(client, place) == b"ok"
+        assert (origin.connections, len(origin.requests)) == (7, 8)
+
+
+async def test_a_new_connection_that_breaks_is_not_tried_again_here() -> None:
+    origin = Origin("end", answered=0)
+    async with asking(origin) as (client, place):
+        with pytest.raises(ConnectFailed):
+            await get(client, place)
+    assert origin.connections == 1
+
+
+async def test_a_kept_connection_that_stays_silent_ends_those_that_are_kept_with_it() -> None:
+    origin = Origin("silence")
+    origin.warm = asyncio.Barrier(3)
+    async with asking(origin, head_timeout_s=0.2) as (client, place):
+        await asyncio.gather(*(get(client, place) for _ in range(3)))
+        origin.warm = asyncio.Barrier(1)
+        with pytest.raises(UpstreamTimeout):
+            await get(client, place)
+        assert await get(client, place) == b"ok"
+    assert origin.connections == 4
+
+
+async def test_what_is_sent_and_never_acknowledged_ends_a_connection() -> None:
+    origin = Origin("end")
+    async with asking(origin) as (client, place):
+        await get(client, place)
+        assert client._session is not None
+        assert client._session.connector is not None
+        ((protocol, _since_s),) = next(iter(client._session.connector._conns.values()))
+        assert protocol.transport is not None
+        kept = protocol.transport.get_extra_info("socket")
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1100
