@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
+from typing import Final
 
 from aiohttp.abc import ResolveResult
 
 from cacheserver.core.errors import AddressRefused, ConfigError, MalformedRequest, ResolveFailed
 from cacheserver.core.request.addresses import Network, vet_address
 from cacheserver.core.request.hostname import is_ip_literal, literal_address, parse_authority
-from cacheserver.outgoing.resolver import Lookup, Resolver, system_lookup
+from cacheserver.outgoing.resolver import Lookup, Resolver, detached_lookup
+
+NEGATIVE_S: Final = 5.0
+"""How long the node remembers that a name has no address, or that its DNS is silent."""
 
 
 class VettedResolver(Resolver):
@@ -36,11 +40,20 @@ class VettedResolver(Resolver):
         connect_to: Mapping[str, tuple[str, int]],
         allowed_for: Callable[[str], tuple[Network, ...]],
         ttl_s: float = 30.0,
+        failure_ttl_s: float = 0.0,
         monotonic_s: Callable[[], float] = time.monotonic,
-        lookup: Lookup = system_lookup,
+        lookup: Lookup = detached_lookup,
+        on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         overrides = dict(_override(key, value) for key, value in connect_to.items())
-        super().__init__(connect_to=overrides, ttl_s=ttl_s, monotonic_s=monotonic_s, lookup=lookup)
+        super().__init__(
+            connect_to=overrides,
+            ttl_s=ttl_s,
+            failure_ttl_s=failure_ttl_s,
+            monotonic_s=monotonic_s,
+            lookup=lookup,
+            on_close=on_close,
+        )
         self._allowed_for = allowed_for
 
     async def resolve(
