@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from cacheserver.core.cache.redirects import REDIRECTS
-from cacheserver.core.cache.sources import NODE
+from cacheserver.core.cache.sources import NODE, Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
     BadAnswer,
@@ -192,7 +192,7 @@ class UpstreamClient:
             try:
                 return await self._open_session().request(
                     request.method,
-                    URL(request.place.url, encoded=True),
+                    _url(request.place),
                     headers=headers,
                     skip_auto_headers=_SKIPPED,
                     allow_redirects=False,
@@ -206,7 +206,7 @@ class UpstreamClient:
 
     def _drop_idle(self, request: UpstreamRequest) -> None:
         """Keep none of the connections that are as old as one that proved dead."""
-        drop_idle(self._open_session(), URL(request.place.url, encoded=True))
+        drop_idle(self._open_session(), _url(request.place))
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -225,6 +225,12 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _url(place: Source) -> URL:
+    """Where aiohttp sends a request. Path and query go as one, or yarl would leave out a question mark at the end."""
+    host = f"[{place.host}]" if ":" in place.host and not place.host.startswith("[") else place.host
+    return URL.build(scheme=place.scheme, host=host, port=place.port, path=place.path_and_query, encoded=True)
 
 
 def _result(status: int) -> str:

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,25 @@ async def test_one_dead_connection_ends_all_that_are_kept_to_that_host() -> None
         origin.warm = asyncio.Barrier(1)
         assert await get(client, place) == b"ok"
         assert (origin.connections, len(origin.requests)) == (7, 8)
+
+
+@pytest.mark.parametrize("target", ["/x?", "/x", "/x?a?", "/?", "//a//b?%2f%2F", "/{a}|^`?[1]", "/a?b=c#d"])
+async def test_a_target_goes_upstream_byte_for_byte(target: str) -> None:
+    origin = Origin("end")
+    async with asking(origin) as (client, place):
+        await get(client, replace(place, path_and_query=target))
+    head = origin.requests[0].split(b"\r\n")
+    assert head[0] == f"GET {target} HTTP/1.1".encode()
+    assert head[1] == f"Host: localhost:{place.port}".encode()
+
+
+async def test_a_source_that_is_an_ipv6_literal_is_asked() -> None:
+    origin = Origin("end")
+    async with await asyncio.start_server(origin.serve, "::1", 0) as server, asking(origin) as (client, _place):
+        port = server.sockets[0].getsockname()[1]
+        for host in ("::1", "[::1]"):
+            assert await get(client, Source("http", host, port, "/x")) == b"ok"
+    assert f"Host: [::1]:{port}".encode() in origin.requests[0]
 
 
 async def test_a_new_connection_that_breaks_is_not_tried_again_here() -> None:

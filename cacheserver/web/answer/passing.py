@@ -15,7 +15,7 @@ from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongCont
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Want
 from cacheserver.fill.metadata import NOTHING, Metadata
-from cacheserver.fill.opening import Answered
+from cacheserver.fill.opening import Answered, dated
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay, RelayedBody
@@ -71,7 +71,8 @@ class Passing:
         try:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
-            lines = relayed_lines(answer.fields, via=self.via, cache_status=exchange.cache_status)
+            fields = dated(answer.fields, answer.response_time_s)
+            lines = relayed_lines(fields, via=self.via, cache_status=exchange.cache_status)
             plan = plan_pass(answer, want, method, lines, wider=wider)
             if method == "HEAD" or answer.status in (204, 304):
                 await channel.start(plan.head)
