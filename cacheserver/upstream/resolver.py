@@ -9,6 +9,7 @@ raised here is an OSError, so aiohttp lets both through unchanged.
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,11 +18,15 @@ from typing import Final
 
 from aiohttp.abc import ResolveResult
 
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import AddressRefused, ConfigError, MalformedRequest, ResolveFailed
 from cacheserver.core.request.addresses import Network, vet_address
 from cacheserver.core.request.hostname import is_ip_literal, literal_address, parse_authority
+from cacheserver.logs.events import event, get_logger
 from cacheserver.outgoing.resolver import Lookup, Resolver, detached_lookup
 
+_log = get_logger(__name__)
+_MAX_TOLD: Final = 1024
 NEGATIVE_S: Final = 5.0
 """How long the node remembers that a name has no address, or that its DNS is silent."""
 
@@ -55,6 +60,8 @@ class VettedResolver(Resolver):
             on_close=on_close,
         )
         self._allowed_for = allowed_for
+        self._told: BoundedMemory[str, bool] = BoundedMemory(_MAX_TOLD)
+        """Hosts that the log has: one that is only a further source refuses no client anything."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -72,6 +79,9 @@ class VettedResolver(Resolver):
         allowed = self._allowed_for(host)
         vetted = [result for result in found if vet_address(result["host"], allowed)]
         if not vetted:
+            if not self._told.get(host):
+                event(_log, "address_refused", severity=logging.WARNING, host=host, remedy=AddressRefused.remedy)
+            self._told.keep(host, True)
             raise AddressRefused(
                 f"{host} resolves only to addresses that the address policy refuses", source=f"{host}:{port}"
             )
