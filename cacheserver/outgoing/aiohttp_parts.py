@@ -1,7 +1,7 @@
 """The private parts of aiohttp's client that outgoing requests need; ``RELIED_ON`` lists them.
 
-Owns: these uses, and where a body ends whose length nothing names. Must not decide when a request is tried again, but
-tells whether its connection had been used before.
+Owns: these uses, where a body ends whose length nothing names, and that an answer belongs to a request. Must not decide
+when a request is tried again, but tells whether its connection had been used before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ssl
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -23,7 +23,9 @@ RELIED_ON: Final = {
     (aiohttp.StreamReader, "_read_nowait"): "bytes that have come, also after an error",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
     (aiohttp.BaseConnector, "_conns"): "idle connections with their times, by a key that has host and port",
-    (ResponseHandler, "feed_data"): "called with each answer's head and body",
+    (ResponseHandler, "set_response_params"): "called before each request is sent",
+    (ResponseHandler, "data_received"): "called with what has come",
+    (ResponseHandler, "feed_data"): "called with each answer's head and body, 1xx too",
     (ResponseHandler, "eof_received"): "called at the end of the peer's bytes, before connection_lost",
     (ResponseHandler, "connection_lost"): "ends a body that is delimited by close",
 }
@@ -78,21 +80,48 @@ def _strict(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 
 
 class StrictEnds(ResponseHandler):
-    """aiohttp's protocol, which takes every end of a connection for the end of a body that is delimited by close.
+    """aiohttp's protocol, stricter about where an answer begins and ends.
 
-    Over TLS such a body ends with the close_notify alert; without it, it is truncated (RFC 9112 §9.8). Over TCP it ends
-    with a FIN: a reset, and a connection that this side gave up, end nothing.
+    It takes an answer that nobody asked for as that to the connection's next request: some load balancers send a 408
+    when a connection has been idle. Here such an answer ends the connection.
+
+    It takes every end of a connection for the end of a body that is delimited by close. Over TLS such a body ends with
+    the close_notify alert; without it, it is truncated (RFC 9112 §9.8). Over TCP it ends with a FIN: a reset, and a
+    connection that this side gave up, end nothing.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self._awaits_head = False
         self._proper_end = False
         self._body: aiohttp.StreamReader | None = None
 
+    def set_response_params(self, **params: Any) -> None:
+        """Await an answer."""
+        self._awaits_head = True
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, if it belongs to an answer that is awaited."""
+        if data and not self._awaits_head and (self._body is None or self._body.is_eof()):
+            self._refuse()
+            return
+        super().data_received(data)
+
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Hand on an answer; keeps its body."""
+        if not self._awaits_head:
+            self._refuse()
+            return
+        self._awaits_head = 100 <= data[0].code < 200 and data[0].code != 101
         self._body = data[1]
         super().feed_data(data, size)
+
+    def _refuse(self) -> None:
+        """End a connection on which something came that nobody asked for."""
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
 
     def eof_received(self) -> None:
         """Take note of how the peer ended: every byte before was received by now."""

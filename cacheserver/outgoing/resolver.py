@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,7 +24,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cacheserver.concurrency.daemon_thread import in_thread
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.bounded_memory import BoundedMemory
-from cacheserver.core.errors import Draining
 
 MAX_CACHED: Final = 1024
 """Hosts whose addresses are remembered, and those whose failures are; the oldest goes first."""
@@ -34,6 +34,9 @@ _OLD_PATIENCE_S: Final = 0.3
 """How long DNS is waited for where there are old addresses."""
 _PATIENCE_S: Final = 6.0
 """How long DNS is waited for; its answer counts later, too."""
+_CROWD_PATIENCE_S: Final = 1.5
+"""The same while many names are silent: each holds a request of a client, and of the node's requests upstream."""
+_CROWD: Final = 8
 _QUICK_S: Final = 1.0
 _CERTAIN: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 """What DNS says of a name without addresses; other failures may be over in a moment."""
@@ -116,16 +119,23 @@ class Resolver(AbstractResolver):
 
     async def _asked(self, host: str, now_s: float, patience_s: float) -> tuple[str, ...] | OSError:
         """What DNS says, if it does in time; one query serves all, and the patience of all begins with it."""
-        query = partial(self._query, host)
-        self._queries.start(host, query)
+        query = self._queries.start(host, partial(self._query, host))
         begun_s = self._begun_s.setdefault(host, now_s)
-        try:
-            async with asyncio.timeout(max(0.0, begun_s + patience_s - now_s)):
-                return await self._queries.run(host, query)
-        except TimeoutError:
-            return OSError("no answer from DNS in time")
-        except Draining:
-            raise OSError("the resolver was closed") from None
+        for limit_s in (min(patience_s, _CROWD_PATIENCE_S), patience_s):
+            await asyncio.wait((query,), timeout=max(0.0, begun_s + limit_s - self._monotonic_s()))
+            if query.cancelled():
+                raise OSError("the resolver was closed")
+            if query.done():
+                return query.result()
+            if self._crowded:
+                break
+        return OSError("no answer from DNS in time")
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether many names have been silent for a while: those that are asked for no longer wait much for theirs."""
+        begun_s = next(islice(self._begun_s.values(), _CROWD - 1, None), None)
+        return begun_s is not None and self._monotonic_s() - begun_s >= _CROWD_PATIENCE_S
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -39,6 +39,8 @@ Count = Callable[[str, str, str], object]
 _RATE_WINDOW_S = 10.0
 _KEPT_TRIES = 3
 """Most connections on which one request is sent, all but the last of them kept ones that were dead."""
+_IDLE_TOO_LONG = 408
+"""Sent by some servers as they close a connection that was idle: it does not speak of the request that crosses it."""
 _REPEATABLE = frozenset({"GET", "HEAD"})
 """Methods that may be sent twice (RFC 9110 §9.2.2); the node knows no others, and no body."""
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -190,7 +192,7 @@ class UpstreamClient:
         for tries_left in reversed(range(_KEPT_TRIES)):
             connected.reused = False
             try:
-                return await self._open_session().request(
+                response = await self._open_session().request(
                     request.method,
                     _url(request.place),
                     headers=headers,
@@ -198,11 +200,20 @@ class UpstreamClient:
                     allow_redirects=False,
                     trace_request_ctx=connected,
                 )
+                if response.status != _IDLE_TOO_LONG or not self._repeats(request, connected, tries_left):
+                    return response
+                response.close()
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if not (connected.reused and tries_left and request.method in _REPEATABLE):
+                if not self._repeats(request, connected, tries_left):
                     raise
-                self._drop_idle(request)
         raise AssertionError("the last try returns or raises")
+
+    def _repeats(self, request: UpstreamRequest, connected: Connected, tries_left: int) -> bool:
+        """Whether a request that failed is sent again: its connection was a kept one, and so are the idle ones."""
+        if not (connected.reused and tries_left and request.method in _REPEATABLE):
+            return False
+        self._drop_idle(request)
+        return True
 
     def _drop_idle(self, request: UpstreamRequest) -> None:
         """Keep none of the connections that are as old as one that proved dead."""

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -20,8 +21,10 @@ from cacheserver.outgoing.resolver import Resolver
 from cacheserver.system.clock import SystemClock
 from cacheserver.upstream.client import UpstreamClient
 from cacheserver.upstream.options import UpstreamOptions
+from tests.support.flow import eventually
 
 SERVICE = Service(name="own", hosts=("localhost",), own=True)
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -34,9 +37,12 @@ class Origin:
         self.connections = 0
         self.requests: list[bytes] = []
         self.warm = asyncio.Barrier(1)
+        self.answer = OK
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         count = 0
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -45,7 +51,7 @@ class Origin:
                 if count > self.answered:
                     break
                 async with self.warm:
-                    writer.write(OK)
+                    writer.write(self.answer)
             await self.finish(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -55,6 +61,9 @@ class Origin:
     async def finish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.end == "part":
             writer.write(OK[:20])
+            await writer.drain()
+        elif self.end == "408":
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             await writer.drain()
         elif self.end == "silence":
             await reader.read()
@@ -93,7 +102,7 @@ async def get(client: UpstreamClient, place: Source, method: str = "GET") -> byt
         answer.close()
 
 
-@pytest.mark.parametrize("end", ["end", "reset", "part"])
+@pytest.mark.parametrize("end", ["end", "reset", "part", "408"])
 async def test_a_request_on_a_kept_connection_that_is_dead_is_sent_once_more_on_a_new_one(end: str) -> None:
     origin = Origin(end)
     async with asking(origin) as (client, place):
@@ -128,6 +137,44 @@ async def test_a_source_that_is_an_ipv6_literal_is_asked() -> None:
         for host in ("::1", "[::1]"):
             assert await get(client, Source("http", host, port, "/x")) == b"ok"
     assert f"Host: [::1]:{port}".encode() in origin.requests[0]
+
+
+@pytest.mark.parametrize("parts", [[EVIL], [EVIL[:20], EVIL[20:]], [b"\r\n"]], ids=["whole", "parts", "empty line"])
+async def test_an_answer_that_nobody_asked_for_is_not_that_to_the_next_request(parts: list[bytes]) -> None:
+    origin = Origin("end", answered=9)
+    async with asking(origin) as (client, place):
+        assert await get(client, place) == b"ok"
+        assert client._session is not None
+        for part in parts:
+            origin.writers[0].write(part)
+            await origin.writers[0].drain()
+        await eventually(partial(ended, client))
+        assert await get(client, place) == b"ok"
+    assert origin.connections == 2
+
+
+async def test_what_follows_an_answer_at_once_is_not_that_to_the_next_request() -> None:
+    origin = Origin("end", answered=9)
+    origin.answer = OK + EVIL
+    async with asking(origin) as (client, place):
+        assert [await get(client, place) for _ in range(3)] == [b"ok"] * 3
+    assert origin.connections == 3
+
+
+async def test_interim_answers_come_before_the_answer() -> None:
+    origin = Origin("end", answered=9)
+    origin.answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2 + OK
+    async with asking(origin) as (client, place):
+        assert [await get(client, place) for _ in range(3)] == [b"ok"] * 3
+    assert origin.connections == 1
+
+
+async def ended(client: UpstreamClient) -> bool:
+    """Whether no connection is kept."""
+    assert client._session is not None
+    assert client._session.connector is not None
+    kept = client._session.connector._conns.values()
+    return not any(protocol.is_connected() for connections in kept for protocol, _since_s in connections)
 
 
 async def test_a_new_connection_that_breaks_is_not_tried_again_here() -> None:

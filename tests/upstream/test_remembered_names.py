@@ -110,3 +110,19 @@ async def test_failures_are_remembered_those_that_may_pass_for_less_long(error: 
         with pytest.raises(ResolveFailed):
             await resolver.resolve("a.example", 80)
         assert len(dns.asked) == asked
+
+
+async def test_while_many_names_are_silent_none_is_waited_for_long() -> None:
+    dns, clock = Dns(well_example=["8.8.8.8"]), Clock()
+    dns.gate.clear()
+    resolver = make(dns, clock=clock)
+    asking = [asyncio.create_task(resolver.resolve(f"s{number}.example", 80)) for number in range(8)]
+    for _ in asking:
+        await dns.questions.get()
+    clock.now_s += 1.5
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ResolveFailed] * 8
+    dns.gate.set()
+    assert await addresses(resolver, "well.example") == [("8.8.8.8", 80)]
+    await resolver.close()
