@@ -7,6 +7,7 @@ when a request is tried again, but tells whether its connection had been used be
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
 RELIED_ON: Final = {
@@ -29,6 +30,11 @@ RELIED_ON: Final = {
     (ResponseHandler, "eof_received"): "called at the end of the peer's bytes, before connection_lost",
     (ResponseHandler, "connection_lost"): "ends a body that is delimited by close",
 }
+
+
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 
 
 def disable_retries(session: aiohttp.ClientSession) -> None:
@@ -83,7 +89,8 @@ class StrictEnds(ResponseHandler):
     """aiohttp's protocol, stricter about where an answer begins and ends.
 
     It takes an answer that nobody asked for as that to the connection's next request: some load balancers send a 408
-    when a connection has been idle. Here such an answer ends the connection.
+    when a connection has been idle. Here such an answer ends the connection. So does a head with a line feed alone
+    among other line ends, which an origin may have copied from a request: behind it is no field of the origin's own.
 
     It takes every end of a connection for the end of a body that is delimited by close. Over TLS such a body ends with
     the close_notify alert; without it, it is truncated (RFC 9112 §9.8). Over TCP it ends with a FIN: a reset, and a
@@ -93,17 +100,23 @@ class StrictEnds(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._awaits_head = False
+        self._head = b""
+        """What has come of a head that is not complete."""
         self._proper_end = False
         self._body: aiohttp.StreamReader | None = None
 
     def set_response_params(self, **params: Any) -> None:
         """Await an answer."""
-        self._awaits_head = True
+        self._awaits_head, self._head = True, b""
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, if it belongs to an answer that is awaited."""
         if data and not self._awaits_head and (self._body is None or self._body.is_eof()):
+            self._refuse()
+            return
+        if self._awaits_head and self._mixes_line_ends(data):
+            self.set_exception(HttpProcessingError(message="the head mixes line ends"))
             self._refuse()
             return
         super().data_received(data)
@@ -116,6 +129,19 @@ class StrictEnds(ResponseHandler):
         self._awaits_head = 100 <= data[0].code < 200 and data[0].code != 101
         self._body = data[1]
         super().feed_data(data, size)
+
+    def _mixes_line_ends(self, data: bytes) -> bool:
+        """Whether a head is complete now, and a line feed alone is among its CR LF: an origin that echoes one."""
+        come, at = self._head + data, 0
+        while (end := _END_OF_HEAD.search(come, at)) is not None:
+            if _BARE_LF.search(come, at, end.end()) and come.find(b"\r\n", at, end.end()) >= 0:
+                return True
+            if not _INTERIM.match(come, at):
+                self._head = b""
+                return False
+            at = end.end()
+        self._head = come[at:]
+        return False
 
     def _refuse(self) -> None:
         """End a connection on which something came that nobody asked for."""

@@ -14,7 +14,7 @@ import pytest
 
 from cacheserver.core.cache.sources import Source
 from cacheserver.core.cache.upstream_request import UpstreamRequest
-from cacheserver.core.errors import ConnectFailed, UpstreamTimeout
+from cacheserver.core.errors import BadAnswer, ConnectFailed, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.service import Service
 from cacheserver.outgoing.resolver import Resolver
@@ -38,6 +38,7 @@ class Origin:
         self.requests: list[bytes] = []
         self.warm = asyncio.Barrier(1)
         self.answer = OK
+        self.parts: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +52,9 @@ class Origin:
                 if count > self.answered:
                     break
                 async with self.warm:
-                    writer.write(self.answer)
+                    for part in self.parts or [self.answer]:
+                        writer.write(part)
+                        await asyncio.sleep(0)
             await self.finish(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -159,6 +162,36 @@ async def test_what_follows_an_answer_at_once_is_not_that_to_the_next_request() 
     async with asking(origin) as (client, place):
         assert [await get(client, place) for _ in range(3)] == [b"ok"] * 3
     assert origin.connections == 3
+
+
+CR_LF, LF = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n", b"HTTP/1.1 200 OK\nX-A: 1\nContent-Length: 2\n\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["at once", "byte for byte"])
+@pytest.mark.parametrize(
+    ("head", "good"),
+    [
+        (CR_LF, True),
+        (LF, True),
+        (CR_LF.replace(b"1\r\n", b"1\n", 1), False),
+        (CR_LF.replace(b"1\r\nC", b"1\nX-Injected: 1\r\nC"), False),
+        (CR_LF.replace(b"OK\r\n", b"OK\n"), False),
+        (LF.replace(b"OK\n", b"OK\r\n"), False),
+        (HINTS + CR_LF.replace(b"1\r\nC", b"1\nX-Injected: 1\r\nC"), False),
+        (HINTS.replace(b">\r", b">\nX: 1\r") + CR_LF, False),
+        (HINTS + LF, True),
+    ],
+)
+async def test_a_head_that_mixes_line_ends_is_a_bad_answer(head: bytes, good: bool, whole: bool) -> None:
+    origin = Origin("end", answered=9)
+    origin.parts = [head + b"\n\r"] if whole else [bytes((byte,)) for byte in head + b"\n\r"]
+    async with asking(origin) as (client, place):
+        if good:
+            assert await get(client, place) == b"\n\r"
+        else:
+            with pytest.raises(BadAnswer):
+                await get(client, place)
 
 
 async def test_interim_answers_come_before_the_answer() -> None:
