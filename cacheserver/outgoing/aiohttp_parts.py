@@ -123,9 +123,6 @@ class StrictEnds(ResponseHandler):
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Hand on an answer; keeps its body."""
-        if not self._awaits_head:
-            self._refuse()
-            return
         self._awaits_head = 100 <= data[0].code < 200 and data[0].code != 101
         self._body = data[1]
         super().feed_data(data, size)

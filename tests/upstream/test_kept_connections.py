@@ -34,7 +34,7 @@ class Origin:
     def __init__(self, end: str, answered: int = 1) -> None:
         self.end = end
         self.answered = answered
-        self.connections = 0
+        self.connections = self.ended = 0
         self.requests: list[bytes] = []
         self.warm = asyncio.Barrier(1)
         self.answer = OK
@@ -59,6 +59,7 @@ class Origin:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.ended += 1
             writer.transport.abort()
 
     async def finish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,6 +122,11 @@ async def test_one_dead_connection_ends_all_that_are_kept_to_that_host() -> None
         origin.warm = asyncio.Barrier(1)
         assert await get(client, place) == b"ok"
         assert (origin.connections, len(origin.requests)) == (7, 8)
+
+        async def closed() -> bool:
+            return origin.ended == 6
+
+        await eventually(closed)
 
 
 @pytest.mark.parametrize("target", ["/x?", "/x", "/x?a?", "/?", "//a//b?%2f%2F", "/{a}|^`?[1]", "/a?b=c#d"])
