@@ -103,7 +103,7 @@ class Opener:
         if not body.complete:
             return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
         answer.close()
-        return Answered(answer.status, answer.fields, body.data, answer.source)
+        return Answered(answer.status, dated(answer.fields, answer.response_time_s), body.data, answer.source)
 
     async def take(self, want: Want, opened: Opened, asked: Asked) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cacheserver.core.cache.redirects import follow
 from cacheserver.core.cache.sources import source_hosts
 from cacheserver.core.cache.upstream_request import UpstreamRequest
-from cacheserver.core.request.addresses import Network, parse_network
+from cacheserver.core.request.addresses import Network, parse_network, written_block
 from cacheserver.core.request.admission import target_of
 from cacheserver.core.request.allowlist import AllowList
 from cacheserver.core.request.client_shares import SharedNetworks
@@ -17,22 +17,19 @@ from cacheserver.core.request.subnets import Subnets
 from cacheserver.core.request.target import Target
 from cacheserver.settings.schema import Settings
 
-_ANYWHERE = (parse_network("0.0.0.0/0"), parse_network("::/0"))
-"""Naming a further source permits its address, whatever it is."""
-
 
 class Admitted:
     """The current allow-list and what follows from it. ConfigError for services that contradict one another."""
 
     def __init__(self, settings: Settings) -> None:
         self.allowlist = AllowList(settings.all_services())
-        self._source_hosts = _source_hosts(self.allowlist.services)
+        self._source_blocks = _source_blocks(self.allowlist.services)
         self.subnets = Subnets((group.name, group.networks) for group in settings.subnets)
         self.shared = SharedNetworks((entry.networks, entry.clients) for entry in settings.fairness.shared)
 
     def take_over(self, other: Admitted) -> None:
         """Become what a reload has made."""
-        self.allowlist, self._source_hosts = other.allowlist, other._source_hosts
+        self.allowlist, self._source_blocks = other.allowlist, other._source_blocks
         self.subnets, self.shared = other.subnets, other.shared
 
     def services(self) -> tuple[Service, ...]:
@@ -41,10 +38,9 @@ class Admitted:
 
     def networks(self, host: str) -> tuple[Network, ...]:
         """Blocks of addresses, private ones too, that the operator permits for a host (I9)."""
-        if host in self._source_hosts:
-            return _ANYWHERE
         service = self.allowlist.match(host)
-        return () if service is None else tuple(parse_network(block) for block in service.allow_addresses)
+        own = () if service is None else _blocks(service)
+        return (*own, *self._source_blocks.get(host, ()))
 
     def target(self, url: str) -> Target | None:
         """The target of a URL that a service's rule or an operator named, if its host is allowed."""
@@ -55,5 +51,14 @@ class Admitted:
         return follow(request, location, self.target)
 
 
-def _source_hosts(services: tuple[Service, ...]) -> frozenset[str]:
-    return frozenset(host for service in services for host in source_hosts(service))
+def _blocks(service: Service) -> tuple[Network, ...]:
+    return tuple(parse_network(block) for block in service.allow_addresses)
+
+
+def _source_blocks(services: tuple[Service, ...]) -> dict[str, tuple[Network, ...]]:
+    """What the services that name a source permit for it: their blocks, and the address where a literal names it."""
+    found: dict[str, tuple[Network, ...]] = {}
+    for service in services:
+        for host in source_hosts(service):
+            found[host] = (*found.get(host, ()), *_blocks(service), *written_block(host))
+    return found

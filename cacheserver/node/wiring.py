@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cacheserver
+from cacheserver.core.cache.back_off import BackOff
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
 from cacheserver.core.units import parse_listen
@@ -32,6 +33,7 @@ from cacheserver.maintenance.scrubber import Scrubber
 from cacheserver.metrics.meter import PrometheusMeter
 from cacheserver.node.admitted import Admitted
 from cacheserver.node.wiring_web import Basis, WebSide, build_web_side
+from cacheserver.outgoing.lookups import Lookups
 from cacheserver.settings.schema import Settings
 from cacheserver.store.store import Store
 from cacheserver.store.volume import Volume
@@ -39,8 +41,9 @@ from cacheserver.system.clock import SystemClock
 from cacheserver.system.descriptors import Shares
 from cacheserver.trust.anchors import Anchors, build_anchors
 from cacheserver.trust.issued import Issued
+from cacheserver.upstream.backing_off import BackingOff
 from cacheserver.upstream.client import UpstreamClient
-from cacheserver.upstream.resolver import VettedResolver
+from cacheserver.upstream.resolver import NEGATIVE_S, VettedResolver
 from cacheserver.web.answer.passing import Passing
 
 USER_AGENT = f"cacheserver/{cacheserver.__version__}"
@@ -154,10 +157,14 @@ def build_components(
 
 def _sources(basis: Basis) -> Sources:
     options, admitted, clock, meter = basis.settings.upstream, basis.admitted, basis.clock, basis.meter
+    lookups = Lookups(options.resolver)
     resolver = VettedResolver(
         connect_to={host: parse_listen(address) for host, address in options.connect_to.items()},
         allowed_for=admitted.networks,
         ttl_s=options.dns_ttl_s,
+        failure_ttl_s=NEGATIVE_S,
+        lookup=lookups,
+        on_close=lookups.close,
     )
     client = UpstreamClient(
         options=options,
@@ -168,7 +175,8 @@ def _sources(basis: Basis) -> Sources:
         user_agent=USER_AGENT,
     )
     health = SourceHealth()
-    asker = Asker(upstream=client, node_id=basis.node_id, health=health, clock=clock, meter=meter)
+    upstream = BackingOff(client, BackOff(most_s=options.retry_after_max_s), clock)
+    asker = Asker(upstream=upstream, node_id=basis.node_id, health=health, clock=clock, meter=meter)
     anchors = build_anchors(
         basis.settings.trust,
         clock=clock,

@@ -7,14 +7,17 @@ proxy from the environment, no DNS cache, no total time-out, no body without a p
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import stat
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.outgoing.aiohttp_parts import demand_proper_ends
+from cacheserver.outgoing.aiohttp_parts import demand_proper_ends, reuse_trace
 
 _READ_BUFFER_BYTES = 1 << 19
 _LINE_BYTES = 16_384
@@ -56,7 +59,8 @@ def open_session(
     """Return a session; call in a running loop. The caller closes it, and ``resolver``, which it does not own.
 
     ``resolver``: None for the system's. ``limit``, ``limit_per_host``: connections, 0 for no limit. ``idle_s``: how
-    long an idle connection is kept.
+    long an idle connection is kept. ``connect_timeout_s`` also bounds how long sent bytes may stay unacknowledged: a
+    firewall that has forgotten a connection drops its packets without a word.
     """
     connector = aiohttp.TCPConnector(
         resolver=resolver,
@@ -65,6 +69,7 @@ def open_session(
         limit_per_host=limit_per_host,
         keepalive_timeout=idle_s,
         ssl=True if tls is None else tls,
+        socket_factory=None if connect_timeout_s is None else partial(_socket, connect_timeout_s + 1.0),
     )
     demand_proper_ends(connector)
     return aiohttp.ClientSession(
@@ -76,4 +81,11 @@ def open_session(
         read_bufsize=_READ_BUFFER_BYTES,
         max_line_size=_LINE_BYTES,
         max_field_size=_LINE_BYTES,
+        trace_configs=[reuse_trace()],
     )
+
+
+def _socket(unacknowledged_s: float, address: tuple[Any, ...]) -> socket.socket:
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000))
+    return made

@@ -1,18 +1,19 @@
 """Asking a source over aiohttp: one session, own deadlines, every redirect hop admitted.
 
-Owns: connections to sources. Must not interpret a body or a cache rule.
+Owns: connections to sources, and a second try where a kept one proved dead. Must not interpret a body or a cache rule.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import aiohttp
 from yarl import URL
 
 from cacheserver.core.cache.redirects import REDIRECTS, Hop, bounded
-from cacheserver.core.cache.sources import NODE
+from cacheserver.core.cache.sources import NODE, Source
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import (
@@ -25,7 +26,7 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
-from cacheserver.outgoing.aiohttp_parts import disable_retries, end_reuse, received_bytes
+from cacheserver.outgoing.aiohttp_parts import Connected, disable_retries, drop_idle, end_reuse, received_bytes
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
@@ -38,6 +39,12 @@ Count = Callable[[str, str, str], object]
 """Called after each request with the service's name, the source's class and the result."""
 
 _RATE_WINDOW_S = 10.0
+_KEPT_TRIES = 3
+"""Most connections on which one request is sent, all but the last of them kept ones that were dead."""
+_IDLE_TOO_LONG = 408
+"""Sent by some servers as they close a connection that was idle: it does not speak of the request that crosses it."""
+_REPEATABLE = frozenset({"GET", "HEAD"})
+"""Methods that may be sent twice (RFC 9110 §9.2.2); the node knows no others, and no body."""
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -129,14 +136,17 @@ class UpstreamClient:
         self._tls = client_context(options.ca_file, key="upstream.ca_file")
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self, request: UpstreamRequest) -> Answer:
-        """Send ``request`` and return once its head is there; see ``ports.Upstream.open``."""
+    async def open(self, request: UpstreamRequest, *, within_s: float = math.inf) -> Answer:
+        """Send ``request`` and return once its head is there; see ``ports.Upstream.open``.
+
+        ``within_s`` shortens the time for each hop's head.
+        """
         first, asked, secure = request, request.place.name, request.place.kind != NODE
         hops: list[Hop] = []
         for _hop in range(self._options.redirects + 1):
             secure = secure and request.place.scheme == "https"
             try:
-                answer = await self._ask(request, asked, secure)
+                answer = await self._ask(request, asked, secure, within_s)
             except CacheserverError as exc:
                 self._count(request, exc.code)
                 raise
@@ -158,29 +168,61 @@ class UpstreamClient:
     def _count(self, request: UpstreamRequest, result: str) -> None:
         self._report(request.service.name, request.place.kind, result)
 
-    async def _ask(self, request: UpstreamRequest, asked: str, secure: bool) -> Answer:
-        self._resolver.vet_literal(request.place.host, request.place.port)
-        headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
-        headers.extend(request.fields)
-        sent_s = self._clock.wall_s()
-        budget_s = self._options.connect_timeout_s + self._options.head_timeout_s
-        async with translated(request.place.name, within_s=budget_s):
-            response = await self._open_session().request(
-                request.method,
-                URL(request.place.url, encoded=True),
-                headers=headers,
-                skip_auto_headers=_SKIPPED,
-                allow_redirects=False,
-            )
+    async def _ask(self, request: UpstreamRequest, asked: str, secure: bool, within_s: float) -> Answer:
+        place = request.place
+        self._resolver.vet_literal(place.host, place.port)
+        sent_s, connected = self._clock.wall_s(), Connected()
+        within_s = min(within_s, self._options.connect_timeout_s + self._options.head_timeout_s)
+        try:
+            async with translated(place.name, within_s=within_s):
+                response = await self._requested(request, connected)
+        except UpstreamTimeout:
+            if connected.reused:
+                self._drop_idle(request)
+            raise
         return Answer(
             response,
-            source=request.place.name,
+            source=place.name,
             asked=asked,
-            source_class=request.place.kind,
+            source_class=place.kind,
             secure=secure,
             times_s=(sent_s, self._clock.wall_s()),
             options=self._options,
         )
+
+    async def _requested(self, request: UpstreamRequest, connected: Connected) -> aiohttp.ClientResponse:
+        """The answer's head; where a kept connection breaks before it, that of a connection made anew."""
+        headers = [("User-Agent", self._user_agent)] if "User-Agent" not in request.fields else []
+        headers.extend(request.fields)
+        for tries_left in reversed(range(_KEPT_TRIES)):
+            connected.reused = False
+            try:
+                response = await self._open_session().request(
+                    request.method,
+                    _url(request.place),
+                    headers=headers,
+                    skip_auto_headers=_SKIPPED,
+                    allow_redirects=False,
+                    trace_request_ctx=connected,
+                )
+                if response.status != _IDLE_TOO_LONG or not self._repeats(request, connected, tries_left):
+                    return response
+                response.close()
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if not self._repeats(request, connected, tries_left):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def _repeats(self, request: UpstreamRequest, connected: Connected, tries_left: int) -> bool:
+        """Whether a request that failed is sent again: its connection was a kept one, and so are the idle ones."""
+        if not (connected.reused and tries_left and request.method in _REPEATABLE):
+            return False
+        self._drop_idle(request)
+        return True
+
+    def _drop_idle(self, request: UpstreamRequest) -> None:
+        """Keep none of the connections that are as old as one that proved dead."""
+        drop_idle(self._open_session(), _url(request.place))
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -204,6 +246,12 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _url(place: Source) -> URL:
+    """Where aiohttp sends a request. Path and query go as one, or yarl would leave out a question mark at the end."""
+    host = f"[{place.host}]" if ":" in place.host and not place.host.startswith("[") else place.host
+    return URL.build(scheme=place.scheme, host=host, port=place.port, path=place.path_and_query, encoded=True)
 
 
 def _result(request: UpstreamRequest, answer: Answer) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -27,8 +27,22 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redirects: Annotated[
         int, Meta(ge=0, le=20, description="Redirect hops followed, each checked against the allow-list.")
     ] = 5
+    retry_after_max_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Longest time for which an origin's Retry-After is observed; 0: not at all."),
+    ] = 60.0
+    resolver: Annotated[
+        Literal["auto", "dns", "system"],
+        Meta(
+            description="How names are looked up: dns by a library, system by getaddrinfo in threads; auto: dns where "
+            "/etc/nsswitch.conf names files and dns alone for hosts, and /etc/gai.conf has no rules."
+        ),
+    ] = "auto"
     dns_ttl_s: Annotated[
-        float, Meta(ge=0, le=3600, description="How long a vetted address is used before DNS is asked again.")
+        float,
+        Meta(
+            ge=0, le=3600, description="Most seconds for which addresses are used before DNS is asked again; 0: none."
+        ),
     ] = 30.0
     connections_per_host: Annotated[int, Meta(ge=1, le=1024, description="Connections to one origin host.")] = 64
     idle_s: Annotated[float, Meta(gt=0, le=600, description="How long an idle upstream connection is kept.")] = 30.0

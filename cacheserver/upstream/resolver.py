@@ -9,17 +9,26 @@ raised here is an OSError, so aiohttp lets both through unchanged.
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
+from typing import Final
 
 from aiohttp.abc import ResolveResult
 
+from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import AddressRefused, ConfigError, MalformedRequest, ResolveFailed
 from cacheserver.core.request.addresses import Network, vet_address
 from cacheserver.core.request.hostname import is_ip_literal, literal_address, parse_authority
-from cacheserver.outgoing.resolver import Lookup, Resolver, system_lookup
+from cacheserver.logs.events import event, get_logger
+from cacheserver.outgoing.resolver import Lookup, Resolver, detached_lookup
+
+_log = get_logger(__name__)
+_MAX_TOLD: Final = 1024
+NEGATIVE_S: Final = 5.0
+"""How long the node remembers that a name has no address, or that its DNS is silent."""
 
 
 class VettedResolver(Resolver):
@@ -36,12 +45,23 @@ class VettedResolver(Resolver):
         connect_to: Mapping[str, tuple[str, int]],
         allowed_for: Callable[[str], tuple[Network, ...]],
         ttl_s: float = 30.0,
+        failure_ttl_s: float = 0.0,
         monotonic_s: Callable[[], float] = time.monotonic,
-        lookup: Lookup = system_lookup,
+        lookup: Lookup = detached_lookup,
+        on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         overrides = dict(_override(key, value) for key, value in connect_to.items())
-        super().__init__(connect_to=overrides, ttl_s=ttl_s, monotonic_s=monotonic_s, lookup=lookup)
+        super().__init__(
+            connect_to=overrides,
+            ttl_s=ttl_s,
+            failure_ttl_s=failure_ttl_s,
+            monotonic_s=monotonic_s,
+            lookup=lookup,
+            on_close=on_close,
+        )
         self._allowed_for = allowed_for
+        self._told: BoundedMemory[str, bool] = BoundedMemory(_MAX_TOLD)
+        """Hosts that the log has: one that is only a further source refuses no client anything."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -59,6 +79,9 @@ class VettedResolver(Resolver):
         allowed = self._allowed_for(host)
         vetted = [result for result in found if vet_address(result["host"], allowed)]
         if not vetted:
+            if not self._told.get(host):
+                event(_log, "address_refused", severity=logging.WARNING, host=host, remedy=AddressRefused.remedy)
+            self._told.keep(host, True)
             raise AddressRefused(
                 f"{host} resolves only to addresses that the address policy refuses", source=f"{host}:{port}"
             )

@@ -43,6 +43,8 @@ _NOWHERE = URL("/.unreadable")
 _END_OF_HEAD = b"\r\n\r\n"
 _UNREADABLE = b"\0"
 """Refused by the parser wherever it stands in a head."""
+_ANNOUNCES_BODY = re.compile(rb"(?i)content-length|transfer-encoding")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _NOT_EMPTY_LINE = re.compile(rb"[^\r\n]")
 
 
@@ -173,11 +175,16 @@ class HeadCutter:
 
     A body that happens to hold an empty line comes in parts. Empty lines before a head are dropped (RFC 9112 §2.2):
     each would cost a call of the parser and make no request.
+
+    Bytes above ASCII in a request line, which clients send in targets and the parser refuses, get their escapes. No
+    byte of a body may change, so this ends with the first head that announces one, or came in parts.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._before = b""
+        self._spells = True
+        self._in_first_line = False
         self.between = True
         """Whether everything so far ended with a whole head, so that the next byte begins another one."""
         self.unfinished_bytes = 0
@@ -192,6 +199,7 @@ class HeadCutter:
             if self.between:
                 begin = _first_of_head(data, at)
                 self.between = begin == len(data)
+                self._in_first_line = self._spells and not self.between
                 self._count(begin - at)
                 at = begin
                 continue
@@ -204,18 +212,30 @@ class HeadCutter:
                 end = found + len(_END_OF_HEAD) if found >= 0 else len(data)
             if self._count(end - at):
                 return
-            yield data[at:end]
+            part, begins = data[at:end], not self._before
+            yield self._spelt(part) if self._in_first_line else part
             self.between = found >= 0
             if self.between:
+                self._spells = self._spells and begins and not _ANNOUNCES_BODY.search(part)
                 self.unfinished_bytes, self._before = 0, b""
             else:
                 self._before = (self._before + data[max(at, end - 3) : end])[-3:]
             at = end
 
+    def _spelt(self, part: bytes) -> bytes:
+        """A part that begins inside a request line, which then has only ASCII."""
+        line, feed, rest = part.partition(b"\n")
+        self._in_first_line = not feed
+        return part if line.isascii() else _NOT_ASCII.sub(_escape, line) + feed + rest
+
     def _count(self, more_bytes: int) -> bool:
         self.unfinished_bytes += more_bytes
         self.too_long = self.unfinished_bytes > self._limit_bytes
         return self.too_long
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(found[0])
 
 
 def _first_of_head(data: bytes, at: int) -> int:

@@ -70,19 +70,19 @@ def _watch(clock: WallClock | None) -> None:
 
 
 def _spoil_dns() -> None:
-    from cacheserver.outgoing.resolver import system_lookup
-    from cacheserver.upstream import resolver
+    from cacheserver.outgoing.lookups import Lookups
+    from cacheserver.outgoing.resolver import Found
 
-    async def lookup(host: str) -> Sequence[str]:
+    look_up = Lookups.__call__
+
+    async def spoiled(self: Lookups, host: str) -> Found | Sequence[str]:
         if host.endswith(".silent.test"):
             await asyncio.Event().wait()
         if host.endswith(".unknown.test"):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return await system_lookup(host)
+        return await look_up(self, host)
 
-    defaults = resolver.VettedResolver.__init__.__kwdefaults__
-    assert defaults is not None
-    defaults["lookup"] = lookup
+    Lookups.__call__ = spoiled  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from tests.support.ground import FRESH, OTHER_HOST, PIECE, Ground, GroundOptions
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GROUND = GroundOptions(config="[upstream]\nhead_timeout_s = 0.4\n[fill]\nbackoff_s = 0.02\n")
+GROUND = GroundOptions(config="[upstream]\nhead_timeout_s = 0.4\nretry_after_max_s = 0\n[fill]\nbackoff_s = 0.02\n")
 BODY = blob(65, PIECE + 500_000)
 WHOLE: tuple[tuple[str, str], ...] = ()
 RANGE = (("Range", "bytes=1000-1400000"),)

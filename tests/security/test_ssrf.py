@@ -20,7 +20,7 @@ ALLOWED = "cdn.example.test"
 ZONE = "rebind.example.test"
 PUBLIC = "8.8.4.4"
 _AT_ONCE = 24
-_CONFIG = "[upstream]\ndns_ttl_s = 0\n"
+_CONFIG = '[upstream]\nresolver = "system"\ndns_ttl_s = 0\n'
 
 
 def scripted_dns(*, every: int) -> dict[str, list[list[str]]]:

@@ -12,62 +12,11 @@ import aiohttp
 import pytest
 
 from cacheserver.core.errors import AddressRefused, ConfigError, ResolveFailed
-from cacheserver.core.request.addresses import Network, parse_network
+from cacheserver.core.request.addresses import Network
 from cacheserver.outgoing import resolver as base
-from cacheserver.outgoing.resolver import system_lookup
+from cacheserver.outgoing.resolver import detached_lookup
 from cacheserver.upstream.resolver import VettedResolver
-
-LOOPBACK = (parse_network("127.0.0.0/8"), parse_network("::1"))
-
-
-class Dns:
-    """Answers from a table, counts questions, and can hold answers back until it is opened."""
-
-    def __init__(self, **table: Sequence[str] | Exception) -> None:
-        self.table = {name.replace("_", "."): answer for name, answer in table.items()}
-        self.asked: list[str] = []
-        self.questions: asyncio.Queue[str] = asyncio.Queue()
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self, host: str) -> Sequence[str]:
-        self.asked.append(host)
-        self.questions.put_nowait(host)
-        await self.gate.wait()
-        answer = self.table.get(host, socket.gaierror(socket.EAI_NONAME, "unknown"))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def make(
-    dns: Dns,
-    *,
-    allowed: tuple[Network, ...] = (),
-    connect_to: dict[str, tuple[str, int]] | None = None,
-    clock: Clock | None = None,
-    ttl_s: float = 30.0,
-) -> VettedResolver:
-    return VettedResolver(
-        connect_to=connect_to or {},
-        allowed_for=lambda host: allowed,
-        ttl_s=ttl_s,
-        monotonic_s=clock or Clock(),
-        lookup=dns,
-    )
-
-
-async def addresses(resolver: VettedResolver, host: str, port: int = 80) -> list[tuple[str, int]]:
-    return [(result["host"], result["port"]) for result in await resolver.resolve(host, port)]
-
+from tests.upstream.names import LOOPBACK, Clock, Dns, addresses, make
 
 # -- vetting ----------------------------------------------------------------------------------------------------
 
@@ -273,18 +222,12 @@ async def test_closing_ends_queries_and_tells_their_askers() -> None:
 # -- the system's resolver and aiohttp --------------------------------------------------------------------------
 
 
-async def test_the_systems_resolver_gives_each_address_once() -> None:
-    found = await system_lookup("localhost")
-    assert set(found) <= {"127.0.0.1", "::1"}
-    assert len(found) == len(set(found)) > 0
-
-
 async def test_a_scope_is_kept_so_that_vetting_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*args: object, **kwargs: object) -> list[tuple[object, ...]]:
+    def getaddrinfo(*args: object) -> list[tuple[object, ...]]:
         return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2606:4700::1", 0, 0, 3))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    assert await system_lookup("a.example") == ("2606:4700::1%3",)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert await detached_lookup("a.example") == ("2606:4700::1%3",)
 
 
 async def test_a_name_that_dns_cannot_carry_is_resolve_failed() -> None:

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from cacheserver.web.aiohttp_adapter import HeadCutter
 
 HEADS = st.lists(
-    st.sampled_from([b"GET / HTTP/1.1\r\n", b"A: 1\r\n", b"\r\n", b"\r", b"\n", b"x", b"\r\n\r\n"]), max_size=30
+    st.sampled_from(
+        [b"GET / HTTP/1.1\r\n", b"Content-Length: 9\r\n", b"A: 1\r\n", b"\r\n", b"\r", b"\n", b"x", b"\r\n\r\n"]
+    ),
+    max_size=30,
 )
 
 
@@ -56,3 +59,32 @@ def test_the_head_as_a_whole_has_the_limit_and_heads_before_it_are_kept(size: in
     assert cut.startswith(b"GET / HTTP/1.1\r\n\r\n" * 9)
     assert cutter.too_long
     assert not list(cutter.cut(b"GET / HTTP/1.1\r\n\r\n"))
+
+
+RAW, ESCAPED = "GET /ä?b=ö HTTP/1.1\r\n".encode(), b"GET /%C3%A4?b=%C3%B6 HTTP/1.1\r\n"
+REST = b"Host: a\r\nX: \xc3\xa4\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_request_line_has_the_escapes_that_the_client_left_out_and_other_lines_stay(size: int) -> None:
+    cutter = HeadCutter(1000)
+    stream = RAW + REST
+    cut = b"".join(b"".join(cutter.cut(stream[at : at + size])) for at in range(0, len(stream), size))
+    assert cut == ESCAPED + REST
+
+
+def test_every_head_has_its_escapes_as_long_as_none_has_a_body() -> None:
+    assert b"".join(HeadCutter(1000).cut((RAW + REST) * 3)) == (ESCAPED + REST) * 3
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 9", b"content-LENGTH:0", b"Transfer-Encoding: chunked"])
+def test_behind_a_head_that_announces_a_body_no_byte_changes(field: bytes) -> None:
+    first = RAW + field + b"\r\n\r\n"
+    assert b"".join(HeadCutter(1000).cut(first + (RAW + REST) * 2)) == first.replace(RAW, ESCAPED) + (RAW + REST) * 2
+
+
+def test_behind_a_head_that_came_in_parts_no_byte_changes() -> None:
+    cutter = HeadCutter(1000)
+    first = b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"
+    cut = b"".join(b"".join(cutter.cut(part)) for part in (first[:24], first[24:], RAW + REST))
+    assert cut == first + RAW + REST

@@ -153,11 +153,16 @@ def assess(rep: Representation, service: Service, path: str, request: CacheContr
 
 
 def _stale_windows_s(service: Service, directives: CacheControl, asked: CacheControl) -> tuple[float, float]:
-    """How stale an answer may be served: while revalidating, and on an error; ``-inf`` for never."""
+    """How stale an answer may be served: while revalidating, and on an error; ``-inf`` for never.
+
+    An origin that fails counts as one that cannot be reached (RFC 9111 §4.3.3, §4.2.4): the service says for how long,
+    where the answer's own directive does not.
+    """
+    set_s = _or_never(service.stale_if_error_s or None)
     if service.lifetime == "rfc":
-        on_error = max(_or_never(directives.stale_if_error), _or_never(asked.stale_if_error))
-        return _or_never(directives.stale_while_revalidate), on_error
-    return _or_never(service.stale_while_revalidate_s or None), _or_never(service.stale_if_error_s or None)
+        own_s = set_s if directives.stale_if_error is None else float(directives.stale_if_error)
+        return _or_never(directives.stale_while_revalidate), max(own_s, _or_never(asked.stale_if_error))
+    return _or_never(service.stale_while_revalidate_s or None), set_s
 
 
 def _or_never(seconds: int | None) -> float:

@@ -69,7 +69,7 @@ def cache_host_form(path_and_query: str, host: str) -> str:
 
 
 def source_hosts(service: Service) -> tuple[str, ...]:
-    """Hosts of the operator's further sources; naming them permits their addresses."""
+    """Hosts of the operator's further sources, IP literals without brackets."""
     return tuple(urlsplit(base.removeprefix(_CACHE_HOST)).hostname or "" for base in service.sources)
 
 

@@ -1,7 +1,8 @@
 """Address policy: which addresses the node may connect to (invariant I9).
 
-Owns: one explicit table of address blocks that are not the public Internet, and the decision over one address. A block
-that the operator permits for a host wins over the table. Must not resolve names or know services.
+Owns: one explicit table of address blocks that are not the public Internet, the decision over one address, and what an
+address permits that the operator wrote. A block that the operator permits for a host wins over the table. Must not
+resolve names or know services.
 """
 
 from __future__ import annotations
@@ -65,6 +66,36 @@ _REFUSED_V6: Final = tuple(
 )
 _GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
 """The only block from which public IPv6 addresses are given out (RFC 4291 §2.4, IANA registry)."""
+
+
+_METADATA: Final = tuple(
+    ip_network(block)
+    for block in (
+        "100.100.100.200/32",  # metadata services of clouds, on addresses that look like others
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "64:ff9b:1::/48",  # local-use NAT64: carries another address
+    )
+)
+
+
+def written_block(host: str) -> tuple[Network, ...]:
+    """The block that an operator permits by writing an IP literal, without brackets, as the host of a source.
+
+    Empty for names, and for addresses that nobody means as a source: link-local ones, metadata services, those that
+    carry another address, unspecified and multicast ones.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ()
+    odd = address.is_link_local or address.is_unspecified or address.is_multicast
+    carries = address.version == 6 and (address.ipv4_mapped or address.sixtofour or address.teredo)
+    if "%" in host or odd or carries or any(address in block for block in _METADATA):
+        return ()
+    return () if address.is_global else (ip_network(address),)
 
 
 def parse_network(text: str) -> Network:

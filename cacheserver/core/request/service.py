@@ -60,7 +60,8 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mutable_lifetime_s: Annotated[int, Meta(ge=0, description="Seconds for which a mutable path is fresh.")] = 300
     stale_while_revalidate_s: Annotated[int, Meta(ge=0, description="Seconds of staleness served meanwhile.")] = 0
     stale_if_error_s: Annotated[int, Meta(ge=0, description="Seconds of staleness served on errors.")] = 86_400
-    """Both apply to mutable paths of ``immutable`` services; ``rfc`` services use the origin's own directives."""
+    """Both apply to mutable paths of ``immutable`` services. To ``rfc`` services the second alone applies, where the
+    origin has no directive for it."""
     cacheable: Annotated[bool, Meta(description="False: pass everything through, store nothing.")] = True
     forward_fields: Annotated[tuple[str, ...], Meta(description="Request fields sent upstream; * for all.")] = ()
     """I10; ``*`` means every end-to-end field."""

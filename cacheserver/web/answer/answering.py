@@ -6,6 +6,7 @@ in ``fill``, sending in ``delivery`` and ``passing``. Must not know what admissi
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +35,8 @@ from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, obj
 from cacheserver.web.lane.hot_table import HotEntry, is_plain
 
 _LOOKUPS = 4
+_STALE_AFTER_S = 5.0
+"""How long a client waits for a revalidation where it may have what is stored instead."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,10 +130,14 @@ class Answerer:
 
     async def _revalidate(self, want: Want, obj: StoredObject, freshness: Freshness, exchange: Exchange) -> bool:
         exchange.outcome = Outcome.REVALIDATED.value
+        patience_s = _STALE_AFTER_S if freshness.stale_if_error else None
         try:
-            collapsed = obj in self.revalidation
-            outcome = await self.revalidation.run(obj, want)
-        except UpstreamError:
+            async with asyncio.timeout(patience_s):
+                collapsed = obj in self.revalidation
+                outcome = await self.revalidation.run(obj, want)
+        except GenerationChanged:
+            raise
+        except (UpstreamError, TimeoutError):
             if not freshness.stale_if_error:
                 raise
             await self._serve(want, obj, exchange, Outcome.STALE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cacheserver.core.cache.generation import ExpectedGeneration, combinable, validators_of
+from cacheserver.core.cache.updating import dated
 from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
 from cacheserver.core.http.codings import content_codings
 from cacheserver.core.request.target import Form
@@ -79,7 +80,8 @@ class Passing:
         try:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
-            lines = relayed_lines(answer.fields, via=self.via, cache_status=exchange.cache_status)
+            fields = dated(answer.fields, answer.response_time_s)
+            lines = relayed_lines(fields, via=self.via, cache_status=exchange.cache_status)
             joinable = self._joinable(want, answer)
             plan = plan_pass(answer, want, method, lines, wider=wider, joinable=joinable)
             if method == "HEAD" or answer.status in (204, 304):

@@ -6,9 +6,10 @@ Owns: the form of that answer, and the rule of Delivery Optimization that a 4xx 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from cacheserver.core.errors import CacheserverError
+from cacheserver.core.errors import CacheserverError, OriginStatus
 from cacheserver.core.request.target import Form
 
 
@@ -25,6 +26,8 @@ class Refusal:
 def refusal_for(error: CacheserverError) -> Refusal:
     """The answer for an error that came before the head went out."""
     retry = (("Retry-After", "5"),) if error.own_status == 503 else ()
+    if isinstance(error, OriginStatus) and re.fullmatch("[0-9]{1,6}", error.retry_after or ""):
+        retry = (("Retry-After", error.retry_after or ""),)
     return Refusal(error.own_status, f"{error}{error.hint}\n", extra=retry + error.own_fields, close=error.closes)
 
 

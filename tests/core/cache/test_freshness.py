@@ -25,7 +25,7 @@ from cacheserver.core.http.validators import Validators
 from cacheserver.core.request.service import Service
 
 T = 1_700_000_000.0
-RFC = Service(name="own", hosts=("h",), own=True)
+RFC = Service(name="own", hosts=("h",), own=True, stale_if_error_s=0)
 SHIPPED = Service(
     name="shipped",
     hosts=("h",),
@@ -234,6 +234,26 @@ def test_shipped_services_have_their_own_windows_and_ignore_the_client(
     response: str, request_directives: str, age: float, expected: tuple[bool, bool, bool]
 ) -> None:
     assert states(SHIPPED, response, request_directives, age) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "age", "expected"),
+    [
+        ("max-age=60", 160, ON_ERROR),
+        ("max-age=60", 161, DEAD),
+        ("max-age=60, stale-if-error=10", 71, DEAD),
+        ("max-age=60, stale-if-error=200", 260, ON_ERROR),
+        ("max-age=60, stale-if-error=10, must-revalidate", 61, DEAD),
+        ("max-age=60, must-revalidate", 61, DEAD),
+        ("max-age=60, proxy-revalidate", 61, DEAD),
+        ("s-maxage=60", 61, DEAD),
+        ("no-cache", 1, DEAD),
+    ],
+)
+def test_the_setting_allows_stale_on_errors_where_the_origin_says_nothing_of_it(
+    response: str, age: float, expected: tuple[bool, bool, bool]
+) -> None:
+    assert states(replace(RFC, stale_if_error_s=100), response, "", age) == expected
 
 
 def test_windows_of_zero_allow_nothing_stale() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheserver.core.request import addresses
-from cacheserver.core.request.addresses import parse_network, vet_address
+from cacheserver.core.request.addresses import parse_network, vet_address, written_block
 
 PUBLIC = [
     "1.1.1.1",
@@ -173,3 +173,44 @@ def test_nothing_that_is_not_global_unicast_is_admitted(address: IPv4Address | I
     if vet_address(str(address), ()):
         assert address.is_global
         assert not any((address.is_private, address.is_multicast, address.is_reserved, address.is_loopback))
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "192.168.1.9", "100.64.0.7", "127.0.0.1", "::1", "fd00::5", "172.16.0.1"])
+def test_a_private_address_that_is_written_is_permitted(host: str) -> None:
+    assert vet_address(host, written_block(host))
+    assert not vet_address(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "169.254.1.1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "::ffff:169.254.169.254",
+        "::ffff:10.0.0.1",
+        "::10.0.0.1",
+        "2002:0a00:0001::1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "localhost",
+        "mirror.example",
+        "127.1",
+    ],
+)
+def test_writing_a_name_or_an_address_that_nobody_means_permits_nothing(host: str) -> None:
+    assert written_block(host) == ()
+
+
+def test_a_public_address_needs_no_permission() -> None:
+    assert written_block("8.8.8.8") == ()
+    assert vet_address("8.8.8.8")

@@ -51,7 +51,11 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         _note(event, *args[:2])
 
 
-async def _getaddrinfo(loop: asyncio.AbstractEventLoop, host: Any, port: Any, **_hints: Any) -> list[_Info]:
+async def _of_loop(loop: asyncio.AbstractEventLoop, host: Any, port: Any, **_hints: Any) -> list[_Info]:
+    return _getaddrinfo(host, port)
+
+
+def _getaddrinfo(host: Any, port: Any, *_hints: Any, **_named: Any) -> list[_Info]:
     if _is_address(host):
         return [_info(str(host), int(port or 0))]
     _note("getaddrinfo", str(host))
@@ -79,7 +83,8 @@ def _info(address: str, port: int) -> _Info:
 def _install() -> None:
     import uvloop
 
-    setattr(uvloop.Loop, "getaddrinfo", _getaddrinfo)  # noqa: B010 - it is declared as a method
+    setattr(uvloop.Loop, "getaddrinfo", _of_loop)  # noqa: B010 - it is declared as a method
+    setattr(socket, "getaddrinfo", _getaddrinfo)  # noqa: B010 - it is declared as a function
     sys.addaudithook(_audit)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import OriginStatus, TruncatedBody
+from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Form
@@ -27,7 +28,7 @@ from tests.support.filling import OWN, SHIPPED, CancelAt, filling, want_for
 from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.sockets import Peer, connected, wire_over
-from tests.support.stored import PIECE
+from tests.support.stored import NOW_S, PIECE
 
 BODY = blob(8, 5000)
 
@@ -177,3 +178,14 @@ async def test_the_range_that_goes_up_is_rebuilt_for_shipped_services(
     async with room(tmp_path, upstream) as place:
         await place.through(want)
         assert upstream.requests[0].fields.value("Range") == sent
+
+
+@pytest.mark.parametrize("sent", [None, "Tue, 14 Nov 2023 00:00:00 GMT"])
+async def test_an_answer_that_passes_has_one_date_the_origins_or_that_of_its_arrival(
+    tmp_path: Path, upstream: ScriptedUpstream, sent: str | None
+) -> None:
+    upstream.fields = () if sent is None else (("Date", sent),)
+    async with room(tmp_path, upstream) as here:
+        head, _body = await here.through(want_for(service=OWN))
+    dates = [line.partition(b": ")[2].decode() for line in head.split(b"\r\n") if line.lower().startswith(b"date:")]
+    assert dates == [sent or format_http_date(NOW_S + 1)]

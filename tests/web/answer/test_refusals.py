@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from cacheserver.core import errors
+from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Form
 from cacheserver.web.answer.refusals import refusal_for, relays_status
 
@@ -52,6 +53,8 @@ def test_only_faults_of_the_request_are_4xx_of_our_own(error: errors.Cacheserver
         (errors.UpstreamTimeout("x"), 504, (), False),
         (errors.ConnectFailed("x"), 502, (), False),
         (errors.OriginStatus(403), 502, (), False),
+        (errors.OriginStatus(429, Fields([("Retry-After", "30")])), 502, (("Retry-After", "30"),), False),
+        (errors.OriginStatus(429, Fields([("Retry-After", "soon")])), 502, (), False),
         (errors.StoreFull("x"), 503, (("Retry-After", "5"),), False),
         (errors.CacheserverError("x"), 500, (), False),
     ],
