@@ -21,6 +21,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
 from cacheserver.core.integrity.blame import BLAME, Blame, Evidence
 from cacheserver.core.request.target import Target
+from cacheserver.fill.slots import Errand, HeldAnswer, Slots
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
@@ -35,15 +36,20 @@ class Want:
     fields: Fields
     collapsed: bool = False
     """Whether it has waited for another's opening, and was counted for that."""
+    client: str = ""
+    """Who asks, as ``core.request.client_shares`` names it; empty: the node itself."""
     since: int | None = None
     """Number of purges when its request was sent; see ``Store.create``."""
 
 
 class Asker:
-    """Sends constructed requests to the sources of a target."""
+    """Sends constructed requests to the sources of a target, each in a slot that its answer holds to its end."""
 
-    def __init__(self, *, upstream: Upstream, node_id: str, health: SourceHealth, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self, *, upstream: Upstream, slots: Slots, node_id: str, health: SourceHealth, clock: Clock, meter: Meter
+    ) -> None:
         self._upstream = upstream
+        self.slots = slots
         self._node_id = node_id
         self._health = health
         self._clock = clock
@@ -64,13 +70,30 @@ class Asker:
         extra: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        errand: Errand | None = None,
+        span: tuple[int, int] = (0, 0),
     ) -> UpstreamAnswer:
         """Send one request with ``extra`` field lines to the best source; returns once the head is there.
 
+        It waits its turn, as that of ``errand``, or of the want's client; ``span`` are the bytes that it asks for.
         Sources in ``avoid`` are asked only when there is no other. The origin that the client named is not asked only
         where it is banned and the content is ``verified`` against something authentic. Raises UpstreamError, NoSource
         when all are banned.
         """
+        errand = errand or Errand(want.client)
+        slot, errand.slot = errand.slot, None
+        if slot is None:
+            target, (start, stop) = want.target, span
+            slot = await self.slots.take(target.origin, target.object_id, errand, at=start, cost_bytes=stop - start)
+        try:
+            return HeldAnswer(await self._send(want, method, extra, avoid, verified=verified), slot)
+        except BaseException:
+            slot.give_back()
+            raise
+
+    async def _send(
+        self, want: Want, method: str, extra: tuple[tuple[str, str], ...], avoid: frozenset[str], *, verified: bool
+    ) -> UpstreamAnswer:
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
@@ -119,11 +142,12 @@ class Asker:
         avoid: frozenset[str] = frozenset(),
         *,
         verified: bool = False,
+        errand: Errand | None = None,
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another."""
         expected = ExpectedGeneration(representation.length_bytes, representation.validators)
         date = representation.fields.value("Date")
-        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified)
+        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified, errand=errand)
 
     async def ask_same(
         self,
@@ -135,13 +159,16 @@ class Asker:
         avoid: frozenset[str],
         *,
         verified: bool = False,
+        errand: Errand | None = None,
     ) -> Opened:
         """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it."""
         extra = [("Range", f"bytes={start}-{stop - 1}")]
         condition = resume_condition(expected.validators, date)
         if condition is not None:
             extra.append(("If-Range", condition))
-        answer = await self.send(want, extra=tuple(extra), avoid=avoid, verified=verified)
+        answer = await self.send(
+            want, extra=tuple(extra), avoid=avoid, verified=verified, errand=errand, span=(start, stop)
+        )
         return self.checked(want, answer, Asked(start, stop), expected)
 
     def checked(

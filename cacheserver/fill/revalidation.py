@@ -17,7 +17,6 @@ from cacheserver.core.errors import GenerationChanged, OriginStatus
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.opening import Answered, Opener, Opening, Relayed, Stored, close_relayed, is_same
-from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -30,7 +29,7 @@ class Revalidation:
         self._context = context
         self._opener = opener
         self._begin = begin
-        self._flights = SingleFlight[StoredObject, Opening]("revalidate")
+        self._flights = SingleFlight[StoredObject, Opening]("revalidate", given_up=context.asker.slots.waits)
 
     async def run(self, obj: StoredObject, want: Want) -> Opening:
         """Ask the origin whether a stored object still holds. Raises UpstreamError when the origin does not say.
@@ -74,8 +73,7 @@ class Revalidation:
             ("If-Modified-Since", known.validators.last_modified),
         )
         extra = tuple((name, value) for name, value in conditions if value is not None)
-        async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
-            answer = await self._context.asker.send(want, extra=extra)
+        answer = await self._context.asker.send(want, extra=extra)
         if answer.status == 304:
             answer.close()
             return await self._opener.refresh(obj, answer)

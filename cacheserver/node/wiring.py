@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cacheserver
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
+from cacheserver.core.turns.queue import Limits
 from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.context import FillContext
@@ -168,7 +169,7 @@ def _sources(basis: Basis) -> Sources:
         user_agent=USER_AGENT,
     )
     health = SourceHealth()
-    asker = Asker(upstream=client, node_id=basis.node_id, health=health, clock=clock, meter=meter)
+    asker = Asker(upstream=client, slots=_slots(basis), node_id=basis.node_id, health=health, clock=clock, meter=meter)
     anchors = build_anchors(
         basis.settings.trust,
         clock=clock,
@@ -189,10 +190,15 @@ def _sources(basis: Basis) -> Sources:
     return Sources(resolver, client, health, asker, anchors, fetcher, judge)
 
 
+def _slots(basis: Basis) -> Slots:
+    fill, piece_bytes = basis.settings.fill, basis.settings.store.piece_size.bytes
+    limits = Limits(fill.per_origin, fill.total, piece_bytes=piece_bytes, span_pieces=fill.span_pieces)
+    return Slots(limits, weight=lambda client: basis.admitted.shared.clients_at(client.partition("/")[0]))
+
+
 def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Revalidation]:
     options = basis.settings.fill
-    slots = Slots(per_origin=options.per_origin, total=options.total)
-    context = FillContext(basis.store, sources.asker, slots, options, basis.meter)
+    context = FillContext(basis.store, sources.asker, options, basis.meter)
     piece_size_bytes = basis.settings.store.piece_size.bytes
     opener = Opener(context, fetcher=sources.fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
     coordinator = Coordinator(context, opener=opener, fetcher=sources.fetcher, clock=basis.clock)

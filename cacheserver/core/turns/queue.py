@@ -112,6 +112,14 @@ class Turns:
         turn.asked_s = now_s
         self.join(turn, client, priority)
 
+    def take(self, turn: Turn, client: str, now_s: float) -> None:
+        """Grant a turn at once, whatever the limits: of a request without which one that holds a slot cannot go on."""
+        turn.asked_s = now_s
+        origin = self.origin(turn.origin)
+        flow = self._flow(origin, client)
+        origin.busy += not (flow.used or flow.waits)
+        self._charge(origin, flow, turn)
+
     def join(self, turn: Turn, client: str, priority: Priority) -> None:
         """One more client waits for a turn, or more urgently; it is served when the first of them is."""
         origin = self.origin(turn.origin)
@@ -143,7 +151,9 @@ class Turns:
             return
         flow = turn.holder
         assert flow is not None, "a held slot has a holder"
-        self._set_quiet(origin, turn, False)
+        self._set_quiet(origin, turn, False, now_s)
+        if turn.heard:
+            origin.line.end(now_s)
         flow.orphans -= turn.orphan
         self._count(origin, flow, -1)
         flow.settle(turn)
@@ -152,27 +162,38 @@ class Turns:
         self._rest(origin, flow)
         self._again(origin, flow)
 
-    def silent(self, turn: Turn) -> None:
+    def silent(self, turn: Turn, now_s: float) -> None:
         """A held request has had no answer for a while."""
-        origin = self.origins[turn.origin]
-        self._prove(origin, False)
-        self.set_quiet(turn, True)
+        self._prove(self.origins[turn.origin], False)
+        self.set_quiet(turn, True, now_s)
 
-    def answered(self, turn: Turn) -> None:
+    def answered(self, turn: Turn, now_s: float) -> None:
         """The head of a held request has come."""
+        if turn.state is not State.HELD or turn.heard:
+            return
         origin = self.origins[turn.origin]
         known = origin.proven
         self._prove(origin, True)
-        self.set_quiet(turn, False)
+        self.set_quiet(turn, False, now_s)
+        turn.heard = True
+        origin.line.begin(now_s)
         if not known:
             self._hand_out(origin)
             self._hand_out_elsewhere()
 
-    def set_quiet(self, turn: Turn, quiet: bool) -> None:
+    def took(self, turn: Turn, count_bytes: int, now_s: float) -> None:
+        """Bytes of a body have come."""
+        turn.taken_bytes += count_bytes
+        origin = self.origins.get(turn.origin)
+        if origin is not None and origin.line.took(count_bytes, now_s):
+            self._hand_out(origin)
+            self._unpark_freed()
+
+    def set_quiet(self, turn: Turn, quiet: bool, now_s: float) -> None:
         """Whether a held request uses the line: not while it is silent, or its client takes nothing."""
         if turn.state is State.HELD and turn.holder is not None:
             origin = self.origins[turn.origin]
-            self._set_quiet(origin, turn, quiet)
+            self._set_quiet(origin, turn, quiet, now_s)
             if quiet:
                 self._again(origin, turn.holder)
 
@@ -183,11 +204,6 @@ class Turns:
             turn.holder.orphans += 1 if orphan else -1
             if not orphan:
                 self._again(self.origins[turn.origin], turn.holder)
-
-    def learnt(self, name: str) -> None:
-        """The line of an origin was measured: more may fit."""
-        self._hand_out(self.origins[name])
-        self._unpark_freed()
 
     def origin(self, name: str) -> Origin:
         """What is known of an origin; of a thousand idle ones, those used last."""
@@ -304,11 +320,14 @@ class Turns:
         return None
 
     def _grant(self, origin: Origin, flow: Flow, turn: Turn) -> None:
+        self._charge(origin, flow, turn)
+        self._unqueue(origin, turn)
+        self.granted.append(turn)
+
+    def _charge(self, origin: Origin, flow: Flow, turn: Turn) -> None:
         origin.now = max(origin.now, flow.charge(turn, origin.now))
         turn.state, turn.holder = State.HELD, flow
         self._count(origin, flow, 1)
-        self._unqueue(origin, turn)
-        self.granted.append(turn)
 
     def _unqueue(self, origin: Origin, turn: Turn) -> None:
         """A turn waits no more, wherever it did."""
@@ -331,8 +350,10 @@ class Turns:
         if not origin.proven:
             self._unproven_used += more
 
-    def _set_quiet(self, origin: Origin, turn: Turn, quiet: bool) -> None:
+    def _set_quiet(self, origin: Origin, turn: Turn, quiet: bool, now_s: float) -> None:
         if turn.quiet is not quiet and turn.holder is not None:
+            if turn.heard:
+                (origin.line.end if quiet else origin.line.begin)(now_s)
             turn.quiet, more = quiet, 1 if quiet else -1
             self._quiet += more
             origin.quiet += more

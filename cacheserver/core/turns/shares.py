@@ -45,6 +45,8 @@ class Turn:
     at: int = 0
     cost_bytes: int = LEAST_COST_BYTES
     state: State = State.WAITING
+    heard: bool = False
+    """Whether the head of its answer has come."""
     quiet: bool = False
     orphan: bool = False
     taken_bytes: int = 0

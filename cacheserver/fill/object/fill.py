@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import count
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.turns.shares import Priority
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
@@ -23,7 +24,7 @@ from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.slots import Priority
+from cacheserver.fill.slots import Errand, HeldAnswer
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
@@ -80,12 +81,21 @@ class ObjectFill:
         until_piece = self.demand.until_piece(start, stop, whole=whole)
         reader = Reader(self, start, stop, until_piece=until_piece, number=next(self._numbers))
         self.demand.readers.add(reader)
+        self._note_readers()
         return reader
 
     def leave(self, reader: Reader, *, served: bool) -> None:
         """A reader is done; one that was served may come back for what follows."""
         self.demand.leave(reader, expected=served and not self.obj.pieces.complete and not self.obj.volume.ailing)
+        self._note_readers()
         self.rest()
+
+    def _note_readers(self) -> None:
+        """Requests that still wait for a slot go where no reader wants them, and those under way have lost theirs."""
+        for flight, task in self.flights.items():
+            flight.errand.set_orphan(self._is_left)
+            if self.context.asker.slots.waits(task) and not self.wanted(*flight.span):
+                task.cancel()
 
     @contextmanager
     def completing(self) -> Iterator[None]:
@@ -124,7 +134,7 @@ class ObjectFill:
             self.obj.pieces,
             self.progress.claims,
             self.demand.windows(),
-            span_pieces=self.context.options.span_pieces,
+            span_pieces=self.span_pieces,
             room=self.context.options.parallel - len(self.flights),
         )
         for span in spans:
@@ -144,8 +154,20 @@ class ObjectFill:
         """Whether pieces may be asked for in several requests at once."""
         return not self._range_ignored and self.obj.representation.combinable
 
-    def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
-        """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
+    @property
+    def span_pieces(self) -> int:
+        """Pieces that one request is to ask for, as the line is."""
+        return self.context.asker.slots.span_pieces(self.want.target.origin)
+
+    def start(
+        self,
+        first: int,
+        stop: int,
+        priority: Priority,
+        opened: Opened | None = None,
+        errand: Errand | None = None,
+    ) -> Flight:
+        """Claim pieces ``[first, stop)`` and fetch them, by ``errand`` or for the client that waits for them."""
         flight = Flight(
             self.obj,
             first=first,
@@ -154,6 +176,7 @@ class ObjectFill:
             checks=self.checks,
             wanted=self.wanted,
             ask=self._ask,
+            errand=errand or Errand(self._client_at(first), priority),
             context=self.context,
             number=next(self._numbers),
             opened=opened,
@@ -163,17 +186,30 @@ class ObjectFill:
         if opened is not None and opened.answer.status == 200:
             self._length_confirmed = False
         self.progress.claim(first, stop, flight)
-        self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+        if opened is not None and isinstance(opened.answer, HeldAnswer):
+            flight.errand.holds(opened.answer.slot)
+            flight.errand.set_orphan(self._is_left)
+        self.flights[flight] = asyncio.create_task(self._fly(flight), name=f"fill {self.obj.object_id}")
         return flight
 
-    async def fetch(self, first: int, stop: int) -> None:
-        """Fetch pieces ``[first, stop)`` in a slot that the caller holds. Raises what ended it early."""
+    @property
+    def _is_left(self) -> bool:
+        """Whether nobody waits for what the flights bring."""
+        return not (self.demand.readers or self._completions)
+
+    def _client_at(self, piece: int) -> str:
+        """The client that waits for a piece, or the latest one."""
+        waiting = (reader.want for reader in self.demand.readers if reader.waits_at == piece)
+        return next(waiting, self.want).client
+
+    async def fetch(self, first: int, stop: int, errand: Errand) -> None:
+        """Fetch pieces ``[first, stop)`` in the slot of ``errand``. Raises what ended it early."""
         if (refusal := self.store_refuses()) is not None:
             raise refusal
         if not self.obj.representation.combinable:
             await self.abandon(GenerationChanged("the object cannot be completed"))
             return
-        flight = self.start(first, stop, None)
+        flight = self.start(first, stop, errand.priority, errand=errand)
         try:
             error = await asyncio.shield(self.flights[flight])
         except asyncio.CancelledError:
@@ -182,10 +218,10 @@ class ObjectFill:
         if error is not None:
             raise error
 
-    async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+    async def _fly(self, flight: Flight) -> CacheserverError | None:
         error: CacheserverError | None = None
         try:
-            error = await self._flown(flight, priority)
+            error = await self._flown(flight)
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
                 await self.abandon(error or GenerationChanged("the object cannot be completed"))
                 return error
@@ -200,17 +236,12 @@ class ObjectFill:
             self.rest()
         return error
 
-    async def _flown(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+    async def _flown(self, flight: Flight) -> CacheserverError | None:
         """Have a flight run to its end; what ended it early."""
         error: CacheserverError | None = None
-        turn: AbstractAsyncContextManager[None] = nullcontext()
-        if priority is not None:
-            at_once = flight.opened is not None
-            turn = self.context.slots.slot(self.want.target.origin, priority, at_once=at_once)
         self.context.meter.fill_started()
         try:
-            async with turn:
-                await flight.run()
+            await flight.run()
         except CacheserverError as exc:
             error = exc
             if isinstance(exc, StoreError):
@@ -246,11 +277,13 @@ class ObjectFill:
         if not self.obj.obsolete:
             await self.context.store.retire(self.obj, reason="superseded")
 
-    async def _ask(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
+    async def _ask(self, start: int, stop: int, avoid: frozenset[str], errand: Errand) -> Opened:
         known = self.metadata.known
         verified = known is not None and known.anchored
         representation = self.obj.representation
-        opened = await self.context.asker.ask_span(self.want, representation, start, stop, avoid, verified=verified)
+        opened = await self.context.asker.ask_span(
+            self.want, representation, start, stop, avoid, verified=verified, errand=errand
+        )
         self._range_ignored = self._range_ignored or opened.range_ignored
         self._length_confirmed = self._length_confirmed or opened.answer.status == 206
         return opened
@@ -274,7 +307,7 @@ class ObjectFill:
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
-    async def wait(self, piece: int, since_s: float) -> None:
+    async def wait(self, piece: int, since_s: float, client: str = "") -> None:
         """Plan, then wait until something happens to ``piece``; ``since_s`` is when its reader began to wait.
 
         UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``, but for
@@ -282,6 +315,9 @@ class ObjectFill:
         """
         if piece not in self.progress.claims:
             self.plan()
+        claimant = self.progress.claims.get(piece)
+        if isinstance(claimant, Flight):
+            self.context.asker.slots.join(self.flights.get(claimant), client)
         refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal

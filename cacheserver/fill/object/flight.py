@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError
 from cacheserver.core.integrity.blame import Evidence
 from cacheserver.core.piece_map import ABSENT
-from cacheserver.fill.asking import Ask, Opened
+from cacheserver.fill.asking import Opened
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
+from cacheserver.fill.slots import Errand
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
+
+Ask = Callable[[int, int, frozenset[str], Errand], Awaitable[Opened]]
+"""Ask the sources of the object for bytes ``[start, stop)``, some only if there is no other."""
 
 
 class Flight:
@@ -35,6 +39,7 @@ class Flight:
         checks: PieceChecks,
         wanted: Callable[[int, int], bool],
         ask: Ask,
+        errand: Errand,
         context: FillContext,
         number: int,
         opened: Opened | None = None,
@@ -48,9 +53,10 @@ class Flight:
         self._checks = checks
         self._wanted = wanted
         self._ask = ask
+        self.errand = errand
         self._context = context
         self.opened = opened
-        """An answer that is open already, so that it must not queue."""
+        """An answer that is open already, with its slot."""
         self._piece = first
         self._offset = obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
@@ -64,6 +70,11 @@ class Flight:
         """Sources of the piece in hand; only a single one can be blamed for a bad one."""
         self._avoid: frozenset[str] = frozenset()
         self._reservation: Reservation | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The pieces ``[first, stop)`` that are still to come."""
+        return self._piece, self._stop
 
     async def run(self) -> None:
         """Fetch until done, given up or unwanted; raises what ended it early."""
@@ -98,7 +109,7 @@ class Flight:
         opened, self.opened = self.opened, None
         if opened is None:
             await self._reserve()
-            opened = await self._ask(self._offset, self._obj.pieces.bounds(self._stop - 1)[1], self._avoid)
+            opened = await self._ask(self._offset, self._obj.pieces.bounds(self._stop - 1)[1], self._avoid, self.errand)
         self._source = opened.answer.asked
         try:
             await self._take(opened)

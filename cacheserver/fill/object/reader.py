@@ -31,7 +31,7 @@ class _Fill(Protocol):
 
     context: FillContext
 
-    async def wait(self, piece: int, since_s: float) -> None: ...
+    async def wait(self, piece: int, since_s: float, client: str = "") -> None: ...
     def plan_ahead(self) -> None: ...
     def leave(self, reader: Reader, *, served: bool) -> None: ...
 
@@ -46,7 +46,7 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
-        self._want = fill.want
+        self.want = fill.want
         self._number = number
         self._collapsed = fill.want.collapsed
         self._forgiving = False
@@ -65,6 +65,11 @@ class Reader:
         first = -(-self._offset // pieces.piece_size_bytes) if done else pieces.piece_at(self._offset)
         ahead = max(1, self._fill.context.options.read_ahead_pieces)
         return Window(first, min(self._until_piece, first + ahead), self._waiting)
+
+    @property
+    def waits_at(self) -> int | None:
+        """The piece that it is stopped at."""
+        return self._fill.obj.pieces.piece_at(self._offset) if self._waiting else None
 
     async def readable(self, offset: int) -> int:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
@@ -90,7 +95,7 @@ class Reader:
             self._note_collapse(older)
             self._waiting = True
             try:
-                await fill.wait(piece, since_s)
+                await fill.wait(piece, since_s, self.want.client)
             except UpstreamError as exc:
                 if not exc.retryable or not older or self._forgiving:
                     raise
@@ -121,7 +126,7 @@ class Reader:
 
     def _is_older(self, claimant: object) -> bool:
         """Whether a piece is being fetched by a flight that began before this reader, and not for its own client."""
-        return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self._want
+        return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self.want
 
     def _note_collapse(self, older: bool) -> None:
         if older and not self._collapsed:

@@ -110,25 +110,21 @@ class Simulation:
             self.turns.granted = []
             while self._heads and self._heads[0][0] <= now_s:
                 turn = heapq.heappop(self._heads)[2]
-                self.turns.answered(turn)
-                self.turns.origin("o").line.begin(now_s)
+                self.turns.answered(turn, now_s)
                 self._bodies[turn] = self._asked[turn]
             for turn, client in list(self._bodies.items()):
                 self._give(turn, client, int(self.line_bps * step_s / len(self._bodies)), now_s + step_s)
 
     def _give(self, turn: Turn, client: str, share: int, now_s: float) -> None:
-        name, line = turn.object_id, self.turns.origin("o").line
+        name = turn.object_id
         share = min(share, turn.cost_bytes - turn.taken_bytes)
-        turn.taken_bytes += share
         self.got[client] += share
         self.files[name] += share
         self._left[name] -= share
         self.first_s.setdefault(name, now_s)
-        if line.took(share, now_s):
-            self.turns.learnt("o")
+        self.turns.took(turn, share, now_s)
         if turn.taken_bytes == turn.cost_bytes:
             del self._bodies[turn]
-            line.end(now_s)
             self.turns.end(turn, now_s)
             if self._left[name]:
                 self._ask(client, name, now_s)

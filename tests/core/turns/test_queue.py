@@ -204,7 +204,7 @@ def test_silent_requests_keep_nobody_out() -> None:
     desk = Desk(per_origin=8, total=100)
     silent = [desk.ask("a", f"x{n}") for n in range(6)]
     for turn in silent:
-        desk.turns.silent(turn)
+        desk.turns.silent(turn, 0.0)
     assert all(desk.ask("a", f"y{n}").state is State.HELD for n in range(6)), "of the same client too"
 
 
@@ -213,7 +213,7 @@ def test_silence_has_an_end_too() -> None:
     for n in range(100):
         turn = desk.ask(f"client {n}", f"x{n}")
         if turn.state is State.HELD:
-            desk.turns.silent(turn)
+            desk.turns.silent(turn, 0.0)
     assert desk.turns.used == 16, "eight that are silent, eight that are"
 
 
@@ -224,11 +224,11 @@ def test_origins_that_do_not_answer_leave_a_quarter_of_the_total() -> None:
     for _ in range(5):
         for turn in lost:
             if turn.state is State.HELD and not turn.quiet:
-                desk.turns.silent(turn)
+                desk.turns.silent(turn, 0.0)
     assert held(lost) == 12
     good = [desk.ask(f"client {n}", f"y{n}", origin="good") for n in range(4)]
     assert held(good) == 4
-    desk.turns.answered(next(turn for turn in lost if turn.state is State.HELD))
+    desk.turns.answered(next(turn for turn in lost if turn.state is State.HELD), 0.0)
     assert held(lost) > 12, "one that answers again is no such origin"
 
 
@@ -319,7 +319,7 @@ def _take(desk: Desk, turns: list[Turn], step: tuple[object, ...]) -> None:
                 desk.turns.set_orphan(turn, act == "orphan")
             elif turn.state is State.HELD:
                 acts = {"silent": desk.turns.silent, "answered": desk.turns.answered}
-                acts.get(act, lambda held: desk.turns.set_quiet(held, True))(turn)
+                acts.get(act, lambda held, now_s: desk.turns.set_quiet(held, True, now_s))(turn, 0.0)
 
 
 def _check(desk: Desk, turns: list[Turn]) -> None:
