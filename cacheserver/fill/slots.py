@@ -20,7 +20,7 @@ QUIET_S = 1.0
 class Errand:
     """For whom a request is sent, and how urgent it is; ``slot`` is the one that it holds, taken already or not."""
 
-    __slots__ = ("_orphan", "at_once", "client", "priority", "slot")
+    __slots__ = ("_left_s", "at_once", "client", "priority", "slot")
 
     def __init__(
         self,
@@ -35,18 +35,24 @@ class Errand:
         self.slot = slot
         self.at_once = at_once
         """It is part of a request that holds a slot, which would wait for itself."""
-        self._orphan = False
+        self._left_s: float | None = None
 
     def holds(self, slot: Slot) -> None:
         """Its turn has come."""
         self.slot = slot
-        slot.set_orphan(self._orphan)
+        slot.set_orphan(self._left_s is not None)
 
     def set_orphan(self, orphan: bool) -> None:
         """Whether nobody waits for what it brings."""
-        self._orphan = orphan
+        if orphan is not (self._left_s is not None):
+            self._left_s = asyncio.get_running_loop().time() if orphan else None
         if self.slot is not None:
             self.slot.set_orphan(orphan)
+
+    @property
+    def left_for_s(self) -> float:
+        """For how long nobody has waited for what it brings."""
+        return 0.0 if self._left_s is None else asyncio.get_running_loop().time() - self._left_s
 
 
 class Slots:

@@ -118,11 +118,23 @@ class Progress:
         self._failed.pop(piece, None)
         self._end(piece, None)
 
-    def release(self, owner: object, error: CacheserverError | None) -> None:
-        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again."""
+    def release(self, owner: object, error: CacheserverError | None, *, begun: int | None = None) -> None:
+        """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again.
+
+        What is there of ``begun`` stays, for another owner to go on with.
+        """
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
             if error is not None:
                 self._failed[piece] = (self.failures(piece) + 1, error)
+            if piece == begun:
+                del self.claims[piece]
+                self._wake(piece, error)
+            else:
+                self.drop(piece, error)
+
+    def drop(self, piece: int, error: CacheserverError | None = None) -> None:
+        """Forget what is there of a piece that is not complete."""
+        if piece in self.claims or piece in self._arrived:
             # Another answer begins the piece anew: those who were shown some of it must not get the rest of that one.
             said = Said.UNCOMPARED if self._holding or self.guarding else Said.NOTHING
             facts = Facts(piece=said, shown=self.is_shown(piece), broken=True, overdue=True)

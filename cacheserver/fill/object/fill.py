@@ -21,13 +21,15 @@ from cacheserver.fill.context import FillContext
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.demand import Demand
-from cacheserver.fill.object.flight import Flight
+from cacheserver.fill.object.flight import Begun, Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.slots import Errand, HeldAnswer
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
+_BEGUN_LINGERS = 15
+"""Times ``linger_s`` that a begun piece waits for a client to come back."""
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,8 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
+        self._begun: dict[int, Begun] = {}
+        """Pieces whose flights have failed in the middle."""
         self._range_ignored = False
         """The source answers Range with the whole body: one request at a time, from the first missing piece on."""
         self._numbers = count()
@@ -109,7 +113,7 @@ class ObjectFill:
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self.checks.whole.busy
+        busy = self.demand or self.flights or self._begun or self._completions or self.checks.whole.busy
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -181,6 +185,7 @@ class ObjectFill:
             number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
+            begun=self._take_begun(first, stop, anew=opened is not None),
         )
         self._range_ignored = self._range_ignored or (opened is not None and opened.range_ignored)
         if opened is not None and opened.answer.status == 200:
@@ -256,7 +261,27 @@ class ObjectFill:
 
     def _end(self, flight: Flight, error: CacheserverError | None) -> None:
         del self.flights[flight]
-        self.progress.release(flight, error)
+        begun = flight.begun if isinstance(error, UpstreamError) and error.retryable else None
+        if begun is not None and self.takes_spans and self.context.options.linger_s:
+            self._begun[begun.piece] = begun
+            self.progress.release(flight, error, begun=begun.piece)
+            keep_s = _BEGUN_LINGERS * self.context.options.linger_s
+            asyncio.get_running_loop().call_later(keep_s, self._drop_begun, begun)
+        else:
+            self.progress.release(flight, error)
+
+    def _take_begun(self, first: int, stop: int, *, anew: bool) -> Begun | None:
+        """What is there of the piece ``first``, unless it comes ``anew``, as begun pieces behind it do."""
+        taken = None if anew else self._begun.pop(first, None)
+        for piece in [piece for piece in self._begun if first <= piece < stop]:
+            self.progress.drop(self._begun.pop(piece).piece)
+        return taken
+
+    def _drop_begun(self, begun: Begun) -> None:
+        if self._begun.get(begun.piece) is begun:
+            del self._begun[begun.piece]
+            self.progress.drop(begun.piece)
+            self.rest()
 
     def store_refuses(self) -> StoreError | None:
         """Why nothing can be stored right now; readers go past the store then, and nothing is fetched ahead."""
@@ -303,15 +328,17 @@ class ObjectFill:
             flight.close()  # it was cancelled before its first step
             self._end(flight, None)
         await self.checks.whole.close()
+        for begun in list(self._begun.values()):
+            self._drop_begun(begun)
         self.rest()
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
-    async def wait(self, piece: int, since_s: float, client: str = "") -> None:
+    async def wait(self, piece: int, since_s: float, client: str, patience_s: float) -> None:
         """Plan, then wait until something happens to ``piece``; ``since_s`` is when its reader began to wait.
 
-        UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``, but for
-        the last one of an object that is judged as a whole.
+        UpstreamTimeout when the reader has waited too long, or for ``patience_s`` more: it would ban the node soon. A
+        held piece is shown after ``hold_timeout_s``, but for the last one of an object that is judged as a whole.
         """
         if piece not in self.progress.claims:
             self.plan()
@@ -329,11 +356,12 @@ class ObjectFill:
         if self.obj.pieces.state(piece) != ABSENT:
             return
         held = self.progress.holds(piece) and not self.progress.guards(piece)
-        patience_s = self.context.options.hold_timeout_s if held else self.context.options.first_byte_s
+        options, now_s = self.context.options, asyncio.get_running_loop().time()
+        end_s = min(since_s + options.first_byte_s, now_s + patience_s)
         try:
-            async with asyncio.timeout_at(since_s + patience_s):
+            async with asyncio.timeout_at(min(end_s, since_s + options.hold_timeout_s) if held else end_s):
                 await self.progress.wait(piece)
         except TimeoutError as exc:
-            if not held:
+            if not held or asyncio.get_running_loop().time() >= end_s:
                 raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
             self.progress.expose(piece)

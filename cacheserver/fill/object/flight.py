@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError
+from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, UpstreamTimeout
 from cacheserver.core.integrity.blame import Evidence
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened
@@ -24,6 +25,22 @@ from cacheserver.store.stored_object import StoredObject
 
 Ask = Callable[[int, int, frozenset[str], Errand], Awaitable[Opened]]
 """Ask the sources of the object for bytes ``[start, stop)``, some only if there is no other."""
+
+
+_GAIN_BYTES = 1 << 16
+"""What a try must have brought so that the next one is a first one again."""
+_LEFT_S = 60.0
+"""How long the piece in hand is fetched for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A piece that is there up to byte ``offset``: another flight goes on with it. ``digest`` is ``hashlib``'s."""
+
+    piece: int
+    offset: int
+    digest: hashlib._Hash
+    contributors: set[str]
 
 
 class Flight:
@@ -44,6 +61,7 @@ class Flight:
         number: int,
         opened: Opened | None = None,
         cause: object = None,
+        begun: Begun | None = None,
     ) -> None:
         self.cause = cause
         """The want whose own request ``opened`` is the answer to."""
@@ -70,6 +88,16 @@ class Flight:
         """Sources of the piece in hand; only a single one can be blamed for a bad one."""
         self._avoid: frozenset[str] = frozenset()
         self._reservation: Reservation | None = None
+        if begun is not None:
+            self._offset, self._digest, self._contributors = begun.offset, begun.digest, begun.contributors
+            self._torn = True
+
+    @property
+    def begun(self) -> Begun | None:
+        """The piece in hand, where some of it is there."""
+        if not self._torn or self._offset == self._obj.pieces.bounds(self._piece)[0]:
+            return None
+        return Begun(self._piece, self._offset, self._digest, self._contributors)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -95,12 +123,13 @@ class Flight:
     async def _try_until_done(self) -> None:
         tries = 0
         while True:
-            committed = self._committed
+            committed, reached = self._committed, self._offset
             try:
                 await self._fetch()
                 return
             except UpstreamError as exc:
-                tries = 1 if self._committed > committed else tries + 1
+                gained = self._committed > committed or self._offset - reached >= _GAIN_BYTES
+                tries = 1 if gained else tries + 1
                 if not exc.retryable or tries >= self._context.options.tries or not self._obj.representation.combinable:
                     raise
                 await asyncio.sleep(self._context.options.backoff_s * 2 ** (tries - 1))
@@ -129,6 +158,8 @@ class Flight:
                 raise BadAnswer("source sent more than it announced", source=answer.source)
             if not await self._keep(data[skip:] if skip else data):
                 return
+            if self.errand.left_for_s > _LEFT_S:
+                raise UpstreamTimeout("source is too slow for what nobody waits for", source=answer.source)
 
     async def _keep(self, data: bytes) -> bool:
         """Write bytes and finish the pieces that they complete; False when no reader wants the rest."""
