@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cacheserver.core.turns.queue import Limits, Turns
+from cacheserver.core.turns.origin import Limits
+from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
 from cacheserver.ports import UpstreamAnswer
 

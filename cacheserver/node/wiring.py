@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cacheserver
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
-from cacheserver.core.turns.queue import Limits
+from cacheserver.core.turns.origin import Limits
 from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.context import FillContext

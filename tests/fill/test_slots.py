@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.turns.queue import Limits
+from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.shares import Priority
 from cacheserver.fill import slots as module
 from cacheserver.fill.slots import Errand, HeldAnswer, Slots

@@ -18,7 +18,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
-from cacheserver.core.turns.queue import Limits
+from cacheserver.core.turns.origin import Limits
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator

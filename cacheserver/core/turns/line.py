@@ -1,4 +1,4 @@
-"""What the line to one origin host gives, measured from the bytes that come, and what follows for the requests on it.
+"""What the line to one origin host, or to all, gives, measured from the bytes that come; what follows for requests.
 
 Owns: the rate, the number of requests that the line can feed, how many of them make it no faster, the size of a span.
 Time is handed in. Must not know who asks. Pure.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-FEED_BPS: Final = 6000
-"""Bytes per second that each request of a client is to get: 4,000, below which clients ban a node, and a margin."""
+FEED_BPS: Final = 8000
+"""Bytes per second that each request of a client is to get: clients ban a node below 4,000, and shares differ."""
 START: Final = 10
 """Requests that are sent before anything is known of a line."""
 AHEAD_S: Final = 2.0
@@ -64,9 +64,10 @@ class Line:
         self.room = max(START, fed) if fed < self.bodies else max(self.room, fed)
         return True
 
-    def ended_soon(self) -> None:
-        """A request was over before its line could be measured: one more may wait."""
-        self.room += 1
+    def ended_soon(self, most: int) -> None:
+        """A request was over before its line could be measured: one more may wait, up to ``most``."""
+        if self.room < most:
+            self.room += 1
 
     def span_pieces(self, most: int) -> int:
         """Pieces that one request is to ask for: what it gets in ``AHEAD_S``, ``most`` where that is not known."""

@@ -12,77 +12,22 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 from cacheserver.core.turns.line import Line
+from cacheserver.core.turns.origin import Limits, Origin, most_of
 from cacheserver.core.turns.shares import Client, Flow, Priority, State, Turn
 
 ORPHANS: Final = 2
 """Requests of one client that run on though nobody waits for them, before it gets no further slot of that origin."""
 SOON_S: Final = 2.0
+LEAST: Final = 2
+"""Requests that every origin may have, however many the others have on the line that all share."""
 _ORIGINS_KEPT = 1024
 _FLOWS_KEPT = 64
 _LOOKED_AT: Final = 4
 _entries = count()
-
-
-def _most(slots: int) -> int:
-    """Three quarters: what one client, or all origins that have not answered, may have."""
-    return slots - slots // 4
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Requests under way: to one origin, and in all; pieces of a request, and their size."""
-
-    per_origin: int
-    total: int
-    piece_bytes: int = 1 << 20
-    span_pieces: int = 4
-
-
-class Origin:
-    """One origin host: its line, who uses it and who waits for it."""
-
-    def __init__(self, name: str, limits: Limits) -> None:
-        self.name = name
-        self.line = Line(piece_bytes=limits.piece_bytes)
-        self.limits = limits
-        self.used = self.quiet = 0
-        self.proven = False
-        """Whether it has answered, and nothing was silent for long since."""
-        self.now = 0.0
-        """Its virtual time: when the client that was served last was due."""
-        self.flows: dict[str, Flow] = {}
-        self.busy = 0
-        """Flows that hold or wait."""
-        self.waiting = [0, 0, 0]
-        self.heaps: tuple[list[tuple[float, int, Flow]], ...] = ([], [], [])
-
-    @property
-    def active(self) -> int:
-        """Slots in use, but for the quiet ones that have a share of their own."""
-        return self.used - min(self.quiet, self.limits.per_origin)
-
-    @property
-    def room(self) -> int:
-        """Requests that may be under way: as set, and no more than the line can feed."""
-        return min(self.limits.per_origin, self.line.room)
-
-    def admits(self, priority: Priority) -> bool:
-        """Whether one more request of this priority may be sent, whoever's it is."""
-        if priority is Priority.DEMANDED:
-            return self.active < self.room
-        if priority is Priority.BACKGROUND and any(self.waiting[:2]):
-            return False
-        return self.active < min(self.room, self.line.full(self.limits.span_pieces))
-
-    def share(self, flow: Flow) -> int:
-        """Most active requests of one client: three quarters while it is alone, then an equal part, or a quarter."""
-        most = _most(self.limits.per_origin) if self.busy <= 1 else self.room // min(self.busy, 4)
-        return max(1, most) * flow.client.weight
 
 
 class Turns:
@@ -93,6 +38,8 @@ class Turns:
         self.granted: list[Turn] = []
         """Turns that were granted since it was last emptied."""
         self._weight = weight
+        self.site = Line(piece_bytes=limits.piece_bytes)
+        """The line that all origins share."""
         self.origins: OrderedDict[str, Origin] = OrderedDict()
         self._clients: dict[str, Client] = {}
         self.used = 0
@@ -153,12 +100,13 @@ class Turns:
         assert flow is not None, "a held slot has a holder"
         self._set_quiet(origin, turn, False, now_s)
         if turn.heard:
-            origin.line.end(now_s)
+            self._moves(origin, False, now_s)
         flow.orphans -= turn.orphan
         self._count(origin, flow, -1)
         flow.settle(turn)
-        if origin.proven and now_s - turn.asked_s < SOON_S and origin.line.room < self.limits.per_origin:
-            origin.line.ended_soon()
+        if origin.proven and now_s - turn.asked_s < SOON_S:
+            origin.line.ended_soon(self.limits.per_origin)
+            self.site.ended_soon(self.limits.total)
         self._rest(origin, flow)
         self._again(origin, flow)
 
@@ -176,7 +124,7 @@ class Turns:
         self._prove(origin, True)
         self.set_quiet(turn, False, now_s)
         turn.heard = True
-        origin.line.begin(now_s)
+        self._moves(origin, True, now_s)
         if not known:
             self._hand_out(origin)
             self._hand_out_elsewhere()
@@ -185,9 +133,14 @@ class Turns:
         """Bytes of a body have come."""
         turn.taken_bytes += count_bytes
         origin = self.origins.get(turn.origin)
-        if origin is not None and origin.line.took(count_bytes, now_s):
+        if origin is None:
+            return
+        learnt = self.site.took(count_bytes, now_s)
+        if origin.line.took(count_bytes, now_s):
             self._hand_out(origin)
-            self._unpark_freed()
+            learnt = True
+        if learnt:
+            self._hand_out_elsewhere()
 
     def set_quiet(self, turn: Turn, quiet: bool, now_s: float) -> None:
         """Whether a held request uses the line: not while it is silent, or its client takes nothing."""
@@ -219,17 +172,18 @@ class Turns:
     # -- limits -------------------------------------------------------------------------------------------------
 
     def _total_admits(self, origin: Origin) -> bool:
-        if self.used - min(self._quiet, self.limits.total) >= self.limits.total:
+        active = self.used - min(self._quiet, self.limits.total)
+        if active >= self.limits.total or (active >= self.site.room and origin.active >= LEAST):
             return False
-        return origin.proven or self._unproven_used < _most(self.limits.total)
+        return origin.proven or self._unproven_used < most_of(self.limits.total)
 
     def _flow_admits(self, origin: Origin, flow: Flow) -> bool:
         share = origin.share(flow)
-        active = flow.used - min(flow.quiet, max(share, _most(self.limits.per_origin)))
+        active = flow.used - min(flow.quiet, max(share, most_of(self.limits.per_origin)))
         return active < share and flow.orphans <= ORPHANS * flow.client.weight
 
     def _client_admits(self, client: Client) -> bool:
-        most = _most(self.limits.total) * client.weight
+        most = most_of(self.limits.total) * client.weight
         return client.used - min(client.quiet, most) < most
 
     # -- granting -----------------------------------------------------------------------------------------------
@@ -249,12 +203,15 @@ class Turns:
     def _hand_out_elsewhere(self) -> None:
         """Grant turns for which a slot of the total was missing: one at each origin in turn, the most urgent first."""
         for (_priority, proven), blocked in self._blocked.items():
-            while blocked:
-                found = self.origins.get(next(iter(blocked)))
+            refused = 0
+            while len(blocked) > refused and refused < _LOOKED_AT:
+                name = next(iter(blocked))
+                del blocked[name]
+                found = self.origins.get(name)
                 if found is not None and found.proven is proven and not self._total_admits(found):
-                    break
-                del blocked[next(iter(blocked))]
-                if found is not None:
+                    blocked[name] = None
+                    refused += 1
+                elif found is not None:
                     self._hand_out(found, most=1)
         self._unpark_freed()
 
@@ -353,12 +310,17 @@ class Turns:
     def _set_quiet(self, origin: Origin, turn: Turn, quiet: bool, now_s: float) -> None:
         if turn.quiet is not quiet and turn.holder is not None:
             if turn.heard:
-                (origin.line.end if quiet else origin.line.begin)(now_s)
+                self._moves(origin, not quiet, now_s)
             turn.quiet, more = quiet, 1 if quiet else -1
             self._quiet += more
             origin.quiet += more
             turn.holder.quiet += more
             turn.holder.client.quiet += more
+
+    def _moves(self, origin: Origin, moves: bool, now_s: float) -> None:
+        """A body is on its way on these lines from now on, or is no more."""
+        for line in (origin.line, self.site):
+            (line.begin if moves else line.end)(now_s)
 
     def _prove(self, origin: Origin, proven: bool) -> None:
         if origin.proven is not proven:

@@ -8,7 +8,8 @@ from itertools import count
 import pytest
 
 from cacheserver.core.turns.line import FEED_BPS, START, Line
-from cacheserver.core.turns.queue import Limits, Turns
+from cacheserver.core.turns.origin import Limits
+from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
 
 PIECE = 1 << 20

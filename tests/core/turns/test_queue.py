@@ -7,7 +7,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.turns.queue import Limits, Turns
+from cacheserver.core.turns.origin import Limits
+from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
 
 PIECE = 1 << 20
@@ -20,6 +21,7 @@ class Desk:
     def __init__(self, per_origin: int = 4, total: int = 100, weight: int = 1) -> None:
         limits = Limits(per_origin=per_origin, total=total, piece_bytes=PIECE)
         self.turns = Turns(limits, weight=lambda client: weight if client == "site" else 1)
+        self.turns.site.room = 10_000
         self.now_s = 0.0
 
     def ask(
@@ -107,6 +109,18 @@ def test_one_client_at_many_origins_leaves_a_quarter_of_the_total() -> None:
             if turn.state is State.HELD:
                 desk.end(turn)
     assert all(turn.state is State.ENDED for turn in greedy), "parked turns come up again"
+
+
+def test_all_origins_share_one_line_and_each_may_have_a_few() -> None:
+    desk = Desk(per_origin=100, total=100)
+    desk.answering("a", "b")
+    desk.turns.site.room = 10
+    first = [desk.ask(f"client {n}", f"x{n}", origin="a") for n in range(20)]
+    second = [desk.ask(f"client {n}", f"y{n}", origin="b") for n in range(20)]
+    assert (held(first), held(second)) == (10, 2)
+    desk.turns.site.room, desk.now_s = 20, 100.0
+    desk.end(first[0])
+    assert held(first) + held(second) == 20, "what is learnt of the common line counts for all"
 
 
 # -- order ----------------------------------------------------------------------------------------------------------
@@ -346,6 +360,7 @@ def test_twenty_thousand_that_wait_cost_no_more_each_than_a_few() -> None:
     def seconds(number: int) -> float:
         turns, queued = Turns(WIDE), []
         turns.origin("o").proven = True
+        turns.site.room = 10_000
         began = time.process_time()
         for n in range(number):
             queued.append(Turn("o", f"x{n}"))
