@@ -60,7 +60,7 @@ class Line:
         self._rates.append(self._bytes / self._busy_s)
         self._bytes, self._busy_s = 0, 0.0
         recent = list(self._rates)[-_RECENT:]
-        fed = int(sum(recent) / len(recent) / FEED_BPS)
+        fed = int(sum(recent) / _RECENT / FEED_BPS)  # the first samples count less: buffers fill at once
         self.room = max(START, fed) if fed < self.bodies else max(self.room, fed)
         return True
 
