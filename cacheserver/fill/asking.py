@@ -86,6 +86,7 @@ class Asker:
             target, (start, stop) = want.target, span
             slot = await self.slots.take(target.origin, target.object_id, errand, at=start, cost_bytes=stop - start)
         try:
+            errand.check()
             return HeldAnswer(await self._send(want, method, extra, avoid, verified=verified), slot)
         except BaseException:
             slot.give_back()

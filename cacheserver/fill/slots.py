@@ -21,7 +21,7 @@ QUIET_S = 1.0
 class Errand:
     """For whom a request is sent, and how urgent it is; ``slot`` is the one that it holds, taken already or not."""
 
-    __slots__ = ("_left_s", "at_once", "client", "priority", "slot")
+    __slots__ = ("_left_s", "at_once", "check", "client", "priority", "slot")
 
     def __init__(
         self,
@@ -36,6 +36,8 @@ class Errand:
         self.slot = slot
         self.at_once = at_once
         """It is part of a request that holds a slot, which would wait for itself."""
+        self.check: Callable[[], None] = lambda: None
+        """Raises where the request is not to be sent any more, now that its turn has come."""
         self._left_s: float | None = None
 
     def holds(self, slot: Slot) -> None:

@@ -72,6 +72,7 @@ class Flight:
         self._wanted = wanted
         self._ask = ask
         self.errand = errand
+        errand.check = obj.refuse_gone
         self._context = context
         self.opened = opened
         """An answer that is open already, with its slot."""
