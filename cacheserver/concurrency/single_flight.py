@@ -1,12 +1,13 @@
 """One task per key, however many callers ask.
 
 Owns: the tasks under way and their cancellation. A task belongs to none of its callers: it goes on when they leave
-(I7), and ends early only by ``stop``. Must not know what the work is.
+(I7), and ends early only by ``stop``, or where it has not begun what counts. Must not know what the work is.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -18,10 +19,15 @@ Work = Callable[[], Coroutine[Any, Any, V]]
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs at most one task per key; ``name`` begins the names of its tasks."""
+    """Runs at most one task per key; ``name`` begins the names of its tasks.
 
-    def __init__(self, name: str) -> None:
+    A task that its last caller leaves is cancelled where ``given_up`` says so.
+    """
+
+    def __init__(self, name: str, *, given_up: Callable[[asyncio.Task[V]], bool] = lambda _task: False) -> None:
         self._name = name
+        self._given_up = given_up
+        self._callers: Counter[asyncio.Task[V]] = Counter()
         self._tasks: dict[K, asyncio.Task[V]] = {}
         self._left: set[asyncio.Task[V]] = set()
         """Tasks under way that no further caller joins."""
@@ -29,6 +35,10 @@ class SingleFlight(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         """Whether a task for ``key`` is under way."""
         return key in self._tasks
+
+    def task(self, key: K) -> asyncio.Task[V] | None:
+        """The task for ``key``, if one is under way."""
+        return self._tasks.get(key)
 
     def start(self, key: K, work: Work[V]) -> asyncio.Task[V]:
         """The task for ``key``, started now unless one is under way. Its exception is logged by no one: await it."""
@@ -46,6 +56,7 @@ class SingleFlight(Generic[K, V]):
         Raises Draining when ``stop`` ended the task.
         """
         task = self.start(key, work)
+        self._callers[task] += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -55,6 +66,17 @@ class SingleFlight(Generic[K, V]):
             if on_cancelled is not None:
                 task.add_done_callback(on_cancelled)
             raise
+        finally:
+            self._callers[task] -= 1
+            if not self._callers[task]:
+                del self._callers[task]
+                self._all_left(key, task)
+
+    def _all_left(self, key: K, task: asyncio.Task[V]) -> None:
+        if not task.done() and self._given_up(task):
+            if self._tasks.get(key) is task:
+                self.leave(key)
+            task.cancel()
 
     async def settled(self, key: K) -> None:
         """Wait until no task for ``key`` is under way; its outcome is not looked at."""

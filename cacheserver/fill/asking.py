@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
 from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition, validators_of
@@ -25,6 +26,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
 from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
+from cacheserver.fill.slots import Errand, HeldAnswer, Slots
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
@@ -42,15 +44,20 @@ class Want:
     fields: Fields
     collapsed: bool = False
     """Whether it has waited for another's opening, and was counted for that."""
+    client: str = ""
+    """Who asks, as ``core.request.client_shares`` names it; empty: the node itself."""
     since: int | None = None
     """Number of purges when its request was sent; see ``Store.create``."""
 
 
 class Asker:
-    """Sends constructed requests to the sources of a target."""
+    """Sends constructed requests to the sources of a target, each in a slot that its answer holds to its end."""
 
-    def __init__(self, *, upstream: Upstream, node_id: str, health: SourceHealth, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self, *, upstream: Upstream, slots: Slots, node_id: str, health: SourceHealth, clock: Clock, meter: Meter
+    ) -> None:
         self._upstream = upstream
+        self.slots = slots
         self._node_id = node_id
         self._health = health
         self._clock = clock
@@ -71,13 +78,32 @@ class Asker:
         extra: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        errand: Errand | None = None,
+        span: tuple[int, int] = (0, 0),
     ) -> UpstreamAnswer:
         """Send one request with ``extra`` field lines to the best source; returns once the head is there.
 
+        It waits its turn, as that of ``errand``, or of the want's client, unless the errand holds a slot that no answer
+        has had; ``span`` are the bytes that it asks for.
         Sources in ``avoid`` are asked only when there is no other. The origin that the client named is not asked only
         where it is banned and the content is ``verified`` against something authentic. Raises UpstreamError, NoSource
         when all are banned.
         """
+        errand = errand or Errand(want.client)
+        slot = errand.slot
+        if slot is None or not slot.is_held:
+            target, (start, stop) = want.target, span
+            slot = await self.slots.take(target.origin, target.object_id, errand, at=start, cost_bytes=stop - start)
+        try:
+            errand.check()
+            return HeldAnswer(await self._send(want, method, extra, avoid, verified=verified), slot)
+        except BaseException:
+            slot.give_back()
+            raise
+
+    async def _send(
+        self, want: Want, method: str, extra: tuple[tuple[str, str], ...], avoid: frozenset[str], *, verified: bool
+    ) -> UpstreamAnswer:
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
@@ -135,16 +161,23 @@ class Asker:
         conditions: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        errand: Errand | None = None,
     ) -> tuple[UpstreamAnswer, Asked]:
-        """Send for a span, once more without Range where the source makes nothing of it; what the answer is to."""
+        """Send for a span, once more without Range where the source makes nothing of it; what the answer is to.
+
+        The second request takes a turn of its own, once the slot of the first is given back.
+        """
         without_range = tuple(line for line in conditions if line[0] != "If-Range")
+        total = None if expected is None else expected.length_bytes
+        errand = errand or Errand(want.client)
+        send = partial(self.send, want, avoid=avoid, verified=verified, errand=errand)
+        send_whole = partial(send, extra=without_range, span=(0, total or 0))
         try:
-            answer = await self.send(want, extra=(*asked.lines, *conditions), avoid=avoid, verified=verified)
+            answer = await send(extra=(*asked.lines, *conditions), span=asked.span)
         except BadAnswer:  # not even HTTP
             if asked.whole:
                 raise
-            return await self.send(want, extra=without_range, avoid=avoid, verified=verified), WHOLE
-        total = None if expected is None else expected.length_bytes
+            return await send_whole(), WHOLE
         unasked_304 = answer.status == 304 and all(name == "If-Range" for name, _value in conditions)
         try:
             if range_refusal(asked, answer.status, answer.fields, total=total) is None and not unasked_304:
@@ -153,7 +186,7 @@ class Asker:
             self._refuse(answer, exc)
             raise
         answer.close()
-        whole = await self.send(want, extra=without_range, avoid=avoid, verified=verified)
+        whole = await send_whole()
         if contradicts_part(whole.status, whole.fields, answer.fields):
             error = BadAnswer("the source names two lengths of one content")
             self._refuse(whole, error)
@@ -170,6 +203,7 @@ class Asker:
         *,
         verified: bool = False,
         proven: bool = False,
+        errand: Errand | None = None,
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another.
 
@@ -177,7 +211,7 @@ class Asker:
         """
         expected = ExpectedGeneration(representation.length_bytes, representation.validators, proven)
         date = representation.fields.value("Date")
-        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified)
+        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified, errand=errand)
 
     async def ask_same(
         self,
@@ -189,6 +223,7 @@ class Asker:
         avoid: frozenset[str],
         *,
         verified: bool = False,
+        errand: Errand | None = None,
     ) -> Opened:
         """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it.
 
@@ -199,7 +234,13 @@ class Asker:
         conditions = () if condition is None else (("If-Range", condition),)
         for flips in range(_RETAGGED_TRIES):
             answer, asked = await self.ask(
-                want, Asked(start, stop), expected=expected, conditions=conditions, avoid=avoid, verified=verified
+                want,
+                Asked(start, stop),
+                expected=expected,
+                conditions=conditions,
+                avoid=avoid,
+                verified=verified,
+                errand=errand,
             )
             try:
                 opened = self.checked(want, answer, asked, expected if flips else strict)
@@ -212,9 +253,9 @@ class Asker:
                 return replace(opened, undivided=answer.status == 200, flips=flips)
         raise AssertionError("the last try returns or raises")
 
-    async def ask_undivided(self, want: Want, length_bytes: int) -> Opened:
+    async def ask_undivided(self, want: Want, length_bytes: int, errand: Errand) -> Opened:
         """Ask for all of a content of this length, of whatever generation."""
-        answer = await self.send(want)
+        answer = await self.send(want, errand=errand, span=(0, length_bytes))
         validators = validators_of(answer.fields)
         opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length_bytes, validators))
         return replace(opened, undivided=True)

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.options import FillOptions
-from cacheserver.fill.slots import Slots
 from cacheserver.ports import Meter
 from cacheserver.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class FillContext:
-    """Where fills store, whom they ask, how many requests may run, the settings, and what counts all that."""
+    """Where fills store, whom they ask, the settings, and what counts all that."""
 
     store: Store
     asker: Asker
-    slots: Slots
     options: FillOptions
     meter: Meter

@@ -17,6 +17,7 @@ from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.errors import StoreError
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.turns.shares import Priority
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import NOTHING, Metadata, MetadataFetcher
@@ -26,7 +27,7 @@ from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener
 from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
-from cacheserver.fill.slots import Priority
+from cacheserver.fill.slots import Errand
 from cacheserver.fill.snapshots import FillSnapshot, snapshots
 from cacheserver.ports import Clock
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -47,7 +48,7 @@ class Coordinator:
         self._fetcher = fetcher
         self._clock = clock
         self._fills: dict[StoredObject, ObjectFill] = {}
-        self._openings = SingleFlight[str, Opening]("open")
+        self._openings = SingleFlight[str, Opening]("open", given_up=context.asker.slots.waits)
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
         self._asked = 0
         """How often everything was asked again: what was learnt before the last time may not hold any more."""
@@ -73,8 +74,10 @@ class Coordinator:
         if remembered is not None:
             return remembered, False
         first = object_id not in self._openings
-        if not (first or want.collapsed):
-            self._context.meter.collapsed()
+        if not first:
+            self._context.asker.slots.join(self._openings.task(object_id), want.client)
+            if not want.collapsed:
+                self._context.meter.collapsed()
         outcome = await self._openings.run(
             object_id, lambda: self._open(want, demand), on_cancelled=close_relayed if first else None
         )
@@ -82,15 +85,15 @@ class Coordinator:
 
     async def open_in_background(self, want: Want) -> tuple[Opening, bool]:
         """``open`` for its length alone, once no client wants the slot."""
-        async with self._context.slots.slot(want.target.origin, Priority.BACKGROUND):
-            pass  # a client that comes while this one is queued opens the object itself
+        target, errand = want.target, Errand(priority=Priority.BACKGROUND)
+        # A client that comes while this one is queued opens the object itself.
+        (await self._context.asker.slots.take(target.origin, target.object_id, errand)).give_back()
         return await self.open(want, None)
 
     async def _open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
-        async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
-            since = self._context.store.purges
-            outcome = await self._opener.open(replace(want, since=since), demand)
-            await self.begin(outcome, want, since)
+        since = self._context.store.purges
+        outcome = await self._opener.open(replace(want, since=since), demand)
+        await self.begin(outcome, want, since)
         if self._context.store.purged_after(since, want.target.object_id):
             return outcome
         now_s = self._clock.monotonic_s()

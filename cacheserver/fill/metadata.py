@@ -22,6 +22,7 @@ from cacheserver.core.request.keys import manifest_url
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.refused_content import note_refused
+from cacheserver.fill.slots import Errand
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Anchor, Clock, Meter, UpstreamAnswer
 
@@ -116,7 +117,7 @@ class MetadataFetcher:
         asking = asyncio.create_task(self._claims(want.target, response, secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                found = NOTHING if coded else await self._manifest(want.target, asking, length_bytes)
+                found = NOTHING if coded else await self._manifest(want, asking, length_bytes)
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
@@ -161,9 +162,9 @@ class MetadataFetcher:
         """What anchors say of the bytes of this answer."""
         return (await self._anchor.claims(content, response, secure=secure)).about(response)
 
-    async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
+    async def _manifest(self, want: Want, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
-        url = manifest_url(content)
+        url = manifest_url(want.target)
         target = self._admit(url) if url is not None else None
         if target is None:
             return NOTHING
@@ -173,7 +174,9 @@ class MetadataFetcher:
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
             try:
-                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
+                answer = await self._asker.send(
+                    Want(target, Fields()), avoid=frozenset(tried), errand=Errand(want.client, at_once=True)
+                )
             except UpstreamError as exc:
                 failed = failed or exc.retryable
                 if exc.source in tried or exc.source not in names:

@@ -60,7 +60,7 @@ class Opener:
 
     async def open(self, want: Want, demand: tuple[int, int | None] | None) -> Opening:
         """Ask for what covers ``demand`` (None: only the length is wanted, for a suffix range). UpstreamError."""
-        asked = self._first_span(demand)
+        asked = self._first_span(demand, self._asker.slots.span_pieces(want.target.origin))
         for attempt in range(self._options.tries):
             last = attempt + 1 == self._options.tries
             try:
@@ -73,12 +73,12 @@ class Opener:
             await asyncio.sleep(self._options.backoff_s * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
-    def _first_span(self, demand: tuple[int, int | None] | None) -> Asked:
+    def _first_span(self, demand: tuple[int, int | None] | None, span_pieces: int) -> Asked:
         size = self._piece_size_bytes
         if demand is None:
             return Asked(0, 1)
         first = demand[0] // size
-        most = first + self._options.span_pieces
+        most = first + span_pieces
         stop = most if demand[1] is None else min(most, -(-demand[1] // size))
         return Asked(first * size, stop * size)
 

@@ -16,8 +16,8 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parallel: Annotated[
         int, Meta(ge=1, le=64, description="Upstream requests in flight for one object that is read in sequence.")
     ] = 6
-    per_origin: Annotated[int, Meta(ge=1, le=1024, description="Upstream requests in flight for one origin host.")] = 32
-    total: Annotated[int, Meta(ge=1, le=65_536, description="Upstream requests in flight in all.")] = 128
+    per_origin: Annotated[int, Meta(ge=1, le=1024, description="Upstream requests in flight for one origin host.")] = 64
+    total: Annotated[int, Meta(ge=1, le=65_536, description="Upstream requests in flight in all.")] = 256
     span_pieces: Annotated[int, Meta(ge=1, le=1024, description="Most contiguous pieces in one upstream request.")] = 4
     read_ahead_pieces: Annotated[
         int, Meta(ge=0, le=4096, description="Pieces fetched ahead of a client that reads in sequence.")
@@ -39,7 +39,7 @@ class FillOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     first_byte_s: Annotated[
         float, Meta(gt=0, le=120, description="A client hears a byte or a 5xx within this time. Its own limit is 20 s.")
-    ] = 18.0
+    ] = 14.0
     pass_memory_s: Annotated[
         float, Meta(ge=0, le=3600, description="Seconds for which a key that could not be stored is passed at once.")
     ] = 60.0

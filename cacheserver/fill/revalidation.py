@@ -19,7 +19,6 @@ from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.opening import Opener, is_same
 from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
-from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
 
@@ -32,7 +31,7 @@ class Revalidation:
         self._context = context
         self._opener = opener
         self._begin = begin
-        self._flights = SingleFlight[StoredObject, Opening]("revalidate")
+        self._flights = SingleFlight[StoredObject, Opening]("revalidate", given_up=context.asker.slots.waits)
 
     def __contains__(self, obj: StoredObject) -> bool:
         """Whether the origin is being asked for this object."""
@@ -80,15 +79,13 @@ class Revalidation:
             ("If-Modified-Since", known.validators.last_modified),
         )
         extra = tuple((name, value) for name, value in conditions if value is not None)
-        async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
-            answer = await self._context.asker.send(want, extra=extra)
+        answer = await self._context.asker.send(want, extra=extra)
         if answer.status == 304 and confirms(known.validators, validators_of(answer.fields)):
             answer.close()
             return await self._opener.refresh(obj, want, answer)
         if answer.status == 304:  # of another generation, and it says nothing of ours (RFC 9111 §4.3.4)
             answer.close()
-            async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
-                answer = await self._context.asker.send(want)
+            answer = await self._context.asker.send(want)
         if answer.status in (206, 304):
             answer.close()
             raise BadAnswer(f"{answer.status} to a request for the whole", source=answer.source)

@@ -12,6 +12,7 @@ import cacheserver
 from cacheserver.core.cache.back_off import BackOff
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
+from cacheserver.core.turns.origin import Limits
 from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
 from cacheserver.fill.context import FillContext
@@ -176,7 +177,8 @@ def _sources(basis: Basis) -> Sources:
     )
     health = SourceHealth()
     upstream = BackingOff(client, BackOff(most_s=options.retry_after_max_s), clock)
-    asker = Asker(upstream=upstream, node_id=basis.node_id, health=health, clock=clock, meter=meter)
+    slots = _slots(basis)
+    asker = Asker(upstream=upstream, slots=slots, node_id=basis.node_id, health=health, clock=clock, meter=meter)
     anchors = build_anchors(
         basis.settings.trust,
         clock=clock,
@@ -196,10 +198,15 @@ def _sources(basis: Basis) -> Sources:
     return Sources(resolver, client, health, asker, anchors, fetcher)
 
 
+def _slots(basis: Basis) -> Slots:
+    fill, piece_bytes = basis.settings.fill, basis.settings.store.piece_size.bytes
+    limits = Limits(fill.per_origin, fill.total, piece_bytes=piece_bytes, span_pieces=fill.span_pieces)
+    return Slots(limits, weight=lambda client: basis.admitted.shared.clients_at(client.partition("/")[0]))
+
+
 def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Judge, Revalidation]:
     options = basis.settings.fill
-    slots = Slots(per_origin=options.per_origin, total=options.total)
-    context = FillContext(basis.store, sources.asker, slots, options, basis.meter)
+    context = FillContext(basis.store, sources.asker, options, basis.meter)
     piece_size_bytes = basis.settings.store.piece_size.bytes
     opener = Opener(context, fetcher=sources.fetcher, piece_size_bytes=piece_size_bytes, buffer=buffer)
     coordinator = Coordinator(context, opener=opener, fetcher=sources.fetcher, clock=basis.clock)

@@ -26,6 +26,7 @@ from cacheserver.core.errors import (
     UpstreamTimeout,
 )
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.turns.feed import Traffic, is_stalled
 from cacheserver.outgoing.aiohttp_parts import Connected, disable_retries, drop_idle, end_reuse, received_bytes
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
@@ -45,6 +46,8 @@ _IDLE_TOO_LONG = 408
 """Sent by some servers as they close a connection that was idle: it does not speak of the request that crosses it."""
 _REPEATABLE = frozenset({"GET", "HEAD"})
 """Methods that may be sent twice (RFC 9110 §9.2.2); the node knows no others, and no body."""
+_STALLS = 3
+"""Times of silence in a row that a body may be kept waiting by the others on a thin line."""
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -61,7 +64,9 @@ class Answer:
         secure: bool,
         times_s: tuple[float, float],
         options: UpstreamOptions,
+        traffic: Traffic,
     ) -> None:
+        """``traffic``: of all bodies of the host that was asked."""
         self.status = response.status
         self.fields = Fields.from_raw(response.raw_headers)
         self.source = source
@@ -71,22 +76,36 @@ class Answer:
         self.request_time_s, self.response_time_s = times_s
         self._response = response
         self._options = options
+        self._traffic = traffic
+        traffic.bodies += 1
+        self._closed = False
         self._window_start_s = 0.0
         self._window_bytes = 0
 
     async def read(self) -> bytes:
         """The next body bytes; see ``ports.UpstreamAnswer.read``."""
         try:
-            async with asyncio.timeout(self._options.stall_timeout_s):
-                data = await self._response.content.readany()
-        except TimeoutError as exc:
-            raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
+            data = await self._next()
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
             data = received_bytes(self._response.content)
             if not data:
                 raise TruncatedBody("source broke off inside the body", source=self.source) from exc
         self._check_rate(len(data))
         return data
+
+    async def _next(self) -> bytes:
+        """What comes next; UpstreamTimeout where this body is silent, and not for want of room on the line."""
+        since_s = asyncio.get_running_loop().time()
+        for stall in range(1, _STALLS + 1):
+            try:
+                async with asyncio.timeout(self._options.stall_timeout_s):
+                    return await self._response.content.readany()
+            except TimeoutError as exc:
+                now_s, least_bps = asyncio.get_running_loop().time(), self._options.min_rate_bps
+                stalled = is_stalled(0, self._traffic, since_s=since_s, now_s=now_s, min_rate_bps=least_bps)
+                if stalled or stall == _STALLS:
+                    raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
+        raise AssertionError("the last silence raises")
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """The whole body. Raises BadAnswer when it is longer than ``limit_bytes``, and what ``read`` raises."""
@@ -102,16 +121,22 @@ class Answer:
         if not self._window_start_s:
             self._window_start_s = now
         self._window_bytes += got_bytes
-        passed_s = now - self._window_start_s
+        self._traffic.took(got_bytes, now)
+        passed_s, least_bps = now - self._window_start_s, self._options.min_rate_bps
         if passed_s < _RATE_WINDOW_S:
             return
-        if got_bytes and self._window_bytes < self._options.min_rate_bps * passed_s:
+        stalled = is_stalled(
+            self._window_bytes, self._traffic, since_s=self._window_start_s, now_s=now, min_rate_bps=least_bps
+        )
+        if got_bytes and stalled:
             raise UpstreamTimeout("source sends too slowly", source=self.source)
         self._window_start_s, self._window_bytes = now, 0
 
     def close(self) -> None:
         """Give the connection back when the body was read, else cut it."""
         self._response.close()
+        self._traffic.bodies -= not self._closed
+        self._closed = True
 
 
 class UpstreamClient:
@@ -135,6 +160,7 @@ class UpstreamClient:
         self._user_agent = user_agent
         self._tls = client_context(options.ca_file, key="upstream.ca_file")
         self._session: aiohttp.ClientSession | None = None
+        self._traffic: dict[str, Traffic] = {}
 
     async def open(self, request: UpstreamRequest, *, within_s: float = math.inf) -> Answer:
         """Send ``request`` and return once its head is there; see ``ports.Upstream.open``.
@@ -188,6 +214,7 @@ class UpstreamClient:
             secure=secure,
             times_s=(sent_s, self._clock.wall_s()),
             options=self._options,
+            traffic=self._traffic_of(asked),
         )
 
     async def _requested(self, request: UpstreamRequest, connected: Connected) -> aiohttp.ClientResponse:
@@ -223,6 +250,13 @@ class UpstreamClient:
     def _drop_idle(self, request: UpstreamRequest) -> None:
         """Keep none of the connections that are as old as one that proved dead."""
         drop_idle(self._open_session(), _url(request.place))
+
+    def _traffic_of(self, source: str) -> Traffic:
+        """Of the source that is asked; those without a body on its way are forgotten."""
+        if source not in self._traffic:
+            self._traffic = {name: traffic for name, traffic in self._traffic.items() if traffic.bodies}
+            self._traffic[source] = Traffic(keep_s=2 * _STALLS * self._options.stall_timeout_s)
+        return self._traffic[source]
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -44,7 +44,7 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ge=0, le=3600, description="Most seconds for which addresses are used before DNS is asked again; 0: none."
         ),
     ] = 30.0
-    connections_per_host: Annotated[int, Meta(ge=1, le=1024, description="Connections to one origin host.")] = 64
+    connections_per_host: Annotated[int, Meta(ge=1, le=1024, description="Connections to one origin host.")] = 192
     idle_s: Annotated[float, Meta(gt=0, le=600, description="How long an idle upstream connection is kept.")] = 30.0
     ca_file: Annotated[
         str,

@@ -30,6 +30,7 @@ from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.via import passed_here
 from cacheserver.core.request.admission import check_method, parse_target
 from cacheserver.core.request.allowlist import AllowList
+from cacheserver.core.request.client_shares import client_of
 from cacheserver.fill.asking import Want
 from cacheserver.ports import Clock
 from cacheserver.web.aiohttp_adapter import SentResponse
@@ -139,7 +140,7 @@ class ContentHandler:
         exchange.target = target
         if passed_here(fields, self.node_id):
             raise LoopDetected("this request has passed here before; DNS may point the origin at this node")
-        return Want(target, fields)
+        return Want(target, fields, client=client_of(exchange.client.address))
 
     async def _refuse(self, error: CacheserverError, exchange: Exchange) -> None:
         refusal, channel = refusal_for(error), exchange.channel

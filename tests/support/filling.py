@@ -18,6 +18,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
+from cacheserver.core.turns.origin import Limits
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.coordinator import Coordinator
@@ -70,6 +71,10 @@ class Rig:
     relay: Relay
     judge: Judge
 
+    def measure_fast_line(self) -> None:
+        """Have the line be known as one that takes every request at once."""
+        self.asker.slots.turns.origin("http://a.test").line._rates.append(1e12)
+
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
         outcome, _first = await self.coordinator.open(want, demand)
@@ -118,7 +123,7 @@ class Rig:
         await self.idle()
         await settled()
         assert self.coordinator.fills_in_flight == 0
-        assert self.coordinator._context.slots._used.total() == 0
+        assert self.asker.slots.turns.used == 0
         assert self.meter.fills_running == 0
         assert self.upstream.unclosed == 0, "an answer was not given back"
         assert all(volume.ledger.reserved_bytes == 0 for volume in self.store.volumes)
@@ -151,12 +156,14 @@ async def filling(
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
     meter, clock = CountingMeter(), HandClock()
     async with running_store(directory, clock=clock, meter=meter, capacity_bytes=capacity_bytes) as store:
-        asker = Asker(upstream=upstream, node_id=NODE_ID, health=SourceHealth(), clock=clock, meter=meter)
+        limits = Limits(options.per_origin, options.total, piece_bytes=PIECE, span_pieces=options.span_pieces)
+        asker = Asker(
+            upstream=upstream, slots=Slots(limits), node_id=NODE_ID, health=SourceHealth(), clock=clock, meter=meter
+        )
         fetcher = MetadataFetcher(
             asker=asker, anchor=anchor or NoAnchor(), admit=admit, meter=meter, clock=clock, negative_s=3
         )
-        slots = Slots(per_origin=options.per_origin, total=options.total)
-        context = FillContext(store, asker, slots, options, meter)
+        context = FillContext(store, asker, options, meter)
         buffer = BodyBuffer(limit_bytes=1 << 20)
         opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cacheserver.core.cache.sources import ORIGIN
@@ -90,12 +91,15 @@ class ScriptedUpstream:
         self.ignore_conditions = False
         """Never a 304."""
         self.script: deque[Turn] = deque()
+        self.opened: Callable[[], object] = lambda: None
+        """Called at every request."""
         self.requests: list[UpstreamRequest] = []
         self.answers: list[ScriptedAnswer] = []
 
     async def open(self, request: UpstreamRequest) -> ScriptedAnswer:
         """Answer one request."""
         self.requests.append(request)
+        self.opened()
         turn = self.script.popleft() if self.script else Turn()
         if turn.head_gate is not None:
             await turn.head_gate.wait()

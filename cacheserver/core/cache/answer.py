@@ -38,6 +38,11 @@ class Asked:
         last = "" if self.stop is None else self.stop - 1
         return () if self.whole else (("Range", f"bytes={self.start}-{last}"),)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The bytes that it asks for; none where their end is not known."""
+        return (0, 0) if self.stop is None else (self.start, self.stop)
+
 
 WHOLE = Asked(0, None, whole=True)
 

@@ -132,15 +132,27 @@ class Progress:
         self._failed.pop(piece, None)
         self._end(piece, None)
 
-    def release(self, owner: object, error: CacheserverError | None) -> list[Reason]:
+    def release(self, owner: object, error: CacheserverError | None, *, begun: int | None = None) -> list[Reason]:
         """The owner fetches no more: its remaining pieces are free, their waiters hear ``error`` or plan again.
 
-        Why pieces of which some was shown are condemned.
+        What is there of ``begun`` stays, for another owner to go on with. Why pieces of which some was shown are
+        condemned.
         """
-        reasons = []
+        reasons = list[Reason]()
         for piece in [piece for piece, claimant in self.claims.items() if claimant is owner]:
             if error is not None:
                 self._failed[piece] = (self.failures(piece) + 1, error)
+            if piece == begun:
+                del self.claims[piece]
+                self._wake_group(piece, error)
+            else:
+                reasons += self.drop(piece, error)
+        return reasons
+
+    def drop(self, piece: int, error: CacheserverError | None = None) -> list[Reason]:
+        """Forget what is there of a piece that is not complete; why it is condemned, where some of it was shown."""
+        reasons = []
+        if piece in self.claims or piece in self._arrived:
             # Another answer begins the piece anew: those who were shown some of it must not get the rest of that one.
             said = Said.UNCOMPARED if self._holding or self.guarding else Said.NOTHING
             facts = Facts(piece=said, shown=self.is_shown(piece), broken=True, overdue=True)
@@ -149,8 +161,7 @@ class Progress:
                 reasons.append(rule.reason)
                 self._epochs[piece] = self.epoch(piece) + 1
             self._end(piece, error)
-            for other in self.group(piece):
-                self._wake(other, error)  # those of a group are waited for together
+            self._wake_group(piece, error)
         return reasons
 
     def wake_unclaimed(self) -> None:
@@ -195,6 +206,11 @@ class Progress:
         self._arrived.pop(piece, None)
         self._exposed.discard(piece)
         self._wake(piece, error)
+
+    def _wake_group(self, piece: int, error: CacheserverError | None) -> None:
+        """Wake those who wait for any piece of a group: they are waited for together."""
+        for other in self.group(piece):
+            self._wake(other, error)
 
     def _wake(self, piece: int, error: CacheserverError | None) -> None:
         for waiter in self._waiters.pop(piece, ()):

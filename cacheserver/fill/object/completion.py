@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from cacheserver.core.errors import GenerationChanged
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.turns.shares import Priority
 from cacheserver.fill.object.fill import ObjectFill
-from cacheserver.fill.slots import Priority
+from cacheserver.fill.slots import Errand
 
 
 async def complete(fill: ObjectFill, wanted: Callable[[], bool]) -> None:
@@ -35,10 +36,14 @@ async def _step(fill: ObjectFill) -> None:
     elif _next_span(fill) is None:
         await fill.progress.wait(fill.obj.pieces.pieces_in_state(0, len(fill.obj.pieces), ABSENT)[0])
     else:
-        async with fill.context.slots.slot(fill.want.target.origin, Priority.BACKGROUND):
+        target, errand = fill.want.target, Errand(priority=Priority.BACKGROUND)
+        slot = await fill.context.asker.slots.take(target.origin, target.object_id, errand)
+        try:
             span = _next_span(fill)
             if span is not None and not fill.obj.obsolete and (fill.takes_spans or not fill.flights):
-                await fill.fetch(*span)
+                await fill.fetch(*span, errand)
+        finally:
+            slot.give_back()
 
 
 def _next_span(fill: ObjectFill) -> tuple[int, int] | None:
@@ -46,4 +51,4 @@ def _next_span(fill: ObjectFill) -> tuple[int, int] | None:
     run = next(fill.obj.pieces.missing_runs(0, len(fill.obj.pieces), fill.progress.claims), None)
     if run is None or not fill.takes_spans:
         return run
-    return run[0], min(run[1], run[0] + fill.context.options.span_pieces)
+    return run[0], min(run[1], run[0] + fill.span_pieces)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
 
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.release import Reason
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.turns.shares import Priority
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
+from cacheserver.fill.object.begun import BegunPieces
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.demand import Demand
@@ -26,7 +30,7 @@ from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.object.spans import Spans
 from cacheserver.fill.refreshing import part_with
-from cacheserver.fill.slots import Priority
+from cacheserver.fill.slots import Errand, HeldAnswer
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
@@ -73,6 +77,7 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
+        self.begun = BegunPieces(self.progress, note=self._note_condemned, on_gone=self.rest)
         self._spans = Spans(self)
         self._numbers = count()
         self._on_idle = on_idle
@@ -93,12 +98,21 @@ class ObjectFill:
         until_piece = self.demand.until_piece(start, stop, whole=whole)
         reader = Reader(self, start, stop, until_piece=until_piece, number=next(self._numbers))
         self.demand.readers.add(reader)
+        self._note_readers()
         return reader
 
     def leave(self, reader: Reader, *, served: bool) -> None:
         """A reader is done; one that was served may come back for what follows."""
         self.demand.leave(reader, expected=served and not self.obj.pieces.complete and not self.obj.volume.ailing)
+        self._note_readers()
         self.rest()
+
+    def _note_readers(self) -> None:
+        """Requests that still wait for a slot go where no reader wants them, and those under way have lost theirs."""
+        for flight, task in self.flights.items():
+            flight.errand.set_orphan(self._is_left)
+            if self.context.asker.slots.waits(task) and not self.wanted(*flight.span):
+                task.cancel()
 
     @contextmanager
     def completing(self, wanted: Callable[[], bool]) -> Iterator[None]:
@@ -122,7 +136,8 @@ class ObjectFill:
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self._completions or self._verifying or self.checks.whole.busy
+        busy = self.demand or self.flights or self.begun or self._completions or self.checks.whole.busy
+        busy = busy or self._verifying
         if not self._idle and not busy:
             self._idle = True
             self._on_idle(self.obj)
@@ -147,7 +162,7 @@ class ObjectFill:
             self.obj.pieces,
             self.progress.claims,
             self.demand.windows(),
-            span_pieces=self.context.options.span_pieces,
+            span_pieces=self.span_pieces,
             room=self.context.options.parallel - len(self.flights),
         )
         for span in spans:
@@ -172,8 +187,20 @@ class ObjectFill:
         """Whether pieces may be asked for in several requests at once."""
         return not self._spans.undivided and self.obj.representation.combinable
 
-    def start(self, first: int, stop: int, priority: Priority | None, opened: Opened | None = None) -> Flight:
-        """Claim pieces ``[first, stop)`` and fetch them; ``priority`` None: the slot is the caller's."""
+    @property
+    def span_pieces(self) -> int:
+        """Pieces that one request is to ask for, as the line is."""
+        return self.context.asker.slots.span_pieces(self.want.target.origin)
+
+    def start(
+        self,
+        first: int,
+        stop: int,
+        priority: Priority,
+        opened: Opened | None = None,
+        errand: Errand | None = None,
+    ) -> Flight:
+        """Claim pieces ``[first, stop)`` and fetch them, by ``errand`` or for the client that waits for them."""
         flight = Flight(
             self.obj,
             first=first,
@@ -183,25 +210,41 @@ class ObjectFill:
             wanted=self.wanted,
             extend=self._extend,
             ask=self._spans.ask,
+            errand=errand or Errand(self._client_at(first), priority),
             context=self.context,
             number=next(self._numbers),
             opened=opened,
             cause=None if opened is None else self.want,
+            begun=self.begun.take(first, stop, anew=opened is not None),
         )
+        flight.errand.check = partial(self._spans.check, flight)
         if opened is not None:
             self._spans.began(flight, opened)
         self.progress.claim(first, stop, flight)
-        self.flights[flight] = asyncio.create_task(self._fly(flight, priority), name=f"fill {self.obj.object_id}")
+        if opened is not None and isinstance(opened.answer, HeldAnswer):
+            flight.errand.holds(opened.answer.slot)
+            flight.errand.set_orphan(self._is_left)
+        self.flights[flight] = asyncio.create_task(self._fly(flight), name=f"fill {self.obj.object_id}")
         return flight
 
-    async def fetch(self, first: int, stop: int) -> None:
-        """Fetch pieces ``[first, stop)`` in a slot that the caller holds. Raises what ended it early."""
+    @property
+    def _is_left(self) -> bool:
+        """Whether nobody waits for what the flights bring."""
+        return not (self.demand.readers or self._completions)
+
+    def _client_at(self, piece: int) -> str:
+        """The client that waits for a piece, or the latest one."""
+        waiting = (reader.want for reader in self.demand.readers if reader.waits_at == piece)
+        return next(waiting, self.want).client
+
+    async def fetch(self, first: int, stop: int, errand: Errand) -> None:
+        """Fetch pieces ``[first, stop)`` in the slot of ``errand``. Raises what ended it early."""
         if (refusal := self.store_refuses()) is not None:
             raise refusal
         if not self.obj.representation.combinable:
             await self.abandon(GenerationChanged("the object cannot be completed"))
             return
-        flight = self.start(first, stop, None)
+        flight = self.start(first, stop, errand.priority, errand=errand)
         try:
             error = await asyncio.shield(self.flights[flight])
         except asyncio.CancelledError:
@@ -210,10 +253,10 @@ class ObjectFill:
         if error is not None:
             raise error
 
-    async def _fly(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+    async def _fly(self, flight: Flight) -> CacheserverError | None:
         error: CacheserverError | None = None
         try:
-            error = await self._flown(flight, priority)
+            error = await self._flown(flight)
             if isinstance(error, GenerationChanged) and error.retagged:
                 self._on_flapping()
             if isinstance(error, GenerationChanged) or self._cannot_be_completed(error):
@@ -232,20 +275,11 @@ class ObjectFill:
             self.rest()
         return error
 
-    async def _flown(self, flight: Flight, priority: Priority | None) -> CacheserverError | None:
+    async def _flown(self, flight: Flight) -> CacheserverError | None:
         """Have a flight run to its end; what ended it early."""
         error: CacheserverError | None = None
-        turn: AbstractAsyncContextManager[None] = nullcontext()
-        if priority is not None:
-            at_once = flight.opened is not None
-            turn = self.context.slots.slot(self.want.target.origin, priority, at_once=at_once)
         try:
-            async with turn:
-                self.context.meter.fill_started()
-                try:
-                    await flight.run()
-                finally:
-                    self.context.meter.fill_ended()
+            await flight.run()
         except CacheserverError as exc:
             error = exc
             if isinstance(exc, StoreError):
@@ -259,8 +293,19 @@ class ObjectFill:
 
     def _end(self, flight: Flight, error: CacheserverError | None) -> None:
         del self.flights[flight]
-        condemned = self.progress.release(flight, error)
-        for reason in () if self.obj.obsolete else condemned:
+        begun, left = flight.begun, error is None or (isinstance(error, UpstreamError) and error.retryable)
+        if begun is not None and left and self._keeps_begun:
+            self._note_condemned(self.progress.release(flight, error, begun=begun.piece))
+            self.begun.keep(begun, linger_s=self.context.options.linger_s)
+        else:
+            self._note_condemned(self.progress.release(flight, error))
+
+    @property
+    def _keeps_begun(self) -> bool:
+        return self.takes_spans and self.context.options.linger_s > 0 and not self.obj.obsolete
+
+    def _note_condemned(self, reasons: Iterable[Reason]) -> None:
+        for reason in () if self.obj.obsolete else reasons:
             self.context.meter.content_refused(reason.value)
 
     def store_refuses(self) -> StoreError | None:
@@ -287,6 +332,7 @@ class ObjectFill:
         run = next(self.obj.pieces.missing_runs(stop, len(self.obj.pieces), self.progress.claims), None)
         if run is None or not self.wanted(*run):
             return stop, stop
+        self.begun.take(*run, anew=True)
         self.progress.claim(*run, flight)
         return run
 
@@ -306,18 +352,22 @@ class ObjectFill:
             flight.close()  # it was cancelled before its first step
             self._end(flight, None)
         await self.checks.whole.close()
+        self.begun.drop_all()
         self.rest()
 
     # -- what a reader needs ------------------------------------------------------------------------------------
 
-    async def wait(self, piece: int, since_s: float) -> None:
+    async def wait(self, piece: int, since_s: float, client: str, patience_s: float) -> None:
         """Plan, then wait until something happens to ``piece``; ``since_s`` is when its reader began to wait.
 
-        UpstreamTimeout when the reader has waited too long. A held piece is shown after ``hold_timeout_s``, but for
-        the last one of an object that is judged as a whole.
+        UpstreamTimeout when the reader has waited too long, or for ``patience_s`` more: it would ban the node soon. A
+        held piece is shown after ``hold_timeout_s``, but for the last one of an object that is judged as a whole.
         """
         if piece not in self.progress.claims:
             self.plan()
+        claimant = self.progress.claims.get(piece)
+        if isinstance(claimant, Flight):
+            self.context.asker.slots.join(self.flights.get(claimant), client)
         refusal = self.store_refuses()
         if refusal is not None and piece not in self.progress.claims:
             raise refusal
@@ -329,11 +379,12 @@ class ObjectFill:
         if self.obj.pieces.state(piece) != ABSENT:
             return
         held = self.progress.holds(piece) and not self.progress.guards(piece)
-        patience_s = self.context.options.hold_timeout_s if held else self.context.options.first_byte_s
+        options, now_s = self.context.options, asyncio.get_running_loop().time()
+        end_s = min(since_s + options.first_byte_s, now_s + patience_s)
         try:
-            async with asyncio.timeout_at(since_s + patience_s):
+            async with asyncio.timeout_at(min(end_s, since_s + options.hold_timeout_s) if held else end_s):
                 await self.progress.wait(piece)
         except TimeoutError as exc:
-            if not held:
+            if not held or asyncio.get_running_loop().time() >= end_s:
                 raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
             self.progress.expose(piece)

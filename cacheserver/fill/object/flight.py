@@ -17,14 +17,21 @@ from cacheserver.core.integrity.blame import Evidence
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened
 from cacheserver.fill.context import FillContext
+from cacheserver.fill.object.begun import Begun
 from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.repeated import Repeated
+from cacheserver.fill.slots import Errand
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
 
 Ask: TypeAlias = "Callable[[Flight, int, int, frozenset[str]], Awaitable[Opened | None]]"
 """Ask the sources for bytes ``[start, stop)``, some only if there is no other; None: another flight brings them."""
+
+_GAIN_BYTES = 1 << 16
+"""What a try must have brought so that the next one is a first one again."""
+_LEFT_S = 60.0
+"""How long the piece in hand is fetched for nobody."""
 
 
 class Flight:
@@ -44,10 +51,12 @@ class Flight:
         wanted: Callable[[int, int], bool],
         extend: Callable[[Flight, int], tuple[int, int]],
         ask: Ask,
+        errand: Errand,
         context: FillContext,
         number: int,
         opened: Opened | None = None,
         cause: object = None,
+        begun: Begun | None = None,
     ) -> None:
         self.cause = cause
         """The want whose own request ``opened`` is the answer to."""
@@ -58,9 +67,10 @@ class Flight:
         self._wanted = wanted
         self._extend = extend
         self._ask = ask
+        self.errand = errand
         self._context = context
         self.opened = opened
-        """An answer that is open already, so that it must not queue."""
+        """An answer that is open already, with its slot."""
         self._piece = first
         self._offset = obj.pieces.bounds(first)[0]
         self._digest = hashlib.sha256()
@@ -74,13 +84,43 @@ class Flight:
         """Sources of the piece in hand; only a single one can be blamed for a bad one."""
         self._avoid: frozenset[str] = frozenset()
         self._reservation: Reservation | None = None
+        self._running = False
+        """Whether it has had a slot."""
+        if begun is not None:
+            self._offset, self._digest, self._contributors = begun.offset, begun.digest, begun.contributors
+            self._torn = True
+
+    @property
+    def begun(self) -> Begun | None:
+        """The piece in hand, where some of it is there."""
+        if not self._torn:
+            return None
+        start, stop = self._obj.pieces.bounds(self._piece)
+        if not start < self._offset < stop:
+            return None
+        return Begun(self._piece, self._offset, self._digest, self._contributors)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The pieces ``[first, stop)`` that are still to come."""
+        return self._piece, self._stop
 
     async def run(self) -> None:
         """Fetch until done, given up or unwanted; raises what ended it early."""
         try:
+            if self.opened is not None:
+                self.has_slot()
             await self._try_until_done()
         finally:
             self.close()
+            if self._running:
+                self._context.meter.fill_ended()
+
+    def has_slot(self) -> None:
+        """One of its requests has a slot: from now on it counts as running."""
+        if not self._running:
+            self._running = True
+            self._context.meter.fill_started()
 
     def close(self) -> None:
         """Give back what it holds: an answer that was not begun, room that was not used."""
@@ -94,13 +134,14 @@ class Flight:
     async def _try_until_done(self) -> None:
         tries = 0
         while True:
-            committed = self._committed
+            committed, reached = self._committed, self._offset
             try:
                 while await self._fetch():
                     pass
                 return
             except UpstreamError as exc:
-                tries = 1 if self._committed > committed else tries + 1
+                gained = self._committed > committed or self._offset - reached >= _GAIN_BYTES
+                tries = 1 if gained else tries + 1
                 if not exc.retryable or tries >= self._context.options.tries or not self._obj.representation.combinable:
                     raise
                 await asyncio.sleep(self._context.options.backoff_s * 2 ** (tries - 1))
@@ -141,6 +182,8 @@ class Flight:
             if not await self._keep(data, position, goes_on=opened.undivided):
                 return False
             position += len(data)
+            if self.errand.left_for_s > _LEFT_S and not self._wanted(*self.span):
+                return False  # too slow for what nobody waits for
         return False
 
     async def _keep(self, data: bytes, position: int, *, goes_on: bool) -> bool:

@@ -12,6 +12,7 @@ from typing import Protocol
 from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.fetch_plan import Window
 from cacheserver.core.piece_map import ABSENT, STORED
+from cacheserver.core.turns.feed import Feed
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata
@@ -31,7 +32,7 @@ class _Fill(Protocol):
 
     context: FillContext
 
-    async def wait(self, piece: int, since_s: float) -> None: ...
+    async def wait(self, piece: int, since_s: float, client: str, patience_s: float) -> None: ...
     def plan_ahead(self) -> None: ...
     def leave(self, reader: Reader, *, served: bool) -> None: ...
 
@@ -46,7 +47,8 @@ class Reader:
         self._stop = stop
         self._until_piece = until_piece
         self._waiting = False
-        self._want = fill.want
+        self._feed = Feed(start)
+        self.want = fill.want
         self._number = number
         self._collapsed = fill.want.collapsed
         self._forgiving = False
@@ -71,6 +73,11 @@ class Reader:
         first = next((each for each in group if pieces.state(each) == ABSENT and each not in progress.claims), piece)
         return Window(first, stop, self._waiting)
 
+    @property
+    def waits_at(self) -> int | None:
+        """The piece that it is stopped at."""
+        return self._fill.obj.pieces.piece_at(self._offset) if self._waiting else None
+
     async def readable(self, offset: int) -> int:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
         fill = self._fill
@@ -94,8 +101,9 @@ class Reader:
             older = self._is_older(fill.progress.claims.get(piece))
             self._note_collapse(older)
             self._waiting = True
+            began_s = asyncio.get_running_loop().time()
             try:
-                await fill.wait(piece, since_s)
+                await fill.wait(piece, since_s, self.want.client, self._feed.patience_s)
             except UpstreamError as exc:
                 if not exc.retryable or not older or self._forgiving:
                     raise
@@ -103,6 +111,7 @@ class Reader:
                 failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
+                self._feed.waited(asyncio.get_running_loop().time() - began_s, offset)
 
     def still(self, start: int, stop: int) -> bool:
         """Whether bytes that were readable may be sent now. BadPiece where some that were sent have proved bad."""
@@ -126,7 +135,7 @@ class Reader:
 
     def _is_older(self, claimant: object) -> bool:
         """Whether a piece is being fetched by a flight that began before this reader, and not for its own client."""
-        return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self._want
+        return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self.want
 
     def _note_collapse(self, older: bool) -> None:
         if older and not self._collapsed:

@@ -15,10 +15,12 @@ from cacheserver.core.errors import GenerationChanged
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
+from cacheserver.fill.object.begun import BegunPieces
 from cacheserver.fill.object.demand import Demand
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.refreshing import refresh, take_up_part
+from cacheserver.fill.slots import Errand
 from cacheserver.store.stored_object import StoredObject
 
 _MOST_FLIPS = 2
@@ -35,9 +37,14 @@ class _Fill(Protocol):
     context: FillContext
     metadata: MetadataState
     demand: Demand
+    begun: BegunPieces
 
     @property
     def flying(self) -> Collection[Flight]: ...
+
+
+class _Superseded(Exception):
+    """Another flight reads the whole body by now."""
 
 
 class Spans:
@@ -67,19 +74,34 @@ class Spans:
         if self._is_superseded(flight):
             return None
         try:
-            opened = await self._asked(start, stop, avoid)
+            opened = await self._asked_under_any_tag(flight, start, stop, avoid)
+        except _Superseded:
+            return None
+        if opened is None:
+            return None
+        try:
+            return await self._taken(flight, opened)
+        except BaseException:
+            opened.answer.close()
+            raise
+
+    def check(self, flight: Flight) -> None:
+        """The turn of one of its requests has come: that is not sent where another flight has made it needless."""
+        self._fill.obj.refuse_gone()
+        if self._is_superseded(flight):
+            raise _Superseded
+        flight.has_slot()
+
+    async def _asked_under_any_tag(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
+        try:
+            return await self._asked(flight.errand, start, stop, avoid)
         except GenerationChanged as exc:
             if not exc.retagged:
                 raise
             self.undivided = True
             if self._comes_later(start):
                 return None
-            opened = await self._under_another_tag(start, stop, avoid, exc)
-        try:
-            return await self._taken(flight, opened)
-        except BaseException:
-            opened.answer.close()
-            raise
+            return await self._under_another_tag(flight.errand, start, stop, avoid, exc)
 
     async def _taken(self, flight: Flight, opened: Opened) -> Opened | None:
         self._flips += opened.flips
@@ -97,7 +119,7 @@ class Spans:
             self.leaves = self.leaves or not kept
         return opened
 
-    async def _asked(self, start: int, stop: int, avoid: frozenset[str]) -> Opened:
+    async def _asked(self, errand: Errand, start: int, stop: int, avoid: frozenset[str]) -> Opened:
         fill, known = self._fill, self._fill.metadata.known
         return await fill.context.asker.ask_span(
             fill.want,
@@ -107,6 +129,7 @@ class Spans:
             avoid,
             verified=known is not None and known.anchored,
             proven=fill.metadata.manifest is not None or bool(fill.metadata.of_whole),
+            errand=errand,
         )
 
     def _is_superseded(self, flight: Flight) -> bool:
@@ -121,7 +144,7 @@ class Spans:
         return len(self._fill.flying) > 1 or missing < first
 
     async def _under_another_tag(
-        self, start: int, stop: int, avoid: frozenset[str], error: GenerationChanged
+        self, errand: Errand, start: int, stop: int, avoid: frozenset[str], error: GenerationChanged
     ) -> Opened:
         """One undivided answer in place of a span that only comes with other tags: it repeats what is here.
 
@@ -131,11 +154,11 @@ class Spans:
         first, count = pieces.piece_at(start), len(pieces)
         missing = pieces.pieces_in_state(0, count, ABSENT)
         if len(missing) < count and missing[-(count - first) :] == list(range(first, count)):
-            opened = await self._fill.context.asker.ask_undivided(self._fill.want, pieces.length_bytes)
+            opened = await self._fill.context.asker.ask_undivided(self._fill.want, pieces.length_bytes, errand)
             return replace(opened, same=partial(self._adopt, opened))
         for _round in range(_MORE_ROUNDS if len(missing) < count else 0):
             try:
-                return await self._asked(start, stop, avoid)
+                return await self._asked(errand, start, stop, avoid)
             except GenerationChanged as exc:
                 error = exc
                 if not exc.retagged:
@@ -145,6 +168,7 @@ class Spans:
     async def _adopt(self, opened: Opened) -> None:
         """From now on the object is of the generation of an answer that has repeated all that was here."""
         fill, store = self._fill, self._fill.context.store
+        fill.begun.drop_all()  # of the generation that was
         request, service = fill.context.asker.upstream_fields(fill.want), fill.want.target.service
         outcome = await refresh(store, fill.obj, opened.answer, request=request, service=service)
         self.leaves = self.leaves or outcome.leaves

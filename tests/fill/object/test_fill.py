@@ -96,6 +96,7 @@ async def test_read_ahead_goes_on_for_a_client_between_two_requests(tmp_path: Pa
     options = quick(linger_s=0.05, read_ahead_pieces=4, span_pieces=1, parallel=6)
     async with filling(tmp_path, upstream, options=options) as rig:
         obj = await rig.store.create(REP)
+        rig.measure_fast_line()
         await rig.read(obj, WANT, 0, PIECE, whole=False)
         upstream.script.extend([Turn(), *[Turn(gate=gate)] * 3])
         await rig.read(obj, WANT, PIECE, 2 * PIECE, whole=False)

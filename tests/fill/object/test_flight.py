@@ -22,6 +22,8 @@ from cacheserver.core.errors import (
     Withdrawn,
 )
 from cacheserver.core.piece_map import PRESENT
+from cacheserver.core.turns import feed
+from cacheserver.fill.object import flight
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.store.object.file import ObjectFile
 from tests.support.content import blob
@@ -93,6 +95,77 @@ async def test_progress_resets_the_tries(tmp_path: Path, upstream: ScriptedUpstr
         obj = await rig.store.create(REP)
         assert await rig.read(obj, WANT) == BODY
         assert len(upstream.requests) == 5
+
+
+async def test_what_came_of_a_piece_whose_flight_has_failed_is_not_asked_for_again(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.append(Turn(break_after=PIECE + 1000))
+    async with filling(tmp_path, upstream, options=quick(linger_s=0.05, parallel=1, span_pieces=8, tries=1)) as rig:
+        obj = await rig.store.create(REP)
+        with pytest.raises(TruncatedBody):
+            await rig.read(obj, WANT)
+        assert await rig.read(obj, WANT) == BODY
+        assert upstream.ranges[1] is not None
+        assert upstream.ranges[1].startswith(f"{PIECE + 1000}-")
+        assert rig.meter.received_bytes == len(BODY)
+        await rig.assert_clean()
+
+
+async def test_a_begun_piece_that_nobody_comes_back_for_is_forgotten(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script.append(Turn(break_after=1000))
+    async with filling(tmp_path, upstream, options=quick(linger_s=0.001, parallel=1, tries=1)) as rig:
+        obj = await rig.store.create(REP)
+        with pytest.raises(TruncatedBody):
+            await rig.read(obj, WANT)
+        await rig.assert_clean()
+        assert await rig.read(obj, WANT) == BODY
+        await rig.assert_clean()
+
+
+async def test_bytes_that_came_make_the_next_try_a_first_one(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight, "_GAIN_BYTES", 500)
+    upstream.script.extend([Turn(break_after=500)] * 5)
+    async with filling(tmp_path, upstream, options=quick(parallel=1, span_pieces=8, tries=2)) as rig:
+        obj = await rig.store.create(REP)
+        assert await rig.read(obj, WANT) == BODY
+        assert len(upstream.requests) >= 6
+        await rig.assert_clean()
+
+
+async def test_a_piece_that_comes_too_slowly_for_nobody_is_given_up(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight, "_LEFT_S", -1.0)
+    gate = asyncio.Event()
+    upstream.script.append(Turn(gate=gate))
+    async with filling(tmp_path, upstream, options=quick(parallel=1, tries=1)) as rig:
+        obj = await rig.store.create(REP)
+        reader = rig.coordinator.reader(obj, WANT, 0, 1, whole=False)
+        waiting = asyncio.create_task(reader.readable(0))
+        await settled()
+        waiting.cancel()
+        reader.close(reached=0)
+        gate.set()
+        await rig.assert_clean()
+        assert obj.pieces.stored_bytes == 0
+
+
+async def test_a_reader_that_gets_too_little_is_told_before_its_client_gives_up(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "WINDOW_S", 0.02)
+    upstream.script.append(Turn(gate=asyncio.Event()))
+    async with filling(tmp_path, upstream, options=quick(parallel=1, tries=1)) as rig:
+        obj = await rig.store.create(REP)
+        with pytest.raises(UpstreamTimeout):
+            await rig.read(obj, WANT)
+        await rig.fills[0].cancel(list(rig.fills[0].flights))
+        await rig.assert_clean()
 
 
 async def test_a_final_refusal_is_not_tried_again(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -10,9 +10,9 @@ import pytest
 from cacheserver.core.errors import OriginStatus, TruncatedBody
 from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.piece_map import ABSENT
+from cacheserver.core.turns.shares import Priority
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.object.fill import ObjectFill
-from cacheserver.fill.slots import Priority
 from tests.support.content import blob
 from tests.support.filling import filling, quick, want_for
 from tests.support.manifests import manifest_of
@@ -145,7 +145,7 @@ async def test_what_a_client_waits_for_comes_before_what_is_read_ahead_for_it(
 ) -> None:
     started, start = list[tuple[int, int, object]](), ObjectFill.start
 
-    def noting(fill: ObjectFill, first: int, stop: int, priority: Priority | None, opened: None = None) -> object:
+    def noting(fill: ObjectFill, first: int, stop: int, priority: Priority, opened: None = None) -> object:
         started.append((first, stop, priority))
         return start(fill, first, stop, priority, opened)
 

@@ -1,0 +1,1 @@
+"""Whose upstream request comes next, and how many a line carries: the pure half of ``fill.slots``."""
