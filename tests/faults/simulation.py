@@ -256,6 +256,7 @@ async def simulate(directory: Path, seed: int) -> int:
     with layer.installed():
         async with filling(directory, cast(Any, upstream), options=options, capacity_bytes=CAPACITY) as rig:
             rig.store.executor.shutdown(wait=True)
+            rig.measure_fast_line()  # more goes on at once than where the line has to be measured first
             share, most_s = rng.choice(((0.0, 0.0), (0.0, 0.0), *_SLOW))
             executor = LateExecutor(rng, share=share, most_s=most_s)
             rig.store.executor = rig.store._objects.executor = cast(Any, executor)

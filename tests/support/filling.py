@@ -18,6 +18,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
+from cacheserver.core.turns.line import Line
 from cacheserver.core.turns.origin import Limits
 from cacheserver.fill.asking import Asker, Want
 from cacheserver.fill.context import FillContext
@@ -55,6 +56,14 @@ def want_for(name: str = "a", *fields: tuple[str, str], service: Service = OWN, 
     return Want(target, Fields(fields))
 
 
+class FastLine(Line):
+    """A line that nothing fills."""
+
+    def full(self, most_pieces: int) -> int:
+        """See ``Line``."""
+        return 1000 * most_pieces
+
+
 @dataclass(slots=True)
 class Rig:
     """Everything around a fill."""
@@ -73,7 +82,7 @@ class Rig:
 
     def measure_fast_line(self) -> None:
         """Have the line be known as one that takes every request at once."""
-        self.asker.slots.turns.origin("http://a.test").line._rates.append(1e12)
+        self.asker.slots.turns.origin("http://a.test").line = FastLine(piece_bytes=PIECE)
 
     async def opened(self, want: Want, demand: tuple[int, int | None] | None = (0, None)) -> StoredObject:
         """Open an object that can be stored."""
