@@ -1,0 +1,75 @@
+"""What flights leave for each other: begun pieces, and turns that one of them no longer needs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cacheserver.core.errors import TruncatedBody
+from cacheserver.fill import asking
+from tests.support.content import blob
+from tests.support.filling import OWN, filling, quick, want_for
+from tests.support.scripted import ScriptedUpstream, Turn
+from tests.support.stored import PIECE, representation, settled
+
+BODY = blob(37, 6 * PIECE + 100)
+WANT = want_for(service=OWN)
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> ScriptedUpstream:
+    monkeypatch.setattr(asking, "_RETAGGED_PAUSE_S", 0.0)
+    return ScriptedUpstream(BODY, fields=(("Cache-Control", "max-age=60"),))
+
+
+async def test_every_request_of_a_flight_holds_one_slot(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script.extend([Turn(), Turn(break_after=10), Turn(etag='"2"'), Turn(cap=PIECE), Turn(status=416)])
+    used = list[int]()
+    async with filling(tmp_path, upstream, options=quick(parallel=1)) as rig:
+        upstream.opened = lambda: used.append(rig.asker.slots.turns.used)
+        obj = await rig.opened(WANT)
+        assert await rig.read(obj, WANT) == BODY
+        assert used == [1] * 6, "the request after the 416 is without Range, and takes a turn of its own"
+        assert upstream.ranges[5] is None
+        await rig.assert_clean()
+
+
+async def test_a_request_that_became_needless_while_it_queued_is_not_sent(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    gate = asyncio.Event()
+    async with filling(tmp_path, upstream, options=quick(total=2, parallel=2, span_pieces=1)) as rig:
+        rig.measure_fast_line()
+        holders = [await rig.asker.send(want_for(name)) for name in "xy"]
+        obj = await rig.store.create(representation("a", len(BODY)))
+        reading = asyncio.create_task(rig.read(obj, WANT))
+        await settled()
+        fill = rig.fills[0]
+        first, _second = fill.flights
+        fill._spans.undivided, fill._spans._whole_body = True, first
+        upstream.script.append(Turn(gate=gate))
+        for holder in holders:
+            holder.close()
+        await settled()
+        assert len(upstream.requests) == 3
+        assert list(fill.flights) == [first]
+        gate.set()
+        assert await reading == BODY
+        await rig.assert_clean()
+
+
+async def test_what_was_begun_under_another_tag_is_not_gone_on_with(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    options = quick(parallel=1, span_pieces=1, read_ahead_pieces=0, tries=1, linger_s=0.2)
+    async with filling(tmp_path, upstream, options=options) as rig:
+        obj = await rig.opened(WANT, (0, PIECE))
+        upstream.script.extend([Turn(break_after=1000)])
+        with pytest.raises(TruncatedBody):
+            await rig.read(obj, WANT, PIECE, 2 * PIECE, whole=False)
+        assert rig.fills[0].begun
+        upstream.body, upstream.etag = BODY[:PIECE] + BODY[PIECE : 2 * PIECE][::-1] + BODY[2 * PIECE :], '"2"'
+        assert await rig.read(obj, WANT, 2 * PIECE, 3 * PIECE) == BODY[2 * PIECE : 3 * PIECE]
+        assert obj.representation.validators.etag == '"2"'
+        assert await rig.read(obj, WANT) == upstream.body
+        await rig.assert_clean()
