@@ -122,12 +122,12 @@ class Lab:
         return started
 
     @contextlib.contextmanager
-    def origin(self, limits: OriginLimits) -> Iterator[CountingOrigin]:
+    def origin(self, limits: OriginLimits, *, address: str = "127.0.0.1") -> Iterator[CountingOrigin]:
         """Run a counting origin on the client's core."""
         log = self.directory("origin") / "log"
         argv: list[str | Path] = [sys.executable, "-m", "bench.origin", "--stream", self.stream]
         argv += ["--delay-ms", str(limits.delay_ms), "--connection-mbps", str(limits.connection_mbps)]
-        argv += ["--total-mbps", str(limits.total_mbps)]
+        argv += ["--total-mbps", str(limits.total_mbps), "--address", address]
         started = self.spawn(argv, log=log, core=self.client_core, cwd=ROOT)
         try:
             yield CountingOrigin(_announced_port(started, log))

@@ -34,6 +34,7 @@ def start_node(
     module: str = "cacheserver",
     env: dict[str, str] | None = None,
     ready_timeout_s: float = 60,
+    origin_address: str = "127.0.0.1",
 ) -> Running:
     """Start the node with its defaults; returns once it says that it listens.
 
@@ -46,7 +47,7 @@ def start_node(
     argv += ["--config", _write_config(lab, directory, settings or {})]
     argv += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     argv += ["--cache-dir", store, "--max-size", f"{lab.store_bytes >> 20}MiB"]
-    argv += ["--allow", ALLOWED, "--connect-to", f"{AUTHORITY}=127.0.0.1:{origin_port}"]
+    argv += ["--allow", ALLOWED, "--connect-to", f"{AUTHORITY}={origin_address}:{origin_port}"]
     popen = lab.spawn(argv, log=log, core=lab.server_core, cwd=ROOT, env=env)
     event = _listening_event(popen, log, ready_timeout_s)
     return Running(

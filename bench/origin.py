@@ -193,7 +193,7 @@ async def serve(options: argparse.Namespace) -> None:
         connection_bps=options.connection_mbps * 1e6,
         total_bps=options.total_mbps * 1e6,
     )
-    server = await asyncio.start_server(origin.serve_connection, "127.0.0.1", options.port, backlog=512)
+    server = await asyncio.start_server(origin.serve_connection, options.address, options.port, backlog=512)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await server.serve_forever()
 
@@ -202,6 +202,7 @@ def main(argv: list[str]) -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m bench.origin", description=__doc__)
     parser.add_argument("--stream", type=Path, required=True, help="file written by bench.content.write_stream")
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=0.0, help="delay before each answer")
     parser.add_argument("--connection-mbps", type=float, default=0.0, help="rate of one connection, 10^6 bit/s")
