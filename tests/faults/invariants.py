@@ -14,6 +14,7 @@ from typing import Any
 from cacheserver.core.piece_map import ABSENT, PRESENT
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.flight import Flight
+from cacheserver.fill.slots import HeldAnswer
 from cacheserver.fill.object.reader import Reader
 from cacheserver.store.stored_object import StoredObject
 from tests.faults.disk_layer import DiskLayer, works
@@ -91,12 +92,13 @@ class Invariants:
         self._adopt_openings()
         seen: set[tuple[StoredObject, int]] = set()
         for answer in self._upstream.open_answers:
-            obj = answer.fetched_for
+            flight = answer.fetched_by
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", answer.request.fields.value("Range") or "")
-            if not isinstance(obj, StoredObject) or answer.status not in (200, 206):
+            if not isinstance(flight, Flight) or answer.status not in (200, 206):
                 continue
-            # A source that ignores Range sends all, of which the fill takes what it has asked for.
-            start, stop = (int(asked[1]), int(asked[2]) + 1) if asked is not None else (0, len(obj.pieces) * PIECE)
+            obj, (first, end) = flight._obj, flight.span
+            # A source that ignores Range, or was asked without, sends all: the flight takes the pieces that are its own.
+            start, stop = (int(asked[1]), int(asked[2]) + 1) if asked is not None else (first * PIECE, end * PIECE)
             # A piece that has come whole may have been lost on the disk since, and be asked for again.
             for piece in range(max(start, answer.position) // PIECE, min(len(obj.pieces), -(-stop // PIECE))):
                 twice = (obj, piece) in seen and obj.pieces.state(piece) == ABSENT
@@ -107,9 +109,10 @@ class Invariants:
         """The answer to an opening belongs to the object that was made of it, from its first flight on."""
         for fill in self._rig.fills:
             for flight in fill.flights:
-                answer = flight.opened.answer if flight.opened is not None else None
+                held = flight.opened.answer if flight.opened is not None else None
+                answer = held._answer if isinstance(held, HeldAnswer) else None
                 if isinstance(answer, SimulatedAnswer):
-                    answer.fetched_for = fill.obj
+                    answer.fetched_by = flight
 
     # -- readers ------------------------------------------------------------------------------------------------
 

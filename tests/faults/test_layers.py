@@ -105,7 +105,7 @@ async def test_a_store_that_does_not_check_its_pieces_is_found_by_power_cuts(
 
 
 def test_a_node_that_does_not_look_at_generations_is_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "_check_generation", lambda *_args, **_options: None)
+    monkeypatch.setattr(answer, "check_generation", lambda *_args, **_options: None)
     _ran, _delivered, failed = simulation.run_seeds(0, 10, float("inf"))
     assert any("I5" in line for line in failed), failed
 
