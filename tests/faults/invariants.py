@@ -14,8 +14,8 @@ from typing import Any
 from cacheserver.core.piece_map import ABSENT, PRESENT
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.flight import Flight
-from cacheserver.fill.slots import HeldAnswer
 from cacheserver.fill.object.reader import Reader
+from cacheserver.fill.slots import HeldAnswer
 from cacheserver.store.stored_object import StoredObject
 from tests.faults.disk_layer import DiskLayer, works
 from tests.faults.simulated import SimulatedAnswer, SimulatedUpstream
@@ -97,7 +97,7 @@ class Invariants:
             if not isinstance(flight, Flight) or answer.status not in (200, 206):
                 continue
             obj, (first, end) = flight._obj, flight.span
-            # A source that ignores Range, or was asked without, sends all: the flight takes the pieces that are its own.
+            # A source that ignores Range, or was asked without, sends all: the flight takes only its own pieces.
             start, stop = (int(asked[1]), int(asked[2]) + 1) if asked is not None else (first * PIECE, end * PIECE)
             # A piece that has come whole may have been lost on the disk since, and be asked for again.
             for piece in range(max(start, answer.position) // PIECE, min(len(obj.pieces), -(-stop // PIECE))):
