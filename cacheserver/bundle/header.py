@@ -70,8 +70,7 @@ class BundledObject:
         """
         trust = Trust.ANCHORED if signed else min(self.representation.trust, Trust.SELF_CONSISTENT)
         hashes = None if self.manifest is None else self.manifest.hash_of_hashes.hex()
-        unsettled = self.representation.unsettled and not signed
-        return replace(self.representation, trust=trust, hash_of_hashes=hashes, unsettled=unsettled)
+        return replace(self.representation, trust=trust, hash_of_hashes=hashes)
 
 
 def encode_header(bundled: BundledObject) -> bytes:
