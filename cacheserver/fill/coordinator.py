@@ -180,12 +180,17 @@ class Coordinator:
         fill.obj.hold_for(asking)
         asking.add_done_callback(lambda _ended: fill.verified())
 
+<<<<<<< HEAD
     def _pass_flapping(self, object_id: str) -> None:
         """Edges of the origin disagree: each client gets one answer, undivided."""
         self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
     async def _learnt(self, fill: ObjectFill) -> Metadata:
         """What is said of a content, by those who say something now."""
+=======
+    async def _learnt(self, fill: ObjectFill) -> tuple[int, Metadata]:
+        """What is said of a content, by those who say something now, and the count of questions that it belongs to."""
+>>>>>>> verify
         rep = fill.obj.representation
         while True:
             asked = self._asked
@@ -193,15 +198,19 @@ class Coordinator:
             again = self._fetcher.fetch if known is None else partial(self._fetcher.again, known)
             metadata = await again(*content, secure=rep.secure, length_bytes=rep.length_bytes)
             if asked == self._asked:
-                return metadata
+                demands = fill.want.target.service.require == "anchored"
+                mute = demands and metadata.unknown and not metadata.anchored
+                return asked, replace(metadata, blocked=_MUTE) if mute else metadata
 
     async def _verify(self, fill: ObjectFill) -> None:
         """Fetch an object's metadata beside its first bytes."""
+        asked = -1
         try:
-            metadata, want = await self._learnt(fill), fill.want
-            if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
-                metadata = replace(metadata, blocked=_MUTE)
-            await fill.checks.settle(metadata)
+            while asked != self._asked:
+                if fill.checks.settled:  # it was compared with what is not said any more
+                    fill.doubt()
+                asked, metadata = await self._learnt(fill)
+                await fill.checks.settle(metadata)
             if metadata.unknown and not fill.obj.obsolete:
                 self._context.store.notifications.unjudged(fill.obj)
         except asyncio.CancelledError:

@@ -25,7 +25,7 @@ from cacheserver.core.integrity.stored_trust import (
     judge_stored,
     satisfies,
 )
-from cacheserver.core.integrity.trust import Statements
+from cacheserver.core.integrity.trust import Statements, Trust
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.refused_content import note_refused
@@ -99,7 +99,8 @@ class Judge:
         """
         if self.is_judged(obj):
             return True
-        if obj.representation.unsettled and not self._asked.get(obj.object_id):
+        known = obj.representation
+        if known.unsettled and known.trust is Trust.SIMPLE and not self._asked.get(obj.object_id):
             await self._ask_again(obj, target)
             if obj.obsolete:
                 return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from cacheserver.core.bounded_memory import BoundedMemory
@@ -120,7 +120,8 @@ class MetadataFetcher:
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
-            found, claims = replace(NOTHING, unknown=True), _as_far_as_known(asking)
+            found = replace(NOTHING, unknown=True)
+            claims = await self._as_far_as_known(asking, want.target, response, secure)
         finally:
             asking.cancel()
         return self._weighed(found, claims, length_bytes)
@@ -134,7 +135,7 @@ class MetadataFetcher:
         """
         asking = asyncio.create_task(self._claims(want.target, response, secure))
         await asyncio.wait((asking,), timeout=_DEADLINE_S)
-        told = _as_far_as_known(asking)
+        told = await self._as_far_as_known(asking, want.target, response, secure)
         asking.cancel()
         kept = (claim for claim in known.claims if claim.anchor in told.unknown or "all" in told.unknown)
         claims = Statements.of((*told, *kept), told.unknown)
@@ -160,6 +161,18 @@ class MetadataFetcher:
     async def _claims(self, content: Target, response: Fields, secure: bool) -> Statements:
         """What anchors say of the bytes of this answer."""
         return (await self._anchor.claims(content, response, secure=secure)).about(response)
+
+    async def _as_far_as_known(
+        self, asking: asyncio.Task[Statements], content: Target, response: Fields, secure: bool
+    ) -> Statements:
+        """What anchors have said when the time is over; where services are mute, what is known without them."""
+        if asking.done() and not asking.cancelled():
+            return asking.result()
+        told = Statements()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(1.0, _DEADLINE_S)):
+                told = await self._anchor.claims(content, response, secure=secure, ask=False)
+        return Statements.of(told.about(response), ("all",))
 
     async def _manifest(self, content: Target, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
@@ -200,11 +213,6 @@ class MetadataFetcher:
         self._meter.manifest(word)
         self._absent.keep(target.key, bool(failed), self._clock.monotonic_s() + self._negative_s)
         return replace(NOTHING, unknown=bool(failed))
-
-
-def _as_far_as_known(asking: asyncio.Task[Statements]) -> Statements:
-    """What anchors have said when the time was over."""
-    return asking.result() if asking.done() and not asking.cancelled() else Statements.of((), ("all",))
 
 
 def _refused(word: str, source: str, error: ManifestError) -> str:

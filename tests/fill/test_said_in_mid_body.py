@@ -14,6 +14,7 @@ import pytest
 from cacheserver.core.errors import GenerationChanged, NoSource, WrongContent
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.reader import Reader
 from cacheserver.store.stored_object import StoredObject
 from tests.support.anchors import SayingAnchor
@@ -158,3 +159,24 @@ async def test_a_manifest_that_is_contradicted_now_gives_way_to_what_is_signed(t
         with pytest.raises(WrongContent):
             await body.rest()
         assert body.rig.meter.counts["manifest", "contradicts"] == 1
+
+
+async def test_what_changes_while_stored_pieces_are_compared_is_asked_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_mid_body(tmp_path) as body:
+        comparing, go_on = asyncio.Event(), asyncio.Event()
+        settle = PieceChecks.settle
+
+        async def slowly(self: PieceChecks, metadata: Metadata) -> None:
+            comparing.set()
+            await go_on.wait()
+            await settle(self, metadata)
+
+        monkeypatch.setattr(PieceChecks, "settle", slowly)
+        body.say(RIGHT)
+        await comparing.wait()
+        body.say(WRONG_WHOLE)
+        go_on.set()
+        with pytest.raises(WrongContent):
+            await body.rest()
