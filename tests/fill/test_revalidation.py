@@ -195,3 +195,14 @@ async def test_an_object_is_gone_when_its_successor_may_not_be_stored(
         assert await rig.lookup.find(WANT) is None
         outcome.answer.close()
         await rig.assert_clean()
+
+
+async def test_nothing_is_asked_about_an_object_that_is_gone(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        await rig.store.forget(obj.object_id, reason="purged")
+        rig.revalidation.start(obj, WANT)
+        with pytest.raises(GenerationChanged):
+            await rig.revalidation.run(obj, WANT)
+        await rig.assert_clean()
+        assert upstream.requests == []
