@@ -13,7 +13,7 @@ from cacheserver.core.cache.answer import Asked
 from cacheserver.core.errors import BadAnswer
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Trust
-from cacheserver.fill.opening import Answered, Relayed, Stored
+from cacheserver.fill.opening import Answered, Relayed, Stored, _empties
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for
@@ -107,3 +107,21 @@ def test_a_partial_answer_covers_all_where_its_content_range_says_so(told: str |
     fields = Fields((("Content-Range", told),) if told is not None else ())
     answer = ScriptedAnswer(206, fields, b"", Turn(), "http://a.test:80")
     assert Relayed(answer, Asked(0, 10), "no-store", remember=False).covers_all is all_of_it
+
+
+@pytest.mark.parametrize(
+    ("told", "start", "empty"),
+    [
+        (None, 0, True),
+        ("bytes 0-1/2", 0, True),
+        ("bytes */0", 0, True),
+        ("bytes */100", 50, True),
+        ("bytes */100", 100, False),
+        ("bytes */100", 200, False),
+    ],
+)
+def test_a_416_that_does_not_say_how_long_the_object_is_has_the_whole_asked_for(
+    told: str | None, start: int, empty: bool
+) -> None:
+    fields = Fields((("Content-Range", told),) if told is not None else ())
+    assert _empties(fields, Asked(start, start + 1)) is empty

@@ -206,3 +206,18 @@ async def test_nothing_is_asked_about_an_object_that_is_gone(tmp_path: Path, ups
             await rig.revalidation.run(obj, WANT)
         await rig.assert_clean()
         assert upstream.requests == []
+
+
+async def test_a_variant_that_still_holds_is_found_by_its_marker_as_before(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.fields = (*FRESH, ("Vary", "Accept"))
+    want = want_for("a", ("Accept", "en"))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(want)
+        assert await rig.read(obj, want) == BODY
+        marker = obj.representation.marker
+        assert isinstance(await rig.revalidation.run(obj, want), Stored)
+        assert obj.representation.marker == marker
+        assert await rig.lookup.find(want) is obj
+        await rig.assert_clean()
