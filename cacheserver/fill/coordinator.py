@@ -180,17 +180,12 @@ class Coordinator:
         fill.obj.hold_for(asking)
         asking.add_done_callback(lambda _ended: fill.verified())
 
-<<<<<<< HEAD
     def _pass_flapping(self, object_id: str) -> None:
         """Edges of the origin disagree: each client gets one answer, undivided."""
         self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
-    async def _learnt(self, fill: ObjectFill) -> Metadata:
-        """What is said of a content, by those who say something now."""
-=======
     async def _learnt(self, fill: ObjectFill) -> tuple[int, Metadata]:
         """What is said of a content, by those who say something now, and the count of questions that it belongs to."""
->>>>>>> verify
         rep = fill.obj.representation
         while True:
             asked = self._asked

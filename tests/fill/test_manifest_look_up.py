@@ -219,3 +219,11 @@ async def test_what_an_anchor_could_not_say_is_unknown_whatever_the_manifest_is(
         found = [await fetched(rig), await fetched(rig)]
         assert [each.manifest is not None for each in found] == [True, False]
         assert [each.unknown for each in found] == [not known] * 2
+
+
+async def test_a_signed_length_contradicts_no_content_whose_length_is_not_known_yet(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    anchor = SayingAnchor(Claim("catalogue", authentic=True, length_bytes=len(BODY)))
+    async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
+        assert not (await fetched(rig, length_bytes=None)).blocked

@@ -226,3 +226,29 @@ async def test_who_comes_while_the_newer_one_is_being_made_waits_for_it(
         assert await rig.read(outcome.obj, WANT) == BODY[::-1]
         assert len(upstream.requests) == 1, "nobody else asks for what is on its way"
         await rig.assert_clean()
+
+
+async def test_nothing_is_asked_about_an_object_that_is_gone(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        await rig.store.forget(obj.object_id, reason="purged")
+        rig.revalidation.start(obj, WANT)
+        with pytest.raises(GenerationChanged):
+            await rig.revalidation.run(obj, WANT)
+        await rig.assert_clean()
+        assert upstream.requests == []
+
+
+async def test_a_variant_that_still_holds_is_found_by_its_marker_as_before(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.fields = (*FRESH, ("Vary", "Accept"))
+    want = want_for("a", ("Accept", "en"))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(want)
+        assert await rig.read(obj, want) == BODY
+        marker = obj.representation.marker
+        assert isinstance(await rig.revalidation.run(obj, want), Stored)
+        assert obj.representation.marker == marker
+        assert await rig.lookup.find(want) is obj
+        await rig.assert_clean()
