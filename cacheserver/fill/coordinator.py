@@ -149,10 +149,15 @@ class Coordinator:
 
     async def _restate(self, fill: ObjectFill) -> None:
         known, obj = await fill.metadata.settled(), fill.obj
-        if obj.obsolete or obj.pieces.complete:
-            return  # a complete object is judged as a whole
+        if obj.obsolete:
+            return
         told = obj.representation
-        if await self._fetcher.is_restated(fill.want.target, told.fields, secure=told.secure, known=known):
+        if not await self._fetcher.is_restated(fill.want.target, told.fields, secure=told.secure, known=known):
+            return
+        if obj.pieces.complete:
+            obj.judged_in = 0  # it was judged while it was incomplete
+            self._context.store.notifications.withdrawn(obj)
+        else:
             await fill.abandon(GenerationChanged("something else is said of the content now"))
 
     def _fill(self, obj: StoredObject, want: Want, response: Fields, metadata: Metadata | None) -> ObjectFill:

@@ -53,7 +53,8 @@ class Judge:
     def __init__(self, *, store: Store, anchor: Anchor) -> None:
         self._store = store
         self._anchor = anchor
-        self._flights = SingleFlight[StoredObject, Outcome]("judge")
+        self._flights = SingleFlight[tuple[StoredObject, int], Outcome]("judge")
+        """By object and era: what was judged by earlier statements is no answer now."""
         self._era = 1
         store.notifications.created.append(self._created)
         store.notifications.filled.append(self._filled)
@@ -115,7 +116,7 @@ class Judge:
 
         ``ask`` False: no service is asked.
         """
-        return await self._flights.run(obj, lambda: self._judge(obj, target, ask))
+        return await self._flights.run((obj, self._era), lambda: self._judge(obj, target, ask))
 
     async def _judge(self, obj: StoredObject, target: Target, ask: bool) -> Outcome:
         if not obj.usable:
@@ -132,6 +133,8 @@ class Judge:
                     judgement = await self._judgement(obj, target, told, found)
             except StoreError:
                 return Outcome(given=not _required(target) and obj.usable, settled=False, read_bytes=read_bytes)
+            if era != self._era:
+                return await self._judge(obj, target, ask)
             await self._carry_out(obj, judgement, told, era)
         given = judgement.verdict is Verdict.KEEP and not obj.obsolete
         return Outcome(given, judgement.settled, read_bytes)
