@@ -200,7 +200,7 @@ def _figures(fault: str, outcome: Outcome, seconds: float) -> list[Figure]:
     tally, rounds = outcome.tally, f"{outcome.rounds} rounds"
     return [
         none_of(fault, "wrong answers", len(tally.wrong), among=f"{tally.answers} answers"),
-        at_least(fault, "right answers", tally.right / seconds, 5, unit="/s"),
+        at_least(fault, "right answers", tally.right / seconds, 2, unit="/s"),
         none_of(fault, "faults in the log", len(outcome.faults), among=rounds),
         *(
             none_of(fault, f"rounds not in line: {each}", len(lines), among=rounds)

@@ -235,13 +235,15 @@ class Acts:
             self.manifest_of(content, self.origin, content.right, "right")
             self.manifest_of(content, self.liar, content.lie, "right")
         await self.publish()
-        missing: list[str] = []
+        missing: dict[str, str] = {}
 
         async def all_right() -> bool:
-            missing.clear()
             for content in self._contents:
-                if await self._asking.warm(content) != content.right:
-                    missing.append(f"{content.host}{content.path}: {self._asking.last}")
+                missing[content.path] = "no answer in time"
+                if await self._asking.warm(content) == content.right:
+                    del missing[content.path]
+                else:
+                    missing[content.path] = self._asking.last
             return not missing
 
         try:
