@@ -65,7 +65,8 @@ class Judge:
         self._hold_timeout_s = hold_timeout_s
         self._asked = BoundedMemory[str, bool](_MOST_ASKED)
         """Objects made or asked about since the start: what was stored before it may never have been compared."""
-        self._flights = SingleFlight[StoredObject, Outcome]("judge")
+        self._flights = SingleFlight[tuple[StoredObject, int], Outcome]("judge")
+        """By object and era: what was judged by earlier statements is no answer now."""
         self._era = 1
         store.notifications.created.append(self._created)
         store.notifications.filled.append(self._filled)
@@ -140,7 +141,7 @@ class Judge:
 
         ``ask`` False: no service is asked.
         """
-        return await self._flights.run(obj, lambda: self._judge(obj, target, ask))
+        return await self._flights.run((obj, self._era), lambda: self._judge(obj, target, ask))
 
     async def _judge(self, obj: StoredObject, target: Target, ask: bool) -> Outcome:
         if not obj.usable:
@@ -156,6 +157,8 @@ class Judge:
                     judgement = await self._judgement(obj, target, told, found)
             except StoreError:
                 return Outcome(given=not _required(target) and obj.usable, settled=False, read_bytes=read_bytes)
+            if era != self._era:
+                return await self._judge(obj, target, ask)
             await self._carry_out(obj, judgement, told, era)
         given = judgement.verdict is Verdict.RELEASE and not obj.obsolete
         return Outcome(given, judgement.settled, read_bytes)
