@@ -12,14 +12,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
-from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition, validators_of
+from cacheserver.core.cache.generation import ExpectedGeneration, check_generation, resume_condition, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import ORIGIN, candidates
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
-from cacheserver.core.errors import BadAnswer, GenerationChanged, NoSource, OriginStatus, PageInstead, UpstreamError
+from cacheserver.core.errors import (
+    BadAnswer,
+    BadContentRange,
+    GenerationChanged,
+    NoSource,
+    OriginStatus,
+    PageInstead,
+    UpstreamError,
+)
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
@@ -135,14 +143,20 @@ class Asker:
         conditions: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        only_span: bool = False,
     ) -> tuple[UpstreamAnswer, Asked]:
-        """Send for a span, once more without Range where the source makes nothing of it; what the answer is to."""
+        """Send for a span, once more without Range where the source makes nothing of it; what the answer is to.
+
+        ``only_span``: BadContentRange instead of the second request.
+        """
         without_range = tuple(line for line in conditions if line[0] != "If-Range")
         try:
             answer = await self.send(want, extra=(*asked.lines, *conditions), avoid=avoid, verified=verified)
-        except BadAnswer:  # not even HTTP
+        except BadAnswer as exc:  # not even HTTP
             if asked.whole:
                 raise
+            if only_span:
+                raise BadContentRange(str(exc), source=exc.source) from exc
             return await self.send(want, extra=without_range, avoid=avoid, verified=verified), WHOLE
         total = None if expected is None else expected.length_bytes
         unasked_304 = answer.status == 304 and all(name == "If-Range" for name, _value in conditions)
@@ -153,6 +167,8 @@ class Asker:
             self._refuse(answer, exc)
             raise
         answer.close()
+        if only_span:
+            raise BadContentRange("the source makes nothing of a range", source=answer.source)
         whole = await self.send(want, extra=without_range, avoid=avoid, verified=verified)
         if contradicts_part(whole.status, whole.fields, answer.fields):
             error = BadAnswer("the source names two lengths of one content")
@@ -170,14 +186,15 @@ class Asker:
         *,
         verified: bool = False,
         proven: bool = False,
+        only_span: bool = False,
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another.
 
-        ``proven``: each byte is compared with a digest before it counts.
+        ``proven``: each byte is compared with a digest before it counts. ``only_span``: see ``ask``.
         """
         expected = ExpectedGeneration(representation.length_bytes, representation.validators, proven)
         date = representation.fields.value("Date")
-        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified)
+        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified, only_span=only_span)
 
     async def ask_same(
         self,
@@ -189,6 +206,7 @@ class Asker:
         avoid: frozenset[str],
         *,
         verified: bool = False,
+        only_span: bool = False,
     ) -> Opened:
         """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it.
 
@@ -199,7 +217,13 @@ class Asker:
         conditions = () if condition is None else (("If-Range", condition),)
         for flips in range(_RETAGGED_TRIES):
             answer, asked = await self.ask(
-                want, Asked(start, stop), expected=expected, conditions=conditions, avoid=avoid, verified=verified
+                want,
+                Asked(start, stop),
+                expected=expected,
+                conditions=conditions,
+                avoid=avoid,
+                verified=verified,
+                only_span=only_span,
             )
             try:
                 opened = self.checked(want, answer, asked, expected if flips else strict)
@@ -212,11 +236,22 @@ class Asker:
                 return replace(opened, undivided=answer.status == 200, flips=flips)
         raise AssertionError("the last try returns or raises")
 
-    async def ask_undivided(self, want: Want, length_bytes: int) -> Opened:
-        """Ask for all of a content of this length, of whatever generation."""
-        answer = await self.send(want)
-        validators = validators_of(answer.fields)
-        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length_bytes, validators))
+    async def ask_undivided(
+        self, want: Want, representation: Representation, avoid: frozenset[str], *, verified: bool = False
+    ) -> Opened:
+        """Ask for all of a content of a known length; ``retagged`` where it has another entity tag than expected."""
+        answer = await self.send(want, avoid=avoid, verified=verified)
+        length = representation.length_bytes
+        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length, validators_of(answer.fields)))
+        try:
+            immutable = want.target.service.lifetime == "immutable"
+            known = ExpectedGeneration(length, representation.validators)
+            check_generation(known, length, opened.accepted.validators, immutable=immutable)
+        except GenerationChanged as exc:
+            if not exc.retagged:
+                answer.close()
+                raise
+            return replace(opened, undivided=True, retagged=True)
         return replace(opened, undivided=True)
 
     def checked(
@@ -253,6 +288,8 @@ class Opened:
     """Whether the source answers a Range with the whole body, or makes nothing of it."""
     flips: int = 0
     """How many answers with other entity tags came before it."""
+    retagged: bool = False
+    """Whether its entity tag is not the expected one."""
     same: Callable[[], Awaitable[None]] | None = None
     """Set where its entity tag is another one: what is here is compared with it, and where it is the same, this is
     called."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import GenerationChanged, OriginStatus
+from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
 from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.refreshing import part_with
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
@@ -251,4 +252,44 @@ async def test_a_variant_that_still_holds_is_found_by_its_marker_as_before(
         assert isinstance(await rig.revalidation.run(obj, want), Stored)
         assert obj.representation.marker == marker
         assert await rig.lookup.find(want) is obj
+        await rig.assert_clean()
+
+
+async def test_a_304_of_another_generation_is_no_word_of_ours(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.body = BODY[::-1]
+        upstream.script.extend([Turn(status=304, etag='"2"'), Turn(etag='"2"')])
+        outcome = await rig.revalidation.run(old, WANT)
+        assert isinstance(outcome, Stored)
+        assert old.obsolete
+        assert await rig.read(outcome.obj, WANT) == BODY[::-1]
+        assert [request.fields.value("If-None-Match") for request in upstream.requests[:2]] == ['"1"', None]
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("status", [206, 304])
+async def test_an_answer_that_fits_no_request_leaves_the_object(
+    tmp_path: Path, upstream: ScriptedUpstream, status: int
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        upstream.script.extend([Turn(status=status, etag='"2"')] * 2)
+        with pytest.raises(BadAnswer):
+            await rig.revalidation.run(obj, WANT)
+        assert not obj.obsolete
+        await rig.assert_clean()
+
+
+async def test_a_304_that_forbids_storing_serves_once_more(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        upstream.fields = (("Cache-Control", "no-store"),)
+        outcome = await rig.revalidation.run(obj, WANT)
+        assert isinstance(outcome, Stored)
+        assert (outcome.obj, outcome.leaves) == (obj, True)
+        assert obj.representation.invalidated
+        assert await rig.read(obj, WANT) == BODY
+        await part_with(rig.store, obj)
+        assert await rig.lookup.find(WANT) is None
         await rig.assert_clean()
