@@ -229,8 +229,13 @@ class Acts:
         return found
 
     async def healed(self) -> None:
-        """All is said and given rightly from now on, but for what the liar has: three contents ban it."""
+        """All is said and given rightly from now on, but for what the liar has: three contents ban it.
+
+        With digests of pieces: where only the whole is known, a single content of a source that lies bans nobody, and
+        that source is asked first again and again.
+        """
         for content in self._contents:
+            self._kinds[content.path] = "both"
             content.say(content.right, self._now_s())
             self.manifest_of(content, self.origin, content.right, "right")
             self.manifest_of(content, self.liar, content.lie, "right")
@@ -239,7 +244,7 @@ class Acts:
 
         async def all_right() -> bool:
             for content in self._contents:
-                missing[content.path] = "no answer in time"
+                missing.setdefault(content.path, "no answer in time")
                 if await self._asking.warm(content) == content.right:
                     del missing[content.path]
                 else:
