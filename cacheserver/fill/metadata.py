@@ -41,6 +41,8 @@ class Metadata:
     """Whether something could not be learnt in time: it is to be asked again, and nothing follows from its absence."""
     blocked: str = ""
     """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
+    era: int = 0
+    """The fetcher's when it was asked for."""
 
     def by_pieces(self, piece_size_bytes: int) -> Manifest | None:
         """The manifest, where each piece of the node is a whole number of its pieces."""
@@ -101,6 +103,8 @@ class MetadataFetcher:
         self._negative_s = negative_s
         self._absent = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         """Manifests that no source gave; True where one failed, so that this is not certain."""
+        self.era = 0
+        """How often what is said of contents has changed: what was learnt before may not hold any more."""
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
@@ -112,7 +116,7 @@ class MetadataFetcher:
         ``secure``: of the answer with the fields ``response``. ``length_bytes``: the content's, None where it is not
         known yet.
         """
-        coded = is_coded(response)
+        coded, era = is_coded(response), self.era
         asking = asyncio.create_task(self._claims(want.target, response, secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
@@ -124,7 +128,7 @@ class MetadataFetcher:
             claims = await self._as_far_as_known(asking, want.target, response, secure)
         finally:
             asking.cancel()
-        return self._weighed(found, claims, length_bytes)
+        return replace(self._weighed(found, claims, length_bytes), era=era)
 
     async def again(
         self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int
@@ -133,7 +137,7 @@ class MetadataFetcher:
 
         The manifest stays where nothing contradicts it. Who cannot tell now has said what he said before.
         """
-        asking = asyncio.create_task(self._claims(want.target, response, secure))
+        era, asking = self.era, asyncio.create_task(self._claims(want.target, response, secure))
         await asyncio.wait((asking,), timeout=_DEADLINE_S)
         told = await self._as_far_as_known(asking, want.target, response, secure)
         asking.cancel()
@@ -146,7 +150,7 @@ class MetadataFetcher:
             except ManifestError as exc:
                 self._meter.manifest(_refused("contradicts", want.target.origin, exc))
                 found = replace(NOTHING, unknown=known.unknown)
-        return self._weighed(found, claims, length_bytes)
+        return replace(self._weighed(found, claims, length_bytes), era=era)
 
     def _weighed(self, found: Metadata, claims: Statements, length_bytes: int | None) -> Metadata:
         """A manifest with claims about the same content, which has this length."""
