@@ -185,26 +185,26 @@ class Coordinator:
         """Edges of the origin disagree: each client gets one answer, undivided."""
         self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
-    async def _learnt(self, fill: ObjectFill) -> Metadata:
-        """What is said of a content, by those who say something now."""
+    async def _learnt(self, fill: ObjectFill) -> tuple[int, Metadata]:
+        """What is said of a content, by those who say something now, and the fetcher's era in which it is said."""
         rep = fill.obj.representation
         while True:
-            known, content = fill.metadata.known, (fill.want, fill.response)
+            era, known, content = self._fetcher.era, fill.metadata.known, (fill.want, fill.response)
             again = self._fetcher.fetch if known is None else partial(self._fetcher.again, known)
             metadata = await again(*content, secure=rep.secure, length_bytes=rep.length_bytes)
-            if metadata.era == self._fetcher.era:
+            if era == self._fetcher.era:
                 demands = fill.want.target.service.require == "anchored"
                 mute = demands and metadata.unknown and not metadata.anchored
-                return replace(metadata, blocked=_MUTE) if mute else metadata
+                return era, replace(metadata, blocked=_MUTE) if mute else metadata
 
     async def _verify(self, fill: ObjectFill) -> None:
         """Fetch an object's metadata beside its first bytes."""
-        metadata: Metadata | None = None
+        era = -1
         try:
-            while metadata is None or metadata.era != self._fetcher.era:
+            while era != self._fetcher.era:
                 if fill.checks.settled:  # it was compared with what is not said any more
                     fill.doubt()
-                metadata = await self._learnt(fill)
+                era, metadata = await self._learnt(fill)
                 await fill.checks.settle(metadata)
             if metadata.unknown and not fill.obj.obsolete:
                 self._context.store.notifications.unjudged(fill.obj)

@@ -137,7 +137,7 @@ class MetadataFetcher:
 
         The manifest stays where nothing contradicts it. Who cannot tell now has said what he said before.
         """
-        era, asking = self.era, asyncio.create_task(self._claims(want.target, response, secure))
+        asking = asyncio.create_task(self._claims(want.target, response, secure))
         await asyncio.wait((asking,), timeout=_DEADLINE_S)
         told = await self._as_far_as_known(asking, want.target, response, secure)
         asking.cancel()
@@ -150,7 +150,7 @@ class MetadataFetcher:
             except ManifestError as exc:
                 self._meter.manifest(_refused("contradicts", want.target.origin, exc))
                 found = replace(NOTHING, unknown=known.unknown)
-        return replace(self._weighed(found, claims, length_bytes), era=era)
+        return self._weighed(found, claims, length_bytes)
 
     def _weighed(self, found: Metadata, claims: Statements, length_bytes: int | None) -> Metadata:
         """A manifest with claims about the same content, which has this length."""
