@@ -36,6 +36,7 @@ _RECENCY = "recency"
 _CLEAN = "clean"
 _MOST_OF_CLEAN = 1 << 20
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
+_LEFT = re.compile(rf"{_OBJECT_ID.pattern}:[0-9]{{1,18}}")
 
 
 class Volume:
@@ -64,7 +65,7 @@ class Volume:
         self.error_count = 0
         self.eviction_age_s = 0.0
         """Age of what was last evicted for space; 0: nothing yet."""
-        self.leftovers = Leftovers(clock=clock, retry_s=retry_s)
+        self.leftovers = Leftovers(self.ledger, clock=clock, retry_s=retry_s)
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = self._refused_in_a_row = 0
@@ -155,8 +156,9 @@ class Volume:
             return None
         if not (counted.isascii() and counted.isdigit()):
             return None
-        for object_id in filter(_OBJECT_ID.fullmatch, left):
-            self.leftovers.known(object_id)
+        for each in filter(_LEFT.fullmatch, left):
+            object_id, _, held_bytes = each.partition(":")
+            self.leftovers.known(object_id, int(held_bytes))
         return int(counted)
 
     def _prepare_directory(self) -> None:
@@ -228,7 +230,7 @@ class Volume:
         self.loaded = asyncio.Event()
         self.reconciled = False
         self._refused_in_a_row = 0
-        self.leftovers.clear()
+        self.leftovers = Leftovers(self.ledger, clock=self._clock, retry_s=self._retry_s)
         return catalogue
 
     def _own(self, directory: str) -> os.stat_result:
@@ -278,14 +280,14 @@ class Volume:
         return blame
 
     def refused(self, error: DiskError) -> None:
-        """Note that a new file could not be made; of many in a row the reason is in the directories, not in each."""
+        """Note that a file could not be made, or removed for room: of many in a row the directories are the reason."""
         if blame_of(error.errno) is Blame.OBJECT and error.errno not in _OF_ITS_LENGTH:
             self._refused_in_a_row += 1
             if self._refused_in_a_row >= self._errors_until_offline:
                 self._take_nothing(error, "look at owner, permissions and attributes of this directory")
 
-    def made(self) -> None:
-        """Note that a new file could be made."""
+    def obeyed(self) -> None:
+        """Note that a file could be made or removed."""
         self._refused_in_a_row = 0
 
     def _take_nothing(self, error: DiskError, remedy: str) -> None:
@@ -353,7 +355,8 @@ class Volume:
         if not self.opened:
             return
         self.catalogue.close()
-        mark = f"{self.ledger.stored_bytes} {' '.join(self.leftovers)}".strip().encode()
+        left = (f"{object_id}:{held_bytes}" for object_id, held_bytes in self.leftovers)
+        mark = " ".join([str(self.ledger.stored_bytes), *left]).encode()
         if clean and self.reconciled and not self.catalogue.write_errors and len(mark) < _MOST_OF_CLEAN:
             with contextlib.suppress(OSError):
                 write_atomically(self._file(_CLEAN), mark)
