@@ -36,6 +36,7 @@ _RECENCY = "recency"
 _CLEAN = "clean"
 _MOST_OF_CLEAN = 1 << 20
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
+_COUNT = re.compile(r"[0-9]{1,19}")
 _LEFT = re.compile(rf"{_OBJECT_ID.pattern}:[0-9]{{1,18}}")
 
 
@@ -123,9 +124,7 @@ class Volume:
             self._take_lock()
             counted = self._take_clean_mark()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
-            if catalogue.rebuilt:
-                counted = None  # it says nothing of a new catalogue
-            stored_bytes = catalogue.stored_bytes_total() if counted is None else counted
+            stored_bytes = catalogue.stored_bytes_total()
             self.object_count = len(catalogue)
         except (StoreError, OSError) as exc:
             if catalogue is not None:
@@ -139,7 +138,7 @@ class Volume:
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()
-        self.reconciled = counted is not None
+        self.reconciled = counted == stored_bytes and not catalogue.rebuilt
         self.ledger.set_stored(stored_bytes)
         self._catalogue = catalogue  # last: from here on the volume is used, while this may be another thread
 
@@ -154,7 +153,7 @@ class Volume:
             os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
-        if not (counted.isascii() and counted.isdigit()):
+        if not _COUNT.fullmatch(counted):
             return None
         for each in filter(_LEFT.fullmatch, left):
             object_id, _, held_bytes = each.partition(":")
