@@ -57,6 +57,12 @@ class Claim:
         return {name: digest for name, digest in named.items() if digest is not None}
 
     @property
+    def facts_of_whole(self) -> frozenset[tuple[str, bytes | None]]:
+        """All that it says of the whole content, comparable with what another claim says."""
+        pieces = (("hash of hashes", self.hash_of_hashes), ("manifest", self.manifest_digest))
+        return frozenset((*self.whole_digests.items(), *(fact for fact in pieces if fact[1] is not None)))
+
+    @property
     def states_pieces(self) -> bool:
         """Whether it determines the digests of all pieces."""
         return self.hash_of_hashes is not None or self.manifest_digest is not None
