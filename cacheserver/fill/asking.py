@@ -89,7 +89,9 @@ class Asker:
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
-        order = self._health.order(tuple(sources), now_s, avoid=avoid, named=named, verified=verified)
+        order = self._health.order(
+            tuple(sources), now_s, object_id=target.object_id, avoid=avoid, named=named, verified=verified
+        )
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
         fields = Fields((*self.upstream_fields(want), *extra))
@@ -125,6 +127,8 @@ class Asker:
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
         blame, now_s, banned = BLAME[evidence], self._clock.monotonic_s(), False
+        if evidence is not Evidence.SEVERAL_SOURCES:
+            self._health.contradicted(source, object_id, now_s)
         if blame is Blame.STRIKE:
             banned = self._health.strike(source, object_id, now_s)
             self._meter.struck(banned=banned)

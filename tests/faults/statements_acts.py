@@ -229,13 +229,8 @@ class Acts:
         return found
 
     async def healed(self) -> None:
-        """All is said and given rightly from now on, but for what the liar has: three contents ban it.
-
-        With digests of pieces: where only the whole is known, a single content of a source that lies bans nobody, and
-        that source is asked first again and again.
-        """
+        """All is said and given rightly from now on, but for what the liar has."""
         for content in self._contents:
-            self._kinds[content.path] = "both"
             content.say(content.right, self._now_s())
             self.manifest_of(content, self.origin, content.right, "right")
             self.manifest_of(content, self.liar, content.lie, "right")
