@@ -48,12 +48,13 @@ class Claim:
     sha256: bytes | None = None
     sha1: bytes | None = None
     md5: bytes | None = None
+    sha512: bytes | None = None
     """Whole-content digests, checked once the object is complete."""
 
     @property
     def whole_digests(self) -> dict[str, bytes]:
         """Algorithm (hashlib name) → digest over the whole content."""
-        named = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
+        named = {"sha256": self.sha256, "sha512": self.sha512, "sha1": self.sha1, "md5": self.md5}
         return {name: digest for name, digest in named.items() if digest is not None}
 
     @property
