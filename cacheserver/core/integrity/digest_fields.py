@@ -44,7 +44,17 @@ def claims_from_fields(response: Fields, *, https: bool, whole: bool) -> tuple[C
             fits.update(part)
         elif part:
             joined.append(part)
-    return tuple(Claim("digest_field", https, **each) for each in joined)
+    return tuple(
+        Claim(
+            "digest_field",
+            https,
+            sha256=each.get("sha256"),
+            sha512=each.get("sha512"),
+            sha1=each.get("sha1"),
+            md5=each.get("md5"),
+        )
+        for each in joined
+    )
 
 
 def _dictionary(value: str | None) -> dict[str, bytes]:
