@@ -13,20 +13,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked, check_answer, contradicts_part, range_refusal
-from cacheserver.core.cache.generation import ExpectedGeneration, resume_condition, validators_of
+from cacheserver.core.cache.generation import ExpectedGeneration, check_generation, resume_condition, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.cache.sources import ORIGIN, candidates
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
-from cacheserver.core.errors import BadAnswer, GenerationChanged, NoSource, OriginStatus, PageInstead, UpstreamError
+from cacheserver.core.errors import (
+    BadAnswer,
+    BadContentRange,
+    GenerationChanged,
+    NoSource,
+    OriginStatus,
+    PageInstead,
+    UpstreamError,
+)
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
 from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
-from cacheserver.fill.slots import Errand, HeldAnswer, Slots
+from cacheserver.fill.slots import AnswerInSlot, Errand, Slots
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
 
@@ -96,7 +104,7 @@ class Asker:
             slot = await self.slots.take(target.origin, target.object_id, errand, at=start, cost_bytes=stop - start)
         try:
             errand.check()
-            return HeldAnswer(await self._send(want, method, extra, avoid, verified=verified), slot)
+            return AnswerInSlot(await self._send(want, method, extra, avoid, verified=verified), slot)
         except BaseException:
             slot.give_back()
             raise
@@ -107,7 +115,9 @@ class Asker:
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
-        order = self._health.order(tuple(sources), now_s, avoid=avoid, named=named, verified=verified)
+        order = self._health.order(
+            tuple(sources), now_s, object_id=target.object_id, avoid=avoid, named=named, verified=verified
+        )
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
         fields = Fields((*self.upstream_fields(want), *extra))
@@ -143,6 +153,8 @@ class Asker:
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
         blame, now_s, banned = BLAME[evidence], self._clock.monotonic_s(), False
+        if evidence is not Evidence.SEVERAL_SOURCES:
+            self._health.contradicted(source, object_id, now_s)
         if blame is Blame.STRIKE:
             banned = self._health.strike(source, object_id, now_s)
             self._meter.struck(banned=banned)
@@ -162,10 +174,12 @@ class Asker:
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
         errand: Errand | None = None,
+        only_span: bool = False,
     ) -> tuple[UpstreamAnswer, Asked]:
         """Send for a span, once more without Range where the source makes nothing of it; what the answer is to.
 
-        The second request takes a turn of its own, once the slot of the first is given back.
+        The second request takes a turn of its own, once the slot of the first is given back. ``only_span``:
+        BadContentRange in place of it.
         """
         without_range = tuple(line for line in conditions if line[0] != "If-Range")
         total = None if expected is None else expected.length_bytes
@@ -174,9 +188,11 @@ class Asker:
         send_whole = partial(send, extra=without_range, span=(0, total or 0))
         try:
             answer = await send(extra=(*asked.lines, *conditions), span=asked.span)
-        except BadAnswer:  # not even HTTP
+        except BadAnswer as exc:  # not even HTTP
             if asked.whole:
                 raise
+            if only_span:
+                raise BadContentRange(str(exc), source=exc.source) from exc
             return await send_whole(), WHOLE
         unasked_304 = answer.status == 304 and all(name == "If-Range" for name, _value in conditions)
         try:
@@ -186,6 +202,8 @@ class Asker:
             self._refuse(answer, exc)
             raise
         answer.close()
+        if only_span:
+            raise BadContentRange("the source makes nothing of a range", source=answer.source)
         whole = await send_whole()
         if contradicts_part(whole.status, whole.fields, answer.fields):
             error = BadAnswer("the source names two lengths of one content")
@@ -204,14 +222,17 @@ class Asker:
         verified: bool = False,
         proven: bool = False,
         errand: Errand | None = None,
+        only_span: bool = False,
     ) -> Opened:
         """Ask for bytes ``[start, stop)`` of a known generation; GenerationChanged when the source has another.
 
-        ``proven``: each byte is compared with a digest before it counts.
+        ``proven``: each byte is compared with a digest before it counts. ``only_span``: see ``ask``.
         """
         expected = ExpectedGeneration(representation.length_bytes, representation.validators, proven)
         date = representation.fields.value("Date")
-        return await self.ask_same(want, expected, date, start, stop, avoid, verified=verified, errand=errand)
+        return await self.ask_same(
+            want, expected, date, start, stop, avoid, verified=verified, errand=errand, only_span=only_span
+        )
 
     async def ask_same(
         self,
@@ -224,6 +245,7 @@ class Asker:
         *,
         verified: bool = False,
         errand: Errand | None = None,
+        only_span: bool = False,
     ) -> Opened:
         """The same of a generation that nothing is stored of; ``date`` is the Date of the answer that named it.
 
@@ -241,6 +263,7 @@ class Asker:
                 avoid=avoid,
                 verified=verified,
                 errand=errand,
+                only_span=only_span,
             )
             try:
                 opened = self.checked(want, answer, asked, expected if flips else strict)
@@ -253,11 +276,28 @@ class Asker:
                 return replace(opened, undivided=answer.status == 200, flips=flips)
         raise AssertionError("the last try returns or raises")
 
-    async def ask_undivided(self, want: Want, length_bytes: int, errand: Errand) -> Opened:
-        """Ask for all of a content of this length, of whatever generation."""
-        answer = await self.send(want, errand=errand, span=(0, length_bytes))
-        validators = validators_of(answer.fields)
-        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length_bytes, validators))
+    async def ask_undivided(
+        self,
+        want: Want,
+        representation: Representation,
+        avoid: frozenset[str],
+        *,
+        verified: bool = False,
+        errand: Errand | None = None,
+    ) -> Opened:
+        """Ask for all of a content of a known length; ``retagged`` where it has another entity tag than expected."""
+        length = representation.length_bytes
+        answer = await self.send(want, avoid=avoid, verified=verified, errand=errand, span=(0, length))
+        opened = self.checked(want, answer, WHOLE, ExpectedGeneration(length, validators_of(answer.fields)))
+        try:
+            immutable = want.target.service.lifetime == "immutable"
+            known = ExpectedGeneration(length, representation.validators)
+            check_generation(known, length, opened.accepted.validators, immutable=immutable)
+        except GenerationChanged as exc:
+            if not exc.retagged:
+                answer.close()
+                raise
+            return replace(opened, undivided=True, retagged=True)
         return replace(opened, undivided=True)
 
     def checked(
@@ -294,6 +334,8 @@ class Opened:
     """Whether the source answers a Range with the whole body, or makes nothing of it."""
     flips: int = 0
     """How many answers with other entity tags came before it."""
+    retagged: bool = False
+    """Whether its entity tag is not the expected one."""
     same: Callable[[], Awaitable[None]] | None = None
     """Set where its entity tag is another one: what is here is compared with it, and where it is the same, this is
     called."""

@@ -50,8 +50,6 @@ class Coordinator:
         self._fills: dict[StoredObject, ObjectFill] = {}
         self._openings = SingleFlight[str, Opening]("open", given_up=context.asker.slots.waits)
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
-        self._asked = 0
-        """How often everything was asked again: what was learnt before the last time may not hold any more."""
         self._passes = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
         for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
@@ -163,7 +161,10 @@ class Coordinator:
                 on_flapping=flapping,
             )
             self._fills[obj] = fill
-            if state.pending:
+            outdated = metadata is not None and metadata.era != self._fetcher.era
+            if outdated:  # something else was said before the object was made
+                fill.doubt()
+            if outdated or state.pending:
                 self._ask_for(fill)
         return fill
 
@@ -172,7 +173,7 @@ class Coordinator:
 
         Last pieces wait for it.
         """
-        self._asked += 1
+        self._fetcher.era += 1
         for fill in self._fills.values():
             if fill not in self._metadata:  # one that is asking begins anew by itself
                 fill.doubt()
@@ -187,24 +188,27 @@ class Coordinator:
         """Edges of the origin disagree: each client gets one answer, undivided."""
         self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
-    async def _learnt(self, fill: ObjectFill) -> Metadata:
-        """What is said of a content, by those who say something now."""
+    async def _learnt(self, fill: ObjectFill) -> tuple[int, Metadata]:
+        """What is said of a content, by those who say something now, and the fetcher's era in which it is said."""
         rep = fill.obj.representation
         while True:
-            asked = self._asked
-            known, content = fill.metadata.known, (fill.want, fill.response)
+            era, known, content = self._fetcher.era, fill.metadata.known, (fill.want, fill.response)
             again = self._fetcher.fetch if known is None else partial(self._fetcher.again, known)
             metadata = await again(*content, secure=rep.secure, length_bytes=rep.length_bytes)
-            if asked == self._asked:
-                return metadata
+            if era == self._fetcher.era:
+                demands = fill.want.target.service.require == "anchored"
+                mute = demands and metadata.unknown and not metadata.anchored
+                return era, replace(metadata, blocked=_MUTE) if mute else metadata
 
     async def _verify(self, fill: ObjectFill) -> None:
         """Fetch an object's metadata beside its first bytes."""
+        era = -1
         try:
-            metadata, want = await self._learnt(fill), fill.want
-            if metadata.unknown and want.target.service.require == "anchored" and not metadata.anchored:
-                metadata = replace(metadata, blocked=_MUTE)
-            await fill.checks.settle(metadata)
+            while era != self._fetcher.era:
+                if fill.checks.settled:  # it was compared with what is not said any more
+                    fill.doubt()
+                era, metadata = await self._learnt(fill)
+                await fill.checks.settle(metadata)
             if metadata.unknown and not fill.obj.obsolete:
                 self._context.store.notifications.unjudged(fill.obj)
         except asyncio.CancelledError:

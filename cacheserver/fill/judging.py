@@ -25,7 +25,7 @@ from cacheserver.core.integrity.stored_trust import (
     judge_stored,
     satisfies,
 )
-from cacheserver.core.integrity.trust import Statements
+from cacheserver.core.integrity.trust import Statements, Trust
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.refused_content import note_refused
@@ -65,7 +65,8 @@ class Judge:
         self._hold_timeout_s = hold_timeout_s
         self._asked = BoundedMemory[str, bool](_MOST_ASKED)
         """Objects made or asked about since the start: what was stored before it may never have been compared."""
-        self._flights = SingleFlight[StoredObject, Outcome]("judge")
+        self._flights = SingleFlight[tuple[StoredObject, int], Outcome]("judge")
+        """By object and era: what was judged by earlier statements is no answer now."""
         self._era = 1
         store.notifications.created.append(self._created)
         store.notifications.filled.append(self._filled)
@@ -99,7 +100,8 @@ class Judge:
         """
         if self.is_judged(obj):
             return True
-        if obj.representation.unsettled and not self._asked.get(obj.object_id):
+        known = obj.representation
+        if known.unsettled and known.trust is Trust.SIMPLE and not self._asked.get(obj.object_id):
             await self._ask_again(obj, target)
             if obj.obsolete:
                 return False
@@ -139,7 +141,7 @@ class Judge:
 
         ``ask`` False: no service is asked.
         """
-        return await self._flights.run(obj, lambda: self._judge(obj, target, ask))
+        return await self._flights.run((obj, self._era), lambda: self._judge(obj, target, ask))
 
     async def _judge(self, obj: StoredObject, target: Target, ask: bool) -> Outcome:
         if not obj.usable:
@@ -155,6 +157,8 @@ class Judge:
                     judgement = await self._judgement(obj, target, told, found)
             except StoreError:
                 return Outcome(given=not _required(target) and obj.usable, settled=False, read_bytes=read_bytes)
+            if era != self._era:
+                return await self._judge(obj, target, ask)
             await self._carry_out(obj, judgement, told, era)
         given = judgement.verdict is Verdict.RELEASE and not obj.obsolete
         return Outcome(given, judgement.settled, read_bytes)

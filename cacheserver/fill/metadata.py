@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from cacheserver.core.bounded_memory import BoundedMemory
@@ -42,6 +42,8 @@ class Metadata:
     """Whether something could not be learnt in time: it is to be asked again, and nothing follows from its absence."""
     blocked: str = ""
     """Why no byte may be taken on trust, though there is no manifest; empty: nothing speaks against it."""
+    era: int = 0
+    """The fetcher's when it was asked for."""
 
     def by_pieces(self, piece_size_bytes: int) -> Manifest | None:
         """The manifest, where each piece of the node is a whole number of its pieces."""
@@ -69,6 +71,16 @@ class Metadata:
         Not by a hash of hashes whose manifest is withheld: nothing could be compared before the last piece.
         """
         return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
+
+    def goes_beyond(self, known: Metadata, piece_size_bytes: int, *, whole: bool) -> str:
+        """Who states what bytes that were held against ``known`` were not held against; empty: nobody does."""
+        if known.manifest is not None and self.manifest is None:
+            return "a statement against the manifest"
+        if not whole:
+            return ""
+        compared = {fact for claim in known.of_whole(piece_size_bytes) for fact in claim.facts_of_whole}
+        new = (each for each in self.of_whole(piece_size_bytes) if not compared.issuperset(each.facts_of_whole))
+        return next((claim.anchor for claim in new), "")
 
     def refuse_blocked(self, meter: Meter, object_id: str) -> None:
         """Raise NoSource where no byte may be taken on trust."""
@@ -102,6 +114,8 @@ class MetadataFetcher:
         self._negative_s = negative_s
         self._absent = BoundedMemory[str, bool](_MEMORY_ENTRIES)
         """Manifests that no source gave; True where one failed, so that this is not certain."""
+        self.era = 0
+        """How often what is said of contents has changed: what was learnt before may not hold any more."""
 
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
@@ -113,7 +127,7 @@ class MetadataFetcher:
         ``secure``: of the answer with the fields ``response``. ``length_bytes``: the content's, None where it is not
         known yet.
         """
-        coded = is_coded(response)
+        coded, era = is_coded(response), self.era
         asking = asyncio.create_task(self._claims(want.target, response, secure))
         try:
             async with asyncio.timeout(_DEADLINE_S):
@@ -121,13 +135,14 @@ class MetadataFetcher:
                 claims = await asking
         except TimeoutError:
             self._meter.manifest("timeout")
-            found, claims = replace(NOTHING, unknown=True), _as_far_as_known(asking)
+            found = replace(NOTHING, unknown=True)
+            claims = await self._as_far_as_known(asking, want.target, response, secure)
         finally:
             asking.cancel()
-        return self._weighed(found, claims, length_bytes)
+        return replace(self._weighed(found, claims, length_bytes), era=era)
 
     async def again(
-        self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int
+        self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int | None
     ) -> Metadata:
         """The same with what anchors say now; never raises, never takes longer than 15 s.
 
@@ -135,7 +150,7 @@ class MetadataFetcher:
         """
         asking = asyncio.create_task(self._claims(want.target, response, secure))
         await asyncio.wait((asking,), timeout=_DEADLINE_S)
-        told = _as_far_as_known(asking)
+        told = await self._as_far_as_known(asking, want.target, response, secure)
         asking.cancel()
         kept = (claim for claim in known.claims if claim.anchor in told.unknown or "all" in told.unknown)
         claims = Statements.of((*told, *kept), told.unknown)
@@ -161,6 +176,18 @@ class MetadataFetcher:
     async def _claims(self, content: Target, response: Fields, secure: bool) -> Statements:
         """What anchors say of the bytes of this answer."""
         return (await self._anchor.claims(content, response, secure=secure)).about(response)
+
+    async def _as_far_as_known(
+        self, asking: asyncio.Task[Statements], content: Target, response: Fields, secure: bool
+    ) -> Statements:
+        """What anchors have said when the time is over; where services are mute, what is known without them."""
+        if asking.done() and not asking.cancelled():
+            return asking.result()
+        told = Statements()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(1.0, _DEADLINE_S)):
+                told = await self._anchor.claims(content, response, secure=secure, ask=False)
+        return Statements.of(told.about(response), ("all",))
 
     async def _manifest(self, want: Want, claims: asyncio.Task[Statements], length_bytes: int | None) -> Metadata:
         """The manifest of the first source that has a fitting one: a bad source must not turn verification off."""
@@ -203,11 +230,6 @@ class MetadataFetcher:
         self._meter.manifest(word)
         self._absent.keep(target.key, bool(failed), self._clock.monotonic_s() + self._negative_s)
         return replace(NOTHING, unknown=bool(failed))
-
-
-def _as_far_as_known(asking: asyncio.Task[Statements]) -> Statements:
-    """What anchors have said when the time was over."""
-    return asking.result() if asking.done() and not asking.cancelled() else Statements.of((), ("all",))
 
 
 def _refused(word: str, source: str, error: ManifestError) -> str:

@@ -17,7 +17,7 @@ from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.cache.updating import dated
-from cacheserver.core.errors import BadAnswer, StoreError, UpstreamError, WrongContent
+from cacheserver.core.errors import StoreError, UpstreamError, WrongContent
 from cacheserver.core.http.codings import content_codings
 from cacheserver.core.http.field_rules import OF_THE_MESSAGE, storable_fields
 from cacheserver.core.http.vary import variant_key, vary_names
@@ -84,10 +84,7 @@ class Opener:
 
     async def _open(self, want: Want, asked: Asked) -> Opening:
         answer, answered = await self._asker.ask(want, asked)
-        if answer.status == 304:
-            answer.close()
-            raise BadAnswer("304 to a request without conditions", source=answer.source)
-        if answer.status not in (200, 206):
+        if answer.status not in (200, 206, 304):
             return await self.refusal(answer, answered)
         if _free_coding(want, answer):
             return Relayed(answer, answered, CODING, remember=True)

@@ -185,7 +185,7 @@ class Slot:
         self._slots.deliver()
 
 
-class HeldAnswer:
+class AnswerInSlot:
     """An answer with the slot that it came by; see ``ports.UpstreamAnswer``."""
 
     def __init__(self, answer: UpstreamAnswer, slot: Slot) -> None:

@@ -10,6 +10,7 @@ import socket
 from typing import Final
 
 import aiodns
+import pycares
 
 from cacheserver.outgoing.resolver import Found
 
@@ -22,10 +23,13 @@ _NO_NAME: Final = (aiodns.error.ARES_ENODATA, aiodns.error.ARES_ENOTFOUND)
 
 
 class DnsLookup:
-    """A ``Lookup``; close it. ``resolver``: None for one that is as the machine's files say."""
+    """A ``Lookup``; close it. ``resolver``: None for one that is as the machine's files say. Raises OSError."""
 
     def __init__(self, resolver: aiodns.DNSResolver | None = None) -> None:
-        self._resolver = aiodns.DNSResolver() if resolver is None else resolver
+        try:
+            self._resolver = aiodns.DNSResolver() if resolver is None else resolver
+        except pycares.AresError as exc:
+            raise OSError("c-ares could not be started") from exc
 
     async def __call__(self, host: str) -> Found:
         """All addresses of ``host`` in the order of RFC 6724, at least one. Raises OSError."""

@@ -52,14 +52,18 @@ class Lookups:
         seen = tuple(_state(self._etc / name) for name in _FILES)
         if seen == self._seen:
             return
-        outdated, self._seen, self._dns = self._dns, seen, DnsLookup() if self._uses_dns() else None
+        outdated, self._seen, self._dns = self._dns, seen, self._library()
         if outdated is not None:
             await outdated.close()
 
-    def _uses_dns(self) -> bool:
-        if self._kind != "auto":
-            return self._kind == "dns"
-        return not beyond_dns(_text(self._etc / "nsswitch.conf"), _text(self._etc / "gai.conf"))
+    def _library(self) -> DnsLookup | None:
+        beyond = self._kind == "system"
+        if self._kind == "auto":
+            beyond = bool(beyond_dns(_text(self._etc / "nsswitch.conf"), _text(self._etc / "gai.conf")))
+        try:
+            return None if beyond else DnsLookup()
+        except OSError:
+            return None
 
 
 class SystemLookup:

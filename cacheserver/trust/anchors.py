@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 from aiohttp.abc import AbstractResolver
 
-from cacheserver.core.cache.origin_status import meaning_of
+from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
 from cacheserver.core.errors import AnchorPaused, CacheserverError, OriginStatus
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.digest_fields import claim_from_fields
+from cacheserver.core.integrity.digest_fields import claims_from_fields
 from cacheserver.core.integrity.name_digest import claim_from_name
 from cacheserver.core.integrity.trust import Claim, Statements
 from cacheserver.core.request.target import Target
@@ -34,6 +34,7 @@ Count = Callable[[str, str], None]
 
 _SLACK_S: Final = 60.0
 """What a question may wait for its turn, beyond the deadline for its answer."""
+_TO_A_STRANGER: Final = (401, 403, 407)
 _log = get_logger(__name__)
 
 
@@ -82,10 +83,9 @@ class DigestFieldAnchor:
     name = "digest_field"
 
     async def ask(self, target: Target, response: Fields, *, secure: bool) -> tuple[Claim, ...]:
-        """At most one claim."""
+        """One claim, or several that contradict one another."""
         whole = "Content-Length" in response and "Content-Range" not in response
-        claim = claim_from_fields(response, https=secure, whole=whole)
-        return () if claim is None else (claim,)
+        return claims_from_fields(response, https=secure, whole=whole)
 
 
 class Anchors:
@@ -129,7 +129,7 @@ class Anchors:
             self._failed(source, target, "timeout", "did not answer in time")
         except CacheserverError as exc:
             self._failed(source, target, exc.code, str(exc), asked=not isinstance(exc, AnchorPaused))
-            if isinstance(exc, OriginStatus) and not meaning_of(exc.status).passing:
+            if isinstance(exc, OriginStatus) and _is_answer(exc.status):
                 return Statements()  # it answered: it has nothing to say of this content
         except Exception as exc:  # whatever went wrong here, a fill must go on without this anchor
             self._failed(source, target, "failed", type(exc).__name__)
@@ -228,6 +228,11 @@ def build_anchors(
     if options.edge_cdp:
         remote.append(EdgeCdpAnchor(options=options, https=https(options.edge_cdp_url), clock=clock))
     return Anchors(local=local, remote=remote, deadline_s=options.deadline_s, count=count, services=remote)
+
+
+def _is_answer(status: int) -> bool:
+    """Whether a service says with this status that it does not know the content; a redirect does not say so."""
+    return meaning_of(status) in (StatusMeaning.GONE, StatusMeaning.CLIENTS_OWN) and status not in _TO_A_STRANGER
 
 
 def _binds_manifest(claim: Claim) -> bool:

@@ -34,7 +34,7 @@ class BackingOff:
         place, asked_s = request.place, self._clock.monotonic_s()
         hold = self._back_off.hold(place.name, place.url, asked_s)
         if hold is not None:
-            return HeldAnswer(hold, request, now_s=self._clock.wall_s())
+            return RepeatedRefusal(hold, request, now_s=self._clock.wall_s())
         within_s = _SILENT_S if self._back_off.is_silent(place.name, asked_s) else math.inf
         try:
             answer = await self._client.open(request, within_s=within_s)
@@ -52,7 +52,7 @@ class BackingOff:
         return answer
 
 
-class HeldAnswer:
+class RepeatedRefusal:
     """A refusal repeated; see ``ports.UpstreamAnswer``."""
 
     def __init__(self, hold: Hold, request: UpstreamRequest, *, now_s: float) -> None:

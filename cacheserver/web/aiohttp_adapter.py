@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
@@ -44,7 +46,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _UNREADABLE = b"\0"
 """Refused by the parser wherever it stands in a head."""
 _ANNOUNCES_BODY = re.compile(rb"(?i)content-length|transfer-encoding")
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_ASCII = bytes(range(128))
 _NOT_EMPTY_LINE = re.compile(rb"[^\r\n]")
 
 
@@ -176,14 +178,15 @@ class HeadCutter:
     A body that happens to hold an empty line comes in parts. Empty lines before a head are dropped (RFC 9112 §2.2):
     each would cost a call of the parser and make no request.
 
-    Bytes above ASCII in a request line, which clients send in targets and the parser refuses, get their escapes. No
-    byte of a body may change, so this ends with the first head that announces one, or came in parts.
+    UTF-8 in a request line, which clients send in targets and the parser refuses, gets its escapes. No byte of a body
+    may change, so this ends with the first head that announces one, or came in parts.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._before = b""
         self._spells = True
+        self._decode = getincrementaldecoder("utf-8")().decode
         self._in_first_line = False
         self.between = True
         """Whether everything so far ended with a whole head, so that the next byte begins another one."""
@@ -226,16 +229,16 @@ class HeadCutter:
         """A part that begins inside a request line, which then has only ASCII."""
         line, feed, rest = part.partition(b"\n")
         self._in_first_line = not feed
-        return part if line.isascii() else _NOT_ASCII.sub(_escape, line) + feed + rest
+        try:
+            text = self._decode(line, bool(feed))
+        except UnicodeDecodeError:
+            return _UNREADABLE
+        return quote(text, safe=_ASCII).encode("ascii") + feed + rest
 
     def _count(self, more_bytes: int) -> bool:
         self.unfinished_bytes += more_bytes
         self.too_long = self.unfinished_bytes > self._limit_bytes
         return self.too_long
-
-
-def _escape(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % ord(found[0])
 
 
 def _first_of_head(data: bytes, at: int) -> int:

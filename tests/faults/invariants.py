@@ -15,7 +15,7 @@ from cacheserver.core.piece_map import ABSENT, PRESENT
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.flight import Flight
 from cacheserver.fill.object.reader import Reader
-from cacheserver.fill.slots import HeldAnswer
+from cacheserver.fill.slots import AnswerInSlot
 from cacheserver.store.stored_object import StoredObject
 from tests.faults.disk_layer import DiskLayer, works
 from tests.faults.simulated import SimulatedAnswer, SimulatedUpstream
@@ -110,7 +110,7 @@ class Invariants:
         for fill in self._rig.fills:
             for flight in fill.flights:
                 held = flight.opened.answer if flight.opened is not None else None
-                answer = held._answer if isinstance(held, HeldAnswer) else None
+                answer = held._answer if isinstance(held, AnswerInSlot) else None
                 if isinstance(answer, SimulatedAnswer):
                     answer.fetched_by = flight
 

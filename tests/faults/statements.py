@@ -33,8 +33,8 @@ from tests.support.origin import Origin
 from tests.support.tls_scene import PKI, install, issue
 
 PIECE = 65_536
-LARGE, SMALL = 40 * PIECE + 1234, 50_000
-CLIENTS = 8
+LARGE, SMALL = 20 * PIECE + 1234, 50_000
+CLIENTS = 5
 FIRST_SEED = 30_150
 _ROUND_S = 60
 _END_S = 25.0
@@ -187,10 +187,10 @@ async def run(directory: Path, size: Size) -> list[Figure]:
         await _round(directory / str(seed), seed, seconds / rounds, outcome)
         outcome.tally.wrong[before:] = [f"seed {seed}: {line}" for line in outcome.tally.wrong[before:]]
         outcome.rounds += 1
-    print(
-        "  ", dict(outcome.acts), outcome.tally.right, "right", outcome.tally.cut, "cut", outcome.tally.refused, "5xx"
-    )
-    for lines in (outcome.tally.wrong, outcome.faults, *outcome.books.values()):
+    tally = outcome.tally
+    print("  ", dict(outcome.acts), f"right {tally.right}, cut {tally.cut}, 5xx {tally.refused}")
+    print("  ", f"condemned under readers: {tally.under_readers}")
+    for lines in (tally.wrong, outcome.faults, *outcome.books.values()):
         for line in lines[:8]:
             print("  ", line)
     return _figures(f"statements, {seconds:.0f} s from seed {first_seed}", outcome, seconds)
@@ -200,7 +200,7 @@ def _figures(fault: str, outcome: Outcome, seconds: float) -> list[Figure]:
     tally, rounds = outcome.tally, f"{outcome.rounds} rounds"
     return [
         none_of(fault, "wrong answers", len(tally.wrong), among=f"{tally.answers} answers"),
-        at_least(fault, "right answers", tally.right / seconds, 5, unit="/s"),
+        at_least(fault, "right answers", tally.right / seconds, 2, unit="/s"),
         none_of(fault, "faults in the log", len(outcome.faults), among=rounds),
         *(
             none_of(fault, f"rounds not in line: {each}", len(lines), among=rounds)

@@ -194,6 +194,7 @@ class Acts:
         async def contradict() -> Callable[[LogLine], bool]:
             content.say(blob(self._rng.getrandbits(40), len(content.right)), self._now_s())
             await self.publish()
+            await self._asking.warm(content)  # who asks has it judged at once
             return lambda line: line.get("event") == "stored_object_contradicted" and line.get("object_id") == name
 
         await self._under_reader(content, contradict)
@@ -211,6 +212,10 @@ class Acts:
         Such a reader gets no complete body.
         """
         found = False
+        content.say(content.right, self._now_s())
+        self._kinds[content.path] = "both"
+        self.manifest_of(content, self.origin, content.right, "right")
+        await self.publish()
         await self._asking.warm(content)
         with contextlib.suppress(*GONE):
             async with self._asking.reader(self._rng, content) as reader:
@@ -224,19 +229,21 @@ class Acts:
         return found
 
     async def healed(self) -> None:
-        """All is said and given rightly from now on, but for what the liar has: three contents ban it."""
+        """All is said and given rightly from now on, but for what the liar has."""
         for content in self._contents:
             content.say(content.right, self._now_s())
             self.manifest_of(content, self.origin, content.right, "right")
             self.manifest_of(content, self.liar, content.lie, "right")
         await self.publish()
-        missing: list[str] = []
+        missing: dict[str, str] = {}
 
         async def all_right() -> bool:
-            missing.clear()
             for content in self._contents:
-                if await self._asking.warm(content) != content.right:
-                    missing.append(f"{content.host}{content.path}: {self._asking.last}")
+                missing.setdefault(content.path, "no answer in time")
+                if await self._asking.warm(content) == content.right:
+                    del missing[content.path]
+                else:
+                    missing[content.path] = self._asking.last
             return not missing
 
         try:
@@ -246,7 +253,7 @@ class Acts:
 
 
 def _id_of(content: Spoken) -> str:
-    service = Service(name="said", hosts=(content.host,), own=True, scheme="http")
+    service = Service(name=content.host.partition(".")[0], hosts=(content.host,), own=True, scheme="http")
     return object_id(cache_key(service, "http", content.host, 80, canonical_target(content.path)))
 
 

@@ -117,7 +117,7 @@ class Asking:
         body = b""
         try:
             async with RawClient(*self.node.content) as client:
-                for _ in range(3):
+                for _ in range(2):
                     sent_s = asyncio.get_running_loop().time()
                     response = await client.request("GET", content.path, host=content.host)
                     self.note(content, 0, response, sent_s)

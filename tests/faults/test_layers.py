@@ -8,6 +8,7 @@ import random
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from cacheserver.concurrency.keyed_lock import KeyedLock
 from cacheserver.core.cache import answer
 from cacheserver.fill.object.claims import Progress
 from cacheserver.store.object.file import ObjectFile
+from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from tests.faults import power_cut, simulation
@@ -120,7 +122,21 @@ def first_failure(seeds: range) -> str:
     return next((failed[0] for failed in runs if failed), "")
 
 
+class Blind(set[str]):
+    """Does not know what it holds."""
+
+    def __contains__(self, _item: object) -> bool:
+        return False
+
+
 def test_two_transitions_of_one_object_at_once_are_found_by_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = OpenObjects.__init__
+
+    def blind(objects: OpenObjects, **parts: Any) -> None:
+        begin(objects, **parts)
+        objects.creating = Blind()
+
+    monkeypatch.setattr(OpenObjects, "__init__", blind)
     monkeypatch.setattr(KeyedLock, "holding", lambda _lock, _key: nullcontext())
     monkeypatch.setattr(KeyedLock, "__contains__", lambda _lock, _key: False)
     assert "IllegalTransition" in first_failure(range(100, 200))

@@ -41,6 +41,8 @@ async def test_a_source_that_does_not_answer_comes_last_for_a_while(tmp_path: Pa
         with pytest.raises(UpstreamTimeout):
             await rig.asker.send(WANT)
         assert rig.asker._health.order((NAMED, OTHER), rig.clock.monotonic_s()) == [OTHER, NAMED]
+        (await rig.asker.send(WANT)).close()
+        assert rig.asker._health.order((NAMED, OTHER), rig.clock.monotonic_s()) == [NAMED, OTHER], "until it answers"
 
 
 async def test_only_a_ban_for_three_objects_refuses_the_named_origin_and_only_what_is_verified(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,3 +266,33 @@ async def test_what_is_said_of_the_content_says_nothing_of_its_coded_form_at_res
         assert (await rig.judge.judge(obj, want.target)).given
         anchor.told = Statements.of((replace(claim, anchor="digest_field", length_bytes=None, sha1=bytes(20)),))
         assert not (await rig.judge.judge(obj, want.target)).given, "a digest field speaks of the coded bytes"
+
+
+@pytest.mark.parametrize("now", [WRONG_SHA1, RIGHT_SHA1], ids=["wrong", "right"])
+async def test_who_asks_after_a_change_does_not_join_a_judgement_by_what_was_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: Claim
+) -> None:
+    before = RIGHT_SHA1 if now is WRONG_SHA1 else WRONG_SHA1
+    anchor, gate = SayingAnchor(), asyncio.Event()
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj, really = await stored(rig), rig.store.whole_digests
+        reading = []
+
+        async def slow(obj: StoredObject, names: Sequence[str]) -> dict[str, bytes]:
+            reading.append(names)
+            if len(reading) == 1:
+                await gate.wait()
+            return await really(obj, names)
+
+        monkeypatch.setattr(rig.store, "whole_digests", slow)
+        say(rig, anchor, before)
+        judging_before = asyncio.create_task(rig.judge.judge(obj, STRICT.target))
+        while not reading:
+            await settled()
+        say(rig, anchor, now)
+        async with asyncio.timeout(10):
+            found = await rig.lookup.find(STRICT)
+        assert (found is obj) is (now is RIGHT_SHA1)
+        gate.set()
+        assert (await judging_before).given is (now is RIGHT_SHA1), "it is judged by what is said now"
+        assert obj.obsolete is (now is WRONG_SHA1)

@@ -139,6 +139,20 @@ async def test_a_look_up_that_takes_too_long_ends_without_a_manifest(
         assert await fetched(rig) == replace(room.NOTHING, unknown=True), "the anchors had nothing to say"
 
 
+async def test_what_a_catalogue_says_holds_where_a_service_takes_too_long(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_DEADLINE_S", 0.01)
+    signed = Claim("catalogue", authentic=True, sha1=SHA1)
+    anchor = SayingAnchor(signed)
+    anchor.remote_gate = asyncio.Event()
+    async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
+        found = await fetched(rig)
+        assert (found.claims, found.unknown, found.anchored) == ((signed,), True, True)
+        again = await rig.fetcher.again(found, WANT, Fields(()), secure=False, length_bytes=len(BODY))
+        assert (again.claims, again.unknown) == ((signed,), True)
+
+
 SHA1 = hashlib.sha1(BODY).digest()
 
 
@@ -205,3 +219,11 @@ async def test_what_an_anchor_could_not_say_is_unknown_whatever_the_manifest_is(
         found = [await fetched(rig), await fetched(rig)]
         assert [each.manifest is not None for each in found] == [True, False]
         assert [each.unknown for each in found] == [not known] * 2
+
+
+async def test_a_signed_length_contradicts_no_content_whose_length_is_not_known_yet(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    anchor = SayingAnchor(Claim("catalogue", authentic=True, length_bytes=len(BODY)))
+    async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
+        assert not (await fetched(rig, length_bytes=None)).blocked

@@ -331,3 +331,20 @@ async def test_anchors_are_told_whether_tls_carried_the_answer(
         rig.judge.begin_era()
         assert await rig.lookup.find(WANT) is obj
     assert heard == [secure] * 2, "when it was fetched, and when it was judged again"
+
+
+async def test_an_answer_that_ends_with_its_connection_is_never_stored(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = upstream._answer
+
+    def unbounded(request: UpstreamRequest, turn: Turn) -> ScriptedAnswer:
+        answer = made(request, turn)
+        answer.fields = answer.fields.without("Content-Length")
+        return answer
+
+    monkeypatch.setattr(upstream, "_answer", unbounded)
+    upstream.script.append(Turn(ignore_range=True))
+    async with filling(tmp_path, upstream) as rig:
+        (await relayed(rig, "close_delimited")).answer.close()
+        assert bytes_on_disk(tmp_path) == 0

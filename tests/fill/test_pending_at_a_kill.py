@@ -12,6 +12,7 @@ from cacheserver.core.integrity.trust import Trust
 from cacheserver.core.piece_map import ABSENT, STORED
 from cacheserver.core.request.keys import object_id
 from cacheserver.fill.metadata import NOTHING, Metadata
+from cacheserver.store.object.file import ObjectFile
 from tests.support.content import blob
 from tests.support.filling import Rig, filling, quick, want_for
 from tests.support.manifests import manifest_of
@@ -134,3 +135,24 @@ async def test_a_fill_lasts_until_what_it_stored_was_compared(tmp_path: Path) ->
             gate.set()
         await rig.assert_clean()
         assert REP.object_id == object_id(REP.key)
+
+
+@pytest.mark.parametrize("trust", [Trust.ANCHORED, Trust.SIMPLE])
+async def test_an_object_says_that_a_piece_was_not_compared_before_it_is_stored(tmp_path: Path, trust: Trust) -> None:
+    labelled = replace(REP, trust=trust, hash_of_hashes="ab" * 32 if trust else None, unsettled=False)
+    async with filling(tmp_path, ScriptedUpstream(SPOILT), options=quick(hold_timeout_s=0.001)) as rig:
+        told(rig, KNOWN, gate := asyncio.Event())
+        obj = await rig.store.create(labelled)
+        with obj.holding():
+            await put_pieces(rig.store, obj, [0], BODY)
+            assert await rig.read(obj, WANT, PIECE, 2 * PIECE, whole=False) == bytes(PIECE)
+            found = ObjectFile.open(obj.file.path)
+            assert found is not None
+            left = found.representation
+            found.close()
+            assert (left.trust, left.hash_of_hashes, left.unsettled) == (Trust.SIMPLE, None, True)
+            gate.set()
+            await rig.idle()
+            assert obj.pieces.state(BAD) == ABSENT
+            assert (obj.representation.trust, obj.representation.unsettled) == (Trust.SELF_CONSISTENT, False)
+        await rig.assert_clean()

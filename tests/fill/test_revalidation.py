@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.errors import GenerationChanged, OriginStatus
+from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
 from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.refreshing import part_with
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
@@ -225,4 +226,70 @@ async def test_who_comes_while_the_newer_one_is_being_made_waits_for_it(
         assert await looking is outcome.obj
         assert await rig.read(outcome.obj, WANT) == BODY[::-1]
         assert len(upstream.requests) == 1, "nobody else asks for what is on its way"
+        await rig.assert_clean()
+
+
+async def test_nothing_is_asked_about_an_object_that_is_gone(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        await rig.store.forget(obj.object_id, reason="purged")
+        rig.revalidation.start(obj, WANT)
+        with pytest.raises(GenerationChanged):
+            await rig.revalidation.run(obj, WANT)
+        await rig.assert_clean()
+        assert upstream.requests == []
+
+
+async def test_a_variant_that_still_holds_is_found_by_its_marker_as_before(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.fields = (*FRESH, ("Vary", "Accept"))
+    want = want_for("a", ("Accept", "en"))
+    async with filling(tmp_path, upstream) as rig:
+        obj = await rig.opened(want)
+        assert await rig.read(obj, want) == BODY
+        marker = obj.representation.marker
+        assert isinstance(await rig.revalidation.run(obj, want), Stored)
+        assert obj.representation.marker == marker
+        assert await rig.lookup.find(want) is obj
+        await rig.assert_clean()
+
+
+async def test_a_304_of_another_generation_is_no_word_of_ours(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        old = await complete(rig)
+        upstream.body = BODY[::-1]
+        upstream.script.extend([Turn(status=304, etag='"2"'), Turn(etag='"2"')])
+        outcome = await rig.revalidation.run(old, WANT)
+        assert isinstance(outcome, Stored)
+        assert old.obsolete
+        assert await rig.read(outcome.obj, WANT) == BODY[::-1]
+        assert [request.fields.value("If-None-Match") for request in upstream.requests[:2]] == ['"1"', None]
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("status", [206, 304])
+async def test_an_answer_that_fits_no_request_leaves_the_object(
+    tmp_path: Path, upstream: ScriptedUpstream, status: int
+) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        upstream.script.extend([Turn(status=status, etag='"2"')] * 2)
+        with pytest.raises(BadAnswer):
+            await rig.revalidation.run(obj, WANT)
+        assert not obj.obsolete
+        await rig.assert_clean()
+
+
+async def test_a_304_that_forbids_storing_serves_once_more(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with filling(tmp_path, upstream) as rig:
+        obj = await complete(rig)
+        upstream.fields = (("Cache-Control", "no-store"),)
+        outcome = await rig.revalidation.run(obj, WANT)
+        assert isinstance(outcome, Stored)
+        assert (outcome.obj, outcome.leaves) == (obj, True)
+        assert obj.representation.invalidated
+        assert await rig.read(obj, WANT) == BODY
+        await part_with(rig.store, obj)
+        assert await rig.lookup.find(WANT) is None
         await rig.assert_clean()

@@ -9,16 +9,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cacheserver.core.errors import GenerationChanged, NoSource, WrongContent
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.fill.metadata import Metadata
+from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.reader import Reader
+from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
-from tests.support.filling import Rig, filling, quick, want_for
+from tests.support.filling import OWN, Rig, filling, quick, want_for
 from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, settled
@@ -158,3 +161,44 @@ async def test_a_manifest_that_is_contradicted_now_gives_way_to_what_is_signed(t
         with pytest.raises(WrongContent):
             await body.rest()
         assert body.rig.meter.counts["manifest", "contradicts"] == 1
+
+
+async def test_what_changes_while_stored_pieces_are_compared_is_asked_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_mid_body(tmp_path) as body:
+        comparing, go_on = asyncio.Event(), asyncio.Event()
+        settle = PieceChecks.settle
+
+        async def slowly(self: PieceChecks, metadata: Metadata) -> None:
+            comparing.set()
+            await go_on.wait()
+            await settle(self, metadata)
+
+        monkeypatch.setattr(PieceChecks, "settle", slowly)
+        body.say(RIGHT)
+        await comparing.wait()
+        body.say(WRONG_WHOLE)
+        go_on.set()
+        with pytest.raises(WrongContent):
+            await body.rest()
+
+
+async def test_what_is_said_between_the_question_and_the_object_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, demanded = Store.create, want_for(service=msgspec.structs.replace(OWN, require="anchored"))
+    anchor = SayingAnchor(RIGHT)
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+
+        async def late(store: Store, *args: Any, **options: Any) -> StoredObject:
+            anchor.told = Statements.of((WRONG_WHOLE,))
+            rig.coordinator.ask_again()
+            return await create(store, *args, **options)
+
+        monkeypatch.setattr(Store, "create", late)
+        obj = await rig.opened(demanded)
+        with pytest.raises((WrongContent, NoSource, GenerationChanged)):
+            await rig.read(obj, demanded)
+        await rig.idle()
+        assert not obj.pieces.complete

@@ -11,7 +11,7 @@ import pytest
 from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.shares import Priority
 from cacheserver.fill import slots as module
-from cacheserver.fill.slots import Errand, HeldAnswer, Slots
+from cacheserver.fill.slots import AnswerInSlot, Errand, Slots
 from tests.support.filling import CancelAt, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.stored import PIECE, settled
@@ -184,7 +184,7 @@ async def test_a_request_that_is_silent_makes_room_for_another(monkeypatch: pyte
 async def test_an_answer_that_nobody_reads_makes_room_until_it_is_read_again(tmp_path: Path) -> None:
     async with filling(tmp_path, ScriptedUpstream(bytes(10_000))) as rig:
         answer = await rig.asker.send(want_for())
-        assert isinstance(answer, HeldAnswer)
+        assert isinstance(answer, AnswerInSlot)
         slot, turn = answer.slot, answer.slot._turn
         await answer.read()
         quiet = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -151,6 +152,16 @@ async def test_without_leave_nothing_stale_is_served_on_errors(ground: Ground, d
     assert (await ground.get(path)).status in (500, 502, 504)
     ground.origin.heal(path)
     assert (await ground.get(path)).body == BODY
+
+
+async def test_who_may_have_stale_content_does_not_wait_for_an_origin_that_hangs(ground: Ground) -> None:
+    path = ground.add(BODY, headers=(("Cache-Control", "max-age=10"), OLD), etag='"v1"')
+    await ground.get(path)
+    gate = ground.origin.gate(path)
+    async with asyncio.timeout(10):
+        assert (await ground.get(path)).body == BODY
+    gate.open()
+    await ground.origin.wait_done(path)
 
 
 async def test_age_counts_on_from_the_origins(ground: Ground) -> None:

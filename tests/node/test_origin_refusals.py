@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.content import Content, Fault, blob
-from tests.support.ground import FRESH, OTHER_HOST, PIECE, Ground, GroundOptions
+from tests.support.ground import DO_HOST, FRESH, OTHER_HOST, PIECE, Ground, GroundOptions
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -80,6 +80,41 @@ async def test_a_redirect_is_followed_by_the_node_and_not_cached(ground: Ground,
     ground.origin.heal(path)
     ground.origin.add(path, Content(moved, headers=FRESH))
     assert (await ground.get(path, ("Cache-Control", "no-cache"))).body == moved
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "sticks"),
+    [
+        (302, (), False),
+        (307, (), False),
+        (302, (("Cache-Control", "max-age=60"),), True),
+        (301, (), True),
+        (301, (("Cache-Control", "no-store"),), False),
+    ],
+)
+@pytest.mark.parametrize("form", ["host", "cache-host"])
+async def test_a_redirect_leads_to_the_old_target_only_as_long_as_it_says(
+    ground: Ground, status: int, fields: tuple[tuple[str, str], ...], sticks: bool, form: str
+) -> None:
+    get = ground.get if form == "host" else ground.get_as_client
+    new = blob(66, 1000)
+    path, ends = ground.new_path("latest"), [ground.add(body, name="to") for body in (BODY, new)]
+    ground.origin.add(path, Content(b""))
+    for end, right in zip(ends, (BODY, BODY if sticks else new), strict=True):
+        redirect = Fault(status=status, headers=(("Location", f"http://{OTHER_HOST}{end}"), *fields))
+        ground.origin.fault(path, always=redirect)
+        assert (await get(path)).body == right
+
+
+async def test_html_in_place_of_a_payload_is_neither_stored_nor_passed_on(ground: Ground) -> None:
+    page = Content(b"\xef\xbb\xbf<html>log in</html>", headers=(("Content-Type", "text/html; charset=utf-8"),))
+    path = ground.new_path("update.cab.psf")
+    ground.origin.add(path, page)
+    for asked in (WHOLE, (("Range", "bytes=0-9"),)):
+        assert (await ground.get_as_client(path, *asked, host=DO_HOST)).status == 502
+    assert (await ground.get(path, host=DO_HOST, method="HEAD")).status == 502
+    ground.origin.add(path, Content(BODY))
+    assert (await ground.get_as_client(path, host=DO_HOST)).body == BODY
 
 
 async def test_a_relative_redirect_is_taken_from_the_asked_url(ground: Ground) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import aiodns
+import pycares
 import pytest
 
 from cacheserver.outgoing import lookups as module
@@ -63,6 +64,18 @@ async def test_the_setting_chooses_the_look_up(
     found = await lookups("localhost")
     assert isinstance(found, Found) is library
     assert "127.0.0.1" in (found.addresses if isinstance(found, Found) else found)
+    await lookups.close()
+
+
+async def test_without_the_library_the_system_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_arguments: object, **_named: object) -> None:
+        raise pycares.AresError("no descriptor is left")
+
+    monkeypatch.setattr(pycares, "Channel", failing)
+    lookups = Lookups("dns", etc=etc(tmp_path, "files dns"))
+    found = await lookups("localhost")
+    assert not isinstance(found, Found)
+    assert "127.0.0.1" in found
     await lookups.close()
 
 

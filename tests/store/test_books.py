@@ -103,6 +103,7 @@ async def test_a_piece_that_was_found_bad_is_charged_once_when_it_is_fetched_aga
             assert books(store) == before
             await put_pieces(store, obj, [3])
         assert books(store) == before == blocks(tmp_path)
+        assert obj.kept_digests == set()
 
 
 async def test_a_piece_that_contradicts_its_manifest_gives_its_blocks_back(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ async def test_it_stays_charged_where_the_file_system_cannot_make_holes(
         obj = await put(store, LARGE)
         before = books(store)
         await store.erase(obj, 3)
-        assert (obj.pieces.state(3), obj.file.digest_of(3)) == (ABSENT, None)
+        assert (obj.pieces.state(3), obj.file.digest_of(3), obj.kept_digests) == (ABSENT, None, set())
         assert books(store) == before == blocks(tmp_path)
 
 

@@ -258,3 +258,28 @@ async def test_a_leftover_of_a_lost_volume_does_not_hide_what_is_stored_after_it
         assert len(volume.leftovers) == 0
         volume.open()
         volume.loaded.set()
+
+
+async def test_an_extent_that_is_being_evicted_when_its_volume_is_lost_is_given_back_by_the_loss_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, gate, erase = threading.Event(), threading.Event(), ObjectFile.erase
+
+    def slow(file: ObjectFile, first: int, stop: int) -> None:
+        started.set()
+        gate.wait(5)
+        erase(file, first, stop)
+
+    async with running_store(tmp_path / "cache") as store:
+        volume, obj = store.volumes[0], await put(store, representation("large", 12 * PIECE))
+        monkeypatch.setattr(ObjectFile, "erase", slow)
+        evicting = asyncio.create_task(store._reclaimer._evict(volume, obj.unit(1)))
+        assert await asyncio.to_thread(started.wait, 5)
+        losing = asyncio.create_task(store.lose(volume))
+        await settled()
+        gate.set()
+        await asyncio.gather(evicting, losing)
+        assert obj.obsolete
+        volume.open()
+        volume.loaded.set()
+        assert (volume.ledger.stored_bytes, volume.object_count) == (0, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from cacheserver.store import stored_object
 from cacheserver.store.stored_object import USE_WINDOW_S, split_unit, unit_key
-from tests.support.stored import PIECE, found, put, representation, running_store
+from tests.support.stored import EXTENT, PIECE, found, put, put_pieces, representation, running_store
 
 BAD = 1
 
@@ -66,3 +66,11 @@ async def test_an_object_of_which_no_piece_came_is_used_and_known_after_a_stop_l
         assert touched == [obj.unit(0)]
     async with running_store(tmp_path) as store:
         assert (await found(store, rep)).representation == rep
+
+
+async def test_every_extent_that_has_a_piece_can_be_evicted(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        obj, policy = await store.create(representation("large", 4 * EXTENT)), store.volumes[0].policy
+        with obj.holding():
+            await put_pieces(store, obj, [0, 2 * EXTENT // PIECE])
+        assert [obj.unit(extent) in policy for extent in range(4)] == [True, False, True, False]

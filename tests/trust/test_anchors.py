@@ -118,15 +118,19 @@ async def test_caller_that_goes_away_cancels_the_question() -> None:
     assert counts == {}
 
 
-@pytest.mark.parametrize("error", [UpstreamTimeout("no"), OriginStatus(503), BadAnswer("no"), ValueError("a bug")])
+STRANGE = [OriginStatus(status) for status in (204, 206, 301, 302, 304, 401, 403, 407, 408, 425, 429, 500, 503)]
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout("no"), BadAnswer("no"), ValueError("a bug"), *STRANGE])
 async def test_anchor_that_cannot_tell_is_unknown_not_silent(error: Exception) -> None:
     told = await composed([], [Told("x", error), Told("a", (A,))]).claims(TARGET, Fields())
     assert told.unknown == ("x",)
     assert told == (A,)
 
 
-async def test_service_that_has_no_such_content_is_silent_not_unknown() -> None:
-    told = await composed([], [Told("x", OriginStatus(404))]).claims(TARGET, Fields())
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_service_that_has_no_such_content_is_silent_not_unknown(status: int) -> None:
+    told = await composed([], [Told("x", OriginStatus(status))]).claims(TARGET, Fields())
     assert told.unknown == ()
     assert told == ()
 

@@ -88,3 +88,12 @@ def test_behind_a_head_that_came_in_parts_no_byte_changes() -> None:
     first = b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"
     cut = b"".join(b"".join(cutter.cut(part)) for part in (first[:24], first[24:], RAW + REST))
     assert cut == first + RAW + REST
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("raw", [b"\xff", b"\xc3", b"\xc3\x28", b"\xed\xa0\x80", b"\xc0\xaf"])
+def test_what_is_no_utf_8_is_not_read(raw: bytes, size: int) -> None:
+    cutter = HeadCutter(1000)
+    stream = b"GET /%s HTTP/1.1\r\n" % raw + REST
+    cut = b"".join(b"".join(cutter.cut(stream[at : at + size])) for at in range(0, len(stream), size))
+    assert b"\0" in cut.partition(b"Host")[0]

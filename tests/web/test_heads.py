@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from cacheserver.core.http.fields import Fields
-from cacheserver.web.heads import Head, Lines, object_lines, relayed_lines, text_lines, without_representation
+from cacheserver.web.heads import (
+    Head,
+    Lines,
+    hit_lines,
+    object_lines,
+    relayed_lines,
+    text_lines,
+    without_representation,
+)
 from tests.support.stored import representation
 
 VIA = "1.1 cacheserver-0"
@@ -119,3 +127,10 @@ def test_the_nodes_own_texts_are_not_cached() -> None:
 def test_no_head_names_a_server_version() -> None:
     data = Head(200, object_lines(replace(representation()), age_s=0, via=VIA, cache_status=STATUS), 1)
     assert b"Server" not in data.encode(close=False, http_10=False)
+
+
+def test_a_warm_part_carries_no_digest_of_the_whole_message() -> None:
+    lines = hit_lines(representation(fields=(("Content-MD5", "x"), ("ETag", '"1"'))), via=VIA, lifetime_s=60.0)
+    whole, part = lines.encode(200, 0.0), lines.encode(206, 0.0)
+    assert (b"Content-MD5" in whole, b"Content-MD5" in part) == (True, False)
+    assert b"ETag" in part

@@ -74,6 +74,8 @@ def check_answer(
     Raises OriginStatus for any other status, BadContentRange where the answer makes nothing of the Range, BadAnswer
     for one that contradicts the request or itself, GenerationChanged for another length or validator than ``expected``.
     """
+    if status == 304:
+        raise BadAnswer("304 to a request without conditions")
     if status not in (200, 206):
         raise OriginStatus(status, fields)
     for coding in content_codings(fields):

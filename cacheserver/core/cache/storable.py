@@ -51,16 +51,19 @@ def storability(
     )
     if reason is not None:
         return NotStorable(reason)
-    strip: set[str] = set()
-    for names in (directives.private, directives.no_cache):
-        if isinstance(names, tuple):
-            strip.update(names)
+    strip = for_one_client(directives)
     if "Set-Cookie" in response:
         if not service.own:
             strip.add("set-cookie")
         elif "set-cookie" not in strip and not _for_everyone(directives):
             return NotStorable("set-cookie")
     return Storable(tuple(sorted(strip)))
+
+
+def for_one_client(directives: CacheControl) -> set[str]:
+    """Names of the fields that are not to be kept: those of the qualified ``private`` and ``no-cache``."""
+    lists = (names for names in (directives.private, directives.no_cache) if isinstance(names, tuple))
+    return {name for names in lists for name in names}
 
 
 def _for_everyone(directives: CacheControl) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from cacheserver.core.cache.freshness import received_age_s
 from cacheserver.core.cache.representation import Representation
-from cacheserver.core.cache.storable import NotStorable, storability
+from cacheserver.core.cache.storable import NotStorable, for_one_client, storability
+from cacheserver.core.http.cache_control import response_cache_control
 from cacheserver.core.http.field_rules import merge_304, storable_fields
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
@@ -40,13 +41,11 @@ def updated(known: Representation, update: Update, *, request: Fields, service: 
     """
     merged = merge_304(known.fields, storable_fields(update.fields))
     verdict = storability(method="GET", request=request, status=200, response=merged, service=service)
-    kept = vary_names(merged) == known.vary
-    if isinstance(verdict, NotStorable):
-        kept = kept and verdict.reason not in _FORBIDDEN
-    else:
-        merged = merged.without(*verdict.strip)
+    forbidden = isinstance(verdict, NotStorable) and verdict.reason in _FORBIDDEN
+    kept = not forbidden and vary_names(merged) == known.vary
+    stripped = merged.without(*for_one_client(response_cache_control(merged)))
     refreshed = known.refreshed(
-        dated(merged, update.response_time_s),
+        dated(stripped, update.response_time_s),
         request_time_s=update.request_time_s - received_age_s(update.fields),
         response_time_s=update.response_time_s,
     )

@@ -16,34 +16,44 @@ from cacheserver.core.integrity.trust import Claim
 # A Dictionary whose members are Byte Sequences without parameters (RFC 9651 §3.2, §3.3.5; RFC 9530 §2 and §3).
 _MEMBER: Final = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):")
 _COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
-_ALGORITHMS: Final = {"sha-256": ("sha256", 32), "sha": ("sha1", 20), "md5": ("md5", 16)}
-"""RFC 9530 key → hashlib name and size; other algorithms, sha-512 too, are passed over."""
+_ALGORITHMS: Final = {
+    "sha-256": ("sha256", 32),
+    "sha-512": ("sha512", 64),
+    "sha": ("sha1", 20),
+    "md5": ("md5", 16),
+}
+"""RFC 9530 key → hashlib name and size; other algorithms are passed over."""
 
 
-def claim_from_fields(response: Fields, *, https: bool, whole: bool) -> Claim | None:
-    """What the digest fields of one answer say of the whole content, or None where they say nothing.
+def claims_from_fields(response: Fields, *, https: bool, whole: bool) -> tuple[Claim, ...]:
+    """What the digest fields of one answer say of the whole content; empty where they say nothing.
 
     ``https``: the answer came over verified TLS all the way, which alone makes the claim authentic. ``whole``: it is a
     200 with the whole content; Content-Digest and Content-MD5 of a part cover only that part and are passed over,
     while Repr-Digest covers the whole representation always. A field that is malformed says nothing; fields that
-    contradict one another say nothing together.
+    contradict one another are a claim each, and no content is what all of them say.
     """
     told = [_dictionary(response.value("Repr-Digest"))]
     if whole:
         told.append(_dictionary(response.value("Content-Digest")))
         told.append(_content_md5(response.value("Content-MD5")))
-    digests: dict[str, bytes] = {}
+    joined: list[dict[str, bytes]] = []
     for part in told:
-        if any(digests.setdefault(name, digest) != digest for name, digest in part.items()):
-            return None
-    if not digests:
-        return None
-    return Claim(
-        anchor="digest_field",
-        authentic=https,
-        sha256=digests.get("sha256"),
-        sha1=digests.get("sha1"),
-        md5=digests.get("md5"),
+        fits = next((each for each in joined if all(each.get(name, part[name]) == part[name] for name in part)), None)
+        if fits is not None:
+            fits.update(part)
+        elif part:
+            joined.append(part)
+    return tuple(
+        Claim(
+            "digest_field",
+            https,
+            sha256=each.get("sha256"),
+            sha512=each.get("sha512"),
+            sha1=each.get("sha1"),
+            md5=each.get("md5"),
+        )
+        for each in joined
     )
 
 

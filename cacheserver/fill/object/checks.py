@@ -14,7 +14,7 @@ from dataclasses import replace
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.manifest import Manifest
-from cacheserver.core.integrity.release import Facts, Said, Verdict, decide
+from cacheserver.core.integrity.release import Facts, Reason, Said, Verdict, decide
 from cacheserver.core.integrity.stored_trust import fingerprint
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.core.piece_map import ABSENT
@@ -128,7 +128,16 @@ class PieceChecks:
             known.refuse_blocked(self._meter, self._obj.object_id)
         if rule.verdict is not Verdict.RELEASE:
             self._meter.content_refused(rule.reason.value)
+        elif rule.reason is Reason.LATE:
+            await self._note_late()
         return rule.verdict is Verdict.RELEASE
+
+    async def _note_late(self) -> None:
+        """A piece is stored that was not compared: the object says so first, as a kill leaves what it says."""
+        known = self._obj.representation
+        late = replace(known, trust=Trust.SIMPLE, hash_of_hashes=None, unsettled=True)
+        if late != known:
+            await self._store.refresh(self._obj, late)
 
     async def _compared(self, piece: int, digest: bytes | None, manifest: Manifest) -> Said:
         """What a manifest says of a written piece with this SHA-256, or of its group, all of which is written."""

@@ -30,7 +30,7 @@ from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.object.spans import Spans
 from cacheserver.fill.refreshing import part_with
-from cacheserver.fill.slots import Errand, HeldAnswer
+from cacheserver.fill.slots import AnswerInSlot, Errand
 from cacheserver.store.stored_object import StoredObject
 
 _REFUSED_S = 5.0
@@ -221,7 +221,7 @@ class ObjectFill:
         if opened is not None:
             self._spans.began(flight, opened)
         self.progress.claim(first, stop, flight)
-        if opened is not None and isinstance(opened.answer, HeldAnswer):
+        if opened is not None and isinstance(opened.answer, AnswerInSlot):
             flight.errand.holds(opened.answer.slot)
             flight.errand.set_orphan(self._is_left)
         self.flights[flight] = asyncio.create_task(self._fly(flight), name=f"fill {self.obj.object_id}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from cacheserver.core.errors import GenerationChanged
+from cacheserver.core.errors import BadContentRange, GenerationChanged
 from cacheserver.core.piece_map import ABSENT
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
@@ -61,6 +61,8 @@ class Spans:
         self._whole_body: Flight | None = None
         """The flight that reads a whole body, from which the others are served."""
         self._flips = 0
+        self._refused = False
+        """Whether the source makes nothing of ranges."""
 
     def began(self, flight: Flight, opened: Opened) -> None:
         """A flight begins with an answer that is open already."""
@@ -71,19 +73,28 @@ class Spans:
 
     async def ask(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
         """Ask for bytes ``[start, stop)``; None where another flight brings them, or must ask first. UpstreamError."""
-        if self._is_superseded(flight):
-            return None
         try:
-            opened = await self._asked_under_any_tag(flight, start, stop, avoid)
+            return None if self._is_superseded(flight) else await self._ask(flight, start, stop, avoid)
         except _Superseded:
             return None
-        if opened is None:
-            return None
+
+    async def _ask(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
+        error: GenerationChanged | None = None
         try:
-            return await self._taken(flight, opened)
-        except BaseException:
-            opened.answer.close()
-            raise
+            if not self._refused:
+                return await self._taken(flight, await self._asked(flight.errand, start, stop, avoid))
+        except BadContentRange:
+            self._refused = True
+        except GenerationChanged as exc:
+            error = exc
+            if not exc.retagged:
+                raise
+        self.undivided = True
+        if self._comes_later(start):
+            return None
+        if error is not None and not self._is_all_before(start):
+            return await self._taken(flight, await self._asked_again(flight.errand, start, stop, avoid, error))
+        return await self._taken(flight, await self._whole(flight.errand, start, avoid))
 
     def check(self, flight: Flight) -> None:
         """The turn of one of its requests has come: that is not sent where another flight has made it needless."""
@@ -92,18 +103,15 @@ class Spans:
             raise _Superseded
         flight.has_slot()
 
-    async def _asked_under_any_tag(self, flight: Flight, start: int, stop: int, avoid: frozenset[str]) -> Opened | None:
-        try:
-            return await self._asked(flight.errand, start, stop, avoid)
-        except GenerationChanged as exc:
-            if not exc.retagged:
-                raise
-            self.undivided = True
-            if self._comes_later(start):
-                return None
-            return await self._under_another_tag(flight.errand, start, stop, avoid, exc)
-
     async def _taken(self, flight: Flight, opened: Opened) -> Opened | None:
+        """Learn from an answer, which is closed where its bytes are not wanted."""
+        try:
+            return await self._learnt(flight, opened)
+        except BaseException:
+            opened.answer.close()
+            raise
+
+    async def _learnt(self, flight: Flight, opened: Opened) -> Opened | None:
         self._flips += opened.flips
         if opened.undivided and self._is_superseded(flight):
             opened.answer.close()
@@ -120,17 +128,23 @@ class Spans:
         return opened
 
     async def _asked(self, errand: Errand, start: int, stop: int, avoid: frozenset[str]) -> Opened:
-        fill, known = self._fill, self._fill.metadata.known
+        fill = self._fill
         return await fill.context.asker.ask_span(
             fill.want,
             fill.obj.representation,
             start,
             stop,
             avoid,
-            verified=known is not None and known.anchored,
+            verified=self._is_verified,
             proven=fill.metadata.manifest is not None or bool(fill.metadata.of_whole),
             errand=errand,
+            only_span=True,
         )
+
+    @property
+    def _is_verified(self) -> bool:
+        known = self._fill.metadata.known
+        return known is not None and known.anchored
 
     def _is_superseded(self, flight: Flight) -> bool:
         return self._whole_body is not flight and self._whole_body in self._fill.flying
@@ -143,20 +157,31 @@ class Spans:
         missing = next(pieces.missing_runs(wanted, len(pieces), ()), (first, 0))[0]
         return len(self._fill.flying) > 1 or missing < first
 
-    async def _under_another_tag(
-        self, errand: Errand, start: int, stop: int, avoid: frozenset[str], error: GenerationChanged
-    ) -> Opened:
-        """One undivided answer in place of a span that only comes with other tags: it repeats what is here.
-
-        Where nothing is here to be repeated, or something that would come too late, the span is asked for again.
-        """
+    def _is_all_before(self, start: int) -> bool:
+        """Whether something is here of the object, and nothing behind ``start``: an undivided answer repeats it all."""
         pieces = self._fill.obj.pieces
         first, count = pieces.piece_at(start), len(pieces)
         missing = pieces.pieces_in_state(0, count, ABSENT)
-        if len(missing) < count and missing[-(count - first) :] == list(range(first, count)):
-            opened = await self._fill.context.asker.ask_undivided(self._fill.want, pieces.length_bytes, errand)
+        return len(missing) < count and missing[-(count - first) :] == list(range(first, count))
+
+    async def _whole(self, errand: Errand, start: int, avoid: frozenset[str]) -> Opened:
+        """One undivided answer; with another tag only where it repeats what is here."""
+        fill, rep, verified = self._fill, self._fill.obj.representation, self._is_verified
+        opened = await fill.context.asker.ask_undivided(fill.want, rep, avoid, verified=verified, errand=errand)
+        if not opened.retagged:
+            return opened
+        if self._is_all_before(start):
             return replace(opened, same=partial(self._adopt, opened))
-        for _round in range(_MORE_ROUNDS if len(missing) < count else 0):
+        opened.answer.close()
+        raise GenerationChanged("the object's validator has changed", retagged=True)
+
+    async def _asked_again(
+        self, errand: Errand, start: int, stop: int, avoid: frozenset[str], error: GenerationChanged
+    ) -> Opened:
+        """The span once more, where an undivided answer would repeat what is here too late; not where nothing is."""
+        pieces = self._fill.obj.pieces
+        rounds = _MORE_ROUNDS if len(pieces.pieces_in_state(0, len(pieces), ABSENT)) < len(pieces) else 0
+        for _round in range(rounds):
             try:
                 return await self._asked(errand, start, stop, avoid)
             except GenerationChanged as exc:

@@ -272,3 +272,11 @@ def test_immutable_content_stays_fresh_for_years() -> None:
     found = assess(rep(), SHIPPED, "/a.exe", NOTHING, T + 1e9)
     assert found.fresh
     assert found.lifetime_s == math.inf
+
+
+@pytest.mark.parametrize("word", ["no-store", "private"])
+def test_nothing_is_guessed_from_a_prohibition(word: str) -> None:
+    old = ("Last-Modified", date(-1_000_000))
+    assert lifetime_s(rep(old), RFC, "/f") > 0
+    assert lifetime_s(rep(old, cc(word)), RFC, "/f") == 0
+    assert lifetime_s(rep(old, cc(f"{word}, max-age=9")), RFC, "/f") == 9

@@ -1,10 +1,11 @@
-"""Accept-Encoding as a table (RFC 9110 §12.5.3)."""
+"""Content codings as tables (RFC 9110 §8.4, §12.5.3)."""
 
 from __future__ import annotations
 
 import pytest
 
-from cacheserver.core.http.codings import accepted_codings
+from cacheserver.core.http.codings import accepted_codings, content_codings
+from cacheserver.core.http.fields import Fields
 
 ANY = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"}
 
@@ -36,3 +37,19 @@ ANY = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"}
 )
 def test_accepted_codings(field: str | None, expected: set[str]) -> None:
     assert accepted_codings(field) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "codings"),
+    [
+        ([], ()),
+        ([""], ()),
+        (["identity, IDENTITY"], ()),
+        (["aws-chunked"], ()),
+        (["none", "utf-8, binary"], ()),
+        (["aws-chunked,gzip"], ("gzip",)),
+        (["GZIP", "br"], ("gzip", "br")),
+    ],
+)
+def test_a_word_that_is_no_coding_changes_no_bytes(lines: list[str], codings: tuple[str, ...]) -> None:
+    assert content_codings(Fields(("Content-Encoding", line) for line in lines)) == codings

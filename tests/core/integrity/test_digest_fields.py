@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheserver.core.http.fields import Fields
-from cacheserver.core.integrity.digest_fields import claim_from_fields
+from cacheserver.core.integrity.digest_fields import claims_from_fields
 from cacheserver.core.integrity.trust import Claim
 
 BODY = b"content"
@@ -26,16 +26,21 @@ S256, S1, SMD5, S512 = f"sha-256=:{b64(SHA256)}:", f"sha=:{b64(SHA1)}:", f"md5=:
 
 
 def claim(*lines: tuple[str, str], https: bool = True, whole: bool = True) -> Claim | None:
-    return claim_from_fields(Fields(lines), https=https, whole=whole)
+    made = claims_from_fields(Fields(lines), https=https, whole=whole)
+    assert len(made) < 2
+    return made[0] if made else None
 
 
-def says(*, authentic: bool = True, sha256: bool = False, sha1: bool = False, md5: bool = False) -> Claim:
+def says(
+    *, authentic: bool = True, sha256: bool = False, sha1: bool = False, md5: bool = False, sha512: bool = False
+) -> Claim:
     return Claim(
         anchor="digest_field",
         authentic=authentic,
         sha256=SHA256 if sha256 else None,
         sha1=SHA1 if sha1 else None,
         md5=MD5 if md5 else None,
+        sha512=SHA512 if sha512 else None,
     )
 
 
@@ -46,10 +51,11 @@ def says(*, authentic: bool = True, sha256: bool = False, sha1: bool = False, md
         ([S256], says(sha256=True)),
         ([S1], says(sha1=True)),
         ([SMD5], says(md5=True)),
-        ([f"{S512}, {S256}"], says(sha256=True)),
-        ([f"{S512},{S256}"], says(sha256=True)),
-        ([f"{S512} \t,\t {SMD5} , {S1}"], says(md5=True, sha1=True)),
-        ([S512, S256, S1], says(sha256=True, sha1=True)),
+        ([f"{S512}, {S256}"], says(sha256=True, sha512=True)),
+        ([f"{S512},{S256}"], says(sha256=True, sha512=True)),
+        ([f"{S512} \t,\t {SMD5} , {S1}"], says(md5=True, sha1=True, sha512=True)),
+        ([S512, S256, S1], says(sha256=True, sha1=True, sha512=True)),
+        ([S512], says(sha512=True)),
         ([f"  {S256} "], says(sha256=True)),
         ([f"unixsum=:AA==:, {S256}"], says(sha256=True)),
         ([S256.replace("=:", ":").replace(":", "=:", 1)], says(sha256=True)),
@@ -65,7 +71,8 @@ def test_well_formed_dictionary_states_the_known_digests(name: str, lines: list[
     [
         "",
         ",",
-        S512,
+        f"sha-384=:{b64(hashlib.sha384(BODY).digest())}:",
+        f"sha-512=:{b64(SHA256)}:",
         f"{S256},",
         f",{S256}",
         f"{S256},,{S1}",
@@ -119,10 +126,14 @@ def test_malformed_field_does_not_spoil_another() -> None:
     assert claim(("Repr-Digest", "nonsense"), ("Content-Digest", S256)) == says(sha256=True)
 
 
-def test_fields_that_contradict_each_other_state_nothing() -> None:
+def test_fields_that_contradict_each_other_are_a_claim_each_so_that_no_content_fits() -> None:
     other = f"sha-256=:{b64(bytes(32))}:"
-    assert claim(("Repr-Digest", S256), ("Content-Digest", other)) is None
-    assert claim(("Repr-Digest", SMD5), ("Content-MD5", b64(bytes(16)))) is None
+    both = Fields((("Repr-Digest", S256), ("Content-Digest", other), ("Content-MD5", b64(MD5))))
+    first, second = claims_from_fields(both, https=True, whole=True)
+    assert (first, second.sha256) == (says(sha256=True, md5=True), bytes(32))
+    assert claims_from_fields(both, https=True, whole=False) == (says(sha256=True),)
+    odd = Fields((("Repr-Digest", SMD5), ("Content-MD5", b64(bytes(16)))))
+    assert len(claims_from_fields(odd, https=True, whole=True)) == 2
     assert claim(("Repr-Digest", SMD5), ("Content-MD5", b64(MD5))) == says(md5=True)
 
 

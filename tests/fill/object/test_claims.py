@@ -200,3 +200,17 @@ def test_who_was_shown_bytes_of_a_source_that_broke_off_is_cut_where_something_i
     progress.expose(1)
     progress.release(owner, None)
     assert progress.epoch(1) == cut
+
+
+@pytest.mark.parametrize("what", ["hold", "guard"])
+async def test_who_waits_for_held_bytes_wakes_when_nothing_holds_them_any_more(pieces: PieceMap, what: str) -> None:
+    for piece in range(3):
+        pieces.mark(piece, PRESENT)
+    progress = Progress(pieces, holding=what == "hold", guarding=what == "guard")
+    progress.claim(3, 4, "flight")
+    progress.advance(3, 33)
+    task = await waiting(progress, 3)
+    (progress.stop_holding if what == "hold" else progress.stop_guarding)()
+    async with asyncio.timeout(5):
+        await task
+    assert progress.readable_until(30, 35) == 33

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.errors import GenerationChanged
 from cacheserver.fill.outcome import Stored
+from cacheserver.fill.slots import Errand
 from tests.support.content import blob
 from tests.support.filling import filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
@@ -72,4 +74,28 @@ async def test_a_source_that_ignores_ranges_completes_an_object_from_the_clients
             await behind
         assert obj.pieces.complete
         assert len(upstream.requests) == 1
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_completion_that_gets_its_slot_too_late_asks_for_nothing(tmp_path: Path, replaced: bool) -> None:
+    upstream = ScriptedUpstream(BODY)
+    async with filling(tmp_path, upstream, options=quick(per_origin=1)) as rig:
+        obj = await rig.store.create(REP)
+        with obj.holding():
+            slot = await rig.asker.slots.take(WANT.target.origin, "another", Errand())
+            behind = asyncio.create_task(rig.coordinator.complete(obj, WANT, lambda: True))
+            await settled()
+            assert not behind.done()
+            if replaced:
+                await rig.store.forget(obj.object_id, reason="superseded")
+            else:
+                await put_pieces(rig.store, obj, range(6), BODY)
+            slot.give_back()
+            if replaced:
+                with pytest.raises(GenerationChanged):
+                    await behind
+            else:
+                await behind
+        assert upstream.requests == []
         await rig.assert_clean()

@@ -307,3 +307,23 @@ async def test_a_flight_cancelled_at_any_await_leaves_nothing_and_its_reader_is_
         if not cancelled[0].reached:
             assert number > 20, "the flight has many places to wait"
             return
+
+
+async def test_a_source_that_ignores_ranges_is_asked_for_one_body_at_a_time(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    gate = asyncio.Event()
+    upstream.script.extend([Turn(ignore_range=True, gate=gate)] * 9)
+    async with filling(tmp_path, upstream, options=quick(parallel=4, span_pieces=1)) as rig:
+        obj, readers = await rig.store.create(REP), list[asyncio.Task[bytes]]()
+        for piece in (4, 0, 2):
+            span = piece * PIECE, (piece + 1) * PIECE
+            readers.append(asyncio.create_task(rig.read(obj, WANT, *span, whole=False)))
+            while not upstream.answers:
+                await settled()
+            await settled()
+        assert len(upstream.requests) == 1
+        gate.set()
+        bodies = [BODY[piece * PIECE : (piece + 1) * PIECE] for piece in (4, 0, 2)]
+        assert await asyncio.gather(*readers) == bodies
+        await rig.assert_clean()

@@ -259,3 +259,25 @@ async def test_a_stop_at_any_await_records_no_part_of_a_group(tmp_path: Path, nu
             assert all(obj.pieces.state(piece) in (ABSENT, PRESENT) for piece in span)
         obj.release()
         await rig.assert_clean()
+
+
+@pytest.mark.parametrize("length", [1, PIECE - 1, PIECE, PIECE + 1, SIZE - 1, SIZE, SIZE + 1, 2 * SIZE])
+@pytest.mark.parametrize("right", [True, False])
+async def test_contents_of_any_length_are_compared(tmp_path: Path, length: int, right: bool) -> None:
+    body = BODY[:length]
+    sent = body if right else body[:-1] + bytes((body[-1] ^ 1,))
+    async with filling(tmp_path, ScriptedUpstream(sent), options=quick(span_pieces=3)) as rig:
+        obj = await rig.store.create(representation("a", length))
+        obj.hold()
+        known = Metadata(manifest_of(body, SIZE), Trust.SELF_CONSISTENT)
+        rig.coordinator._fill(obj, WANT, REP.fields, known)
+        if right:
+            assert await rig.read(obj, WANT) == body
+        else:
+            with pytest.raises(BadPiece):
+                await rig.read(obj, WANT)
+        await rig.idle()
+        groups = -(-length // SIZE) - (not right)
+        assert len(recorded(obj)) == min(groups * GROUP, len(obj.pieces))
+        obj.release()
+        await rig.assert_clean()

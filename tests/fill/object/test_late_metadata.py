@@ -218,3 +218,14 @@ async def test_nothing_more_is_stored_once_a_stop_has_begun_while_metadata_is_pe
         await asyncio.gather(reading, return_exceptions=True)
         await rig.coordinator.stop()
         await rig.assert_clean()
+
+
+async def test_who_waits_for_metadata_waits_until_it_comes_or_as_long_as_he_may() -> None:
+    state = MetadataState(expected=True, piece_size_bytes=PIECE)
+    waiting = [asyncio.create_task(state.wait(30)), asyncio.create_task(state.settled())]
+    await state.wait(0.001)
+    await settled()
+    assert [task.done() for task in waiting] == [False, False]
+    state.settle(NOTHING)
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waiting) == [None, NOTHING]

@@ -153,3 +153,15 @@ async def test_a_slow_client_is_no_reason_to_show_a_piece_early(tmp_path: Path, 
             await asyncio.sleep(0.05)
         assert await body.read() == BODY[PIECE : 2 * PIECE]
         body.close()
+
+
+@pytest.mark.parametrize("metadata", [NOTHING, CHECKED])
+@pytest.mark.parametrize("cap", [PIECE // 2, PIECE + 7])
+async def test_a_source_that_gives_less_than_asked_is_asked_for_the_rest(
+    tmp_path: Path, upstream: ScriptedUpstream, metadata: Metadata, cap: int
+) -> None:
+    upstream.script.extend([Turn(cap=cap)] * 99)
+    async with filling(tmp_path, upstream) as rig:
+        assert await read(body_of(rig, 5, 3 * PIECE, metadata=metadata)) == BODY[5 : 3 * PIECE]
+        assert len(upstream.requests) > 2
+        await rig.assert_clean()

@@ -93,3 +93,34 @@ def test_the_reading_threads_are_nicer_than_the_thread_of_the_loop() -> None:
         assert threads.submit(threading.get_native_id).result(10) != threading.get_native_id()
     assert theirs == min(19, mine + 10)
     assert os.getpriority(os.PRIO_PROCESS, 0) == mine
+
+
+@pytest.mark.parametrize("last", [0, MIB // 4, MIB // 2 - 1], ids=["begin", "middle", "end"])
+def test_a_span_is_cold_where_its_begin_its_middle_or_its_end_is(cold: int, last: int) -> None:
+    os.posix_fadvise(cold, 0, 0, os.POSIX_FADV_RANDOM)
+    for place in {0, MIB // 4, MIB // 2 - 1} - {last}:
+        os.pread(cold, 1, place)
+    assert not resident(cold, 0, MIB // 2)
+    os.pread(cold, 1, last)
+    assert resident(cold, 0, MIB // 2)
+
+
+def test_only_the_bytes_in_hand_are_taken_out_of_memory(cold: int) -> None:
+    quarter = MIB // 4
+    read_through(cold, 2 * quarter, 3 * quarter)
+    with left_as_it_was(cold, quarter, 2 * quarter):
+        read_through(cold, quarter, 2 * quarter)
+    assert not at_once(cold, quarter, quarter)
+    assert at_once(cold, 2 * quarter, quarter)
+
+
+def test_reading_goes_on_where_a_part_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def part(_out: int, _fd: int, offset: int, count: int) -> int:
+        calls.append((offset, count))
+        return min(count, 1000)
+
+    monkeypatch.setattr(os, "sendfile", part)
+    read_through(-1, 5, 2505)
+    assert calls == [(5, 2500), (1005, 1500), (2005, 500)]

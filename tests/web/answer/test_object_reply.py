@@ -111,3 +111,10 @@ def test_a_head_request_has_no_range_that_counts() -> None:
     fields = Fields((("Range", "bytes=0-1"),))
     assert asked_range(fields, REP, method="HEAD") == NoRange()
     assert asked_range(fields, None, method="GET") != NoRange()
+
+
+@pytest.mark.parametrize(("field", "sent"), [("Content-MD5", False), ("Content-Digest", False), ("Repr-Digest", True)])
+def test_a_digest_of_one_message_is_sent_with_no_other(field: str, sent: bool) -> None:
+    lines = (*LINES, (field, "x"))
+    assert field in dict(planned().with_lines(lines).head.lines)
+    assert (field in dict(planned(("Range", "bytes=0-9")).with_lines(lines).head.lines)) is sent
