@@ -54,6 +54,7 @@ class Coordinator:
         self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
         for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
             context.store.notifications.purged.append(forget)
+        context.store.notifications.withdrawn.append(self._note_withdrawn)
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -183,6 +184,11 @@ class Coordinator:
         asking = self._metadata.start(fill, lambda: self._verify(fill))
         fill.obj.hold_for(asking)
         asking.add_done_callback(lambda _ended: fill.verified())
+
+    def _note_withdrawn(self, obj: StoredObject) -> None:
+        """What the fill of an object that has gone has begun of a piece keeps that object no longer."""
+        if obj.obsolete and (fill := self._fills.get(obj)) is not None:
+            fill.rest()
 
     def _pass_flapping(self, object_id: str) -> None:
         """Edges of the origin disagree: each client gets one answer, undivided."""

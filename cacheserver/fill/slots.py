@@ -86,7 +86,7 @@ class Slots:
         self._tasks[task] = turn
         try:
             await self._waiting[turn]
-        except asyncio.CancelledError:
+        except BaseException:
             self.end(turn)
             raise
         finally:
@@ -97,6 +97,13 @@ class Slots:
         """Whether this task waits for a slot, so that nothing was sent yet."""
         turn = self._tasks.get(task)
         return turn is not None and turn.state is State.WAITING
+
+    def refuse(self, task: asyncio.Task[Any] | None, error: Exception) -> None:
+        """Raise ``error`` in a task that waits for a slot: what it is to ask for is not needed any more."""
+        turn = self._tasks.get(task)
+        waiter = None if turn is None else self._waiting.get(turn)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
 
     def join(self, task: asyncio.Task[Any] | None, client: str) -> None:
         """A client waits for what this task is to ask for, if that waits for a slot."""

@@ -92,13 +92,12 @@ class Invariants:
         self._adopt_openings()
         seen: set[tuple[StoredObject, int]] = set()
         for answer in self._upstream.open_answers:
-            flight = answer.fetched_by
+            obj = answer.fetched_for
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", answer.request.fields.value("Range") or "")
-            if not isinstance(flight, Flight) or answer.status not in (200, 206):
+            if not isinstance(obj, StoredObject) or answer.status not in (200, 206):
                 continue
-            obj, (first, end) = flight._obj, flight.span
-            # A source that ignores Range, or was asked without, sends all: the flight takes only its own pieces.
-            start, stop = (int(asked[1]), int(asked[2]) + 1) if asked is not None else (first * PIECE, end * PIECE)
+            # A source that ignores Range sends all, of which the fill takes what it has asked for.
+            start, stop = (int(asked[1]), int(asked[2]) + 1) if asked is not None else (0, len(obj.pieces) * PIECE)
             # A piece that has come whole may have been lost on the disk since, and be asked for again.
             for piece in range(max(start, answer.position) // PIECE, min(len(obj.pieces), -(-stop // PIECE))):
                 twice = (obj, piece) in seen and obj.pieces.state(piece) == ABSENT
@@ -112,7 +111,7 @@ class Invariants:
                 held = flight.opened.answer if flight.opened is not None else None
                 answer = held._answer if isinstance(held, AnswerInSlot) else None
                 if isinstance(answer, SimulatedAnswer):
-                    answer.fetched_by = flight
+                    answer.fetched_for = fill.obj
 
     # -- readers ------------------------------------------------------------------------------------------------
 

@@ -252,8 +252,8 @@ class SimulatedAnswer:
         self.request_time_s = NOW_S
         self.response_time_s = NOW_S + 1
         self.start = start
-        self.fetched_by: object = _fetched_by()
-        """The flight that has asked for it; None where nothing is stored of it, or not yet."""
+        self.fetched_for: object = _fetched_for()
+        """The object whose fill has asked for it; None where nothing is stored of it, or not yet."""
         self._upstream = upstream
         self._body = body
         self._at = 0
@@ -280,11 +280,12 @@ class SimulatedAnswer:
             self._upstream.open_answers.remove(self)
 
 
-def _fetched_by() -> object:
-    """The flight in whose task this is called."""
+def _fetched_for() -> object:
+    """The object of the fill in whose task this is called."""
     task = asyncio.current_task()
     frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    return frame.f_locals.get("flight") if frame is not None and frame.f_code.co_name == "_fly" else None
+    fill = frame.f_locals.get("self") if frame is not None and frame.f_code.co_name == "_fly" else None
+    return getattr(fill, "obj", None)
 
 
 class SimulatedWire:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -136,7 +136,8 @@ class ObjectFill:
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
-        busy = self.demand or self.flights or self.begun or self._completions or self.checks.whole.busy
+        goes_on = self.begun and not self.obj.obsolete
+        busy = self.demand or self.flights or goes_on or self._completions or self.checks.whole.busy
         busy = busy or self._verifying
         if not self._idle and not busy:
             self._idle = True
@@ -178,7 +179,7 @@ class ObjectFill:
             self.start(*run, Priority.DEMANDED)
 
     @property
-    def flying(self) -> Collection[Flight]:
+    def flying(self) -> Mapping[Flight, asyncio.Task[CacheserverError | None]]:
         """The flights under way or queued."""
         return self.flights
 

@@ -6,10 +6,11 @@ answers with another entity tag come. Must not plan spans or read bodies.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from cacheserver.core.errors import BadContentRange, GenerationChanged
 from cacheserver.core.piece_map import ABSENT
@@ -40,11 +41,11 @@ class _Fill(Protocol):
     begun: BegunPieces
 
     @property
-    def flying(self) -> Collection[Flight]: ...
+    def flying(self) -> Mapping[Flight, asyncio.Task[Any]]: ...
 
 
 class _Superseded(Exception):
-    """Another flight reads the whole body by now."""
+    """Another flight reads the whole body by now, or has to end before one is asked for."""
 
 
 class Spans:
@@ -67,7 +68,8 @@ class Spans:
     def began(self, flight: Flight, opened: Opened) -> None:
         """A flight begins with an answer that is open already."""
         if opened.undivided:
-            self.undivided, self._whole_body = True, flight
+            self._whole_body = flight
+            self._divide_no_more()
         if opened.answer.status == 200:
             self.length_confirmed = False
 
@@ -89,7 +91,7 @@ class Spans:
             error = exc
             if not exc.retagged:
                 raise
-        self.undivided = True
+        self._divide_no_more()
         if self._comes_later(start):
             return None
         if error is not None and not self._is_all_before(start):
@@ -118,7 +120,8 @@ class Spans:
             return None
         if opened.undivided:
             self._whole_body = flight
-        self.undivided = self.undivided or opened.undivided or self._flips >= _MOST_FLIPS
+        if opened.undivided or self._flips >= _MOST_FLIPS:
+            self._divide_no_more()
         self.length_confirmed = self.length_confirmed or opened.answer.status == 206
         if opened.same is None:
             fill = self._fill
@@ -145,6 +148,13 @@ class Spans:
     def _is_verified(self) -> bool:
         known = self._fill.metadata.known
         return known is not None and known.anchored
+
+    def _divide_no_more(self) -> None:
+        """From now on one request at a time: flights that still queue end, and leave their pieces to the one body."""
+        if not self.undivided:
+            self.undivided = True
+            for task in self._fill.flying.values():
+                self._fill.context.asker.slots.refuse(task, _Superseded())
 
     def _is_superseded(self, flight: Flight) -> bool:
         return self._whole_body is not flight and self._whole_body in self._fill.flying

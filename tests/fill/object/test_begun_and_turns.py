@@ -73,3 +73,38 @@ async def test_what_was_begun_under_another_tag_is_not_gone_on_with(tmp_path: Pa
         assert obj.representation.validators.etag == '"2"'
         assert await rig.read(obj, WANT) == upstream.body
         await rig.assert_clean()
+
+
+async def test_what_was_begun_of_an_object_that_has_gone_does_not_keep_it(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    options = quick(parallel=1, span_pieces=1, read_ahead_pieces=0, tries=1, linger_s=60)
+    async with filling(tmp_path, upstream, options=options) as rig:
+        obj = await rig.store.create(representation("a", len(BODY)))
+        upstream.script.append(Turn(break_after=1000))
+        with pytest.raises(TruncatedBody):
+            await rig.read(obj, WANT, whole=False)
+        await settled()
+        assert [bool(fill.begun) for fill in rig.fills] == [True]
+        await rig.store.forget(obj.object_id, reason="purged")
+        await settled()
+        assert not rig.fills
+        assert not obj.held
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("turn", "more"),
+    [(Turn(ignore_range=True), []), (Turn(status=416), [f"{PIECE}-{2 * PIECE - 1}", None])],
+)
+async def test_flights_that_queue_leave_their_pieces_to_a_body_that_comes_whole(
+    tmp_path: Path, upstream: ScriptedUpstream, turn: Turn, more: list[str | None]
+) -> None:
+    upstream.script.append(turn)
+    async with filling(tmp_path, upstream, options=quick(total=1, parallel=4, span_pieces=1)) as rig:
+        rig.measure_fast_line()
+        obj = await rig.store.create(representation("a", len(BODY)))
+        assert await rig.read(obj, WANT) == BODY
+        await rig.idle()
+        assert upstream.ranges == [f"0-{PIECE - 1}", *more], "one was granted its turn before the refusal was read"
+        await rig.assert_clean()
