@@ -100,7 +100,7 @@ class Turns:
         assert flow is not None, "a held slot has a holder"
         self._set_quiet(origin, turn, False, now_s)
         if turn.heard:
-            self._moves(origin, False, now_s)
+            self._moves(origin, turn, False, now_s)
         flow.orphans -= turn.orphan
         self._count(origin, flow, -1)
         flow.settle(turn)
@@ -124,7 +124,7 @@ class Turns:
         self._prove(origin, True)
         self.set_quiet(turn, False, now_s)
         turn.heard = True
-        self._moves(origin, True, now_s)
+        self._moves(origin, turn, True, now_s)
         if not known:
             self._hand_out(origin)
             self._hand_out_elsewhere()
@@ -135,8 +135,8 @@ class Turns:
         origin = self.origins.get(turn.origin)
         if origin is None:
             return
-        learnt = self.site.took(count_bytes, now_s)
-        if origin.line.took(count_bytes, now_s):
+        learnt = self.site.took(turn, count_bytes, now_s)
+        if origin.line.took(turn, count_bytes, now_s):
             self._hand_out(origin)
             learnt = True
         if learnt:
@@ -310,17 +310,17 @@ class Turns:
     def _set_quiet(self, origin: Origin, turn: Turn, quiet: bool, now_s: float) -> None:
         if turn.quiet is not quiet and turn.holder is not None:
             if turn.heard:
-                self._moves(origin, not quiet, now_s)
+                self._moves(origin, turn, not quiet, now_s)
             turn.quiet, more = quiet, 1 if quiet else -1
             self._quiet += more
             origin.quiet += more
             turn.holder.quiet += more
             turn.holder.client.quiet += more
 
-    def _moves(self, origin: Origin, moves: bool, now_s: float) -> None:
-        """A body is on its way on these lines from now on, or is no more."""
+    def _moves(self, origin: Origin, turn: Turn, moves: bool, now_s: float) -> None:
+        """The body of a turn is on its way on these lines from now on, or is no more."""
         for line in (origin.line, self.site):
-            (line.begin if moves else line.end)(now_s)
+            (line.begin if moves else line.end)(turn, now_s)
 
     def _prove(self, origin: Origin, proven: bool) -> None:
         if origin.proven is not proven:
