@@ -76,6 +76,11 @@ class Line:
         """Most bytes per second of the last seconds; None where nothing was measured."""
         return max(self._rates, default=None)
 
+    @property
+    def is_thin(self) -> bool:
+        """Whether it is known that not all that are under way are fed for sure."""
+        return self.rate_bps is not None and self.rate_bps < SURE_BPS * self.bodies
+
     def begin(self, body: object, now_s: float) -> None:
         """One more body is on its way."""
         self._pass(now_s)

@@ -99,6 +99,7 @@ class Turns:
         flow = turn.holder
         assert flow is not None, "a held slot has a holder"
         self._set_quiet(origin, turn, False, now_s)
+        successor = self._successor(origin, flow, turn)
         if turn.heard:
             self._moves(origin, turn, False, now_s)
         flow.orphans -= turn.orphan
@@ -107,8 +108,18 @@ class Turns:
         if origin.proven and now_s - turn.asked_s < SOON_S:
             origin.line.ended_soon(self.limits.per_origin)
             self.site.ended_soon(self.limits.total)
+        if successor is not None:
+            self._grant(origin, flow, successor)
         self._rest(origin, flow)
         self._again(origin, flow)
+
+    def _successor(self, origin: Origin, flow: Flow, turn: Turn) -> Turn | None:
+        """Who has the slot next where the line is thin: what follows in the object, or its client would be starved."""
+        thin = origin.line.is_thin or self.site.is_thin
+        if not thin or turn.orphan or not turn.taken_bytes or flow.used > origin.share(flow):
+            return None
+        found = (backlog.first_of(turn.object_id) for backlog in flow.backlogs)
+        return next((each for each in found if each is not None), None)
 
     def silent(self, turn: Turn, now_s: float) -> None:
         """A held request has had no answer for a while."""

@@ -65,6 +65,12 @@ class _Object:
         self.live = 0
         self.entry = -1
 
+    def first(self) -> Turn:
+        """The live turn that is the first in the object; there is one."""
+        while self.turns[0][2].state is not State.WAITING:
+            heapq.heappop(self.turns)
+        return self.turns[0][2]
+
 
 class Backlog:
     """The turns of one client at one origin that have one priority; objects share it by bytes."""
@@ -105,10 +111,12 @@ class Backlog:
             elif finish.get(object_id, start) > start:
                 heapq.heapreplace(self._heap, (finish[object_id], entry, object_id))
             else:
-                turns = self._objects[object_id].turns
-                while turns[0][2].state is not State.WAITING:
-                    heapq.heappop(turns)
-                return turns[0][2]
+                return self._objects[object_id].first()
+
+    def first_of(self, object_id: str) -> Turn | None:
+        """The turn of an object that comes first of its; it stays."""
+        found = self._objects.get(object_id)
+        return None if found is None else found.first()
 
     def _is_current(self, entry: tuple[float, int, str]) -> bool:
         found = self._objects.get(entry[2])
