@@ -96,7 +96,8 @@ class Asker:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
         fields = Fields((*self.upstream_fields(want), *extra))
         answer = await self._open(UpstreamRequest(method, sources[order[0]], fields, target.service))
-        if answer.status >= 400 and named in order[1:] and self._health.is_banned(named, now_s):
+        set_back = named in order[1:] and self._health.is_set_back(named, target.object_id, now_s)
+        if answer.status >= 400 and set_back:
             answer.close()  # another source's word that it has nothing must not refuse what the named origin has
             answer = await self._open(UpstreamRequest(method, sources[named], fields, target.service))
         return answer
