@@ -200,7 +200,8 @@ class MetadataFetcher:
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
             try:
-                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
+                about = content.object_id  # whose bytes of it were wrong has no better manifest
+                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried), about=about)
             except UpstreamError as exc:
                 failed = failed or exc.retryable
                 if exc.source in tried or exc.source not in names:
