@@ -32,7 +32,7 @@ from cacheserver.core.errors import (
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
-from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
+from cacheserver.core.integrity.blame import BLAME, OF_THIS_OBJECT, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
 from cacheserver.fill.slots import AnswerInSlot, Errand, Slots
 from cacheserver.logs.events import event, get_logger
@@ -86,13 +86,15 @@ class Asker:
         extra: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        about: str = "",
         errand: Errand | None = None,
         span: tuple[int, int] = (0, 0),
     ) -> UpstreamAnswer:
         """Send one request with ``extra`` field lines to the best source; returns once the head is there.
 
         It waits its turn, as that of ``errand``, or of the want's client, unless the errand holds a slot that no answer
-        has had; ``span`` are the bytes that it asks for.
+        has had; ``span`` are the bytes that it asks for. ``about``: the object for which it is asked, where that is
+        another one.
         Sources in ``avoid`` are asked only when there is no other. The origin that the client named is not asked only
         where it is banned and the content is ``verified`` against something authentic. Raises UpstreamError, NoSource
         when all are banned.
@@ -104,25 +106,35 @@ class Asker:
             slot = await self.slots.take(target.origin, target.object_id, errand, at=start, cost_bytes=stop - start)
         try:
             errand.check()
-            return AnswerInSlot(await self._send(want, method, extra, avoid, verified=verified), slot)
+            answer = await self._send(want, method, extra, avoid, verified=verified, about=about)
+            return AnswerInSlot(answer, slot)
         except BaseException:
             slot.give_back()
             raise
 
     async def _send(
-        self, want: Want, method: str, extra: tuple[tuple[str, str], ...], avoid: frozenset[str], *, verified: bool
+        self,
+        want: Want,
+        method: str,
+        extra: tuple[tuple[str, str], ...],
+        avoid: frozenset[str],
+        *,
+        verified: bool,
+        about: str,
     ) -> UpstreamAnswer:
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
+        object_id = about or target.object_id
         order = self._health.order(
-            tuple(sources), now_s, object_id=target.object_id, avoid=avoid, named=named, verified=verified
+            tuple(sources), now_s, object_id=object_id, avoid=avoid, named=named, verified=verified
         )
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
         fields = Fields((*self.upstream_fields(want), *extra))
         answer = await self._open(UpstreamRequest(method, sources[order[0]], fields, target.service))
-        if answer.status >= 400 and named in order[1:] and self._health.is_banned(named, now_s):
+        set_back = named in order[1:] and self._health.is_set_back(named, object_id, now_s)
+        if answer.status >= 400 and set_back:
             answer.close()  # another source's word that it has nothing must not refuse what the named origin has
             answer = await self._open(UpstreamRequest(method, sources[named], fields, target.service))
         return answer
@@ -153,7 +165,7 @@ class Asker:
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
         blame, now_s, banned = BLAME[evidence], self._clock.monotonic_s(), False
-        if evidence is not Evidence.SEVERAL_SOURCES:
+        if evidence in OF_THIS_OBJECT:
             self._health.contradicted(source, object_id, now_s)
         if blame is Blame.STRIKE:
             banned = self._health.strike(source, object_id, now_s)

@@ -202,7 +202,10 @@ class MetadataFetcher:
         while tried < names:
             try:
                 answer = await self._asker.send(
-                    Want(target, Fields()), avoid=frozenset(tried), errand=Errand(want.client, at_once=True)
+                    Want(target, Fields()),
+                    avoid=frozenset(tried),
+                    about=want.target.object_id,  # whose bytes of it were wrong has no better manifest
+                    errand=Errand(want.client, at_once=True),
                 )
             except UpstreamError as exc:
                 failed = failed or exc.retryable

@@ -100,6 +100,10 @@ class SourceHealth:
         spared = named if not verified else None
         return sorted((source for source in sources if source not in banned or source == spared), key=rank)
 
+    def is_set_back(self, source: str, object_id: str, now_s: float) -> bool:
+        """Whether others come first for an object because of bytes that this source gave."""
+        return self.is_banned(source, now_s) or source in (self._wrong.get(object_id, now_s) or ())
+
     def is_banned(self, source: str, now_s: float) -> bool:
         """Whether a source is banned now."""
         return self._bans.get(source, now_s) is not None

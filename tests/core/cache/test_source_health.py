@@ -111,6 +111,7 @@ def test_a_source_of_wrong_bytes_comes_last_for_that_object_alone_and_for_a_whil
     health.failed(GOOD, 1.0)
     assert health.order((BAD, GOOD), 2.0, object_id="a", named=BAD) == [GOOD, BAD]
     assert health.order((BAD, GOOD), 2.0, object_id="b") == [BAD, GOOD]
+    assert [health.is_set_back(BAD, each, 2.0) for each in ("a", "b")] == [True, False]
     assert health.order((BAD, GOOD), 2.0, object_id="a", avoid=frozenset({GOOD})) == [BAD, GOOD]
     assert health.order((BAD, GOOD), 100.0, object_id="a") == [BAD, GOOD]
 
