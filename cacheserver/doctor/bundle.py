@@ -31,6 +31,7 @@ from cacheserver.doctor.redact import redact_settings, redact_text, secrets_of
 from cacheserver.doctor.run import Diagnosis
 from cacheserver.logs.events import printable
 from cacheserver.settings.schema import Settings
+from cacheserver.system.place import remove
 from cacheserver.system.regular_file import open_regular, read_regular
 
 _TAIL_BYTES: Final = 1 << 20
@@ -51,7 +52,7 @@ def write_bundle(
         trees["settings.json"] = msgspec.to_builtins(settings, enc_hook=str)
         logs = [*filter(None, [settings.log.access_file]), *logs]
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
     except FileExistsError as exc:
         raise ConfigError("is there already", where=printable(path, 300)) from exc
     names = []
@@ -64,7 +65,7 @@ def write_bundle(
                 archive.addfile(entry, io.BytesIO(data))
                 names.append(name)
     except BaseException:
-        os.unlink(path)  # half a bundle would be in the way of the next one
+        remove(path)  # half a bundle would be in the way of the next one
         raise
     return names
 
