@@ -21,6 +21,7 @@ from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.shown import shown
 from cacheserver.core.units import format_size, parse_listen
 from cacheserver.fetch.request import FetchRequest, FetchResult
 from cacheserver.fetch.sources import manifest_url_of, parse_url, sources_of
@@ -146,7 +147,7 @@ def _address(text: str) -> tuple[str, tuple[str, int]]:
     host, equals, address = text.partition("=")
     with config_errors("--connect-to"):
         if not host or not equals:
-            raise ValueError(f"{printable(text, 80)} is not HOST=ADDR:PORT")
+            raise ValueError(f"{shown(text)} is not HOST=ADDR:PORT")
         return host.lower(), parse_listen(address)
 
 

@@ -220,10 +220,14 @@ def _parsed(path: Path, parse: Callable[[str], object], text: str) -> Iterator[P
 def _path(path: Path, name: str) -> Iterator[Problem]:
     if any(char < " " or char == "\x7f" for char in name):
         yield Problem(path, "holds a control character")
+    elif "://" in name:
+        yield Problem(path, "is a URL, not the name of a file or directory")
 
 
 def _file(path: Path, name: str) -> Iterator[Problem]:
-    if name and not os.path.isfile(name):
+    found = list(_path(path, name))
+    yield from found
+    if name and not found and not os.path.isfile(name):
         yield Problem(path, f"no such file: {name}")
 
 
