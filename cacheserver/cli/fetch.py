@@ -16,7 +16,7 @@ from click._termui_impl import ProgressBar
 
 import cacheserver
 from cacheserver.cli.options import CONNECT_TO, JSON
-from cacheserver.cli.output import EXIT_FAILED, config_errors, say, say_json
+from cacheserver.cli.output import EXIT_FAILED, config_errors, say, say_json, tell
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.digest_text import to_base64
@@ -201,7 +201,9 @@ class _Console:
     def notice(self, line: str) -> None:
         """One line on stderr."""
         if not self._quiet:
-            say(("\n" if self._bar is not None else "") + f"cacheserver: {printable(line)}", err=True)
+            if self._bar is not None:
+                say("", err=True)
+            tell(line)
 
     def begin(self, length_bytes: int | None, have_bytes: int) -> None:
         """Show a bar for this length."""
