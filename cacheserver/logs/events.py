@@ -124,7 +124,8 @@ class JsonFormatter(logging.Formatter):
             # Messages of other packages' errors quote requests, and with them tokens.
             line["error"] = _bounded(f"{kind.__name__}: {_plain(error)}", MESSAGE_LIMIT)
         if self._tracebacks:
-            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))[-_TRACEBACK_LIMIT:]
+            text = without_secrets("".join(traceback.format_exception(*record.exc_info)))
+            line["traceback"] = text[-_TRACEBACK_LIMIT:]
 
 
 class RateLimited(logging.Filter):
