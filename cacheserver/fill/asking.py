@@ -16,7 +16,7 @@ from cacheserver.core.cache.generation import ExpectedGeneration, check_generati
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
-from cacheserver.core.cache.sources import ORIGIN, candidates
+from cacheserver.core.cache.sources import NODE, ORIGIN, candidates
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
 from cacheserver.core.errors import (
@@ -28,6 +28,7 @@ from cacheserver.core.errors import (
     PageInstead,
     UpstreamError,
 )
+from cacheserver.core.http.cache_status import forwarded_status
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
@@ -115,7 +116,11 @@ class Asker:
         except UpstreamError as exc:
             self.faulted(source.name, exc)
             raise
-        if meaning_of(answer.status).source_failed:
+        refused = forwarded_status(answer.fields.value("Cache-Status")) if source.kind == NODE else None
+        if refused is not None and answer.status >= 500:  # cache-host form: the node only tells what its source said
+            answer.status = refused
+            self._health.succeeded(source.name)
+        elif meaning_of(answer.status).source_failed:
             self.faulted(source.name, OriginStatus(answer.status))
         else:
             self._health.succeeded(source.name)
