@@ -21,7 +21,7 @@ from cacheserver.ports import Clock
 from cacheserver.tls.checks import Fault, faults
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
-from cacheserver.tls.pair import Pair, Signature, hand_over, policy_context, read_pair, signature_of
+from cacheserver.tls.pair import Pair, Signature, hand_over, key_is_exposed, policy_context, read_pair, signature_of
 
 _log = get_logger(__name__)
 
@@ -50,14 +50,14 @@ class CurrentCertificate:
     def open(self, options: TlsOptions, *, needed: bool = True) -> ssl.SSLContext:
         """The context for listeners, with the pair of ``options``.
 
-        Where that cannot be used: ConfigError if it is ``needed``, else no handshake succeeds before it can.
+        Where that cannot be used: ConfigError if it is ``needed`` or its key is exposed, else no handshake succeeds
+        before it can.
         """
         self._options, self._context = options, policy_context()
         try:
             self.take(options, read_pair(options))
         except ConfigError as exc:
-            self._context = self._context if not needed else None
-            if self._context is None:
+            if needed or key_is_exposed(options.key):
                 raise
             self._tell(_Refused(signature_of(options), str(exc)))
         return self._context
