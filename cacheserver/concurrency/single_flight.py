@@ -23,6 +23,7 @@ class SingleFlight(Generic[K, V]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._tasks: dict[K, asyncio.Task[V]] = {}
+        self._started_by: dict[asyncio.Task[V], object] = {}
         self._left: set[asyncio.Task[V]] = set()
         """Tasks under way that no further caller joins."""
 
@@ -30,22 +31,33 @@ class SingleFlight(Generic[K, V]):
         """Whether a task for ``key`` is under way."""
         return key in self._tasks
 
-    def start(self, key: K, work: Work[V]) -> asyncio.Task[V]:
+    def is_started_by(self, key: K, by: object) -> bool:
+        """Whether the task for ``key`` is under way and its starter named itself ``by``."""
+        return key in self._tasks and self._started_by[self._tasks[key]] == by
+
+    def start(self, key: K, work: Work[V], *, by: object = None) -> asyncio.Task[V]:
         """The task for ``key``, started now unless one is under way. Its exception is logged by no one: await it."""
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.create_task(work(), name=f"{self._name} {key}")
-            self._tasks[key] = task
+            self._tasks[key], self._started_by[task] = task, by
             task.add_done_callback(lambda done: self._ended(key, done))
         return task
 
-    async def run(self, key: K, work: Work[V], *, on_cancelled: Callable[[asyncio.Task[V]], object] | None = None) -> V:
+    async def run(
+        self,
+        key: K,
+        work: Work[V],
+        *,
+        by: object = None,
+        on_cancelled: Callable[[asyncio.Task[V]], object] | None = None,
+    ) -> V:
         """The outcome of the task for ``key``, started unless one is under way. Raises what it raises.
 
         A caller that is cancelled leaves the task running; ``on_cancelled`` then gets the task when it has ended.
         Raises Draining when ``stop`` ended the task.
         """
-        task = self.start(key, work)
+        task = self.start(key, work, by=by)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -77,6 +89,7 @@ class SingleFlight(Generic[K, V]):
 
     def _ended(self, key: K, task: asyncio.Task[V]) -> None:
         self._left.discard(task)
+        del self._started_by[task]
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not task.cancelled():

@@ -16,7 +16,7 @@ from cacheserver.core.cache.generation import ExpectedGeneration, check_generati
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.source_health import SourceHealth
-from cacheserver.core.cache.sources import ORIGIN, candidates
+from cacheserver.core.cache.sources import NODE, ORIGIN, candidates
 from cacheserver.core.cache.stand_in import is_stand_in
 from cacheserver.core.cache.upstream_request import UpstreamRequest, request_fields_upstream
 from cacheserver.core.errors import (
@@ -28,10 +28,11 @@ from cacheserver.core.errors import (
     PageInstead,
     UpstreamError,
 )
+from cacheserver.core.http.cache_status import forwarded_status
 from cacheserver.core.http.codings import accepted_codings
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import upstream_via
-from cacheserver.core.integrity.blame import BLAME, Blame, Evidence, fault_evidence
+from cacheserver.core.integrity.blame import BLAME, OF_THIS_OBJECT, Blame, Evidence, fault_evidence
 from cacheserver.core.request.target import Target
 from cacheserver.logs.events import event, get_logger
 from cacheserver.ports import Clock, Meter, Upstream, UpstreamAnswer
@@ -79,22 +80,27 @@ class Asker:
         extra: tuple[tuple[str, str], ...] = (),
         avoid: frozenset[str] = frozenset(),
         verified: bool = False,
+        about: str = "",
     ) -> UpstreamAnswer:
         """Send one request with ``extra`` field lines to the best source; returns once the head is there.
 
-        Sources in ``avoid`` are asked only when there is no other. The origin that the client named is not asked only
-        where it is banned and the content is ``verified`` against something authentic. Raises UpstreamError, NoSource
-        when all are banned.
+        ``about``: the object for which it is asked, where that is another one. Sources in ``avoid`` are asked only when
+        there is no other. The origin that the client named is not asked only where it is banned and the content is
+        ``verified`` against something authentic. Raises UpstreamError, NoSource when all are banned.
         """
         target, now_s = want.target, self._clock.monotonic_s()
         sources = {source.name: source for source in candidates(target)}
         named = next(source.name for source in sources.values() if source.kind == ORIGIN)
-        order = self._health.order(tuple(sources), now_s, avoid=avoid, named=named, verified=verified)
+        object_id = about or target.object_id
+        order = self._health.order(
+            tuple(sources), now_s, object_id=object_id, avoid=avoid, named=named, verified=verified
+        )
         if not order:
             raise NoSource("every source of this content is banned for bad bytes", source=target.origin)
         fields = Fields((*self.upstream_fields(want), *extra))
         answer = await self._open(UpstreamRequest(method, sources[order[0]], fields, target.service))
-        if answer.status >= 400 and named in order[1:] and self._health.is_banned(named, now_s):
+        set_back = named in order[1:] and self._health.is_set_back(named, object_id, now_s)
+        if answer.status >= 400 and set_back:
             answer.close()  # another source's word that it has nothing must not refuse what the named origin has
             answer = await self._open(UpstreamRequest(method, sources[named], fields, target.service))
         return answer
@@ -110,7 +116,11 @@ class Asker:
         except UpstreamError as exc:
             self.faulted(source.name, exc)
             raise
-        if meaning_of(answer.status).source_failed:
+        refused = forwarded_status(answer.fields.value("Cache-Status")) if source.kind == NODE else None
+        if refused is not None and answer.status >= 500:  # cache-host form: the node only tells what its source said
+            answer.status = refused
+            self._health.succeeded(source.name)
+        elif meaning_of(answer.status).source_failed:
             self.faulted(source.name, OriginStatus(answer.status))
         else:
             self._health.succeeded(source.name)
@@ -125,6 +135,8 @@ class Asker:
     def blame(self, source: str, evidence: Evidence, object_id: str) -> None:
         """A source gave bytes of an object that are not its content: what the table says follows."""
         blame, now_s, banned = BLAME[evidence], self._clock.monotonic_s(), False
+        if evidence in OF_THIS_OBJECT:
+            self._health.contradicted(source, object_id, now_s)
         if blame is Blame.STRIKE:
             banned = self._health.strike(source, object_id, now_s)
             self._meter.struck(banned=banned)

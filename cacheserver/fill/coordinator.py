@@ -1,7 +1,6 @@
 """The one place that starts fills: collapses openings and piece fetches node-wide (I2).
 
-Owns: which openings and object fills are under way, the short memories of what passes and what is refused. Must not
-write to clients.
+Owns: which openings and object fills are under way. Must not write to clients.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
-from cacheserver.core.bounded_memory import BoundedMemory
-from cacheserver.core.cache.origin_status import StatusMeaning
-from cacheserver.core.errors import StoreError
+from cacheserver.core.errors import GenerationChanged, StoreError, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.fill.asking import Want
 from cacheserver.fill.context import FillContext
@@ -25,16 +22,14 @@ from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener
-from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
+from cacheserver.fill.outcome import OF_THE_REQUEST, Answered, Opening, Stored, close_relayed
+from cacheserver.fill.remembered import Remembered
 from cacheserver.fill.slots import Priority
 from cacheserver.fill.snapshots import FillSnapshot, snapshots
 from cacheserver.ports import Clock
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _log = logging.getLogger(__name__)
-_MEMORY_ENTRIES = 4096
-_FLAPPING_S = 3600.0
-"""Seconds for which content is passed whose origin gave an entity tag that it does not give again."""
 _MUTE = "an anchor that may confirm the content could not be asked"
 
 
@@ -45,37 +40,41 @@ class Coordinator:
         self._context = context
         self._opener = opener
         self._fetcher = fetcher
-        self._clock = clock
+        self.remembered = Remembered(context, clock)
         self._fills: dict[StoredObject, ObjectFill] = {}
+        self.passes = self.remembered.passes
         self._openings = SingleFlight[str, Opening]("open")
         self._metadata = SingleFlight[ObjectFill, None]("metadata")
-        self._passes = BoundedMemory[str, bool](_MEMORY_ENTRIES)
-        self._refusals = BoundedMemory[str, Answered](_MEMORY_ENTRIES)
-        for forget in (self._openings.leave, self._passes.forget, self._refusals.forget):
-            context.store.notifications.purged.append(forget)
+        context.store.notifications.purged.append(self._openings.leave)
 
     # -- opening ------------------------------------------------------------------------------------------------
-
-    def passes(self, want: Want) -> bool:
-        """Whether this key could not be stored a moment ago and is passed at once."""
-        return self._passes.get(want.target.object_id, self._clock.monotonic_s()) is not None
 
     async def open(self, want: Want, demand: tuple[int, int | None] | None) -> tuple[Opening, bool]:
         """Open an object that is not stored: ``(outcome, first)``. Raises UpstreamError.
 
+        GenerationChanged: another request was refused or failed, one for another URL or with other fields. That says
+        nothing of this one: look up, and ask, again.
+
         ``first`` is True for the caller that started it. For the others a ``Stored`` object may be another variant,
         so they look theirs up, and a ``Relayed`` answer is not theirs to read, so they pass.
         """
-        object_id = want.target.object_id
-        remembered = self._refusals.get(object_id, self._clock.monotonic_s())
+        object_id, asked = want.target.object_id, self.remembered.question(want)
+        remembered = self.remembered.refusal(want)
         if remembered is not None:
             return remembered, False
         first = object_id not in self._openings
+        same = first or self._openings.is_started_by(object_id, asked)
         if not (first or want.collapsed):
             self._context.meter.collapsed()
-        outcome = await self._openings.run(
-            object_id, lambda: self._open(want, demand), on_cancelled=close_relayed if first else None
-        )
+        left = close_relayed if first else None
+        try:
+            outcome = await self._openings.run(object_id, lambda: self._open(want, demand), by=asked, on_cancelled=left)
+        except UpstreamError as exc:
+            if same:
+                raise
+            raise GenerationChanged("another request failed") from exc
+        if not same and (isinstance(outcome, Answered) or getattr(outcome, "reason", "") in OF_THE_REQUEST):
+            raise GenerationChanged("another request was refused")
         return outcome, first
 
     async def open_in_background(self, want: Want) -> tuple[Opening, bool]:
@@ -89,14 +88,7 @@ class Coordinator:
             since = self._context.store.purges
             outcome = await self._opener.open(replace(want, since=since), demand)
             await self.begin(outcome, want, since)
-        if self._context.store.purged_after(since, want.target.object_id):
-            return outcome
-        now_s = self._clock.monotonic_s()
-        if isinstance(outcome, Relayed) and outcome.remember:
-            self._passes.keep(want.target.object_id, True, now_s + self._context.options.pass_memory_s)
-        shipped = not want.target.service.own
-        if isinstance(outcome, Answered) and shipped and outcome.meaning is StatusMeaning.GONE:
-            self._refusals.keep(want.target.object_id, outcome, now_s + self._context.options.negative_s)
+        self.remembered.note(want, outcome, since)
         return outcome
 
     async def begin(self, outcome: Opening, want: Want, since: int) -> None:
@@ -147,7 +139,7 @@ class Coordinator:
                 expected=self._fetcher.expects_manifest(want.target),
                 piece_size_bytes=obj.representation.piece_size_bytes,
             )
-            flapping = partial(self._pass_flapping, want.target.object_id)
+            flapping = partial(self.remembered.note_flapping, want.target.object_id)
             fill = ObjectFill(
                 obj,
                 want,
@@ -180,10 +172,6 @@ class Coordinator:
         asking = self._metadata.start(fill, lambda: self._verify(fill))
         fill.obj.hold_for(asking)
         asking.add_done_callback(lambda _ended: fill.verified())
-
-    def _pass_flapping(self, object_id: str) -> None:
-        """Edges of the origin disagree: each client gets one answer, undivided."""
-        self._passes.keep(object_id, True, self._clock.monotonic_s() + _FLAPPING_S)
 
     async def _learnt(self, fill: ObjectFill) -> tuple[int, Metadata]:
         """What is said of a content, by those who say something now, and the fetcher's era in which it is said."""

@@ -71,6 +71,16 @@ class Metadata:
         """
         return self.trust is Trust.ANCHORED or any(claim.authentic and claim.whole_digests for claim in self.claims)
 
+    def goes_beyond(self, known: Metadata, piece_size_bytes: int, *, whole: bool) -> str:
+        """Who states what bytes that were held against ``known`` were not held against; empty: nobody does."""
+        if known.manifest is not None and self.manifest is None:
+            return "a statement against the manifest"
+        if not whole:
+            return ""
+        compared = {fact for claim in known.of_whole(piece_size_bytes) for fact in claim.facts_of_whole}
+        new = (each for each in self.of_whole(piece_size_bytes) if not compared.issuperset(each.facts_of_whole))
+        return next((claim.anchor for claim in new), "")
+
     def refuse_blocked(self, meter: Meter, object_id: str) -> None:
         """Raise NoSource where no byte may be taken on trust."""
         rule = decide(Facts(whole=Said.UNREACHABLE if self.blocked else Said.NOTHING))
@@ -131,7 +141,7 @@ class MetadataFetcher:
         return replace(self._weighed(found, claims, length_bytes), era=era)
 
     async def again(
-        self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int
+        self, known: Metadata, want: Want, response: Fields, *, secure: bool, length_bytes: int | None
     ) -> Metadata:
         """The same with what anchors say now; never raises, never takes longer than 15 s.
 
@@ -190,7 +200,8 @@ class MetadataFetcher:
         names, tried, word = {source.name for source in candidates(target)}, set[str](), "absent"
         while tried < names:
             try:
-                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried))
+                about = content.object_id  # whose bytes of it were wrong has no better manifest
+                answer = await self._asker.send(Want(target, Fields()), avoid=frozenset(tried), about=about)
             except UpstreamError as exc:
                 failed = failed or exc.retryable
                 if exc.source in tried or exc.source not in names:

@@ -28,7 +28,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.fill.outcome import CODING, Answered, Opening, Relayed, Stored
+from cacheserver.fill.outcome import CODING, OF_THE_REQUEST, Answered, Opening, Relayed, Stored
 from cacheserver.fill.refreshing import refresh
 from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
@@ -37,8 +37,6 @@ from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 
 _BODY_LIMIT_BYTES = 1 << 18
-_OF_THE_REQUEST = ("authorization", "request-no-store")
-"""Reasons that say nothing of the next client's request."""
 
 
 class Opener:
@@ -120,7 +118,7 @@ class Opener:
             service=want.target.service,
         )
         if isinstance(verdict, NotStorable):
-            return Relayed(answer, asked, verdict.reason, remember=verdict.reason not in _OF_THE_REQUEST)
+            return Relayed(answer, asked, verdict.reason, remember=verdict.reason not in OF_THE_REQUEST)
         immutable = want.target.service.lifetime == "immutable"
         joinable = combinable(accepted.validators, answer.fields.value("Date"), immutable)
         if answer.status == 206 and not joinable and accepted.stop != accepted.total:
@@ -177,8 +175,8 @@ class Opener:
         self, obj: StoredObject, want: Want, answer: UpstreamAnswer, *, marker: int | None = None
     ) -> Stored:
         """Take up the fields and times of an answer that says: what is stored still holds."""
-        request, service = self._asker.upstream_fields(want), want.target.service
-        return await refresh(self._store, obj, answer, request=request, service=service, marker=marker)
+        request = self._asker.upstream_fields(want)
+        return await refresh(self._store, obj, answer, request=request, target=want.target, marker=marker)
 
     async def _required_metadata(self, want: Want, opened: Opened, rep: Representation) -> Metadata | None:
         """Metadata before anything is stored: of an empty content, and where the service demands anchored content.

@@ -19,6 +19,8 @@ from cacheserver.store.stored_object import StoredObject
 
 CODING = "coding"
 """Reason of a ``Relayed``: the origin chose a content coding for a client that left it free."""
+OF_THE_REQUEST = ("authorization", "request-no-store")
+"""Reasons of a ``Relayed`` that say nothing of the next client's request."""
 
 
 @dataclass(frozen=True, slots=True)

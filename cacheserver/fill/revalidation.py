@@ -12,60 +12,79 @@ from dataclasses import replace
 
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.cache.answer import WHOLE
-from cacheserver.core.cache.generation import confirms, validators_of
+from cacheserver.core.cache.generation import confirms, is_other, validators_of
 from cacheserver.core.cache.origin_status import meaning_of
-from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
-from cacheserver.fill.asking import Want
+from cacheserver.core.cache.question import is_private, speaks_for_all
+from cacheserver.core.cache.representation import Representation
+from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus, UpstreamError
+from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.opening import Opener, is_same
 from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
+from cacheserver.fill.remembered import Remembered
 from cacheserver.fill.slots import Priority
 from cacheserver.store.stored_object import StoredObject
 
 
 class Revalidation:
-    """Revalidates stored objects; ``begin`` starts the fill of an object that replaces one."""
+    """Revalidates stored objects; ``begin`` starts the fill of an object that replaces one.
+
+    What one client's credentials, spelling or directives lead to is for that client; see ``core.cache.question``.
+    """
 
     def __init__(
-        self, context: FillContext, *, opener: Opener, begin: Callable[[Opening, Want, int], Awaitable[None]]
+        self,
+        context: FillContext,
+        *,
+        opener: Opener,
+        begin: Callable[[Opening, Want, int], Awaitable[None]],
+        remembered: Remembered,
     ) -> None:
         self._context = context
         self._opener = opener
         self._begin = begin
+        self._remembered = remembered
         self._flights = SingleFlight[StoredObject, Opening]("revalidate")
 
     def __contains__(self, obj: StoredObject) -> bool:
         """Whether the origin is being asked for this object."""
         return obj in self._flights
 
-    async def run(self, obj: StoredObject, want: Want) -> Opening:
+    async def run(self, obj: StoredObject, want: Want, *, forced: bool = False) -> Opening:
         """Ask the origin whether a stored object still holds. Raises UpstreamError when the origin does not say.
 
         ``Stored`` holds the same object where it does. GenerationChanged: the answer was meant for another client.
+        ``forced``: only this client's directives ask; for all others the object is fresh.
         """
-        first = obj not in self._flights
+        first, asked = obj not in self._flights, self._remembered.question(want)
+        same = first or self._flights.is_started_by(obj, asked)
         if first:
-            self._launch(obj, want)
+            self._launch(obj, want, forced=forced)
         elif not want.collapsed:
             self._context.meter.collapsed()
-        outcome = await self._flights.run(
-            obj, lambda: self._revalidate(obj, want), on_cancelled=close_relayed if first else None
-        )
-        for_one = isinstance(outcome, Relayed) or (isinstance(outcome, Answered) and not outcome.meaning.for_all)
-        if for_one and not first:
+        left = close_relayed if first else None
+        try:
+            outcome = await self._flights.run(obj, lambda: self._revalidate(obj, want, forced), on_cancelled=left)
+        except UpstreamError as exc:
+            if same:
+                raise
+            raise GenerationChanged("another request failed") from exc
+        for_one = isinstance(outcome, Answered) and not (same and outcome.meaning.for_all)
+        if not first and (for_one or isinstance(outcome, Relayed)):
             raise GenerationChanged("the answer was meant for another client")
         return outcome
 
     def start(self, obj: StoredObject, want: Want) -> None:
         """The same in the background; a failure leaves the stale object as it is."""
         if obj not in self._flights and obj.usable:
-            self._launch(obj, want).add_done_callback(close_relayed)
+            self._launch(obj, want, forced=False).add_done_callback(close_relayed)
 
-    def _launch(self, obj: StoredObject, want: Want) -> asyncio.Task[Opening]:
+    def _launch(self, obj: StoredObject, want: Want, *, forced: bool) -> asyncio.Task[Opening]:
         """Start the task, which holds the object to its end. Raises GenerationChanged where it cannot be held."""
         if not obj.usable:
             raise GenerationChanged("the object was replaced")
-        task = self._flights.start(obj, lambda: self._revalidate(obj, want))
+        by = self._remembered.question(want)
+        task = self._flights.start(obj, lambda: self._revalidate(obj, want, forced), by=by)
         obj.hold_for(task)
         return task
 
@@ -73,8 +92,9 @@ class Revalidation:
         """End every revalidation."""
         await self._flights.stop()
 
-    async def _revalidate(self, obj: StoredObject, want: Want) -> Opening:
+    async def _revalidate(self, obj: StoredObject, want: Want, forced: bool) -> Opening:
         known, since = obj.representation, self._context.store.purges
+        private = is_private(want.target, self._context.asker.upstream_fields(want))
         conditions = (
             ("If-None-Match", known.validators.etag),
             ("If-Modified-Since", known.validators.last_modified),
@@ -84,7 +104,7 @@ class Revalidation:
             answer = await self._context.asker.send(want, extra=extra)
         if answer.status == 304 and confirms(known.validators, validators_of(answer.fields)):
             answer.close()
-            return await self._opener.refresh(obj, want, answer)
+            return Stored(obj) if forced and private else await self._opener.refresh(obj, want, answer)
         if answer.status == 304:  # of another generation, and it says nothing of ours (RFC 9111 §4.3.4)
             answer.close()
             async with self._context.slots.slot(want.target.origin, Priority.DEMANDED):
@@ -98,14 +118,26 @@ class Revalidation:
                 answer.close()
                 raise OriginStatus(answer.status, answer.fields, source=answer.source)
             if meaning.ends_object:
-                await self._context.store.retire(obj, reason="superseded")
+                await self._end(obj, want)
             return await self._opener.refusal(answer, WHOLE)
         opened = self._context.asker.checked(want, answer, WHOLE)
         if is_same(known, opened):  # the origin does not do 304
             answer.close()
             return await self._opener.refresh(obj, want, answer)
+        if forced and (private or not _shows_other(known, opened)):
+            return Relayed(answer, WHOLE, "forced", remember=False)
         outcome = await self._opener.take(replace(want, since=since), opened, WHOLE)
         await self._begin(outcome, want, since)
         if not isinstance(outcome, Stored):
-            await self._context.store.retire(obj, reason="superseded")
+            await self._end(obj, want)
         return outcome
+
+    async def _end(self, obj: StoredObject, want: Want) -> None:
+        """The origin has the object no more, if this request speaks for all clients; else it is asked again."""
+        if speaks_for_all(obj.representation, want.target, self._context.asker.upstream_fields(want)):
+            await self._context.store.retire(obj, reason="superseded")
+
+
+def _shows_other(known: Representation, opened: Opened) -> bool:
+    accepted = opened.accepted
+    return is_other(known.validators, known.length_bytes, accepted.validators, accepted.total)

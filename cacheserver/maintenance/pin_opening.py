@@ -61,8 +61,9 @@ def _stored(outcome: Opening, first: bool) -> StoredObject:
             raise OriginStatus(outcome.status, outcome.fields, source=outcome.source)
         raise PinRefused(f"the origin answers {outcome.status}")
     if isinstance(outcome, Relayed):
-        if first:
-            outcome.answer.close()
+        if not first:
+            raise GenerationChanged("a client's request was answered")
+        outcome.answer.close()
         if outcome.reason in _OF_THE_STORE:
             raise StoreError(f"it cannot be stored now: {outcome.reason}")
         raise PinRefused(f"the origin's answer may not be stored: {outcome.reason}")

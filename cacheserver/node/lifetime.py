@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -177,11 +178,16 @@ class Node:
         if self._parts.logs.access is not None:
             self._parts.logs.access.flush()
 
+    @property
+    def stops_within_s(self) -> float:
+        """How long ``stop`` may take."""
+        return self._settings.server.drain_s + WRITE_DOWN_S
+
     async def stop(self) -> None:
         """Take no more connections, let running answers end, write everything down."""
         parts = self._parts
         self._listening = False
-        self._supervisor.stopping(self._settings.server.drain_s + WRITE_DOWN_S)
+        self._supervisor.stopping(self.stops_within_s)
         parts.web.drain()
         self._listeners.close_content()
         await parts.web.stop(self._settings.server.drain_s)
@@ -237,7 +243,25 @@ async def _run(
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.start()
     await stopping.wait()
+    _give_up_after(node.stops_within_s, stderr)
     await node.stop()
+
+
+def _give_up_after(within_s: float, stderr: LineWriter) -> None:
+    """End the process by force then: threads whose disk call never returns would hold up its end for ever.
+
+    What is not written down is found by the next start, as after a kill.
+    """
+
+    def give_up() -> None:
+        reason = "something does not end, most likely a call to a disk"
+        event(_log, "stop_forced", severity=logging.ERROR, after_s=within_s, reason=reason)
+        stderr.close()
+        os._exit(1)
+
+    timer = threading.Timer(within_s, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _listening_line(addresses: dict[str, Any]) -> str:

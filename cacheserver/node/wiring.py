@@ -210,7 +210,11 @@ def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordina
         hold_timeout_s=options.hold_timeout_s,
         meter=basis.meter,
     )
-    return coordinator, judge, Revalidation(context, opener=opener, begin=coordinator.begin)
+    return (
+        coordinator,
+        judge,
+        Revalidation(context, opener=opener, begin=coordinator.begin, remembered=coordinator.remembered),
+    )
 
 
 def _passing(basis: Basis, fetcher: MetadataFetcher, relay: Relay, buffer: BodyBuffer) -> Passing:

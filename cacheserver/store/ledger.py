@@ -26,7 +26,7 @@ class Ledger:
         self.reserved_bytes = 0
         """Bytes promised to fills and not committed yet."""
         self.leaving_bytes = 0
-        """Bytes of objects that were removed and whose readers hold the file."""
+        """Bytes of objects that were removed and whose file is not: readers hold it, or the disk refused."""
         self._started = False
 
     @property
@@ -61,10 +61,14 @@ class Ledger:
     def leave(self, amount_bytes: int) -> None:
         """A stored object was removed; its blocks are free once it is ``gone``."""
         self.give_back(amount_bytes)
+        self.arrive(amount_bytes)
+
+    def arrive(self, amount_bytes: int) -> None:
+        """The disk holds a file of no object; its blocks are free once it is ``gone``."""
         self.leaving_bytes += amount_bytes
 
     def gone(self, amount_bytes: int) -> None:
-        """The last reader of a removed object has left."""
+        """The file of a removed object is gone, and its last reader has left."""
         self.leaving_bytes -= amount_bytes
         assert self.leaving_bytes >= 0, "I4: more has gone than was removed"
 

@@ -47,10 +47,12 @@ class Reclaimer:
                     return False
                 for unit in units:
                     await self._evict(volume, unit)
+                    if not volume.writable:
+                        return False  # where the disk removes nothing, more would be lost without a byte of room
         return True
 
     async def _remove_leftovers(self, volume: Volume) -> None:
-        """Try again some removals that the disk refused; these files take space that the ledger does not count."""
+        """Try again some removals that the disk refused."""
         for object_id in volume.leftovers.due():
             if volume.writable and object_id not in self._objects.changing:
                 async with self._objects.changing.holding(object_id):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from cacheserver.core.errors import DiskError, StoreError
 from cacheserver.ports import Meter
@@ -17,8 +18,6 @@ from cacheserver.store.object.file import disk_errors
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.stored_object import StoredObject, unit_key
 from cacheserver.store.volume import Volume
-
-T = TypeVar("T")
 
 
 class Remover:
@@ -45,7 +44,8 @@ class Remover:
         if reason == "space":
             volume.evicted_from(obj.representation.response_time_s)
         with obj.holding():
-            await self._remove(volume, obj.object_id, obj.file.unlink_if_current)
+            if await self._is_left(volume, obj.object_id, obj.charged_bytes, reason, obj.file.unlink_if_current):
+                obj.when_gone = None
 
     async def drop_file(self, volume: Volume, object_id: str, *, reason: str) -> bool:
         """Remove an object that is not open, or a Vary marker; True when an object was known to be there."""
@@ -64,43 +64,56 @@ class Remover:
         volume.policy.remove(unit_key(object_id, None))
         self._objects.notifications.removed(object_id)
         if record is not None:
-            volume.ledger.give_back(record.stored_bytes)
+            volume.ledger.leave(record.stored_bytes)
             self._meter.evicted(volume.path, reason, record.stored_bytes)
             volume.object_count -= 1
             if record.vary:
                 self._objects.drop_marker(object_id)
                 if not is_left:
+                    volume.ledger.gone(record.stored_bytes)
                     return False
-        written_s = await self.remove_file(volume, object_id)
+        written_s = await self.remove_file(
+            volume, object_id, record.stored_bytes if record is not None else 0, reason=reason
+        )
         if written_s is not None and reason == "space":
             volume.evicted_from(written_s)
         return (record is not None and not record.vary) or written_s is not None
 
-    async def remove_file(self, volume: Volume, object_id: str) -> float | None:
+    async def remove_file(
+        self, volume: Volume, object_id: str, leaving_bytes: int = 0, *, reason: str = ""
+    ) -> float | None:
         """Remove a file that is not open and belongs to no object any more; Unix time at which it was written.
 
-        None where there is none, and where the disk refuses: the file is among the volume's leftovers then.
+        None where there is none, and where the disk refuses: the file is among the volume's leftovers then, and
+        ``leaving_bytes`` of the ledger leave with it.
         """
-        return await self._remove(volume, object_id, _unlink, volume.path_of(object_id))
+        ledger, written_s = volume.ledger, list[float]()
+        path = volume.path_of(object_id)
+        if not await self._is_left(volume, object_id, leaving_bytes, reason, _unlink, path, written_s):
+            ledger.gone(leaving_bytes)
+        return written_s[0] if written_s else None
 
-    async def _remove(self, volume: Volume, object_id: str, unlink: Callable[..., T], *args: str) -> T | None:
-        """The result of the blocking ``unlink``; None where the disk refuses: the file is among the leftovers then."""
-        volume.leftovers.trying(object_id)
+    async def _is_left(
+        self, volume: Volume, object_id: str, leaving_bytes: int, reason: str, unlink: Callable[..., None], *args: Any
+    ) -> bool:
+        """Run the blocking ``unlink``; True where the disk refuses: the file is among the leftovers then."""
+        leftovers = volume.leftovers
+        leftovers.trying(object_id)
         try:
-            removed = await self._objects.run(volume, unlink, *args)
-        except DiskError:
-            volume.leftovers.refused(object_id)
-            return None
-        volume.leftovers.gone(object_id)
-        return removed
+            await self._objects.run(volume, unlink, *args)
+        except DiskError as exc:
+            if reason == "space":
+                volume.refused(exc)
+            return leftovers.refused(object_id, leaving_bytes)
+        if reason == "space":
+            volume.obeyed()
+        leftovers.gone(object_id)
+        return False
 
 
-def _unlink(path: str) -> float | None:
-    """Remove a file; Unix time at which it was last written, None where there is none."""
-    with disk_errors("remove"):
-        try:
-            written_s = os.stat(path, follow_symlinks=False).st_mtime
-            os.unlink(path)
-        except FileNotFoundError:
-            return None
-    return written_s
+def _unlink(path: str, written_s: list[float]) -> None:
+    """Remove a file; the Unix time at which it was last written is added to the list, nothing where there is none."""
+    with disk_errors("remove"), suppress(FileNotFoundError):
+        found_s = os.stat(path, follow_symlinks=False).st_mtime
+        os.unlink(path)
+        written_s.append(found_s)

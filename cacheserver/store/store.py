@@ -136,7 +136,7 @@ class Store:
         except DiskError as exc:
             volume.refused(exc)
             raise
-        volume.made()
+        volume.obeyed()
         volume.leftovers.gone(representation.object_id)
         obj = self._objects.adopt(volume, file, Event.CREATED)
         reservation.commit(obj.charged_bytes)

@@ -36,6 +36,8 @@ _RECENCY = "recency"
 _CLEAN = "clean"
 _MOST_OF_CLEAN = 1 << 20
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
+_COUNT = re.compile(r"[0-9]{1,19}")
+_LEFT = re.compile(rf"{_OBJECT_ID.pattern}:[0-9]{{1,18}}")
 
 
 class Volume:
@@ -64,7 +66,7 @@ class Volume:
         self.error_count = 0
         self.eviction_age_s = 0.0
         """Age of what was last evicted for space; 0: nothing yet."""
-        self.leftovers = Leftovers(clock=clock, retry_s=retry_s)
+        self.leftovers = Leftovers(self.ledger, clock=clock, retry_s=retry_s)
         self.quarantine = Quarantine(os.path.join(self.path, "quarantine"))
         self._errors_until_offline = errors_until_offline
         self._errors_in_a_row = self._refused_in_a_row = 0
@@ -122,9 +124,7 @@ class Volume:
             self._take_lock()
             counted = self._take_clean_mark()
             catalogue = Catalogue(os.path.join(self.path, "catalogue"), thorough=counted is None)
-            if catalogue.rebuilt:
-                counted = None  # it says nothing of a new catalogue
-            stored_bytes = catalogue.stored_bytes_total() if counted is None else counted
+            stored_bytes = catalogue.stored_bytes_total()
             self.object_count = len(catalogue)
         except (StoreError, OSError) as exc:
             if catalogue is not None:
@@ -138,7 +138,7 @@ class Volume:
                 raise VolumeOffline(f"volume {self.path} cannot be opened now: {reason}") from exc
             raise ConfigError(f"cache directory {self.path} cannot be used: {reason}", key="store.volumes") from exc
         self.quarantine.refresh()
-        self.reconciled = counted is not None
+        self.reconciled = counted == stored_bytes and not catalogue.rebuilt
         self.ledger.set_stored(stored_bytes)
         self._catalogue = catalogue  # last: from here on the volume is used, while this may be another thread
 
@@ -153,10 +153,11 @@ class Volume:
             os.unlink(self._file(_CLEAN))
         except FileNotFoundError:
             return None
-        if not (counted.isascii() and counted.isdigit()):
+        if not _COUNT.fullmatch(counted):
             return None
-        for object_id in filter(_OBJECT_ID.fullmatch, left):
-            self.leftovers.known(object_id)
+        for each in filter(_LEFT.fullmatch, left):
+            object_id, _, held_bytes = each.partition(":")
+            self.leftovers.known(object_id, int(held_bytes))
         return int(counted)
 
     def _prepare_directory(self) -> None:
@@ -228,7 +229,7 @@ class Volume:
         self.loaded = asyncio.Event()
         self.reconciled = False
         self._refused_in_a_row = 0
-        self.leftovers.clear()
+        self.leftovers = Leftovers(self.ledger, clock=self._clock, retry_s=self._retry_s)
         return catalogue
 
     def _own(self, directory: str) -> os.stat_result:
@@ -278,14 +279,14 @@ class Volume:
         return blame
 
     def refused(self, error: DiskError) -> None:
-        """Note that a new file could not be made; of many in a row the reason is in the directories, not in each."""
+        """Note that a file could not be made, or removed for room: of many in a row the directories are the reason."""
         if blame_of(error.errno) is Blame.OBJECT and error.errno not in _OF_ITS_LENGTH:
             self._refused_in_a_row += 1
             if self._refused_in_a_row >= self._errors_until_offline:
                 self._take_nothing(error, "look at owner, permissions and attributes of this directory")
 
-    def made(self) -> None:
-        """Note that a new file could be made."""
+    def obeyed(self) -> None:
+        """Note that a file could be made or removed."""
         self._refused_in_a_row = 0
 
     def _take_nothing(self, error: DiskError, remedy: str) -> None:
@@ -353,7 +354,8 @@ class Volume:
         if not self.opened:
             return
         self.catalogue.close()
-        mark = f"{self.ledger.stored_bytes} {' '.join(self.leftovers)}".strip().encode()
+        left = (f"{object_id}:{held_bytes}" for object_id, held_bytes in self.leftovers)
+        mark = " ".join([str(self.ledger.stored_bytes), *left]).encode()
         if clean and self.reconciled and not self.catalogue.write_errors and len(mark) < _MOST_OF_CLEAN:
             with contextlib.suppress(OSError):
                 write_atomically(self._file(_CLEAN), mark)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 
 from cacheserver.core.cache.back_off import BackOff, Hold, retry_after_s
+from cacheserver.core.cache.sources import NODE
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import UpstreamTimeout
+from cacheserver.core.http.cache_status import forwarded_status
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.ports import Clock, UpstreamAnswer
@@ -41,11 +43,13 @@ class BackingOff:
         except UpstreamTimeout:
             self._back_off.timed_out(place.name, place.url, self._clock.monotonic_s())
             raise
+        told = place.kind == NODE and forwarded_status(answer.fields.value("Cache-Status")) is not None
+        asked_to_wait = None if told else retry_after_s(answer.fields.value("Retry-After"), answer.response_time_s)
         self._back_off.answered(
             place.name,
             place.url,
             status=answer.status,
-            retry_s=retry_after_s(answer.fields.value("Retry-After"), answer.response_time_s),
+            retry_s=asked_to_wait,  # another node keeps to what its own source has asked for
             asked_s=asked_s,
             now_s=self._clock.monotonic_s(),
         )

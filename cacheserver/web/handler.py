@@ -20,11 +20,13 @@ from cacheserver.core.errors import (
     CacheserverError,
     HostNotAllowed,
     LoopDetected,
+    OriginStatus,
     RequestError,
     UpstreamError,
     UpstreamTimeout,
     VersionUnknown,
 )
+from cacheserver.core.http.cache_status import cache_status
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.http.via import passed_here
@@ -38,7 +40,7 @@ from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.answer.refusals import refusal_for
 from cacheserver.web.connection import ClientConnection
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.heads import Head, text_lines
+from cacheserver.web.heads import NODE_NAME, Head, text_lines
 from cacheserver.web.sending.response import ResponseWriter
 from cacheserver.web.sending.wire import ClientGone
 
@@ -149,7 +151,11 @@ class ContentHandler:
         if isinstance(error, HostNotAllowed) and exchange.wants_page:
             text = f"{_WHAT_IT_IS}\n\n{text}"
         body = text.encode("ascii", "backslashreplace")
-        lines = text_lines(format_http_date(self.clock.wall_s()), *refusal.extra)
+        extra = refusal.extra
+        if isinstance(error, OriginStatus):  # a node that asked this one tells the origin's word from this node's
+            word = cache_status(NODE_NAME, hit=False, fwd="miss", fwd_status=error.status)
+            extra = (*extra, ("Cache-Status", word))
+        lines = text_lines(format_http_date(self.clock.wall_s()), *extra)
         await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)
         await channel.write(body)
         await channel.finish()

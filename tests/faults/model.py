@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from tests.faults.figures import Figure, Size, at_least, none_of
 from tests.faults.model_acts import Acts
 from tests.faults.model_books import balanced
-from tests.faults.model_clients import Asking
+from tests.faults.model_clients import Asking, whole
 from tests.faults.model_truth import Path, Truth, Verdicts
 from tests.support.certificates import cert_pem
 from tests.support.client import RawClient
@@ -166,6 +166,7 @@ async def _end(asking: Asking, acts: Acts, outcome: Outcome, seed: int, *, befor
 
     ``before_scrub``: before it too, as no file was removed, which only that pass may find.
     """
+    await _fetched_whole(asking)
     if before_scrub:
         await _compare(asking, outcome, seed, 0)
     for _ in range(_BROKEN):
@@ -175,6 +176,13 @@ async def _end(asking: Asking, acts: Acts, outcome: Outcome, seed: int, *, befor
     for _ in range(2):  # the first one may end a pass that has met some rows before their files went
         await _scrubbed(asking.node)
     await _compare(asking, outcome, seed, _BROKEN * PIECE)
+
+
+async def _fetched_whole(asking: Asking) -> None:
+    """Pieces that were begun when their source was too slow are ended: they are charged whole until then."""
+    async with RawClient(*asking.node.content) as client:
+        for path in asking.truth.paths.values():
+            assert await asking.pipelined(client, [whole(path)]), f"{path.path} does not come"
 
 
 async def _scrubbed(node: Node) -> None:

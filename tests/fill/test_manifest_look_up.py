@@ -12,6 +12,7 @@ import pytest
 
 from cacheserver.core.errors import ConnectFailed, TruncatedBody
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.integrity.blame import OF_THIS_OBJECT, Evidence
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.request.service import ManifestRule
 from cacheserver.core.request.target import Target
@@ -227,3 +228,14 @@ async def test_a_signed_length_contradicts_no_content_whose_length_is_not_known_
     anchor = SayingAnchor(Claim("catalogue", authentic=True, length_bytes=len(BODY)))
     async with filling(tmp_path, upstream, admit=admit, anchor=anchor) as rig:
         assert not (await fetched(rig, length_bytes=None)).blocked
+
+
+@pytest.mark.parametrize("evidence", Evidence)
+async def test_whose_bytes_of_a_content_were_wrong_is_asked_last_for_its_manifest(
+    tmp_path: Path, upstream: ScriptedUpstream, evidence: Evidence
+) -> None:
+    async with filling(tmp_path, upstream, admit=admit) as rig:
+        rig.asker.blame("http://a.test:80", evidence, WANT.target.object_id)
+        rig.asker.blame("http://mirror.test:80", evidence, "another content")
+        await fetched(rig)
+        assert upstream.requests[0].place.host == ("mirror.test" if evidence in OF_THIS_OBJECT else "a.test")

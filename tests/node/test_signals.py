@@ -36,6 +36,19 @@ async def test_sigterm_finishes_a_running_answer_and_exits_with_0(ground: Ground
         assert await ended == 0
 
 
+@pytest.mark.parametrize(
+    "hanging", ["cacheserver.store.volume:write_atomically", "cacheserver.maintenance.volume_scrub:load_position"]
+)
+async def test_a_disk_call_that_never_returns_does_not_hold_up_the_end(tmp_path: Path, hanging: str) -> None:
+    options = GroundOptions(
+        config="[server]\ndrain_s = 0.3\n", module="tests.support.hanging", env={"HANGING": hanging}
+    )
+    async with running_ground(tmp_path, options) as ground:
+        await ground.get(ground.add(BODY))
+        assert await ground.node.stop() == 1
+        assert "stop_forced" in [line.get("event") for line in ground.node.log]
+
+
 async def wait_until_refused(ground: Ground) -> None:
     """The node takes no new connection any more."""
 

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from cacheserver.core.request.keys import object_id
 from tests.node.verified_scene import BODY, OWN, PIECE, QUICK, TAG
 from tests.support.client import Response
-from tests.support.content import Content
+from tests.support.content import Content, Fault
 from tests.support.ground import was_hit
 from tests.support.manifests import phf, phf_path
 from tests.support.node import Node, running_node
@@ -89,3 +91,16 @@ async def test_a_node_that_is_down_costs_no_client_an_answer(tmp_path: Path) -> 
     async with Origin() as origin, two_nodes(tmp_path, origin) as (parent, child):
         await parent.stop()
         assert (await get(child)).body == BODY
+
+
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_missing_file_does_not_take_the_other_node_from_the_rest(tmp_path: Path, status: int) -> None:
+    async with Origin() as origin, two_nodes(tmp_path, origin) as (parent, child):
+        assert (await get(parent)).body == BODY
+        origin.add("/missing", Content(b""))
+        origin.fault("/missing", always=Fault.refusing(status, ("Retry-After", "7")))
+        refused = await child.get("/missing", host=OWN)
+        assert refused.status == status, "its client gets what the origin said"
+        given = origin.body_bytes(PATH)
+        assert (await get(child)).body == BODY
+        assert origin.body_bytes(PATH) == given, "the other node gave it"

@@ -270,9 +270,9 @@ async def test_a_file_that_is_not_what_its_name_says_is_forgotten(patient: Scene
         again = await patient.get(name, host=UPDATES)
 
 
-@pytest.mark.parametrize("digest", ["sha-256", "sha"])
+@pytest.mark.parametrize("digest", ["sha-256", "sha-512", "sha"])
 async def test_a_file_that_is_not_what_its_digest_field_says_is_forgotten(patient: Scene, digest: str) -> None:
-    kind = {"sha-256": hashlib.sha256, "sha": hashlib.sha1}[digest]
+    kind = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512, "sha": hashlib.sha1}[digest]
     line = ("Repr-Digest", f"{digest}=:{b64(kind(BODY).digest())}:")
     path = f"/d/{digest}.bin"
     patient.put(path, OTHER, line)

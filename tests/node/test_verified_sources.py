@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.node.verified_scene import (
 )
 from tests.support.content import Content, Fault
 from tests.support.ground import was_hit
-from tests.support.manifests import phf, phf_path
+from tests.support.manifests import b64, phf, phf_path
 
 SERVICE = """
 [services.files]
@@ -167,3 +168,21 @@ async def test_a_manifest_that_goes_away_leaves_no_unverified_piece_where_anchor
         assert (await scene.get(ANCHORED, host=OWN)).body == BODY
         again = await scene.get(ANCHORED, host=OWN)
         assert (again.body == BODY, was_hit(again), detail_of(again)) == (True, True, "anchored")
+
+
+async def test_a_preferred_source_of_one_wrong_whole_comes_last_for_that_content_alone(tmp_path: Path) -> None:
+    async with verifying(tmp_path, services=service(prefer=True)) as scene:
+        stated = ("Repr-Digest", f"sha-256=:{b64(hashlib.sha256(BODY).digest())}:")
+        path, other = "/plain/wrong", "/plain/right"
+        scene.origin.add(path, Content(BODY, etag=TAG))
+        scene.mirror.add(path, Content(OTHER, etag=TAG, headers=(stated,)))
+        for place in (scene.origin, scene.mirror):
+            place.add(other, Content(BODY, etag=TAG))
+        first = await scene.get(path, host=OWN)
+        assert first.status == 502 or not first.complete
+        asked = len(scene.mirror.asked(path))
+        assert (await scene.get(path, host=OWN)).body == BODY
+        assert len(scene.mirror.asked(path)) == asked
+        assert (await scene.get(other, host=OWN)).body == BODY
+        assert (bool(scene.mirror.asked(other)), scene.origin.asked(other)) == (True, [])
+        assert await scene.banned() == []

@@ -123,8 +123,15 @@ def test_shards_share_one_host_in_the_key(host: str, folded: str) -> None:
 def test_tokens_and_doubled_slashes_are_not_in_the_key(name: str) -> None:
     host = SERVICES[name].hosts[0].replace("*", "x")
     signed = f"/f//x?P1=1700000000&P2=404&v=1&P3=2&P4=abc%2bdef%3d%3d&cacheHostOrigin=y.example&cacheHostOrigin={host}"
-    assert ask("cache.corp", signed).key == ask(host, "/f/x?v=1", tls=True).key
+    assert ask("cache.corp", signed).key == ask(host, "/f/x?v=1", tls=not SERVICES[name].scheme_in_key).key
     assert ask(host, "/f/x?v=1").key != ask(host, "/f/x").key
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.cacheable])
+def test_nothing_that_came_over_http_answers_a_tls_client_of_services_that_use_https(name: str) -> None:
+    host = SERVICES[name].hosts[0].replace("*", "x")
+    apart = name in ("intune", "teams", "xbox")
+    assert (ask(host, "/f/x").object_id != ask(host, "/f/x", tls=True).object_id) is apart
 
 
 def test_shipped_services_are_not_own_and_forward_nothing() -> None:

@@ -16,10 +16,21 @@ from cacheserver.core.errors import DiskError
 from cacheserver.core.request.keys import object_id
 from cacheserver.maintenance.purging import Purged, purge
 from cacheserver.store.catalogue.catalogue import Catalogue
+from cacheserver.store.ledger import Ledger
 from cacheserver.store.leftovers import Leftovers
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import VaryMarker
-from tests.support.stored import PIECE, HandClock, found, put, representation, running_store, settled, take_offline
+from tests.support.stored import (
+    PIECE,
+    HandClock,
+    bytes_on_disk,
+    found,
+    put,
+    representation,
+    running_store,
+    settled,
+    take_offline,
+)
 
 REP = representation()
 
@@ -98,7 +109,7 @@ async def test_whoever_needs_space_removes_what_was_left_after_a_while(tmp_path:
 async def test_files_that_cannot_be_removed_do_not_take_the_volume_offline(tmp_path: Path, disk: Disk) -> None:
     clock = HandClock()
     disk.refuses = False
-    async with running_store(tmp_path, clock=clock, capacity_bytes=40 * PIECE) as store:
+    async with running_store(tmp_path, clock=clock, capacity_bytes=140 * PIECE) as store:
         volume = store.volumes[0]
         for number in range(20):
             rep = representation(f"n{number}")
@@ -110,6 +121,52 @@ async def test_files_that_cannot_be_removed_do_not_take_the_volume_offline(tmp_p
             clock.now_s += 60
             await put(store, representation(f"m{number}"))
         assert (len(volume.leftovers), volume.online) == (20, True)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_a_file_takes_that_the_disk_keeps_stays_in_the_books(
+    tmp_path: Path, disk: Disk, is_open: bool
+) -> None:
+    async with running_store(tmp_path, open_objects=1) as store:
+        await put(store, REP)
+        if not is_open:
+            await closed(store)
+        ledger, stored_bytes = store.volumes[0].ledger, found_bytes(store)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(disk, "stuck", {REP.object_id})
+            patch.setattr(disk, "refuses", False)
+            await store.forget(REP.object_id, reason="purged")
+        await settled()
+        assert (ledger.leaving_bytes, ledger.stored_bytes + ledger.leaving_bytes) == (
+            stored_bytes,
+            bytes_on_disk(tmp_path),
+        )
+    async with running_store(tmp_path) as store:
+        ledger = store.volumes[0].ledger
+        assert ledger.leaving_bytes == stored_bytes
+        disk.refuses = False
+        await store._reclaimer.free(store.volumes[0], 0)
+        assert (ledger.leaving_bytes, ledger.stored_bytes) == (0, bytes_on_disk(tmp_path))
+
+
+@pytest.mark.parametrize("every_file", [True, False])
+async def test_room_that_the_disk_does_not_give_is_not_looked_for_in_all_objects(
+    tmp_path: Path, disk: Disk, every_file: bool
+) -> None:
+    async with running_store(tmp_path, capacity_bytes=140 * PIECE) as store:
+        volume, count = store.volumes[0], 0
+        while volume.ledger.free_bytes > 10 * PIECE:
+            stored = await put(store, representation(f"n{count}"))
+            disk.stuck.add(stored.object_id)
+            count += 1
+        disk.refuses = False
+        if not every_file:
+            disk.stuck.clear()
+            disk.refuses = True
+        assert not await store._reclaimer.free(volume, 20 * PIECE)
+        assert count > 15
+        assert volume.object_count == count - volume._errors_until_offline
+        assert not volume.writable
 
 
 async def test_newer_generation_stays_when_the_removal_of_the_older_one_fails_late(tmp_path: Path, disk: Disk) -> None:
@@ -202,23 +259,29 @@ async def test_marker_leads_to_the_variants_of_a_volume_that_was_away_when_it_wa
 
 def test_a_few_are_due_at_a_time_and_the_longest_untried_come_first() -> None:
     clock = HandClock()
-    leftovers = Leftovers(clock=clock, retry_s=5.0)
+    leftovers = Leftovers(Ledger(capacity_bytes=0), clock=clock, retry_s=5.0)
     leftovers.trying("under way")
     names = [f"{number:02}" for number in range(10)]
     for name in names:
         leftovers.trying(name)
-        leftovers.refused(name)
+        leftovers.refused(name, 0)
         clock.now_s += 1
     assert leftovers.due() == names[:6]
     clock.now_s += 10
     assert leftovers.due() == names[:8]
     for name in names[:8]:
         leftovers.trying(name)
-        leftovers.refused(name)
+        leftovers.refused(name, 0)
     assert leftovers.due() == names[8:]
     leftovers.gone("09")
-    leftovers.refused("09")
+    assert not leftovers.refused("09", 1)
     assert (leftovers.due(), "09" in leftovers) == (["08"], False)
+
+
+def found_bytes(store: Store) -> int:
+    """What is charged for the object."""
+    with open(file_of(store), "rb") as file:
+        return os.fstat(file.fileno()).st_blocks * 512
 
 
 async def closed(store: Store) -> None:

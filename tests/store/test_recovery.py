@@ -67,6 +67,16 @@ async def test_every_piece_survives_a_stop_of_any_kind(tmp_path: Path, clean: bo
         await assert_whole(store, tmp_path)
 
 
+@pytest.mark.parametrize("mark", ["0", "1" + "0" * 17, "9" * 5000, f"0 {'0' * 32}:1e3"])
+async def test_the_books_are_counted_from_the_rows_whatever_the_mark_of_a_clean_stop_holds(
+    tmp_path: Path, mark: str
+) -> None:
+    await fill(tmp_path, clean=True)
+    (tmp_path / "clean").write_text(mark)
+    async with running_store(tmp_path) as store:
+        await assert_whole(store, tmp_path)
+
+
 async def test_files_are_adopted_when_the_catalogue_is_lost(tmp_path: Path) -> None:
     await fill(tmp_path, clean=True)
     shutil.rmtree(tmp_path / "catalogue")

@@ -160,7 +160,7 @@ async def filling(
         buffer = BodyBuffer(limit_bytes=1 << 20)
         opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
-        revalidation = Revalidation(context, opener=opener, begin=coordinator.begin)
+        revalidation = Revalidation(context, opener=opener, begin=coordinator.begin, remembered=coordinator.remembered)
         judge = Judge(
             store=store,
             anchor=anchor or NoAnchor(),

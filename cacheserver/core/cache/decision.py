@@ -51,7 +51,7 @@ class Facts:
     service: Service
     freshness: Freshness | None
     passes: bool
-    """The key could not be stored a moment ago."""
+    """The answer to this request could not be stored a moment ago."""
     request: CacheControl
 
 

@@ -39,6 +39,8 @@ class Freshness:
     """Not fresh, but it may be served now while it is revalidated behind."""
     stale_if_error: bool
     """Not fresh, but it may be served when the origin fails."""
+    forced: bool = False
+    """Not fresh for this client alone, by its own directives."""
 
 
 def received_age_s(response: Fields) -> int:
@@ -138,8 +140,9 @@ def assess(rep: Representation, service: Service, path: str, request: CacheContr
     young_enough = asked.max_age is None or age <= asked.max_age
     fresh_enough = asked.min_fresh is None or lifetime - age >= asked.min_fresh
     fresh = usable and age < lifetime and young_enough and fresh_enough
+    forced = not fresh and not rep.invalidated and age < lifetime
     if fresh or not usable or _forbids_stale(directives):
-        return Freshness(age, lifetime, fresh, False, False)
+        return Freshness(age, lifetime, fresh, False, False, forced)
     staleness = max(0.0, age - lifetime)
     revalidate_s, error_s = _stale_windows_s(service, directives, asked)
     at_once = staleness <= max(revalidate_s, _or_never(asked.max_stale))
@@ -149,6 +152,7 @@ def assess(rep: Representation, service: Service, path: str, request: CacheContr
         fresh=False,
         stale_while_revalidate=at_once and young_enough and asked.min_fresh is None,
         stale_if_error=staleness <= max(error_s, _or_never(asked.max_stale)),
+        forced=forced,
     )
 
 

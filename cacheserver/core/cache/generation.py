@@ -89,6 +89,11 @@ def confirms(known: Validators, update: Validators) -> bool:
     return True
 
 
+def is_other(known: Validators, length_bytes: int, update: Validators, total: int | None) -> bool:
+    """Whether a whole answer shows that its content is another one than what is stored: by length or validators."""
+    return total not in (None, length_bytes) or not confirms(known, update)
+
+
 def _same_generation(known: Validators, got: Validators, *, immutable: bool) -> bool:
     """Compare by the best validator that both sides have; where one side lacks it, only immutable services agree."""
     known_tag, got_tag = strong_entity_tag(known), strong_entity_tag(got)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cacheserver.core.bounded_memory import BoundedMemory
 
 MAX_SOURCES = 1024
+MAX_OBJECTS = 4096
 STRIKES_TO_BAN = 3
 """Distinct objects with bad bytes after which a source is not asked any more."""
 
@@ -40,6 +41,8 @@ class SourceHealth:
         """Monotonic time at which each ban ends."""
         self._failed: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
         self._demoted: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
+        self._wrong: BoundedMemory[str, frozenset[str]] = BoundedMemory(MAX_OBJECTS)
+        """Sources of wrong bytes by object."""
 
     def strike(self, source: str, object_id: str, now_s: float) -> bool:
         """Note bad bytes of an object; True when the source is banned by it."""
@@ -56,6 +59,11 @@ class SourceHealth:
         """Note bytes that contradict what nothing confirms: others come first for as long as a ban lasts."""
         self._demoted.keep(source, True, now_s + self._ban_s)
 
+    def contradicted(self, source: str, object_id: str, now_s: float) -> None:
+        """Note wrong bytes of one object: for this object others come first for as long as a ban lasts."""
+        known = self._wrong.get(object_id, now_s) or frozenset()
+        self._wrong.keep(object_id, known | {source}, now_s + self._ban_s)
+
     def failed(self, source: str, now_s: float) -> None:
         """Note that the source did not answer as asked: others come first for a while."""
         self._failed.keep(source, True, now_s + self._demotion_s)
@@ -69,23 +77,32 @@ class SourceHealth:
         sources: Sequence[str],
         now_s: float,
         *,
+        object_id: str = "",
         avoid: frozenset[str] = frozenset(),
         named: str | None = None,
         verified: bool = False,
     ) -> list[str]:
-        """The sources that may be asked, best first: banned ones are left out, failed and avoided ones come last.
+        """The sources that may be asked for an object, best first.
+
+        Banned ones are left out; those that failed, gave wrong bytes of this object or are in ``avoid`` come last.
 
         The source that the client ``named`` is never demoted for bytes, and is left out only for content that is
         ``verified``; otherwise a ban has it come after those that are not banned.
         """
         banned = {source for source in sources if self.is_banned(source, now_s)}
+        wrong = self._wrong.get(object_id, now_s) or frozenset()
 
-        def rank(source: str) -> tuple[bool, bool, bool]:
+        def rank(source: str) -> tuple[bool, bool, bool, bool]:
             demoted = source != named and self._demoted.get(source, now_s)
-            return source in avoid, source in banned, bool(demoted or self._failed.get(source, now_s))
+            failed = bool(demoted or self._failed.get(source, now_s))
+            return source in avoid, source in wrong, source in banned, failed
 
         spared = named if not verified else None
         return sorted((source for source in sources if source not in banned or source == spared), key=rank)
+
+    def is_set_back(self, source: str, object_id: str, now_s: float) -> bool:
+        """Whether others come first for an object because of bytes that this source gave."""
+        return self.is_banned(source, now_s) or source in (self._wrong.get(object_id, now_s) or ())
 
     def is_banned(self, source: str, now_s: float) -> bool:
         """Whether a source is banned now."""
@@ -101,3 +118,6 @@ class SourceHealth:
         self._strikes.forget(source)
         self._failed.forget(source)
         self._demoted.forget(source)
+        for object_id, sources in self._wrong.items():
+            if source in sources:
+                self._wrong.forget(object_id)

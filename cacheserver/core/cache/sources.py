@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from cacheserver.core.request.keys import DEFAULT_PORTS, key_host
 from cacheserver.core.request.service import Service
@@ -63,7 +63,15 @@ def candidates(target: Target) -> tuple[Source, ...]:
 
 
 def cache_host_form(path_and_query: str, host: str) -> str:
-    """What to ask a cache node for a content of the origin ``host``: the pair stands last."""
+    """What to ask a cache node for a content of the origin ``host``: the pair stands last.
+
+    Pairs that the node could take for it, in other letters or with escapes, are left out.
+    """
+    path, mark, query = path_and_query.partition("?")
+    pairs = query.split("&") if mark else []
+    kept = [pair for pair in pairs if unquote(pair.partition("=")[0]).strip().lower() != "cachehostorigin"]
+    if len(kept) < len(pairs):
+        path_and_query = f"{path}?{'&'.join(kept)}" if kept else path
     joint = "&" if "?" in path_and_query else "?"
     return f"{path_and_query}{joint}cacheHostOrigin={quote(host, safe='')}"
 

@@ -1,13 +1,16 @@
 """One member of Cache-Status (RFC 9211), written as a structured field item (RFC 8941).
 
-Owns: the spelling. Must not decide what happened.
+Owns: the spelling, and finding the status of a refusal that another node passes on. Must not decide what happened.
 """
 
 from __future__ import annotations
 
 import re
 
+from cacheserver.core.http.field_rules import list_members
+
 _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
+_FORWARDED = re.compile(r"(?:^|;)[ \t]*fwd-status=([45][0-9]{2})(?![0-9])")
 _MAX_INTEGER = 999_999_999_999_999
 
 
@@ -42,6 +45,13 @@ def cache_status(
     )
     shown = (_parameter(name, value) for name, value in parameters if value is not None)
     return "; ".join((_token_or_string(node), *shown))
+
+
+def forwarded_status(value: str | None) -> int | None:
+    """The refusal (4xx, 5xx) that the cache nearest to us had from its own source, by its member, the last one."""
+    members = list_members(value or "")
+    found = _FORWARDED.search(members[-1]) if members else None
+    return None if found is None else int(found[1])
 
 
 def _parameter(name: str, value: bool | int | str) -> str:

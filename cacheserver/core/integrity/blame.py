@@ -67,6 +67,11 @@ BLAME: Final = {
 """A digest in a URL is the client's word. A digest field or an unconfirmed manifest is the object's own word against
 itself. Neither may take a source from other objects."""
 
+OF_THIS_OBJECT: Final = frozenset(
+    (Evidence.ANCHORED_PIECE, Evidence.ANCHORED_WHOLE, Evidence.NAME, Evidence.DIGEST_FIELD)
+)
+"""For this one object, other sources come first. Not where it is one source's manifest against another one's bytes."""
+
 _BY_ANCHOR: Final = {"name": Evidence.NAME, "digest_field": Evidence.DIGEST_FIELD}
 
 

@@ -16,8 +16,13 @@ from cacheserver.core.integrity.trust import Claim
 # A Dictionary whose members are Byte Sequences without parameters (RFC 9651 §3.2, §3.3.5; RFC 9530 §2 and §3).
 _MEMBER: Final = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):")
 _COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
-_ALGORITHMS: Final = {"sha-256": ("sha256", 32), "sha": ("sha1", 20), "md5": ("md5", 16)}
-"""RFC 9530 key → hashlib name and size; other algorithms, sha-512 too, are passed over."""
+_ALGORITHMS: Final = {
+    "sha-256": ("sha256", 32),
+    "sha-512": ("sha512", 64),
+    "sha": ("sha1", 20),
+    "md5": ("md5", 16),
+}
+"""RFC 9530 key → hashlib name and size; other algorithms are passed over."""
 
 
 def claims_from_fields(response: Fields, *, https: bool, whole: bool) -> tuple[Claim, ...]:
@@ -40,7 +45,14 @@ def claims_from_fields(response: Fields, *, https: bool, whole: bool) -> tuple[C
         elif part:
             joined.append(part)
     return tuple(
-        Claim("digest_field", https, sha256=each.get("sha256"), sha1=each.get("sha1"), md5=each.get("md5"))
+        Claim(
+            "digest_field",
+            https,
+            sha256=each.get("sha256"),
+            sha512=each.get("sha512"),
+            sha1=each.get("sha1"),
+            md5=each.get("md5"),
+        )
         for each in joined
     )
 

@@ -39,6 +39,7 @@ class Reason(Enum):
     """Why; the value is the word in logs and metrics."""
 
     NO_SOURCE = "no_source"
+    SAID_TOO_LATE = "said_too_late"
     WRONG_CONTENT = "wrong_content"
     BAD_AT_REST = "bad_at_rest"
     BAD_PIECE_SHOWN = "bad_piece_shown"
@@ -83,6 +84,8 @@ class Facts:
     broken: bool = False
     """Whether its source has broken off, so that another answer begins the piece anew."""
     stopping: bool = False
+    gone: bool = False
+    """Whether the bytes went by before it was said what they must be, so that nobody can compare them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,12 @@ RULES: Final = (
         Verdict.REFUSE,
         Reason.WRONG_CONTENT,
         lambda f: f.whole is Said.CONTRADICTS,
+    ),
+    Rule(
+        "the end of bytes that have gone by before it was said what the whole must be",
+        Verdict.REFUSE,
+        Reason.SAID_TOO_LATE,
+        lambda f: f.whole is Said.UNCOMPARED and f.gone and f.last,
     ),
     Rule(
         "every source of the statement is banned, or it contradicts the content",

@@ -48,13 +48,20 @@ class Claim:
     sha256: bytes | None = None
     sha1: bytes | None = None
     md5: bytes | None = None
+    sha512: bytes | None = None
     """Whole-content digests, checked once the object is complete."""
 
     @property
     def whole_digests(self) -> dict[str, bytes]:
         """Algorithm (hashlib name) → digest over the whole content."""
-        named = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
+        named = {"sha256": self.sha256, "sha512": self.sha512, "sha1": self.sha1, "md5": self.md5}
         return {name: digest for name, digest in named.items() if digest is not None}
+
+    @property
+    def facts_of_whole(self) -> frozenset[tuple[str, bytes | None]]:
+        """All that it says of the whole content, comparable with what another claim says."""
+        pieces = (("hash of hashes", self.hash_of_hashes), ("manifest", self.manifest_digest))
+        return frozenset((*self.whole_digests.items(), *(fact for fact in pieces if fact[1] is not None)))
 
     @property
     def states_pieces(self) -> bool:

@@ -2,7 +2,7 @@
 
 Owns: the three forms in which clients name an origin and which of them wins. Must not touch sockets, answers or the
 rest of the request's head. Every ``Target`` that leaves here has a host of the allow-list (I9) and a path and query
-that are the client's own bytes, less one ``cacheHostOrigin`` pair (I10).
+that are the client's own bytes, less the ``cacheHostOrigin`` pairs (I10).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: the grammar of paths and queries, the removal of ``cacheHostOrigin``, and the key. Two spellings may share a key
 only where RFC 3986 §6.2.2 says that they are equivalent, or where the service's rule says so. What goes upstream is
-never touched here but for the one pair that is removed: signed tokens break when an escape changes its case.
+never touched here but for the pairs that are removed: signed tokens break when an escape changes its case.
 
 Decisions where specifications leave room:
 
@@ -70,18 +70,19 @@ def canonical_target(path_and_query: str) -> CanonicalTarget:
 
 
 def split_cache_host_origin(raw_target: str) -> tuple[str, str | None]:
-    """Take the last ``cacheHostOrigin=`` pair out of a path and query; return the rest and the pair's raw value.
+    """Take all ``cacheHostOrigin=`` pairs out of a path and query; return the rest and the last pair's raw value.
 
-    The name counts only in this very spelling. Earlier pairs of the name stay, as does every other byte, so that the
-    rest is the URL to which the client appended the pair. Without such a pair: the input and None.
+    The name counts only in this very spelling. Every other byte stays, so that the rest is the URL to which the client
+    appended the pair. Without such a pair: the input and None. Some clients send the pair twice; a cache behind this
+    one that counted the first of them would fetch another host's content for this one's key.
     """
     path, mark, query = raw_target.partition("?")
     pairs = query.split("&") if mark else []
-    for index in range(len(pairs) - 1, -1, -1):
-        if pairs[index].startswith(_CACHE_HOST_ORIGIN):
-            value = pairs.pop(index)[len(_CACHE_HOST_ORIGIN) :]
-            return (f"{path}?{'&'.join(pairs)}" if pairs else path), value
-    return raw_target, None
+    kept = [pair for pair in pairs if not pair.startswith(_CACHE_HOST_ORIGIN)]
+    if len(kept) == len(pairs):
+        return raw_target, None
+    value = next(pair for pair in reversed(pairs) if pair.startswith(_CACHE_HOST_ORIGIN))
+    return (f"{path}?{'&'.join(kept)}" if kept else path), value[len(_CACHE_HOST_ORIGIN) :]
 
 
 def key_host(service: Service, host: str) -> str:
@@ -103,10 +104,11 @@ def _rewritten(rewrites: tuple[HostRewrite, ...], host: str) -> str:
 def cache_key(service: Service, scheme: str, host: str, port: int, canonical: CanonicalTarget) -> str:
     """The cache key: service, scheme, host, path and query, one per line; no part can hold a line break.
 
-    The scheme is ``*`` for shipped services and for those of one scheme: they serve the same bytes either way. The
+    The scheme is ``*`` where the service says so, and where it has one scheme: the same bytes come either way. The
     port appears only where it is not the scheme's own; the query line is empty or starts with ``?``.
     """
-    fixed = not service.own or service.scheme != "as-requested"
+    apart = service.own if service.scheme_in_key is None else service.scheme_in_key
+    fixed = not apart or service.scheme != "as-requested"
     shown_host = key_host(service, host)
     if port != DEFAULT_PORTS[scheme]:
         shown_host = f"{shown_host}:{port}"

@@ -50,6 +50,11 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Only in the key, never upstream."""
     query: Annotated[QueryRule, Meta(description="Query in the key: all, none, or all but query_drop.")] = "keep"
     query_drop: Annotated[tuple[str, ...], Meta(description="Decoded names of pairs left out of the key.")] = ()
+    scheme_in_key: Annotated[
+        bool | None, Meta(description="http and https are asked for apart; unset: in own services only.")
+    ] = None
+    """Unset: in own services that ask as requested. What plain clients made the node store answers no TLS client
+    then."""
     collapse_slashes: Annotated[bool, Meta(description="// in a path counts as / in the key.")] = False
     scheme: Annotated[SchemeRule | None, Meta(description="How origins are asked; unset: as the client asked.")] = None
     port: Annotated[

@@ -104,8 +104,8 @@ class Spans:
         self.length_confirmed = self.length_confirmed or opened.answer.status == 206
         if opened.same is None:
             fill = self._fill
-            request, service = fill.context.asker.upstream_fields(fill.want), fill.want.target.service
-            kept = await take_up_part(fill.context.store, fill.obj, opened.answer, request=request, service=service)
+            request, target = fill.context.asker.upstream_fields(fill.want), fill.want.target
+            kept = await take_up_part(fill.context.store, fill.obj, opened.answer, request=request, target=target)
             self.leaves = self.leaves or not kept
         return opened
 
@@ -172,7 +172,7 @@ class Spans:
     async def _adopt(self, opened: Opened) -> None:
         """From now on the object is of the generation of an answer that has repeated all that was here."""
         fill, store = self._fill, self._fill.context.store
-        request, service = fill.context.asker.upstream_fields(fill.want), fill.want.target.service
-        outcome = await refresh(store, fill.obj, opened.answer, request=request, service=service)
+        request, target = fill.context.asker.upstream_fields(fill.want), fill.want.target
+        outcome = await refresh(store, fill.obj, opened.answer, request=request, target=target)
         self.leaves = self.leaves or outcome.leaves
         await store.refresh(fill.obj, replace(fill.obj.representation, validators=opened.accepted.validators))

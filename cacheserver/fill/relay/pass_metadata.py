@@ -5,6 +5,8 @@ Owns: that memory and its bounds. Must not judge bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.cache.generation import validators_of
 from cacheserver.core.http.fields import Fields
@@ -45,6 +47,14 @@ class PassMetadata:
         if key is not None and era == self._era and metadata.manifest is not None and not metadata.blocked:
             self._kept.keep(key, metadata, self._clock.monotonic_s() + self._keep_s)
         return metadata
+
+    async def by_now(self, known: Metadata, want: Want, answer: UpstreamAnswer, length_bytes: int | None) -> Metadata:
+        """What the content must be by what is said now; ``known`` itself where nothing has changed since."""
+        while known.era != self._fetcher.era:
+            era, about = self._fetcher.era, (want, answer.fields)
+            again = await self._fetcher.again(known, *about, secure=answer.secure, length_bytes=length_bytes)
+            known = replace(again, era=era)
+        return known
 
     def clear(self) -> None:
         """What is said of contents may have changed: nothing that is kept holds any more."""

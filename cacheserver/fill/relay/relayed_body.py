@@ -7,6 +7,7 @@ same or another source of the same generation. Must not write to clients or stor
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
-from cacheserver.core.integrity.release import Facts, Reason, Said, decide
+from cacheserver.core.integrity.release import Facts, Reason, Said, Verdict, decide
 from cacheserver.core.integrity.trust import Claim, Trust
 from cacheserver.fill.asking import Ask, Asker, Want
 from cacheserver.fill.metadata import Metadata
@@ -22,6 +23,7 @@ from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.retry import Retry, after
 from cacheserver.ports import Meter, UpstreamAnswer
 
+ByNow = Callable[[Metadata], Awaitable[Metadata]]
 _MOST_HELD_BYTES = 1 << 24
 """Larger pieces of a manifest are compared once all have gone by, where all do."""
 
@@ -33,6 +35,11 @@ class BodySpan:
     start: int
     stop: int | None
     total: int | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether that is all of it."""
+        return self.start == 0 and self.stop == self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,7 @@ class Relay:
         size = self.piece_size_bytes
         if metadata.manifest is not None:  # a gate waits for as many of ours as one of its pieces has
             size = min(max(size, metadata.manifest.piece_size_bytes), _MOST_HELD_BYTES)
-        whole = span.start == 0 and span.stop == span.total
-        claims, manifest = metadata.of_whole(size) if whole else (), metadata.by_pieces(size)
+        claims, manifest = metadata.of_whole(size) if span.whole else (), metadata.by_pieces(size)
         if manifest is None and not claims:
             return None
         return PieceGate(
@@ -83,6 +89,7 @@ class RelayedBody:
     It comes from the answer in ``opened`` or the first that ``ask`` gives. It is verified where ``metadata`` has a
     manifest, or a digest of a whole that all goes to the client. ``ask`` asks for a span of the same generation; None
     where answers cannot be put together. ``tries``: how often in a row a source may break before the reader fails.
+    ``by_now`` gives what is said of the content by the time it ends; it has its end only where that is nothing new.
     """
 
     def __init__(
@@ -95,11 +102,13 @@ class RelayedBody:
         opened: OpenBody | None = None,
         ask: Ask | None = None,
         tries: int = 1,
+        by_now: ByNow | None = None,
     ) -> None:
         self._relay = relay
         self._gate = gate = relay.gate(metadata, span)
         self._want = want
-        self._trust = metadata.trust
+        self._metadata = metadata
+        self._by_now = by_now
         self._span = span
         self._ask = ask
         self._tries = tries
@@ -132,19 +141,35 @@ class RelayedBody:
     async def read(self) -> bytes:
         """The next bytes of the span; empty at its end. UpstreamError: the client must not be told that it is whole."""
         self._waits_since_s = asyncio.get_running_loop().time()
-        while not self._done:
+        while not self._is_done():
             try:
                 data = await (self._arrived() if self._gate is None else self._checked(self._gate))
             except UpstreamError as exc:
                 await self._resume(exc)
                 continue
             kept = self._cut(data)
+            if self._is_done():
+                await self._hold_against_now()
             if kept:
                 return kept
+        await self._hold_against_now()
         verified_to_its_end = self._gate is not None and self._span.stop is None
         if verified_to_its_end and self._answer is not None and (self._rest or await self._answer.read()):
             raise BadAnswer("source sent more than the content has", source=self._answer.source)
         return b""
+
+    async def _hold_against_now(self) -> None:
+        """Withhold the end where something was said meanwhile that the bytes were not held against."""
+        if self._by_now is None:
+            return
+        known = self._metadata
+        self._metadata = now = await self._by_now(known)
+        now.refuse_blocked(self._relay.meter, self._want.target.object_id)
+        anchor = now.goes_beyond(known, self._relay.piece_size_bytes, whole=self._span.whole)
+        rule = decide(Facts(whole=Said.UNCOMPARED if anchor else Said.NOTHING, gone=True, last=True))
+        if rule.verdict is Verdict.REFUSE:
+            note_refused(self._relay.meter, rule.reason, object_id=self._want.target.object_id)
+            raise WrongContent(anchor)
 
     def close(self) -> None:
         """Give the answer back."""
@@ -152,8 +177,7 @@ class RelayedBody:
             self._answer.close()
             self._answer = None
 
-    @property
-    def _done(self) -> bool:
+    def _is_done(self) -> bool:
         ended = self._ended if self._gate is None else self._gate.done
         if self._gate is not None and self._span.total == 0:
             return ended
@@ -265,10 +289,10 @@ class RelayedBody:
         try:
             data = await asyncio.get_running_loop().run_in_executor(self._relay.executor, gate.release)
         except BadPiece as exc:
-            meter.verified(self._trust.word, "bad")
+            meter.verified(self._metadata.trust.word, "bad")
             rule = decide(Facts(piece=Said.CONTRADICTS, shown=self._shown > started))
             meter.content_refused(rule.reason.value)
-            self._blame(source, piece_evidence(self._trust, {source}))
+            self._blame(source, piece_evidence(self._metadata.trust, {source}))
             raise BadPiece(exc.piece, source=answer.source) from exc
         except WrongContent as exc:
             claim = next(claim for claim in gate.claims if claim.anchor == exc.anchor)
@@ -279,7 +303,7 @@ class RelayedBody:
         self._failures = 0
         self._sources.add(source)
         if gate.manifest is not None:
-            meter.verified(self._trust.word, "ok")
+            meter.verified(self._metadata.trust.word, "ok")
         for claim in gate.claims if last else ():
             meter.verified(_level(claim), "ok")
         return data[max(0, self._shown - started) :]

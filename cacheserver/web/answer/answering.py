@@ -70,7 +70,7 @@ class Answerer:
                 method=exchange.method,
                 service=want.target.service,
                 freshness=freshness,
-                passes=self.coordinator.passes(want),
+                passes=obj is None and self.coordinator.passes(want),
                 request=request_cache_control(want.fields),
             )
             try:
@@ -80,6 +80,7 @@ class Answerer:
             except GenerationChanged:
                 if exchange.channel.head_sent:
                     raise
+                want = replace(want, collapsed=True)
         await self._pass(want, exchange, detail="contended")
 
     def _assess(self, want: Want, obj: StoredObject) -> Freshness:
@@ -134,7 +135,7 @@ class Answerer:
         try:
             async with asyncio.timeout(patience_s):
                 collapsed = obj in self.revalidation
-                outcome = await self.revalidation.run(obj, want)
+                outcome = await self.revalidation.run(obj, want, forced=freshness.forced)
         except GenerationChanged:
             raise
         except (UpstreamError, TimeoutError):

@@ -91,7 +91,16 @@ class Delivery:
             opened = OpenBody(only.answer, only.accepted.start, stop=only.accepted.stop)
         span = BodySpan(start, stop, known.length_bytes)
         again = ask if known.combinable else None
-        body = RelayedBody(self.relay, want, metadata, span, opened=opened, ask=again, tries=_PASS_TRIES)
+        body = RelayedBody(
+            self.relay,
+            want,
+            metadata,
+            span,
+            opened=opened,
+            ask=again,
+            tries=_PASS_TRIES,
+            by_now=lambda _known: reader.metadata(),
+        )
         stated = body.verified or metadata.of_whole(self.relay.piece_size_bytes)
         if stated and reader.has_tasted(start):
             body.close()

@@ -146,13 +146,15 @@ class Passing:
         if plan.whole or (expected and plan.head.status in (200, 206)):
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked(self.relay.meter, want.target.object_id)
+        stated = plan.whole or metadata.manifest is not None
         body = RelayedBody(
             self.relay,
             want,
-            metadata if plan.whole or metadata.manifest is not None else NOTHING,
+            metadata if stated else NOTHING,
             BodySpan(plan.start, plan.stop, plan.total),
             opened=OpenBody(answer, plan.position, prefix, plan.ends),
             ask=self._same_again(want, answer, plan),
+            by_now=(lambda known: self.metadata.by_now(known, want, answer, plan.total)) if stated else None,
         )
         try:
             checked = await body.read() if body.verified else b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cacheserver.core.cache.source_health import MAX_SOURCES, Ban, SourceHealth
+from cacheserver.core.cache.source_health import MAX_OBJECTS, MAX_SOURCES, Ban, SourceHealth
 
 BAD, GOOD = "http://bad.example:80", "http://good.example:80"
 
@@ -103,3 +103,31 @@ def test_the_source_that_the_client_named_is_not_demoted_for_bytes() -> None:
     health = SourceHealth()
     health.demote(BAD, 0.0)
     assert health.order((BAD, GOOD), 1.0, named=BAD) == [BAD, GOOD]
+
+
+def test_a_source_of_wrong_bytes_comes_last_for_that_object_alone_and_for_a_while() -> None:
+    health = SourceHealth(ban_s=100.0)
+    health.contradicted(BAD, "a", 0.0)
+    health.failed(GOOD, 1.0)
+    assert health.order((BAD, GOOD), 2.0, object_id="a", named=BAD) == [GOOD, BAD]
+    assert health.order((BAD, GOOD), 2.0, object_id="b") == [BAD, GOOD]
+    assert [health.is_set_back(BAD, each, 2.0) for each in ("a", "b")] == [True, False]
+    assert health.order((BAD, GOOD), 2.0, object_id="a", avoid=frozenset({GOOD})) == [BAD, GOOD]
+    assert health.order((BAD, GOOD), 100.0, object_id="a") == [BAD, GOOD]
+
+
+def test_wrong_bytes_are_forgotten_for_the_objects_of_a_source_whose_ban_is_lifted() -> None:
+    health = SourceHealth()
+    health.contradicted(BAD, "a", 0.0)
+    health.contradicted(GOOD, "b", 0.0)
+    health.lift(BAD)
+    assert health.order((BAD, GOOD), 1.0, object_id="a") == [BAD, GOOD]
+    assert health.order((GOOD, BAD), 1.0, object_id="b") == [BAD, GOOD]
+
+
+def test_objects_with_wrong_bytes_are_remembered_within_a_bound() -> None:
+    health = SourceHealth()
+    for number in range(MAX_OBJECTS + 1):
+        health.contradicted(BAD, str(number), 0.0)
+    assert health.order((BAD, GOOD), 1.0, object_id="0") == [BAD, GOOD]
+    assert health.order((BAD, GOOD), 1.0, object_id=str(MAX_OBJECTS)) == [GOOD, BAD]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.core.http.cache_status import cache_status
+from cacheserver.core.http.cache_status import cache_status, forwarded_status
 
 
 def test_hit_and_miss_are_spelled_as_in_rfc_9211() -> None:
@@ -50,3 +50,21 @@ def test_contradictions_are_refused(hit: bool, fwd: str) -> None:
 @given(st.text(max_size=30))
 def test_no_detail_can_leave_the_line(detail: str) -> None:
     assert all(" " <= char <= "~" for char in cache_status("n", hit=True, detail=detail))
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (None, None),
+        ("", None),
+        (cache_status("cacheserver", hit=False, fwd="miss", fwd_status=404), 404),
+        (cache_status("cacheserver", hit=False, fwd="miss", fwd_status=503, detail="x; fwd-status=200"), 503),
+        ("origin; fwd=miss; fwd-status=404, cacheserver; fwd=miss", None),
+        ("origin; fwd=miss, cacheserver; fwd=miss;fwd-status=410", 410),
+        ("cacheserver; fwd-status=200", None),
+        ("cacheserver; fwd-status=4044", None),
+        ("cacheserver; xfwd-status=404", None),
+    ],
+)
+def test_only_a_refusal_of_the_nearest_caches_own_source_is_told(value: str | None, status: int | None) -> None:
+    assert forwarded_status(value) == status

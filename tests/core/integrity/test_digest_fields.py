@@ -31,13 +31,16 @@ def claim(*lines: tuple[str, str], https: bool = True, whole: bool = True) -> Cl
     return made[0] if made else None
 
 
-def says(*, authentic: bool = True, sha256: bool = False, sha1: bool = False, md5: bool = False) -> Claim:
+def says(
+    *, authentic: bool = True, sha256: bool = False, sha1: bool = False, md5: bool = False, sha512: bool = False
+) -> Claim:
     return Claim(
         anchor="digest_field",
         authentic=authentic,
         sha256=SHA256 if sha256 else None,
         sha1=SHA1 if sha1 else None,
         md5=MD5 if md5 else None,
+        sha512=SHA512 if sha512 else None,
     )
 
 
@@ -48,10 +51,11 @@ def says(*, authentic: bool = True, sha256: bool = False, sha1: bool = False, md
         ([S256], says(sha256=True)),
         ([S1], says(sha1=True)),
         ([SMD5], says(md5=True)),
-        ([f"{S512}, {S256}"], says(sha256=True)),
-        ([f"{S512},{S256}"], says(sha256=True)),
-        ([f"{S512} \t,\t {SMD5} , {S1}"], says(md5=True, sha1=True)),
-        ([S512, S256, S1], says(sha256=True, sha1=True)),
+        ([f"{S512}, {S256}"], says(sha256=True, sha512=True)),
+        ([f"{S512},{S256}"], says(sha256=True, sha512=True)),
+        ([f"{S512} \t,\t {SMD5} , {S1}"], says(md5=True, sha1=True, sha512=True)),
+        ([S512, S256, S1], says(sha256=True, sha1=True, sha512=True)),
+        ([S512], says(sha512=True)),
         ([f"  {S256} "], says(sha256=True)),
         ([f"unixsum=:AA==:, {S256}"], says(sha256=True)),
         ([S256.replace("=:", ":").replace(":", "=:", 1)], says(sha256=True)),
@@ -67,7 +71,8 @@ def test_well_formed_dictionary_states_the_known_digests(name: str, lines: list[
     [
         "",
         ",",
-        S512,
+        f"sha-384=:{b64(hashlib.sha384(BODY).digest())}:",
+        f"sha-512=:{b64(SHA256)}:",
         f"{S256},",
         f",{S256}",
         f"{S256},,{S1}",

@@ -17,7 +17,7 @@ COUNT = 3
 
 
 def every_fact() -> list[Facts]:
-    flags = product((False, True), repeat=8)
+    flags = product((False, True), repeat=9)
     return [
         Facts(
             piece=piece,
@@ -31,8 +31,9 @@ def every_fact() -> list[Facts]:
             overdue=f,
             broken=g,
             stopping=h,
+            gone=i,
         )
-        for (a, b, c, d, e, f, g, h), piece, whole, require in product(flags, Said, Said, ("any", "anchored"))
+        for (a, b, c, d, e, f, g, h, i), piece, whole, require in product(flags, Said, Said, ("any", "anchored"))
     ]
 
 
@@ -69,6 +70,7 @@ def test_the_last_missing_piece_is_released_only_when_all_was_compared() -> None
         (Facts(piece=Said.PENDING, stopping=True, overdue=True), Verdict.REFUSE, "stopped"),
         (Facts(piece=Said.PENDING, overdue=True), Verdict.RELEASE, "late"),
         (Facts(whole=Said.UNCOMPARED, last=True), Verdict.HOLD, "last_is_uncompared"),
+        (Facts(whole=Said.UNCOMPARED, last=True, gone=True), Verdict.REFUSE, "said_too_late"),
         (Facts(require="anchored"), Verdict.REFUSE, "not_anchored"),
     ],
 )

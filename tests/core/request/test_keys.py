@@ -162,8 +162,8 @@ def test_targets_are_bounded() -> None:
         ("/a?cacheHostOrigin=h&P1=1", "/a?P1=1", "h"),
         ("/a?P1=1&cacheHostOrigin=h&P2=2", "/a?P1=1&P2=2", "h"),
         ("/a?P4=x%2b%2B%3d&cacheHostOrigin=%5B::1%5D", "/a?P4=x%2b%2B%3d", "%5B::1%5D"),
-        ("/a?cacheHostOrigin=first&cacheHostOrigin=last", "/a?cacheHostOrigin=first", "last"),
-        ("/a?cacheHostOrigin=first&x&cacheHostOrigin=last&y", "/a?cacheHostOrigin=first&x&y", "last"),
+        ("/a?cacheHostOrigin=first&cacheHostOrigin=last", "/a", "last"),
+        ("/a?cacheHostOrigin=first&x&cacheHostOrigin=last&y", "/a?x&y", "last"),
         ("/a?&cacheHostOrigin=h", "/a?", "h"),
         ("/a?b&&cacheHostOrigin=h", "/a?b&", "h"),
         ("/a?cacheHostOrigin=", "/a", ""),
@@ -180,7 +180,7 @@ def test_targets_are_bounded() -> None:
         ("?cacheHostOrigin=h", "", "h"),
     ],
 )
-def test_only_the_last_pair_is_taken_out(raw: str, rest: str, value: str | None) -> None:
+def test_the_last_pair_counts_and_all_are_taken_out(raw: str, rest: str, value: str | None) -> None:
     assert split_cache_host_origin(raw) == (rest, value)
 
 
@@ -203,10 +203,13 @@ def test_a_key_is_five_lines() -> None:
     assert key(SIGNED, "/a", host="dl.example").split("\n") == ["signed", "*", "dl.example", "/a", ""]
 
 
-def test_the_scheme_counts_only_for_own_services_that_ask_as_requested() -> None:
+def test_the_scheme_counts_where_a_service_asks_as_requested_and_says_so_or_is_an_own_one() -> None:
     assert key(OWN, "/a") != key(OWN, "/a", scheme="https", port=443)
     assert key(SIGNED, "/a") == key(SIGNED, "/a", scheme="https", port=443)
-    fixed = replace(OWN, scheme="https")
+    apart, together = replace(SIGNED, scheme_in_key=True), replace(OWN, scheme_in_key=False)
+    assert key(apart, "/a") != key(apart, "/a", scheme="https", port=443)
+    assert key(together, "/a") == key(together, "/a", scheme="https", port=443)
+    fixed = replace(OWN, scheme="https", scheme_in_key=True)
     assert key(fixed, "/a", scheme="https", port=443).split("\n")[1] == "*"
 
 

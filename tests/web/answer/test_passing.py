@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import OriginStatus, TruncatedBody
+from cacheserver.core.errors import OriginStatus, TruncatedBody, WrongContent
 from cacheserver.core.http.http_date import format_http_date
-from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Want
@@ -23,12 +24,13 @@ from cacheserver.web.answer.passing import Passing
 from cacheserver.web.exchange import Exchange
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import ResponseWriter
+from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
-from tests.support.filling import OWN, SHIPPED, CancelAt, filling, want_for
+from tests.support.filling import OWN, SHIPPED, CancelAt, Rig, filling, want_for
 from tests.support.manifests import manifest_of
 from tests.support.scripted import ScriptedUpstream, Turn
 from tests.support.sockets import Peer, connected, wire_over
-from tests.support.stored import NOW_S, PIECE
+from tests.support.stored import NOW_S, PIECE, settled
 
 BODY = blob(8, 5000)
 
@@ -36,7 +38,8 @@ BODY = blob(8, 5000)
 class Room:
     """One pass to one client."""
 
-    def __init__(self, passing: Passing, peer: Peer) -> None:
+    def __init__(self, rig: Rig, passing: Passing, peer: Peer) -> None:
+        self.rig = rig
         self.peer = peer
         self.passing = passing
         self.channel = ResponseWriter(wire_over(peer), method="GET", http_10=False, keep_alive=True)
@@ -53,14 +56,16 @@ class Room:
 
 
 @asynccontextmanager
-async def room(directory: Path, upstream: ScriptedUpstream) -> AsyncIterator[Room]:
-    async with filling(directory, upstream) as rig, connected(buffer_bytes=1 << 20) as peer:
+async def room(
+    directory: Path, upstream: ScriptedUpstream, *, anchor: SayingAnchor | None = None
+) -> AsyncIterator[Room]:
+    async with filling(directory, upstream, anchor=anchor) as rig, connected(buffer_bytes=1 << 20) as peer:
         buffer = BodyBuffer(limit_bytes=1 << 20)
         metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
         passing = Passing(
             options=ServerOptions(), relay=rig.relay, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0
         )
-        yield Room(passing, peer)
+        yield Room(rig, passing, peer)
         assert upstream.unclosed == 0
 
 
@@ -189,3 +194,28 @@ async def test_an_answer_that_passes_has_one_date_the_origins_or_that_of_its_arr
         head, _body = await here.through(want_for(service=OWN))
     dates = [line.partition(b": ")[2].decode() for line in head.split(b"\r\n") if line.lower().startswith(b"date:")]
     assert dates == [sent or format_http_date(NOW_S + 1)]
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("before", [True, False], ids=["stated before", "first stated now"])
+async def test_a_catalogue_that_comes_while_content_passes_holds_for_its_end(
+    tmp_path: Path, right: bool, chunked: bool, before: bool
+) -> None:
+    claims = [Claim("catalogue", authentic=True, sha256=hashlib.sha256(data).digest()) for data in (BODY, b"other")]
+    anchor, gate = SayingAnchor(*claims[: int(before)]), asyncio.Event()
+    upstream = ScriptedUpstream(BODY)
+    upstream.script.append(Turn(gate=gate, chunked=chunked))
+    async with room(tmp_path, upstream, anchor=anchor) as place:
+        passing = asyncio.create_task(place.through(want_for("a")))
+        await settled()
+        anchor.told = Statements.of(claims[:1] if right else claims[1:])
+        place.rig.coordinator.ask_again()
+        gate.set()
+        ends = right and before
+        if ends:
+            _head, body = await passing
+            assert body.endswith(b"0\r\n\r\n") if chunked else body == BODY
+        else:
+            with pytest.raises(WrongContent):
+                await passing
