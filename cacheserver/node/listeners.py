@@ -63,8 +63,7 @@ class Listeners:
     async def open(self, settings: Settings) -> dict[str, Any]:
         """Listen on everything; the addresses by kind, for the log."""
         server, inherited = settings.server, self._inherited
-        needed = not (server.listen or inherited.content)  # a failed renewal must not take plain HTTP with it
-        tls = self._certificate.open(settings.tls, needed=needed) if server.listen_tls or inherited.tls else None
+        tls = self._certificate.open(settings.tls) if server.listen_tls or inherited.tls else None
         return {
             "content": await self._listen_all(inherited.content or await _bound(server.listen), None),
             "tls": await self._listen_all(inherited.tls or await _bound(server.listen_tls), tls),

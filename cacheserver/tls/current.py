@@ -47,17 +47,17 @@ class CurrentCertificate:
         self._told: _Refused | None = None
         self._warned: frozenset[str] = frozenset()
 
-    def open(self, options: TlsOptions, *, needed: bool = True) -> ssl.SSLContext:
+    def open(self, options: TlsOptions) -> ssl.SSLContext:
         """The context for listeners, with the pair of ``options``.
 
-        Where that cannot be used: ConfigError if it is ``needed`` or its key is exposed, else no handshake succeeds
-        before it can.
+        ConfigError where none is set or its key is exposed. Any other that cannot be used is told, and no handshake
+        succeeds before it can: a failed renewal must not take plain HTTP with it.
         """
         self._options, self._context = options, policy_context()
         try:
             self.take(options, read_pair(options))
         except ConfigError as exc:
-            if needed or key_is_exposed(options.key):
+            if not (options.certificate and options.key) or key_is_exposed(options.key):
                 raise
             self._tell(_Refused(signature_of(options), str(exc)))
         return self._context
@@ -149,12 +149,12 @@ class CurrentCertificate:
 
     def status(self) -> dict[str, Any] | None:
         """Facts of what is served, its faults, and why the files of now are not taken; None without TLS."""
-        if self._pair is None:
+        if self._context is None:
             return None
         return {
             "file": self._options.certificate,
-            **self._pair.facts.plain(self._clock.wall_s()),
-            "warnings": [fault.text for fault in self._faults(self._options, self._pair)],
+            **({} if self._pair is None else self._pair.facts.plain(self._clock.wall_s())),
+            "warnings": [] if self._pair is None else [fault.text for fault in self._faults(self._options, self._pair)],
             "refused": None if self._told is None else self._told.reason,
         }
 
