@@ -1,6 +1,7 @@
 # A node in an image: docker build -t cacheserver . ; docs/install.md says how to run it.
 # BASE needs Python 3.11 or later with its venv module. Packages come from the index, or without a network from wheels/
-# (make wheels) with --build-arg PIP_NO_INDEX=1; either way by the digests of the lock files.
+# (make wheels) with --build-arg PIP_NO_INDEX=1; either way by the digests of the lock files. A tag may lead to another
+# image tomorrow: name the base by its digest, --build-arg BASE=python:3.12-slim-bookworm@sha256:DIGEST.
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build

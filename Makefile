@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: install run test slow faults security sbom acceptance acceptance-system image lint lock reference clean
+.PHONY: install run test slow faults security sbom audit acceptance acceptance-system image lint lock reference clean
 .PHONY: install-system uninstall-system wheels
 
 install: $(VENV)/.installed
@@ -32,6 +32,13 @@ security: $(VENV)/.installed-test
 # Bill of materials (CycloneDX 1.6) of requirements.lock, on standard output or in the file that OUT names.
 sbom: $(BIN)/python
 	@$(BIN)/python -m tools.sbom $(if $(OUT),> $(OUT))
+
+# Known weaknesses of the locked packages; asks the package index, so it needs a network.
+AUDIT := build/audit/bin
+audit:
+	$(PYTHON) -m venv build/audit
+	$(AUDIT)/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(AUDIT)/pip-audit --disable-pip --require-hashes -r requirements.lock -r requirements-build.lock $(ARGS)
 
 # Real programs (curl, wget, aria2c, Chromium, pip, apt-get) through the node; gets about 150 MB of packages once.
 acceptance: $(VENV)/.installed-test

@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cacheserver.core.errors import CorruptObject
+from cacheserver.core.errors import ConfigError, CorruptObject
 from cacheserver.core.request.keys import is_object_id
 from cacheserver.store.object.file import ObjectFile, disk_errors
 from cacheserver.store.options import StoreOptions
 from cacheserver.store.volume import Volume
 from cacheserver.system.clock import SystemClock
+from cacheserver.system.place import reach
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
     opened: list[Volume] = []
     try:
         for options in store.volumes:
+            _refuse_foreign(options.path)
             volume = Volume(
                 path=options.path,
                 capacity_bytes=options.max_size.bytes,
@@ -38,6 +40,22 @@ def opened_volumes(store: StoreOptions) -> Iterator[Sequence[Volume]]:
         for volume in opened:
             # A volume that was not reconciled is left so: the node's next start has to look at every file.
             volume.close(clean=volume.reconciled)
+
+
+def _refuse_foreign(path: str) -> None:
+    """ConfigError where another user could put a link to any folder in the place of this one, and this is root."""
+    try:
+        with reach(path) as place:
+            foreign = place.foreign
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise ConfigError(f"cache directory {path} cannot be used: {exc.strerror}", key="store.volumes") from exc
+    if foreign:
+        raise ConfigError(
+            f"cache directory {path} lies in a folder that another user can change: run the command as the node's user",
+            key="store.volumes",
+        )
 
 
 def stored_ids(volume: Volume) -> Iterator[str]:

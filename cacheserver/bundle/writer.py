@@ -18,6 +18,7 @@ from cacheserver.bundle.header import BundledObject, encode_header
 from cacheserver.bundle.keys import raw_public
 from cacheserver.core.errors import BundleError, PieceMismatch
 from cacheserver.store.object.file import disk_errors
+from cacheserver.system.place import remove, rename
 from cacheserver.system.regular_file import hold
 
 
@@ -87,7 +88,7 @@ class BundleWriter:
         with disk_errors("cannot finish the bundle"):
             self._file.flush()
             os.fsync(self._file.fileno())
-            os.replace(f"{self._path}.part", self._path)  # before the file is closed, which ends the lock
+            rename(f"{self._path}.part", self._path)  # before the file is closed, which ends the lock
             self._file.close()
         return self._offset
 
@@ -104,6 +105,6 @@ class BundleWriter:
         if self._file.closed:
             return
         with contextlib.suppress(OSError):
-            os.unlink(f"{self._path}.part")
+            remove(f"{self._path}.part")
         with contextlib.suppress(OSError):
             self._file.close()

@@ -34,6 +34,7 @@ from cacheserver.core.request.keys import canonical_target
 from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.system.atomic_file import write_atomically
+from cacheserver.system.place import remove
 from cacheserver.system.regular_file import open_regular, read_regular
 from cacheserver.trust.catalogue_anchor import read_document
 from cacheserver.trust.issued import Issued
@@ -64,7 +65,7 @@ def keygen(key: str) -> None:
         try:
             write_atomically(f"{key}.pub", public_pem, mode=0o644, durable=True, replace=False)
         except BaseException:
-            os.unlink(key)
+            remove(key)
             raise
     say(public_text)
 
@@ -245,4 +246,4 @@ def _replace_file(path: str, data: bytes) -> None:
     """Put ``data`` in the place of the file at ``path``: readers see the old file or the new one, never a part."""
     parse_catalogue(data)  # what cannot be read again is never written
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-    write_atomically(os.path.realpath(path), data, mode=mode, durable=True, suffix=f".{os.getpid()}.new")
+    write_atomically(path, data, mode=mode, durable=True, suffix=f".{os.getpid()}.new", follow=True)

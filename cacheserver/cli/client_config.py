@@ -68,7 +68,7 @@ def client_config_command(
         raise click.UsageError("with --from-dhcp no --host is given" if hosts else "name a --host")
     mode_number = None if mode is None else int(mode)
     shown = ClientPolicy(hosts=cache_hosts(hosts, port=port), from_dhcp=from_dhcp, download_mode=mode_number, **policy)
-    say(FORMATS[name](shown), end="")
+    say(FORMATS[name](shown), end="", lines=True)
     return 0
 
 
@@ -82,12 +82,12 @@ def firewall_list_command(config: str | None, as_json: bool) -> int:
     if as_json:
         say_json({"outgoing": outgoing, "incoming": _incoming()}, indent=2)
         return 0
-    say("# node to origins\n# port(s)   host  (service)")
+    say("# node to origins\n# port(s)   host  (service)", lines=True)
     for entry in outgoing:
         ports = ",".join(map(str, entry["ports"] + entry["ports_for_tls_clients"]))
         for host in entry["hosts"]:
             say(f"tcp {ports:<7} {host}  ({entry['service']})")
-    say("\n# around the node")
+    say("\n# around the node", lines=True)
     for entry in _incoming():
         say(f"{entry['protocol']} {entry['port']:<7} {entry['from']} to {entry['to']}: {entry['meaning']}")
     return 0

@@ -18,8 +18,8 @@ from cacheserver.cli.options import JSON, with_settings
 from cacheserver.cli.output import EXIT_FOUND, config_errors, say, say_json
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.shown import shown
 from cacheserver.core.units import several
-from cacheserver.logs.events import printable
 from cacheserver.settings.load import Flags, load_settings
 from cacheserver.settings.schema import Settings
 
@@ -94,7 +94,7 @@ def _options(own: dict[str, Any]) -> DoctorOptions:
             parts = urlsplit(url)
             if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
                 continue
-        raise ConfigError(f"{printable(url, 80)} is not http://HOST/PATH", where="--range-url")
+        raise ConfigError(f"{shown(url)} is not http://HOST/PATH", where="--range-url")
     with config_errors("--endpoint"):
         for host in options.endpoints:
             parse_authority(host)

@@ -16,11 +16,12 @@ from click._termui_impl import ProgressBar
 
 import cacheserver
 from cacheserver.cli.options import CONNECT_TO, JSON
-from cacheserver.cli.output import EXIT_FAILED, config_errors, say, say_json
+from cacheserver.cli.output import EXIT_FAILED, config_errors, say, say_json, tell
 from cacheserver.core.cache.sources import NODE
 from cacheserver.core.errors import CacheserverError, ConfigError, MalformedRequest
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.shown import shown
 from cacheserver.core.units import format_size, parse_listen
 from cacheserver.fetch.request import FetchRequest, FetchResult
 from cacheserver.fetch.sources import manifest_url_of, parse_url, sources_of
@@ -146,7 +147,7 @@ def _address(text: str) -> tuple[str, tuple[str, int]]:
     host, equals, address = text.partition("=")
     with config_errors("--connect-to"):
         if not host or not equals:
-            raise ValueError(f"{printable(text, 80)} is not HOST=ADDR:PORT")
+            raise ValueError(f"{shown(text)} is not HOST=ADDR:PORT")
         return host.lower(), parse_listen(address)
 
 
@@ -200,7 +201,9 @@ class _Console:
     def notice(self, line: str) -> None:
         """One line on stderr."""
         if not self._quiet:
-            say(("\n" if self._bar is not None else "") + f"cacheserver: {printable(line)}", err=True)
+            if self._bar is not None:
+                say("", err=True)
+            tell(line)
 
     def begin(self, length_bytes: int | None, have_bytes: int) -> None:
         """Show a bar for this length."""

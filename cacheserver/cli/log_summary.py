@@ -140,7 +140,8 @@ def _print(summary: Summary, top: int) -> None:
     _print_table("hour", by_time[-48:], len(by_time) - 48)
     objects = summary.objects.largest(top)
     if objects:
-        say(f"\n{'bytes':>10} {'requests':>10}  object" + ("" if summary.objects.exact else " (approximate)"))
+        say("")
+        say(f"{'bytes':>10} {'requests':>10}  object" + ("" if summary.objects.exact else " (approximate)"))
     for name, size, requests in objects:
         say(f"{format_size(size):>10} {requests:>10}  {printable(name, 300)}")
 
@@ -150,7 +151,8 @@ def _print_table(title: str, rows: Iterable[tuple[str, Sums]], left_out: int) ->
     if not shown:
         return
     width = max(len(title), *(len(name) for name, _ in shown))
-    say(f"\n{title:<{width}} {'requests':>10} {'bytes':>10} {'hits':>7}")
+    say("")
+    say(f"{title:<{width}} {'requests':>10} {'bytes':>10} {'hits':>7}")
     for name, sums in shown:
         say(f"{name:<{width}} {sums.requests:>10} {format_size(sums.body_bytes):>10} {_ratio(sums):>7}")
     if left_out > 0:

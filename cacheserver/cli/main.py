@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Final
 
 import click
@@ -84,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result = cli.main(args=arguments, prog_name="cacheserver", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
-        say(exc.format_message(), err=True)
+        say(exc.format_message(), err=True, lines=True)
         return EXIT_USAGE
     except click.ClickException as exc:
         return _report(exc.format_message(), EXIT_USAGE)
@@ -105,9 +106,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> None:
     """Entry point of the installed command."""
     _fill_standard_descriptors()
+    sys.excepthook = _tell_uncaught
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _leave)
+            early_reload = number == signal.SIGHUP and _serves(None)  # the node reads its settings anyway
+            signal.signal(number, signal.SIG_IGN if early_reload else _leave)
     try:
         code = run()
     except _Left as exc:
@@ -116,6 +119,11 @@ def main() -> None:
         raise
     _drop_what_cannot_be_written()
     sys.exit(code)
+
+
+def _tell_uncaught(kind: type[BaseException], exc: BaseException, at: TracebackType | None) -> None:
+    """Print a traceback, whose message may hold anything, as all other text is printed."""
+    say("".join(traceback.format_exception(kind, exc, at)), end="", err=True, lines=True)
 
 
 class _Left(SystemExit):

@@ -23,7 +23,8 @@ EXIT_USAGE: Final = 2
 """A wrong setting or flag."""
 EXIT_FOUND: Final = 3
 """The command ran and found something wrong."""
-_UNSAFE: Final = re.compile(r"\r(?!\n)|[^\r\n -~]")
+_UNSAFE: Final = re.compile(r"[^ -~]")
+_UNSAFE_IN_LINES: Final = re.compile(r"\r(?!\n)|[^\r\n -~]")
 
 
 @contextmanager
@@ -35,14 +36,18 @@ def config_errors(where: str, *, key: str = "") -> Iterator[None]:
         raise ConfigError(str(exc), where=where, key=key) from exc
 
 
-def say(text: str, *, end: str = "\n", err: bool = False) -> None:
-    """Text on stdout (``err``: stderr): line ends as they are, all other control and non-ASCII characters escaped."""
-    click.echo(_UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text) + end, nl=False, err=err)
+def say(text: str, *, end: str = "\n", err: bool = False, lines: bool = False) -> None:
+    """One line on stdout (``err``: stderr), control and non-ASCII characters escaped.
+
+    ``lines``: the text has lines of its own, which this program has made; their ends stay.
+    """
+    unsafe = _UNSAFE_IN_LINES if lines else _UNSAFE
+    click.echo(unsafe.sub(lambda found: ascii(found[0])[1:-1], text) + end, nl=False, err=err)
 
 
 def say_json(facts: Mapping[str, Any], *, indent: int | None = None) -> None:
     """One JSON object on stdout."""
-    say(json.dumps(facts, ensure_ascii=True, indent=indent))
+    say(json.dumps(facts, ensure_ascii=True, indent=indent), lines=True)
 
 
 def tell(line: str) -> None:

@@ -74,7 +74,7 @@ def csr_command(
         made = _key(path) if reuse_key else _new_key(path, key_type, force=force)
         request = request_pem(made, wanted)
         write_file(f"{path}.csr", request, CERTIFICATE_MODE, replace=True)
-    say(request.decode("ascii"), end="")
+    say(request.decode("ascii"), end="", lines=True)
     tell(f"key {path}; request {path}.csr for {', '.join(wanted)}")
 
 

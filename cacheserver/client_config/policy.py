@@ -10,6 +10,7 @@ from typing import Final
 
 from cacheserver.core.errors import ConfigError, MalformedRequest
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.shown import shown
 
 KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\DeliveryOptimization"
 """Registry key of the policy, below HKEY_LOCAL_MACHINE."""
@@ -89,9 +90,9 @@ def cache_hosts(hosts: tuple[str, ...], *, port: int = 80) -> tuple[str, ...]:
         try:
             authority = parse_authority(text.strip())
         except MalformedRequest as exc:
-            raise ConfigError(f"{text[:80]!r}: {exc}", key="--host") from exc
+            raise ConfigError(f"{shown(text)!r}: {exc}", key="--host") from exc
         if authority.host.startswith("["):
-            raise ConfigError(f"{text[:80]!r}: clients take names and IPv4 addresses only", key="--host")
+            raise ConfigError(f"{shown(text)!r}: clients take names and IPv4 addresses only", key="--host")
         number = authority.port or port
         found.append(authority.host if number == 80 else f"{authority.host}:{number}")
     if len(set(found)) != len(found):

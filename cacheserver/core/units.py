@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from cacheserver.core.shown import shown
+
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?[ ]?([A-Za-z]*)\Z")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _BINARY_NAMES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -23,16 +25,16 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.match(text)
     if match is None:
-        raise ValueError(f"{text[:40]!r} is not a size such as 100GiB")
+        raise ValueError(f"{shown(text)!r} is not a size such as 100GiB")
     whole, fraction, unit = match.group(1), match.group(2) or "", match.group(3).upper()
     power = _POWERS.get(unit.removesuffix("IB").removesuffix("B"))
     if power is None or unit == "IB":
-        raise ValueError(f"{text[:40]!r}: unknown unit; use B, KiB, MiB, GiB, TiB or KB, MB, GB, TB")
+        raise ValueError(f"{shown(text)!r}: unknown unit; use B, KiB, MiB, GiB, TiB or KB, MB, GB, TB")
     base = 1000 if power and unit.endswith("B") and not unit.endswith("IB") else 1024
     unit_bytes = int(base**power)
     size_bytes, rest = divmod(int(whole + fraction) * unit_bytes, int(10 ** len(fraction)))
     if rest and power == 0:
-        raise ValueError(f"{text[:40]!r} is a fraction of a byte")
+        raise ValueError(f"{shown(text)!r} is a fraction of a byte")
     return size_bytes
 
 
@@ -60,13 +62,13 @@ def parse_listen(text: str) -> tuple[str, int]:
     """
     host, colon, port_text = text.rpartition(":")
     if not colon or not host or _PORT.match(port_text) is None or int(port_text) > 65_535:
-        raise ValueError(f"{text[:80]!r} is not ADDR:PORT such as 0.0.0.0:8080 or [::]:8080")
+        raise ValueError(f"{shown(text)!r} is not ADDR:PORT such as 0.0.0.0:8080 or [::]:8080")
     if host.startswith("[") and host.endswith("]"):
         return _ipv6(host[1:-1], text), int(port_text)
     if ":" in host:
-        raise ValueError(f"{text[:80]!r}: an IPv6 address needs brackets, such as [::1]:8080")
+        raise ValueError(f"{shown(text)!r}: an IPv6 address needs brackets, such as [::1]:8080")
     if not is_ip(host) and not _is_name(host):
-        raise ValueError(f"{text[:80]!r}: neither an address nor a host name")
+        raise ValueError(f"{shown(text)!r}: neither an address nor a host name")
     return host, int(port_text)
 
 
@@ -104,7 +106,7 @@ def _ipv6(inner: str, text: str) -> str:
     try:
         ipaddress.IPv6Address(inner)
     except ValueError:
-        raise ValueError(f"{text[:80]!r}: not an IPv6 address in brackets") from None
+        raise ValueError(f"{shown(text)!r}: not an IPv6 address in brackets") from None
     return inner
 
 

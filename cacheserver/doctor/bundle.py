@@ -19,7 +19,6 @@ import time
 import tomllib
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from importlib import metadata
 from typing import Any, Final
 
@@ -27,10 +26,12 @@ import msgspec
 
 import cacheserver
 from cacheserver.core.errors import ConfigError
-from cacheserver.doctor.redact import redact_settings, redact_text, secrets_of
+from cacheserver.doctor.redact import redact_settings, secrets_of
+from cacheserver.doctor.redact_text import redact_json, redact_own, redact_text
 from cacheserver.doctor.run import Diagnosis
 from cacheserver.logs.events import printable
 from cacheserver.settings.schema import Settings
+from cacheserver.system.place import remove
 from cacheserver.system.regular_file import open_regular, read_regular
 
 _TAIL_BYTES: Final = 1 << 20
@@ -51,7 +52,7 @@ def write_bundle(
         trees["settings.json"] = msgspec.to_builtins(settings, enc_hook=str)
         logs = [*filter(None, [settings.log.access_file]), *logs]
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
     except FileExistsError as exc:
         raise ConfigError("is there already", where=printable(path, 300)) from exc
     names = []
@@ -64,27 +65,28 @@ def write_bundle(
                 archive.addfile(entry, io.BytesIO(data))
                 names.append(name)
     except BaseException:
-        os.unlink(path)  # half a bundle would be in the way of the next one
+        remove(path)  # half a bundle would be in the way of the next one
         raise
     return names
 
 
 def _members(diagnosis: Diagnosis, trees: dict[str, dict[str, Any]], logs: Sequence[str]) -> Iterator[tuple[str, str]]:
     secrets = secrets_of(trees)
-    redacted = partial(redact_text, secrets=secrets)
-    yield "checks.json", redacted(json.dumps([check.as_json() for check in diagnosis.checks], indent=2))
-    yield "checks.txt", redacted("".join(f"{check.line()}\n" for check in diagnosis.checks))
+    checks = json.dumps([check.as_json() for check in diagnosis.checks])
+    yield "checks.json", redact_json(checks, secrets)
+    yield "checks.txt", redact_own("".join(f"{check.line()}\n" for check in diagnosis.checks), secrets)
     yield "system.json", json.dumps(_system(), indent=2)
     for name, tree in trees.items():
         if tree:
             yield name, json.dumps(redact_settings(tree, secrets), indent=2)
-    for name, body in (("status.json", diagnosis.status), ("metrics.txt", diagnosis.metrics)):
-        if body:
-            yield name, redacted(body.decode("utf-8", "replace"))
+    if diagnosis.status:
+        yield "status.json", redact_json(diagnosis.status.decode("utf-8", "replace"), secrets)
+    if diagnosis.metrics:
+        yield "metrics.txt", redact_own(diagnosis.metrics.decode("utf-8", "replace"), secrets)
     for number, name in enumerate(logs):
-        yield f"logs/{number}-{os.path.basename(name)}.txt", redacted(_tail(name))
+        yield f"logs/{number}-{printable(os.path.basename(name), 100)}.txt", redact_text(_tail(name), secrets)
     if journal := _journal():
-        yield "logs/journal.txt", redacted(journal)
+        yield "logs/journal.txt", redact_text(journal, secrets)
 
 
 def _raw_config(path: str | None) -> dict[str, Any]:

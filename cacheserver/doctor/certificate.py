@@ -32,7 +32,7 @@ async def certificate_checks(context: Context) -> list[Check]:
     try:
         facts = read_pair(options).facts
     except ConfigError as exc:
-        return [Check("certificate", "fail", what, str(exc), "correct [tls]; the node refuses to start with it")]
+        return [Check("certificate", "fail", what, str(exc), "correct [tls]; the node serves no TLS client with it")]
     checks = [_validity(what, facts, context.wall_s()), _names(what, facts, context.options.names)]
     for address in context.content_addresses(tls=True):
         checks.append(await _presented(context, facts, address))

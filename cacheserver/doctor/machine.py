@@ -6,9 +6,9 @@ import os
 import resource
 import socket
 from typing import Final
-from urllib.parse import urlsplit
 
 from cacheserver.concurrency.daemon_thread import in_thread
+from cacheserver.core.shown import shown
 from cacheserver.core.units import is_ip, parse_listen
 from cacheserver.doctor.check import Check
 from cacheserver.doctor.context import Context
@@ -127,19 +127,9 @@ async def proxy_checks(context: Context) -> list[Check]:
     what = "proxy variables of this shell"
     if not found:
         return [Check("proxy", "ok", what, "none")]
-    shown = ", ".join(f"{name}={_without_secrets(value)}" for name, value in sorted(found.items()))
+    told = ", ".join(f"{name}={shown(value)}" for name, value in sorted(found.items()))
     advice = "the node connects to origins directly and ignores them: let the firewall pass it (firewall-list)"
-    return [Check("proxy", "warn", what, shown, advice)]
-
-
-def _without_secrets(url: str) -> str:
-    """Scheme, host and port of a proxy; no user, password, path or query."""
-    try:
-        parts = urlsplit(url if "://" in url else f"//{url}")
-        host = parts.hostname or "?"
-        return f"{parts.scheme}://{host}:{parts.port}" if parts.port else f"{parts.scheme}://{host}"
-    except ValueError:
-        return "(not a URL)"
+    return [Check("proxy", "warn", what, told, advice)]
 
 
 async def firewall_checks(context: Context) -> list[Check]:

@@ -1,55 +1,33 @@
-"""Taking secrets out of settings and logs before they leave the machine.
+"""Settings without secrets: what the schema knows stays, everything else goes.
 
-Owns: what counts as a secret: values of keys that say so, user information and queries of URLs, bearer tokens, private
-keys, and every known secret wherever it stands. Rather takes out too much.
+Owns: the walk through a settings tree beside its types. A key that no setting has may be a slip in the name of a
+secret; a value of another type may be a slip in its place.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
-REMOVED: Final = "(removed)"
-_SECRET_KEY: Final = re.compile(r"(?i)(?:token|passw|secret|credential|authorization|api_?key|private)")
-_QUERY: Final = re.compile(r"\?[^\s\"'<>|\\]+")
-_USER: Final = re.compile(r"(?<=://)[^\s/@\"']+@")
-_BEARER: Final = re.compile(r"(?i)\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=-]{6,}")
-_HEADER: Final = re.compile(r"(?im)^((?:proxy-)?authorization|cookie|set-cookie):.*$")
-_PEM: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
-)
-_NAMED: Final = re.compile(
-    r"""(?ix)(["']?(?:[\w-]*(?:token|passw|secret|api_?key)[\w-]*)["']?\s*[:=]\s*)("[^"]*"|'[^']*'|[^\s,;}\]]+)"""
-)
-_LEAST_SECRET: Final = 6
+import msgspec
 
+from cacheserver.core.request.service import ServiceTable
+from cacheserver.core.shown import REMOVED
+from cacheserver.core.units import Size
+from cacheserver.doctor.redact_text import is_secret_key, redact_own, redact_text
+from cacheserver.settings.file import parse_size_value
+from cacheserver.settings.schema import Settings
 
-def redact_text(text: str, secrets: Collection[str] = ()) -> str:
-    """``text`` without secrets; ``secrets`` are values that are taken out wherever they stand."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _LEAST_SECRET:
-            text = text.replace(secret, REMOVED)
-    text = _PEM.sub(REMOVED, text)
-    text = _HEADER.sub(rf"\1: {REMOVED}", text)
-    text = _BEARER.sub(rf"\1 {REMOVED}", text)
-    text = _NAMED.sub(rf"\1{REMOVED}", text)
-    text = _USER.sub("", text)
-    return _QUERY.sub(f"?{REMOVED}", text)
+__all__ = ("REMOVED", "redact_settings", "redact_text", "secrets_of")
+_PUBLIC: Final = frozenset({"catalogue_keys", "pattern", "replacement", "edge_cdp_pattern"})
+"""Keys and patterns that are made of more than words."""
+_PLACE: Final = re.compile(r"[\w.*~:/\[\]-]*", re.ASCII)
 
 
 def redact_settings(value: Any, secrets: Collection[str] = ()) -> Any:
-    """A settings tree (dicts, lists, plain values) without secrets."""
-    if isinstance(value, dict):
-        return {
-            str(key): REMOVED if _SECRET_KEY.search(str(key)) and member else redact_settings(member, secrets)
-            for key, member in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [redact_settings(member, secrets) for member in value]
-    if isinstance(value, str):
-        return redact_text(value, secrets)
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+    """The tree of a settings file (dicts, lists, plain values), whatever is in it, without secrets."""
+    return _of_struct(value, Settings, secrets) if isinstance(value, dict) else _unknown(value)
 
 
 def secrets_of(value: Any) -> set[str]:
@@ -57,7 +35,7 @@ def secrets_of(value: Any) -> set[str]:
     found: set[str] = set()
     if isinstance(value, dict):
         for key, member in value.items():
-            if isinstance(member, str) and _SECRET_KEY.search(str(key)):
+            if isinstance(member, str) and is_secret_key(str(key)):
                 found.add(member)
             else:
                 found |= secrets_of(member)
@@ -65,3 +43,52 @@ def secrets_of(value: Any) -> set[str]:
         for member in value:
             found |= secrets_of(member)
     return found
+
+
+def _of_struct(table: dict[str, Any], kind: type[msgspec.Struct], secrets: Collection[str]) -> dict[str, Any]:
+    types = get_type_hints(kind)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    return {
+        _text(str(name), secrets): _member(str(name), member, types, defaults.get(str(name)), secrets)
+        for name, member in table.items()
+    }
+
+
+def _member(name: str, value: Any, types: dict[str, Any], default: object, secrets: Collection[str]) -> Any:
+    if name not in types or is_secret_key(name):
+        return _unknown(value)
+    if value == default:
+        return value
+    return _of(value, dict[str, ServiceTable] if name == "services" else types[name], name, secrets)
+
+
+def _of(value: Any, kind: Any, name: str, secrets: Collection[str]) -> Any:
+    """A value that must be of this type."""
+    arguments = [part for part in get_args(kind) if part not in (Ellipsis, type(None))]
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _of_struct(value, kind, secrets)
+    if isinstance(value, dict) and get_origin(kind) is dict:
+        return {
+            redact_text(str(key), secrets): _of(member, arguments[1], name, secrets) for key, member in value.items()
+        }
+    if isinstance(value, list | tuple) and get_origin(kind) is tuple:
+        return [_of(member, arguments[0], name, secrets) for member in value]
+    try:
+        msgspec.convert(value, kind, dec_hook=parse_size_value)
+    except (msgspec.ValidationError, TypeError, ValueError):
+        return _unknown(value)
+    if not isinstance(value, str) or kind is Size or str not in (kind, *arguments):
+        return value
+    if name in _PUBLIC and not re.search(r"\s", value):
+        return redact_own(value, secrets)
+    return _text(value, secrets)
+
+
+def _text(value: str, secrets: Collection[str]) -> str:
+    """A host, an address or a path as it is; of other text what may stay of any."""
+    plain = "://" not in value and _PLACE.fullmatch(value) and redact_own(value, secrets) == value
+    return value if plain else redact_text(value, secrets)
+
+
+def _unknown(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool) or value in ("", [], {}) else REMOVED

@@ -17,6 +17,7 @@ from cacheserver.core.errors import DiskError, FetchFailed
 from cacheserver.core.integrity.digest_text import to_base64
 from cacheserver.core.integrity.manifest import Manifest
 from cacheserver.system.atomic_file import write_atomically
+from cacheserver.system.place import remove, rename
 from cacheserver.system.regular_file import hold, read_regular
 
 DEFAULT_PIECE_BYTES = 1 << 20
@@ -76,7 +77,7 @@ class PartFile:
                 write_atomically(self._note_path, msgspec.json.encode(note))
                 return
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._note_path)
+                remove(self._note_path)
 
     def begin(self, length_bytes: int) -> None:
         """Make the file exactly this long; what was there stays as far as it goes."""
@@ -136,14 +137,14 @@ class PartFile:
         with _disk_errors("finish the output"):
             os.fsync(self.fd)
             self.save_note(None)
-            os.replace(self._path, self.output)
+            rename(self._path, self.output)
         self.close()
 
     def discard(self) -> None:
         """Remove the file and its note: going on from them cannot help."""
         self.save_note(None)
         with _disk_errors("remove the output"):
-            os.unlink(self._path)
+            remove(self._path)
         self.close()
 
     def close(self) -> None:

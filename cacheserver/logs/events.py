@@ -1,7 +1,7 @@
 """The event log: one JSON line per record, whatever clients put into it.
 
 Owns: formatting, escaping, rate limiting. Must not raise because of a record or of a full disk, and never writes a
-query string (tokens live there). Where a node runs, ``logs.writer`` writes the lines.
+query string or user information of a URL (tokens live there). Where a node runs, ``logs.writer`` writes the lines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+
+from cacheserver.core.shown import without_secrets
 
 MESSAGE_LIMIT: Final = 2048
 """Most characters of one message."""
@@ -43,8 +45,8 @@ class LogOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def printable(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """``text`` on one line: control, bidi and all other non-ASCII characters escaped, bounded in length."""
-    cut = _bounded(text, limit)
+    """``text`` on one line: control, bidi and all other non-ASCII characters escaped, URLs bare, bounded in length."""
+    cut = _bounded(without_secrets(text), limit)
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in cut)
@@ -103,7 +105,7 @@ class JsonFormatter(logging.Formatter):
             line["event"] = name[:_FACT_LIMIT]
         else:
             line["logger"] = record.name[:_FACT_LIMIT]
-            line["message"] = _bounded(_message(record), MESSAGE_LIMIT)
+            line["message"] = _bounded(without_secrets(_message(record)), MESSAGE_LIMIT)
         facts = getattr(record, "facts", None)
         if isinstance(facts, dict):
             for key, value in list(facts.items())[:32]:
@@ -122,7 +124,8 @@ class JsonFormatter(logging.Formatter):
             # Messages of other packages' errors quote requests, and with them tokens.
             line["error"] = _bounded(f"{kind.__name__}: {_plain(error)}", MESSAGE_LIMIT)
         if self._tracebacks:
-            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))[-_TRACEBACK_LIMIT:]
+            text = without_secrets("".join(traceback.format_exception(*record.exc_info)))
+            line["traceback"] = text[-_TRACEBACK_LIMIT:]
 
 
 class RateLimited(logging.Filter):
@@ -180,6 +183,6 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(member) for member in value[:_MEMBERS_LIMIT]]
     try:
-        return _bounded(str(value), _FACT_LIMIT)
+        return _bounded(without_secrets(str(value)), _FACT_LIMIT)
     except Exception:
         return type(value).__name__

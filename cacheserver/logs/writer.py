@@ -97,9 +97,10 @@ class LineWriter:
 
 
 def _open(path: str) -> int:
+    """Not for long: a FIFO that nobody reads is ENXIO, where opening it would wait for a reader."""
     if not path:
         return _STDERR
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
 
 
 def _written(fd: int, data: bytes) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.shown import without_value
 from cacheserver.core.units import Size
 from cacheserver.logs.events import printable
 from cacheserver.settings.toml_lines import Path, key_lines
@@ -92,7 +93,7 @@ def schema_problem(message: str, data: dict[str, Any], root: type[msgspec.Struct
         close = difflib.get_close_matches(name, known, n=1)
         kind = "setting" if path or not isinstance(data.get(name), dict) else "section"
         return Problem((*path, name), f"unknown {kind}" + (f"; did you mean {close[0]}?" if close else ""))
-    plain = fault.replace("`", "").replace("object", "table")
+    plain = without_value(fault).replace("`", "").replace("object", "table")
     return Problem(path, plain[:1].lower() + plain[1:])
 
 

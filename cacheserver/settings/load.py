@@ -17,6 +17,7 @@ import msgspec
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.request.service import Service
+from cacheserver.core.shown import shown
 from cacheserver.core.units import Size
 from cacheserver.logs.events import printable
 from cacheserver.settings.file import Problem, parse_size_value, read_toml, schema_problem
@@ -210,7 +211,7 @@ def _upstream_with_flags(upstream: UpstreamOptions, flags: Flags, source: _Sourc
     for value in flags.connect_to:
         host, equals, address = value.partition("=")
         if not equals or not host or not address:
-            raise ConfigError(f"{printable(value, 80)} is not HOST=ADDR:PORT", where="--connect-to")
+            raise ConfigError(f"{shown(value)} is not HOST=ADDR:PORT", where="--connect-to")
         connect_to[host] = address
         source.flags[dotted(("upstream", "connect_to", host))] = "--connect-to"
     return msgspec.structs.replace(upstream, connect_to=connect_to)

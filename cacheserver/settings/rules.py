@@ -13,6 +13,7 @@ from typing import Final
 
 from cacheserver.core.errors import CatalogueError
 from cacheserver.core.request.addresses import Network, parse_network
+from cacheserver.core.request.bounded_patterns import check_bounded
 from cacheserver.core.request.subnets import MAX_SUBNETS, OTHER_SUBNET
 from cacheserver.core.units import Size, format_size, is_ip, is_loopback, parse_listen
 from cacheserver.metrics.options import SubnetOptions
@@ -22,6 +23,7 @@ from cacheserver.settings.toml_lines import Path
 from cacheserver.store.options import StoreOptions, VolumeOptions
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
+from cacheserver.trust.edge_cdp import LONGEST_PATH
 from cacheserver.trust.https_json import base_of, check_base_url
 from cacheserver.trust.options import TrustOptions
 from cacheserver.trust.signing import parse_public_key
@@ -155,9 +157,10 @@ def _trust(trust: TrustOptions) -> Iterator[Problem]:
     yield from _trust_template("content_policy_path", trust.content_policy_path, "{url}")
     yield from _trust_template("edge_cdp_path", trust.edge_cdp_path, "{product}", "{version}")
     try:
+        check_bounded(trust.edge_cdp_pattern, LONGEST_PATH)
         missing = {"product", "version"} - re.compile(trust.edge_cdp_pattern).groupindex.keys()
-    except re.error as exc:
-        yield Problem(("trust", "edge_cdp_pattern"), f"is not a regular expression: {exc}")
+    except (re.error, ValueError) as exc:
+        yield Problem(("trust", "edge_cdp_pattern"), f"is not a bounded regular expression: {exc}")
         return
     yield from (Problem(("trust", "edge_cdp_pattern"), f"has no group {name}") for name in sorted(missing))
 
@@ -220,10 +223,14 @@ def _parsed(path: Path, parse: Callable[[str], object], text: str) -> Iterator[P
 def _path(path: Path, name: str) -> Iterator[Problem]:
     if any(char < " " or char == "\x7f" for char in name):
         yield Problem(path, "holds a control character")
+    elif "://" in name:
+        yield Problem(path, "is a URL, not the name of a file or directory")
 
 
 def _file(path: Path, name: str) -> Iterator[Problem]:
-    if name and not os.path.isfile(name):
+    found = list(_path(path, name))
+    yield from found
+    if name and not found and not os.path.isfile(name):
         yield Problem(path, f"no such file: {name}")
 
 

@@ -18,6 +18,7 @@ from cacheserver.core.request.allowlist import canonical_pattern
 from cacheserver.core.request.bounded_patterns import check_bounded
 from cacheserver.core.request.hostname import MAX_NAME, literal_address, parse_authority
 from cacheserver.core.request.service import HostRewrite, ManifestRule, SchemeRule, Service, ServiceTable
+from cacheserver.core.shown import shown, without_value
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -107,7 +108,7 @@ def _converted(raw: object, prefix: str) -> ServiceTable:
         place = _PLACE.search(message)
         named = _UNKNOWN.search(message)
         parts = [prefix, place[1] if place else "", (named[1] or named[2]) if named else ""]
-        raise ConfigError(_PLACE.sub("", message), key=".".join(part for part in parts if part)) from exc
+        raise ConfigError(without_value(_PLACE.sub("", message)), key=".".join(part for part in parts if part)) from exc
 
 
 def _entry(text: str, key: str) -> _Entry:
@@ -117,7 +118,9 @@ def _entry(text: str, key: str) -> _Entry:
     try:
         authority = parse_authority(rest[2:] if wildcard else rest)
     except MalformedRequest as exc:
-        raise ConfigError(f"{text!r} is not HOST, HOST:PORT, http://HOST:PORT or *.zone: {exc}", key=key) from exc
+        raise ConfigError(
+            f"{shown(text)!r} is not HOST, HOST:PORT, http://HOST:PORT or *.zone: {exc}", key=key
+        ) from exc
     pattern = canonical_pattern(f"*.{authority.host}" if wildcard else authority.host, key=key)
     return _Entry(pattern, cast("SchemeRule | None", scheme), authority.port)
 
@@ -147,33 +150,33 @@ def _canonical_host(text: str | None, key: str) -> str | None:
 
 def _check_rewrite(table: HostRewrite, key: str) -> None:
     if not _REPLACEMENT.fullmatch(table.replacement):
-        raise ConfigError(f"{table.replacement!r} is no host name with group references", key=key)
+        raise ConfigError(f"{shown(table.replacement)!r} is no host name with group references", key=key)
     try:
         check_bounded(table.pattern, MAX_NAME)
         re.compile(table.pattern).sub(table.replacement, "")
     except (re.error, IndexError, ValueError) as exc:
-        raise ConfigError(f"{table.pattern!r} with {table.replacement!r}: {exc}", key=key) from exc
+        raise ConfigError(f"the pattern of {table.replacement!r}: {exc}", key=key) from exc
 
 
 def _field_name(name: str, key: str) -> str:
     if name != "*" and (not _FIELD_NAME.fullmatch(name) or name.lower().replace("_", "-") in _NEVER_FORWARDED):
-        raise ConfigError(f"{name!r} is not a request field that can be forwarded", key=key)
+        raise ConfigError(f"{shown(name)!r} is not a request field that can be forwarded", key=key)
     return name.lower()
 
 
 def _check_manifest(table: ManifestRule, key: str) -> None:
     if not _TEMPLATE.fullmatch(table.url):
-        raise ConfigError(f"{table.url!r} is no URL made of {{base}}, {{path}}, {{key_host}}", key=key)
+        raise ConfigError(f"{shown(table.url)!r} is no URL made of {{base}}, {{path}}, {{key_host}}", key=key)
 
 
 def _check_source(url: str, key: str) -> None:
     found = _SOURCE.fullmatch(url)
     try:
         if found is None:
-            raise ConfigError(f"{url!r} is not http://, https:// or cachehost+http:// with a host", key=key)
+            raise ConfigError(f"{shown(url)!r} is not http://, https:// or cachehost+http:// with a host", key=key)
         parse_authority(found[1])
     except MalformedRequest as exc:
-        raise ConfigError(f"{url!r}: {exc}", key=key) from exc
+        raise ConfigError(f"{shown(url)!r}: {exc}", key=key) from exc
 
 
 def _blocks(texts: Iterable[str], key: str) -> tuple[str, ...]:

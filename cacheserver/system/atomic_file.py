@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+from cacheserver.system.place import reach
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def write_atomically(
@@ -21,34 +22,40 @@ def write_atomically(
     durable: bool = False,
     replace: bool = True,
     suffix: str = ".new",
-    prepare: Callable[[int], None] | None = None,
+    follow: bool = False,
+    give: bool = False,
 ) -> None:
     """Put ``data`` at ``path`` with ``mode`` less the umask. Raises OSError; nothing has changed then.
 
     ``durable`` syncs file and folder. Without ``replace`` an existing file is a FileExistsError. ``suffix`` names the
-    file beside the target: writers that can meet at one path need different ones. ``prepare`` gets the written file's
-    descriptor before the file takes its place.
+    file beside the target: writers that can meet at one path need different ones. ``follow``: a link at ``path``
+    stays, and what it names is replaced. ``give``: the file gets the owner of its predecessor or folder, where this
+    user may do that, and exactly ``mode``.
     """
-    beside = path + suffix
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)  # of an earlier run, or planted
-        with open(os.open(beside, _FLAGS, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            if prepare is not None:
-                prepare(file.fileno())
-            if durable:
-                os.fsync(file.fileno())
-        if replace:
-            os.replace(beside, path)
-        else:
-            os.link(beside, path)  # unlike rename, fails where something is there
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-    if durable:
-        sync_folder(os.path.dirname(path))
+    with reach(path, follow=follow) as place:
+        name, folder = place.name, place.folder
+        beside = name + suffix
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)  # of an earlier run, or planted
+            with open(os.open(beside, _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder), "wb") as file:
+                file.write(data)
+                file.flush()
+                if give:
+                    os.fchmod(file.fileno(), mode)
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(file.fileno(), *place.owner())
+                if durable:
+                    os.fsync(file.fileno())
+            if replace:
+                os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.link(beside, name, src_dir_fd=folder, dst_dir_fd=folder)  # unlike rename, fails where one is there
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=folder)
+        if durable:
+            place.sync()
 
 
 def sync_folder(path: str) -> None:

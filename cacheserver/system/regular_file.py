@@ -14,25 +14,33 @@ import stat
 import time
 from collections.abc import Iterator
 
+from cacheserver.system.place import reach
+
 _PAUSE_S = 0.05
-_ALWAYS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_ALWAYS = os.O_NONBLOCK | os.O_NOCTTY
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
-    """A descriptor of the regular file at ``path``. Raises OSError, IsADirectoryError, for anything else."""
+    """A descriptor of the regular file at ``path``. Raises OSError, IsADirectoryError, for anything else.
+
+    With O_NOFOLLOW among ``flags`` a link at ``path`` is an error; see ``place`` for what root follows.
+    """
     try:
-        fd = os.open(path, flags | _ALWAYS, mode)
+        with reach(path, follow=not flags & os.O_NOFOLLOW) as place:
+            fd, foreign = place.open(flags | _ALWAYS, mode), place.foreign
     except ValueError as exc:
         raise OSError(errno.EINVAL, "no file can have this name", path) from exc
     except OSError as exc:
         if exc.errno != errno.ENXIO:
-            raise
+            raise OSError(exc.errno, exc.strerror, path) from exc
         raise _irregular(path) from exc
-    found = os.fstat(fd).st_mode
-    if stat.S_ISREG(found):
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and not (foreign and found.st_nlink > 1):
         return fd
     os.close(fd)
-    if stat.S_ISDIR(found):
+    if stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EPERM, "has other names, which another user could have made", path)
+    if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     raise _irregular(path)
 
@@ -50,11 +58,19 @@ def hold(path: str, mode: int = 0o666) -> int:
     """A locked descriptor of the file at ``path``, made if need be; it is still the file of that name.
 
     Another process may finish, and so rename or remove, the file between its opening and its lock. Closing ends the
-    lock. Raises BlockingIOError while another process holds it, OSError.
+    lock. Raises BlockingIOError while another process holds it, OSError, also for a file of another user, who could
+    write into it at any time.
     """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     while True:
-        fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
+        made = True
         try:
+            fd = open_regular(path, flags | os.O_EXCL, mode)
+        except FileExistsError:
+            made, fd = False, open_regular(path, flags, mode)
+        try:
+            if not made and os.fstat(fd).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "belongs to another user", path)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_named(fd, path):
                 return fd
@@ -67,7 +83,8 @@ def hold(path: str, mode: int = 0o666) -> int:
 @contextlib.contextmanager
 def folder_held(path: str, *, within_s: float) -> Iterator[None]:
     """Hold a folder, so that files in it are changed by one process at a time. Raises BlockingIOError, OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with reach(path) as place:
+        fd = place.open(os.O_RDONLY | os.O_DIRECTORY)
     end_s = time.monotonic() + within_s
     try:
         while True:

@@ -21,7 +21,7 @@ from cacheserver.ports import Clock
 from cacheserver.tls.checks import Fault, faults
 from cacheserver.tls.names import certificate_name
 from cacheserver.tls.options import TlsOptions
-from cacheserver.tls.pair import Pair, Signature, hand_over, policy_context, read_pair, signature_of
+from cacheserver.tls.pair import Pair, Signature, hand_over, key_is_exposed, policy_context, read_pair, signature_of
 
 _log = get_logger(__name__)
 
@@ -48,18 +48,26 @@ class CurrentCertificate:
         self._warned: frozenset[str] = frozenset()
 
     def open(self, options: TlsOptions) -> ssl.SSLContext:
-        """The context for listeners, with the pair of ``options``. ConfigError where it cannot be used."""
-        pair = read_pair(options)
-        self._context = policy_context()
-        self.take(options, pair)
+        """The context for listeners, with the pair of ``options``.
+
+        ConfigError where none is set or its key is exposed. Any other that cannot be used is told, and no handshake
+        succeeds before it can: a failed renewal must not take plain HTTP with it.
+        """
+        self._options, self._context = options, policy_context()
+        try:
+            self.take(options, read_pair(options))
+        except ConfigError as exc:
+            if not (options.certificate and options.key) or key_is_exposed(options.key):
+                raise
+            self._tell(_Refused(signature_of(options), str(exc)))
         return self._context
 
     def prepare(self, options: TlsOptions) -> Pair | None:
         """What ``take`` needs for a reload. ConfigError where the pair of ``options`` must not replace the current."""
-        if self._pair is None:
+        if self._context is None:
             return None
         same = (options.certificate, options.key) == (self._options.certificate, self._options.key)
-        if same and signature_of(options) == self._pair.signature:
+        if same and self._pair is not None and signature_of(options) == self._pair.signature:
             return self._pair
         try:
             pair = read_pair(options)
@@ -93,9 +101,9 @@ class CurrentCertificate:
     async def check(self) -> None:
         """Look once. A fault is told when it is still there at the next look: two files are not replaced at once."""
         options, pair = self._options, self._pair
-        if pair is None:
+        if self._context is None:
             return
-        found = await asyncio.to_thread(_look, options, pair.signature)
+        found = await asyncio.to_thread(_look, options, pair.signature if pair is not None else None)
         if self._options is not options or self._pair is not pair:
             return  # a reload came in between
         if isinstance(found, Pair):
@@ -141,17 +149,17 @@ class CurrentCertificate:
 
     def status(self) -> dict[str, Any] | None:
         """Facts of what is served, its faults, and why the files of now are not taken; None without TLS."""
-        if self._pair is None:
+        if self._context is None:
             return None
         return {
             "file": self._options.certificate,
-            **self._pair.facts.plain(self._clock.wall_s()),
-            "warnings": [fault.text for fault in self._faults(self._options, self._pair)],
+            **({} if self._pair is None else self._pair.facts.plain(self._clock.wall_s())),
+            "warnings": [] if self._pair is None else [fault.text for fault in self._faults(self._options, self._pair)],
             "refused": None if self._told is None else self._told.reason,
         }
 
 
-def _look(options: TlsOptions, known: Signature) -> Pair | _Refused | None:
+def _look(options: TlsOptions, known: Signature | None) -> Pair | _Refused | None:
     """The pair that the files hold now, why there is none, or None when they are what is served. Runs in a thread."""
     signature = signature_of(options)
     if signature == known:

@@ -1,18 +1,17 @@
 """Certificate and key files put in their place: whole or not at all, keys for their owner only.
 
 Owns: modes and owners. A node that reads at any moment finds the old file or the new one. What a symbolic link names
-is replaced, not the link. OSError goes up.
+is replaced, not the link, where ``system.place`` follows it. OSError goes up.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from typing import Final
 
 from cacheserver.core.errors import ConfigError
 from cacheserver.system.atomic_file import write_atomically
+from cacheserver.system.place import reach
 
 KEY_MODE: Final = 0o600
 CERTIFICATE_MODE: Final = 0o644
@@ -24,18 +23,10 @@ def write_file(path: str, data: bytes, mode: int, *, replace: bool) -> None:
     A missing folder is made. ConfigError where a file is there and ``replace`` is false; an
     OSError names ``path``.
     """
-    target = os.path.realpath(path)
-
-    def prepare(fd: int) -> None:
-        os.fchmod(fd, mode)  # whatever the umask
-        with contextlib.suppress(PermissionError):
-            old = os.stat(target if os.path.exists(target) else os.path.dirname(target))
-            os.fchown(fd, old.st_uid, old.st_gid)
-
     suffix = f".{secrets.token_hex(4)}.new"
     try:
         make_folder(path)
-        write_atomically(target, data, mode=mode, durable=True, replace=replace, suffix=suffix, prepare=prepare)
+        write_atomically(path, data, mode=mode, durable=True, replace=replace, suffix=suffix, follow=True, give=True)
     except FileExistsError as exc:
         raise already_there(path) from exc
     except OSError as exc:
@@ -44,10 +35,8 @@ def write_file(path: str, data: bytes, mode: int, *, replace: bool) -> None:
 
 def make_folder(path: str) -> None:
     """Make the folder of the file at ``path``, for its owner alone, where it is missing. OSError names ``path``."""
-    try:
-        os.makedirs(os.path.dirname(os.path.realpath(path)), mode=0o700, exist_ok=True)
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, path) from exc
+    with reach(path, make=True):
+        pass
 
 
 def already_there(path: str) -> ConfigError:

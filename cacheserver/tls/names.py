@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from cacheserver.core.errors import MalformedRequest
 from cacheserver.core.request.hostname import parse_authority
+from cacheserver.core.shown import shown
 from cacheserver.core.units import is_ip
 
 
@@ -19,7 +20,6 @@ def certificate_name(text: str) -> str:
 
     Raises ValueError for anything else: a port, a path, a name that is not ASCII.
     """
-    shown = ascii(text[:80])[1:-1]
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         return str(ip_address(bare))
@@ -27,15 +27,15 @@ def certificate_name(text: str) -> str:
         pass
     name = text.removeprefix("*.")
     if not name.isascii():
-        raise ValueError(f"{shown} is not ASCII; write an international name in its xn-- form")
+        raise ValueError(f"{shown(text)} is not ASCII; write an international name in its xn-- form")
     try:
         authority = parse_authority(name)
     except MalformedRequest as exc:
-        raise ValueError(f"{shown} is neither a host name nor an address") from exc
+        raise ValueError(f"{shown(text)} is neither a host name nor an address") from exc
     if authority.port is not None or ":" in name:
-        raise ValueError(f"{shown}: a certificate names hosts, not ports")
+        raise ValueError(f"{shown(text)}: a certificate names hosts, not ports")
     if name != text and "." not in authority.host:
-        raise ValueError(f"{shown}: a wildcard needs a domain of at least two labels")
+        raise ValueError(f"{shown(text)}: a wildcard needs a domain of at least two labels")
     return f"*.{authority.host}" if name != text else authority.host
 
 

@@ -105,9 +105,17 @@ def read_pair(options: TlsOptions) -> Pair:
     return Pair(context, facts, before)
 
 
+def key_is_exposed(path: str) -> bool:
+    """Whether others than the node's user and group can read or change a key; False where there is none."""
+    try:
+        return bool(stat.S_IMODE(os.stat(path).st_mode) & _LOOSE)
+    except OSError:
+        return False
+
+
 def _read_key(path: str) -> PrivateKeyTypes:
     try:
-        if stat.S_IMODE(os.stat(path).st_mode) & _LOOSE:
+        if key_is_exposed(path):
             raise ValueError(f"can be read by everyone or written by a group; {restoring(path)}")
         return private_key(read_bytes(path))
     except OSError as exc:

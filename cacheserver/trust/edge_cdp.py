@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -25,6 +25,8 @@ from cacheserver.trust.https_json import HttpsJson, member
 from cacheserver.trust.memory import AnswerMemory
 from cacheserver.trust.options import TrustOptions
 
+LONGEST_PATH: Final = 1024
+"""Longer paths are not asked about: the bound of what the pattern may take."""
 _BODY = b'{"targetingAttributes":{}}'
 
 
@@ -63,7 +65,7 @@ class EdgeCdpAnchor:
         if target.service.name not in self._options.edge_cdp_services:
             return ()
         path = content_name(target).partition("?")[0]
-        found = self._pattern.fullmatch(path)
+        found = self._pattern.fullmatch(path) if len(path) <= LONGEST_PATH else None
         if found is None:
             return ()
         values = {"{product}": quote(found["product"], safe=""), "{version}": quote(found["version"], safe="")}

@@ -16,6 +16,7 @@ from yarl import URL
 from cacheserver.core.errors import BadAnswer, CertificateRefused, MalformedRequest, OriginStatus
 from cacheserver.core.request.hostname import parse_authority
 from cacheserver.core.request.target import origin_text
+from cacheserver.core.shown import shown
 from cacheserver.core.strict_json import strict_json
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.session import client_context, open_session
@@ -32,9 +33,9 @@ def check_base_url(text: str) -> str:
     try:
         authority = parse_authority(found[1]) if found is not None else None
     except MalformedRequest as exc:
-        raise ValueError(f"{text[:80]!a}: {exc}") from exc
+        raise ValueError(f"{shown(text)!a}: {exc}") from exc
     if authority is None:
-        raise ValueError(f"{text[:80]!a} is not https://HOST or https://HOST:PORT")
+        raise ValueError(f"{shown(text)!a} is not https://HOST or https://HOST:PORT")
     return origin_text("https", authority.host, authority.port or 443)
 
 
@@ -42,7 +43,7 @@ def base_of(url: str) -> str:
     """``https://host[:port]`` of a URL with a path, without user and fragment. Raises ValueError."""
     found = _URL.fullmatch(url)
     if found is None:
-        raise ValueError(f"{url[:80]!a} is not https://HOST/PATH")
+        raise ValueError(f"{shown(url)!a} is not https://HOST/PATH")
     return check_base_url(found[1])
 
 

@@ -46,10 +46,4 @@ class Issued:
             self._save(known)
 
     def _save(self, known: dict[str, str]) -> None:
-        write_atomically(self._path, msgspec.json.encode(known), durable=True, prepare=self._give)
-
-    def _give(self, fd: int) -> None:
-        """Give the file to who owns the directory: a command of root may write it."""
-        owner = os.stat(os.path.dirname(self._path))
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, owner.st_uid, owner.st_gid)
+        write_atomically(self._path, msgspec.json.encode(known), durable=True, give=True)  # root may write it

@@ -22,6 +22,7 @@ from cacheserver.core.bounded_memory import BoundedMemory
 from cacheserver.core.errors import AddressRefused, ConfigError, MalformedRequest, ResolveFailed
 from cacheserver.core.request.addresses import Network, vet_address
 from cacheserver.core.request.hostname import is_ip_literal, literal_address, parse_authority
+from cacheserver.core.shown import shown
 from cacheserver.logs.events import event, get_logger
 from cacheserver.outgoing.resolver import Lookup, Resolver, detached_lookup
 
@@ -106,7 +107,7 @@ def _override(key: str, value: tuple[str, int]) -> tuple[str, tuple[str, int]]:
     except MalformedRequest as exc:
         raise ConfigError(f"the key is not HOST or HOST:PORT: {exc}", key=where) from exc
     except ValueError as exc:
-        raise ConfigError(f"{address!r} is not an IP address", key=where) from exc
+        raise ConfigError(f"{shown(address)!r} is not an IP address", key=where) from exc
     if is_ip_literal(named.host):
         raise ConfigError("an IP literal cannot be connected to elsewhere; name a host", key=where)
     return (named.host if named.port is None else f"{named.host}:{named.port}"), target

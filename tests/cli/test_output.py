@@ -39,8 +39,20 @@ FILE_COMMANDS = (
 
 
 def test_text_is_printed_with_everything_odd_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    output.say(RAW + "\r\nend")
+    output.say(RAW + "\r\nend", lines=True)
     assert capsys.readouterr().out == (r"a\x1b]0;owned\x07\x9b31m\u202e\u2028\udcffb\rc" + "\n" + r"\td" + "\r\nend\n")
+    output.say(RAW + "\r\nend")
+    assert capsys.readouterr().out == r"a\x1b]0;owned\x07\x9b31m\u202e\u2028\udcffb\rc\n\td\r\nend" + "\n"
+
+
+def test_a_traceback_is_printed_with_everything_odd_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError(RAW)
+    except ValueError as exc:
+        cli._tell_uncaught(ValueError, exc, exc.__traceback__)
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert all(line.isprintable() for line in said.splitlines())
 
 
 def test_commands_print_through_one_function() -> None:
@@ -50,6 +62,11 @@ def test_commands_print_through_one_function() -> None:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 assert name not in ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"), path
+                assert (
+                    name != "say"
+                    or not any(word.arg == "lines" for word in node.keywords)
+                    or (path.name in ("main.py", "tls.py", "client_config.py"))
+                ), f"{path} prints lines that may come from elsewhere"
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero", "garbage", "missing"])

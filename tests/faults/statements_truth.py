@@ -94,11 +94,15 @@ class Spoken:
     def _as_sent(self, start: int, body: bytes, sent_s: float, ended_s: float) -> bytes:
         """With the bytes that were flipped on the disk meanwhile as they were before."""
         restored = bytearray(body)
-        for flip in self.flips:
-            if flip.since_s <= ended_s and flip.until_s >= sent_s and 0 <= flip.at - start < len(body):
-                known = self.right[flip.at], self.lie[flip.at]
-                if restored[flip.at - start] ^ 0xFF in known:
-                    restored[flip.at - start] ^= 0xFF
+        flipped = [flip.at for flip in self.flips if flip.since_s <= ended_s and flip.until_s >= sent_s]
+        for first, part in _by_pieces(body, start, self.piece_bytes):
+            for whole in (self.right, self.lie):
+                trial = bytearray(part)
+                for at in flipped:
+                    if first <= at < first + len(part) and trial[at - first] ^ 0xFF == whole[at]:
+                        trial[at - first] = whole[at]
+                if trial == whole[first : first + len(part)]:
+                    restored[first - start : first - start + len(part)] = trial
         return bytes(restored)
 
 

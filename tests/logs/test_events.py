@@ -64,6 +64,20 @@ def test_message_and_facts_are_bounded() -> None:
     assert len(text) < 20_000
 
 
+def test_no_url_is_logged_with_what_may_be_a_secret() -> None:
+    url = "http://user:S3cr3t@h.test/p?sig=S3cr3t"
+    try:
+        raise ValueError(f"cannot reach {url}")
+    except ValueError:
+        caught = sys.exc_info()
+    made = record("asked %s", url, exc_info=caught)
+    fact = record("", event="asked", facts={"url": url, "urls": [url], "table": {"a": url}, "proxy": "u:S3cr3t@h.test"})
+    for line in (JsonFormatter(tracebacks=True).format(made), JsonFormatter().format(fact)):
+        assert "h.test" in line
+        assert "S3cr3t" not in line
+    assert printable(f"from {url}") == "from http://h.test/p?(removed)"
+
+
 def test_facts_do_not_hide_the_members_of_the_line() -> None:
     line = parsed(JsonFormatter().format(record("e", event="e", facts={"level": "anchored", "ts": 1, "piece": 3})))
     assert (line["level"], line["level_"], line["ts_"], line["piece"]) == ("info", "anchored", 1, 3)

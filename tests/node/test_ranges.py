@@ -197,7 +197,7 @@ async def test_parts_carry_the_content_type_of_the_object(ground: Ground, warm: 
 async def test_a_number_beyond_all_sizes_is_the_same_each_time(ground: Ground) -> None:
     path = ground.add(b"0123456789")
     async with RawClient(*ground.node.content) as client:
-        for last, status in (("7", 206), ("7", 206), ("9" * 33, 416), ("9" * 33, 416)):
+        for last, status in (("7", 206), ("7", 206), ("9" * 33, 206), ("9" * 33, 206)):
             assert (await client.request("GET", path, [("Range", f"bytes=5-{last}")], host=HOST)).status == status
 
 

@@ -13,7 +13,7 @@ from shutil import which
 
 import pytest
 
-from tests.support.certificates import NAME, key_pem, write_pair
+from tests.support.certificates import NAME
 from tests.support.client import RawClient
 from tests.support.flow import PATIENCE_S, eventually
 from tests.support.ground import HOST
@@ -121,10 +121,11 @@ async def test_a_node_starts_with_an_expired_certificate_and_warns(tmp_path: Pat
         assert "expired" in warning
 
 
-async def test_a_node_without_a_usable_pair_does_not_start(tmp_path: Path) -> None:
+async def test_a_node_whose_key_is_exposed_does_not_start(tmp_path: Path) -> None:
     folder = tmp_path / "tls"
     folder.mkdir()
-    write_pair(folder, issue(days_left=9).chain_pem, key_pem(issue(days_left=9).key))
+    install(folder, issue(days_left=9))
+    (folder / "node.key").chmod(0o604)
     config = tmp_path / "node.toml"
     config.write_text(CONFIG)
     command = [sys.executable, "-m", "cacheserver", "serve", "--config", str(config), "--listen", "127.0.0.1:0"]
@@ -134,4 +135,4 @@ async def test_a_node_without_a_usable_pair_does_not_start(tmp_path: Path) -> No
     )
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"cacheserver: error: {folder}/node.pem: tls.certificate: does not belong to tls.key")
+    assert last.startswith(f"cacheserver: error: {folder}/node.key: tls.key: can be read by everyone")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Issued, key_pem, replace, write_pair
+from tests.support.ground import GroundOptions, running_ground
 from tests.support.tls_scene import BODY, NAMES, PKI, TlsScene, install, issue, running
 
 
@@ -138,3 +139,13 @@ async def test_sighup_takes_a_new_pair_and_drops_no_connection(scene: TlsScene) 
     later = await scene.connect()
     assert later.serial == new.serial
     await later.close()
+
+
+async def test_plain_http_does_not_go_down_with_a_failed_renewal(tmp_path: Path) -> None:
+    (tmp_path / "node.pem").write_text("half a renewal")
+    files = f'[tls]\ncertificate = "{tmp_path}/node.pem"\nkey = "{tmp_path}/node.key"\n'
+    options = GroundOptions(config=f'[server]\nlisten_tls = ["127.0.0.1:0"]\n{files}')
+    async with running_ground(tmp_path / "node", options) as ground:
+        line = await ground.node.wait_log(lambda line: line.get("event") == "certificate_refused")
+        assert str(tmp_path / "node.key") in line["reason"] or str(tmp_path / "node.pem") in line["reason"]
+        assert (await ground.get(ground.add(b"plain"))).body == b"plain"

@@ -118,8 +118,8 @@ def outside(watch: Watch, cache: Path, since: int) -> list[str]:
     for path, flags in ((str(note[0]), note[1]) for note in watch.notes("open", since=since)):
         if path.isdigit() or path.startswith(str(cache)):
             continue  # a descriptor, or at home; a link would have been refused by O_NOFOLLOW
-        if not path.startswith("/") and path == "cache.db":
-            continue  # relative to the catalogue's own descriptor
+        if flags & os.O_PATH:
+            continue  # a step of a way, which reads nothing
         if path.endswith("/cacheserver.toml") and not flags & _WRITES:
             continue
         if path == "/dev/null":

@@ -51,7 +51,8 @@ def document_faults() -> list[str]:
     faults = [f"docs/security.md does not give the floor of {name}" for name in floors() if f"| {name} |" not in page]
     if "CVE-2025-69872" not in page:
         faults.append("docs/security.md does not name diskcache's advisory")
-    for word, file in (("privately", "SECURITY.md"), ("make sbom", "SECURITY.md"), ("--require-hashes", "Makefile"),
+    for word, file in (("privately", "SECURITY.md"), ("make sbom", "SECURITY.md"),
+                       ("make audit", "SECURITY.md"), ("@sha256:", "Dockerfile"), ("--require-hashes", "Makefile"),
                        ("--require-hashes", "Dockerfile")):  # fmt: skip
         if word not in (ROOT / file).read_text():
             faults.append(f"{file} does not say {word}")

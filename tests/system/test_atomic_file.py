@@ -72,17 +72,27 @@ def test_a_planted_link_is_replaced_not_written_through(tmp_path: Path, plant: C
     assert names(tmp_path) == ["file", "victim"]
 
 
-def test_a_file_is_prepared_after_it_is_written_and_before_it_takes_its_place(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_given_file_has_the_owner_of_its_predecessor_or_of_its_folder_and_the_mode_whatever_the_umask(
+    tmp_path: Path,
+) -> None:
+    os.chown(tmp_path, 0, 7)
     path = tmp_path / "file"
-    path.write_bytes(b"old")
+    for owner in ((0, 7), (5, 6)):
+        write_atomically(str(path), b"new", mode=0o666, give=True)
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*owner, 0o666)
+        os.chown(path, 5, 6)
 
-    def prepare(fd: int) -> None:
-        os.fchmod(fd, 0o640)
-        assert (path.read_bytes(), os.stat(fd).st_size) == (b"old", 3)
 
-    write_atomically(str(path), b"new", prepare=prepare)
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o640
+def test_what_a_link_names_is_replaced_where_it_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "file").symlink_to("real/file")
+    for data in (b"one", b"two"):
+        write_atomically(str(tmp_path / "file"), data, follow=True, durable=True)
+        assert (tmp_path / "real" / "file").read_bytes() == data
+    assert names(tmp_path) == ["file", "real"]
+    assert names(tmp_path / "real") == ["file"]
 
 
 def test_a_folder_without_a_name_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

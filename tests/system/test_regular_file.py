@@ -68,3 +68,13 @@ def test_the_wait_for_a_folder_ends(tmp_path: Path) -> None:
     held = folder_held(str(tmp_path), within_s=1.0)
     with held, pytest.raises(BlockingIOError), folder_held(str(tmp_path), within_s=0.0):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "file.part"
+    path.write_bytes(b"theirs")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        hold(str(path))
+    assert path.read_bytes() == b"theirs"

@@ -221,3 +221,17 @@ async def test_without_tls_there_is_nothing_to_look_at(scene: Scene) -> None:
     assert scene.current.status() is None
     assert scene.current.prepare(scene.options) is None
     assert scene.shown == []
+
+
+async def test_a_pair_that_cannot_be_used_at_the_start_is_taken_once_it_can(scene: Scene) -> None:
+    scene.write(OLD)
+    replace(scene.folder / "node.key", b"half a renewal")
+    context = scene.current.open(scene.options)
+    await scene.looks()
+    (told,) = scene.events("certificate_refused")
+    assert scene.current.status() == {"file": scene.options.certificate, "warnings": [], "refused": told["reason"]}
+    assert context.sni_callback is None
+    scene.write(OLD)
+    await scene.looks(1)
+    assert scene.serves(OLD)
+    assert context.sni_callback is not None

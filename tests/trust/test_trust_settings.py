@@ -49,6 +49,7 @@ def test_catalogues_are_taken_from_the_directory_of_the_settings(tmp_path: Path)
         ("content_policy_path = '/{url} x'", "content_policy_path", "path and query"),
         ("edge_cdp_path = '/{product}'", "edge_cdp_path", "{version}"),
         ("edge_cdp_pattern = '('", "edge_cdp_pattern", "regular expression"),
+        ("edge_cdp_pattern = '(?P<product>([a-z]+-?)+)/(?P<version>1)'", "edge_cdp_pattern", "for ever"),
         ("edge_cdp_pattern = '(?P<product>x)'", "edge_cdp_pattern", "no group version"),
         ("deadline_s = 0", "deadline_s", "> 0"),
         ("deadline_s = 9", "deadline_s", "<= 8"),

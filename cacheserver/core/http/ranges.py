@@ -23,8 +23,9 @@ MERGE_GAP_BYTES = 128
 
 _OWS = " \t"
 _UNIT = re.compile(r"[^=\s,;/]*")
-_INT_SPEC = re.compile(r"([0-9]{1,32})-([0-9]{0,32})")
-_SUFFIX_SPEC = re.compile(r"-([0-9]{1,32})")
+_INT_SPEC = re.compile(r"([0-9]+)[ \t]*-[ \t]*([0-9]*)")
+_SUFFIX_SPEC = re.compile(r"-[ \t]*([0-9]+)")
+_MOST = 10**18
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _UNSATISFIED = re.compile(r"\*/([0-9]{1,18})")
 
@@ -106,7 +107,8 @@ class UnsatisfiedRange:
 def parse_range(field: str | None) -> RangeField:
     """Read one Range line (RFC 9110 §14.1, §14.2); never raises.
 
-    The unit is compared without case, empty list members are allowed, positions have at most 18 ASCII digits.
+    The unit is compared without case, empty list members are allowed. Blanks around ``=`` and ``-``, which the grammar
+    does not have, are read too: a 416 would end the client's use of this node.
     """
     if field is None:
         return NoRange()
@@ -114,7 +116,7 @@ def parse_range(field: str | None) -> RangeField:
     unit = _UNIT.match(text)
     if unit is None or not is_token(unit[0]) or unit[0].lower() != "bytes":
         return NoRange()
-    rest = text[unit.end() :]
+    rest = text[unit.end() :].lstrip(_OWS)
     if not rest.startswith("="):
         return BadRange()
     members = [member for part in rest[1:].split(",") if (member := part.strip(_OWS))]
@@ -131,13 +133,19 @@ def parse_range(field: str | None) -> RangeField:
 
 def _parse_spec(member: str) -> Spec | None:
     if (suffix := _SUFFIX_SPEC.fullmatch(member)) is not None:
-        return SuffixSpec(int(suffix[1]))
+        return SuffixSpec(_position(suffix[1]))
     found = _INT_SPEC.fullmatch(member)
     if found is None:
         return None
-    first = int(found[1])
-    last = int(found[2]) if found[2] else None
+    first = _position(found[1])
+    last = _position(found[2]) if found[2] else None
     return None if last is not None and last < first else IntSpec(first, last)
+
+
+def _position(digits: str) -> int:
+    """A number of any length; what no object reaches is one number."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= 18 else _MOST
 
 
 def select(field: RangeField, length_bytes: int, *, max_parts: int = 100) -> Selection:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
+from cacheserver.core.shown import shown
+
 Network: TypeAlias = IPv4Network | IPv6Network
 
 # The table does not lean on ``ipaddress.is_global``: that property differs between Python versions and calls 6to4,
@@ -102,7 +104,11 @@ def parse_network(text: str) -> Network:
     """A CIDR block, or one address as a block of one. Raises ValueError, also for host bits and zones."""
     if "%" in text:
         raise ValueError("a block cannot have a zone")
-    return ip_network(text)
+    try:
+        return ip_network(text)
+    except ValueError as exc:
+        reason = str(exc) if "host bits" in str(exc) else f"{shown(text)!r} is no address and no network"
+        raise ValueError(reason) from exc
 
 
 def vet_address(ip: str, allowed: tuple[Network, ...] = ()) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from cacheserver.core.errors import ConfigError, MalformedRequest
 from cacheserver.core.request.hostname import is_ip_literal, parse_authority
 from cacheserver.core.request.service import Service
+from cacheserver.core.shown import shown
 
 
 def canonical_pattern(pattern: str, *, key: str = "") -> str:
@@ -24,13 +25,13 @@ def canonical_pattern(pattern: str, *, key: str = "") -> str:
     try:
         authority = parse_authority(name)
     except MalformedRequest as exc:
-        raise ConfigError(f"{pattern!r} is not a host name or *.zone: {exc}", key=key) from exc
+        raise ConfigError(f"{shown(pattern)!r} is not a host name or *.zone: {exc}", key=key) from exc
     if authority.port is not None:
-        raise ConfigError(f"{pattern!r} must not carry a port", key=key)
+        raise ConfigError(f"{shown(pattern)!r} must not carry a port", key=key)
     if not wildcard:
         return authority.host
     if is_ip_literal(authority.host) or "." not in authority.host:
-        raise ConfigError(f"{pattern!r} is too wide: a zone needs two labels at least", key=key)
+        raise ConfigError(f"{shown(pattern)!r} is too wide: a zone needs two labels at least", key=key)
     return f"*.{authority.host}"
 
 

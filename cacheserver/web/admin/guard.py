@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import logging
 import math
+import socket
 from collections.abc import Awaitable, Callable, Container
 from http import HTTPStatus
 from typing import Any
@@ -26,13 +27,14 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def guard_of(options: AdminOptions, open_paths: Container[str]) -> Any:
     """The middleware that admits a request and makes every failure one line of JSON; ``open_paths`` need no token."""
-    own_host = parse_listen(options.listen)[0].lower() if options.listen else ""
+    listens = parse_listen(options.listen)[0] if options.listen else ""
+    own_hosts = {name.lower().rstrip(".") for name in (listens, "localhost", socket.gethostname()) if name}
     token = options.token.encode("utf-8", "surrogateescape")
     guesses = Guesses()
 
     def denied(request: web.Request) -> web.Response | None:
         if not token:
-            return _under_strange_name(request, own_host)
+            return _under_strange_name(request, own_hosts)
         return None if request.path in open_paths else _without_token(request, token, guesses)
 
     @web.middleware
@@ -69,9 +71,9 @@ def _without_token(request: web.Request, token: bytes, guesses: Guesses) -> web.
     return json_reply(HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is required"}, {"WWW-Authenticate": "Bearer"})
 
 
-def _under_strange_name(request: web.Request, own_host: str) -> web.Response | None:
+def _under_strange_name(request: web.Request, own_hosts: set[str]) -> web.Response | None:
     """The refusal of a request that names another host than this listener."""
-    if _host_is_ours(request.headers.getall(hdrs.HOST, []), own_host):
+    if _host_is_ours(request.headers.getall(hdrs.HOST, []), own_hosts):
         return None
     _audit(request, "strange_host", 0)
     return json_reply(HTTPStatus.FORBIDDEN, {"error": "use an address, localhost or the listener's own host name"})
@@ -88,16 +90,19 @@ def _has_token(request: web.Request, token: bytes) -> bool:
     return scheme.lower() == "bearer" and matches
 
 
-def _host_is_ours(lines: list[str], own_host: str) -> bool:
-    """Whether a page that rebinds its name to our address is *not* asking: its Host would be that name."""
+def _host_is_ours(lines: list[str], own_hosts: set[str]) -> bool:
+    """Whether a page that rebinds its name to our address is *not* asking: its Host would be that name.
+
+    Who names no host (HTTP/1.0) is no browser.
+    """
     if len(lines) != 1:
-        return False
+        return not lines
     host = lines[0].strip().lower()
     if host.startswith("["):
         name, bracket, rest = host[1:].partition("]")
         return bool(bracket) and is_ip(name) and _is_port(rest)
     name, colon, port = host.partition(":")
-    return _is_port(colon + port) and (is_ip(name) or name == "localhost" or (name == own_host and bool(name)))
+    return _is_port(colon + port) and (is_ip(name) or name.rstrip(".") in own_hosts)
 
 
 def _is_port(text: str) -> bool:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,6 +20,10 @@ _Info = tuple[int, int, int, str, tuple[Any, ...]]
 
 _out = os.open(os.environ["WATCH_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 _events = frozenset(os.environ["WATCH_EVENTS"].split(","))
+_at = threading.local()
+"""The folder of a name that is opened relative to a descriptor: the event does not tell it."""
+_FOLDERS = {"os.remove": (1,), "os.mkdir": (2,), "os.rmdir": (1,), "os.rename": (2, 3), "os.link": (2, 3)}
+"""Which arguments of an event are the descriptors of the folders of its names."""
 _answers: dict[str, list[list[str]]] = json.loads(os.environ.get("WATCH_DNS", "{}"))
 
 
@@ -46,9 +51,24 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     elif event in ("socket.sendto", "socket.sendmsg"):
         _note(event, args[1])
     elif event == "open":
-        _note(event, os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else args[0], args[2] or 0)
+        name = os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else args[0]
+        _note(event, _whole(name, getattr(_at, "folder", -1)), args[2] or 0)
+    elif event in _FOLDERS:
+        _note(event, *(_whole(name, args[at]) for name, at in zip(args, _FOLDERS[event], strict=False)))
     else:
         _note(event, *args[:2])
+
+
+def _whole(name: object, folder: int) -> object:
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), str(name)) if folder >= 0 else name
+
+
+def _open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    _at.folder = -1 if dir_fd is None else dir_fd
+    try:
+        return _os_open(path, flags, mode, dir_fd=dir_fd)
+    finally:
+        _at.folder = -1
 
 
 async def _of_loop(loop: asyncio.AbstractEventLoop, host: Any, port: Any, **_hints: Any) -> list[_Info]:
@@ -85,7 +105,9 @@ def _install() -> None:
 
     setattr(uvloop.Loop, "getaddrinfo", _of_loop)  # noqa: B010 - it is declared as a method
     setattr(socket, "getaddrinfo", _getaddrinfo)  # noqa: B010 - it is declared as a function
+    setattr(os, "open", _open)  # noqa: B010 - it is declared as a function
     sys.addaudithook(_audit)
 
 
+_os_open = os.open
 _install()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -174,6 +175,8 @@ async def test_right_token_admits_under_any_host_name(scheme: str) -> None:
         ("localhost", 200),
         ("LOCALHOST:1", 200),
         ("cache.internal:8081", 200),
+        ("cache.internal.", 200),
+        (socket.gethostname(), 200),
         ("attacker.example", 403),
         ("attacker.example:8081", 403),
         ("127.0.0.1.attacker.example", 403),
