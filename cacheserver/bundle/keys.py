@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cacheserver.bundle.format import KEY_BYTES
 from cacheserver.core.errors import ConfigError
 from cacheserver.core.integrity.digest_text import from_base64
+from cacheserver.core.plain_text import plain_text
 from cacheserver.system.regular_file import read_regular
 
 _MAX_KEY_FILE_BYTES = 1 << 16
@@ -55,7 +56,7 @@ def verifies(key: Ed25519PublicKey, seal: bytes, message: bytes) -> bool:
 
 def _load(path: str, load: Callable[[bytes], object], word: str) -> object:
     try:
-        return load(read_regular(path, _MAX_KEY_FILE_BYTES))
+        return load(plain_text(read_regular(path, _MAX_KEY_FILE_BYTES)))
     except OSError as exc:
         raise ConfigError(exc.strerror or "cannot be read", where=path) from exc
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:

@@ -109,8 +109,7 @@ def main() -> None:
     sys.excepthook = _tell_uncaught
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
-            early_reload = number == signal.SIGHUP and _serves(None)  # the node reads its settings anyway
-            signal.signal(number, signal.SIG_IGN if early_reload else _leave)
+            signal.signal(number, _leave)
     try:
         code = run()
     except _Left as exc:

@@ -26,6 +26,7 @@ import msgspec
 
 import cacheserver
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.plain_text import plain_text
 from cacheserver.doctor.redact import redact_settings, secrets_of
 from cacheserver.doctor.redact_text import redact_json, redact_own, redact_text
 from cacheserver.doctor.run import Diagnosis
@@ -94,7 +95,7 @@ def _raw_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(read_regular(path, 4 << 20).decode("utf-8-sig"))
+        return tomllib.loads(plain_text(read_regular(path, 4 << 20)).decode())
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -15,6 +15,7 @@ from cacheserver.doctor.context import Context
 from cacheserver.doctor.processes import covers, descriptor_limit, user_name
 from cacheserver.system.descriptors import OWN
 from cacheserver.system.secret_file import exposure, service_gid
+from cacheserver.system.zones import socket_address
 from cacheserver.web.aiohttp_adapter import TESTED_VERSIONS, untested_version
 
 _FEW_CLIENTS: Final = 1000
@@ -98,7 +99,7 @@ async def _free(what: str, host: str, port: int) -> Check:
 def _try_bind(host: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+        probe.bind(socket_address(host, port) or (host, port))
 
 
 async def descriptor_checks(context: Context) -> list[Check]:

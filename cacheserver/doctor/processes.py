@@ -73,7 +73,7 @@ def covers(listener: Listening, host: str, port: int) -> bool:
     if listener.port != port:
         return False
     wild = ("0.0.0.0", "::")
-    return listener.address == host or listener.address in wild or host in wild
+    return listener.address == host.partition("%")[0] or listener.address in wild or host in wild
 
 
 def descriptor_limit(pid: int) -> tuple[int, int] | None:

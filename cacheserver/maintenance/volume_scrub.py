@@ -226,7 +226,7 @@ class VolumeScrub:
 
     async def _check(self, obj: StoredObject, piece: int, progress: Progress) -> None:
         size_bytes = obj.pieces.size_bytes(piece)
-        verdict = await to_the_end(self._store.checker.recheck(obj, piece, self._executor))
+        verdict = await self._store.checker.recheck(obj, piece, self._executor)
         if progress is self.paced:
             self.position = msgspec.structs.replace(
                 self.position,

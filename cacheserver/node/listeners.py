@@ -17,12 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from cacheserver.core.errors import ConfigError
-from cacheserver.core.units import address_text, parse_listen
+from cacheserver.core.units import parse_listen
 from cacheserver.logs.events import event, get_logger
 from cacheserver.node.status import NodeStatus
 from cacheserver.node.wiring import Components
 from cacheserver.settings.schema import Settings
 from cacheserver.system.socket_activation import Inherited
+from cacheserver.system.zones import own_address_text, socket_address
 from cacheserver.tls.current import CurrentCertificate
 from cacheserver.web.accepting import SecureServer
 from cacheserver.web.admin.actions import AdminActions
@@ -83,7 +84,7 @@ class Listeners:
                         sock, listener, shares=listener.shares, context=tls, handshake_s=_HANDSHAKE_S, backlog=_BACKLOG
                     )
                 )
-        return [address_text(*sock.getsockname()[:2]) for sock in sockets]
+        return [own_address_text(sock) for sock in sockets]
 
     async def _listen_admin(self, settings: Settings) -> str:
         sockets = self._inherited.admin
@@ -121,7 +122,7 @@ class Listeners:
         for sock in sockets or await _bound((settings.admin.listen,)):
             server = await asyncio.get_running_loop().create_server(connections, sock=sock, backlog=_BACKLOG)
             self._admin_servers.append(server)
-        return address_text(*self._admin_servers[0].sockets[0].getsockname()[:2])
+        return own_address_text(self._admin_servers[0].sockets[0])
 
     def close_content(self) -> None:
         """Take no more clients."""
@@ -151,6 +152,7 @@ async def _bound(addresses: Sequence[str]) -> list[socket.socket]:
             )
             for family, kind, protocol, _name, address in dict.fromkeys(found):
                 try:
+                    address = socket_address(host, port) or address  # the loop's own resolver loses zones
                     sockets.append(_bound_to(family, kind, protocol, address, text))
                 except OSError as exc:
                     if family != socket.AF_INET6 or address[0] != "::" or exc.errno not in _NO_IPV6:

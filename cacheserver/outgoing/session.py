@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.plain_text import plain_text
 from cacheserver.outgoing.aiohttp_parts import demand_proper_ends, reuse_trace
 
 _READ_BUFFER_BYTES = 1 << 19
@@ -29,14 +30,22 @@ def client_context(ca_file: str = "", *, key: str = "") -> ssl.SSLContext:
     Raises ConfigError, for the setting ``key``, when ``ca_file`` holds no certificates.
     """
     try:
-        if ca_file and not stat.S_ISREG(os.stat(ca_file).st_mode):
-            raise ValueError("opening a FIFO would wait for its writer")
-        context = ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(cadata=_bundle(ca_file) if ca_file else None)
     except (OSError, ValueError) as exc:
         raise ConfigError("cannot be used as a PEM bundle", where=ascii(ca_file)[1:-1], key=key) from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _bundle(path: str) -> str:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("opening a FIFO would wait for its writer")
+    with open(path, "rb") as file:
+        text = plain_text(file.read()).decode("ascii", "ignore")  # comments in any language
+    if "-----BEGIN " not in text:
+        raise ValueError("the system's certificates would be taken for an empty text")
+    return text
 
 
 def unverified_context() -> ssl.SSLContext:

@@ -16,6 +16,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.core.plain_text import plain_text
 from cacheserver.core.shown import without_value
 from cacheserver.core.units import Size
 from cacheserver.logs.events import printable
@@ -56,7 +57,7 @@ def _read_text(path: str) -> str:
         reason = "larger than 4 MiB" if exc.errno == errno.EFBIG else exc.strerror
         raise ConfigError(f"cannot read the file: {reason}", where=printable(path, 300)) from exc
     try:
-        return raw.decode("utf-8-sig")
+        return plain_text(raw).decode()
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise ConfigError("not UTF-8", where=f"{printable(path, 300)}:{line}") from exc

@@ -16,6 +16,7 @@ from enum import Enum
 from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import DiskError, PieceMismatch
 from cacheserver.core.integrity import release
 from cacheserver.core.integrity.release import Facts, Said, decide
@@ -60,8 +61,12 @@ class Checker:
         """Read one piece again, a PRESENT one too, in a thread of ``executor``, and act on the result.
 
         ``leave_cold``: take a piece that was not in memory out of it again; False where it is sent next. ``check``
-        does not wait for this call: a slow ``executor`` holds up no client.
+        does not wait for this call: a slow ``executor`` holds up no client. A caller that is cancelled waits for its
+        end: the thread reads an object that is held.
         """
+        return await to_the_end(self._rechecked(obj, piece, executor, leave_cold))
+
+    async def _rechecked(self, obj: StoredObject, piece: int, executor: Executor, leave_cold: bool) -> Verdict:
         with obj.holding():
             if obj.file.fd < 0 or obj.pieces.state(piece) == ABSENT:
                 return Verdict.GONE  # it may have been closed before this task's first step

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs7
 
+from cacheserver.core.plain_text import plain_text
 from cacheserver.system.regular_file import read_regular
 
 MAX_FILE_BYTES: Final = 1 << 20
@@ -24,9 +25,9 @@ _PKCS7_LABELS: Final = (b"PKCS7", b"CMS")
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a regular file of at most 1 MiB. OSError, or ValueError for anything else."""
+    """The ``plain_text`` of a regular file of at most 1 MiB, or its bytes. OSError, or ValueError for anything else."""
     try:
-        return read_regular(path, MAX_FILE_BYTES)
+        return plain_text(read_regular(path, MAX_FILE_BYTES))
     except OSError as exc:
         if exc.errno in (errno.EINVAL, errno.EISDIR):
             raise ValueError("is not a regular file") from exc

@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from cacheserver.core.errors import ConfigError
+from cacheserver.system.memory_file import named_in_memory
 from cacheserver.system.secret_file import restoring
 from cacheserver.tls import checks
 from cacheserver.tls.facts import CertificateFacts, certificate_facts
@@ -92,11 +93,12 @@ def read_pair(options: TlsOptions) -> Pair:
     if not options.certificate or not options.key:
         raise ConfigError("a TLS listener needs both certificate and key", key="tls")
     before = signature_of(options)
-    key = _read_key(options.key)
-    facts = _read_certificate(options.certificate, key)
+    key_pem, key = _read_key(options.key)
+    chain_pem, facts = _read_certificate(options.certificate, key)
     context = policy_context()
     try:
-        context.load_cert_chain(options.certificate, options.key, password="")
+        with named_in_memory(chain_pem) as chain_file, named_in_memory(key_pem) as key_file:
+            context.load_cert_chain(chain_file, key_file, password="")
     except (OSError, ssl.SSLError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or "unusable"
         raise _refused(options.certificate, f"cannot be loaded: {reason}", "certificate") from exc
@@ -113,20 +115,22 @@ def key_is_exposed(path: str) -> bool:
         return False
 
 
-def _read_key(path: str) -> PrivateKeyTypes:
+def _read_key(path: str) -> tuple[bytes, PrivateKeyTypes]:
     try:
         if key_is_exposed(path):
             raise ValueError(f"can be read by everyone or written by a group; {restoring(path)}")
-        return private_key(read_bytes(path))
+        data = read_bytes(path)
+        return data, private_key(data)
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror}", "key") from exc
     except ValueError as exc:
         raise _refused(path, str(exc), "key") from exc
 
 
-def _read_certificate(path: str, key: PrivateKeyTypes) -> CertificateFacts:
+def _read_certificate(path: str, key: PrivateKeyTypes) -> tuple[bytes, CertificateFacts]:
     try:
-        leaf, *chain = pem_certificates(read_bytes(path))
+        data = read_bytes(path)
+        leaf, *chain = pem_certificates(data)
         if not checks.belongs(leaf, key):
             if any(checks.belongs(certificate, key) for certificate in chain):
                 raise ValueError("has the certificate of tls.key behind others; it must be the first")
@@ -134,7 +138,7 @@ def _read_certificate(path: str, key: PrivateKeyTypes) -> CertificateFacts:
         for certificate in (leaf, *chain):
             if (reason := checks.weakness(certificate)) is not None:
                 raise ValueError(f"is too weak: {reason}")
-        return certificate_facts(leaf, chain)
+        return data, certificate_facts(leaf, chain)
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror}", "certificate") from exc
     except UnsupportedAlgorithm as exc:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from cacheserver.core.errors import CatalogueError
 from cacheserver.core.integrity.content_catalogue import CatalogueDocument, Signature, sign_bytes
 from cacheserver.core.integrity.digest_text import from_base64, to_base64
+from cacheserver.core.plain_text import plain_text
 
 KEY_BYTES = 32
 
@@ -65,7 +66,7 @@ def verify(document: CatalogueDocument, trusted_keys: Collection[bytes]) -> None
 
 def _private(private_pem: bytes) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(private_pem, password=None)
+        key = load_pem_private_key(plain_text(private_pem), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise CatalogueError("not an unencrypted private key in PEM") from exc
     if not isinstance(key, Ed25519PrivateKey):

@@ -6,6 +6,7 @@ path. Pure; must not send. Clients of Delivery Optimization look fields up by ex
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -17,11 +18,18 @@ from cacheserver.core.http.field_rules import OF_THE_MESSAGE, end_to_end, is_fie
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.via import append_via
 from cacheserver.core.integrity.trust import Trust
+from cacheserver.core.request.target import Form
 
 Lines = tuple[tuple[str, str], ...]
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _WRITTEN_HERE = ("Age", "Via", "Cache-Status", "Content-Length", "Content-Range", "Accept-Ranges", "Connection")
 _REPRESENTATION_ONLY = ("Content-Type", "Content-Encoding", "Content-Language", "Last-Modified")
+_OF_THE_HOST = frozenset({
+    "accept-ch", "accept-ch-lifetime", "alt-svc", "clear-site-data", "critical-ch", "expect-ct", "nel",
+    "origin-agent-cluster", "p3p", "public-key-pins", "public-key-pins-report-only", "report-to", "reporting-endpoints",
+    "set-cookie", "set-cookie2", "strict-transport-security",
+})  # fmt: skip
+"""What an origin says of its whole host. A client in cache-host form would take it for the node's word of itself."""
 NODE_NAME = "cacheserver"
 
 
@@ -58,19 +66,24 @@ def _encoded(lines: Lines) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1", "replace")
 
 
-def object_lines(representation: Representation, *, age_s: float, via: str, cache_status: str) -> Lines:
+def object_lines(representation: Representation, *, form: Form, age_s: float, via: str, cache_status: str) -> Lines:
     """Field lines of any answer made from a stored representation, but for length and range."""
     return (
-        *_kept(representation),
+        *_kept(representation, form),
         ("Via", append_via(representation.fields.value("Via"), via)),
         ("Cache-Status", cache_status),
         ("Age", _delta(age_s)),
     )
 
 
-def _kept(representation: Representation) -> Lines:
-    kept = (line for line in representation.fields if line[0].title() not in _WRITTEN_HERE)
+def _kept(representation: Representation, form: Form) -> Lines:
+    kept = (line for line in _meant(representation.fields, form) if line[0].title() not in _WRITTEN_HERE)
     return (*kept, ("Accept-Ranges", "bytes"))
+
+
+def _meant(fields: Fields, form: Form) -> Iterator[tuple[str, str]]:
+    """The origin's lines that mean for a client of this form what they say."""
+    return (line for line in fields if form is not Form.CACHE_HOST or line[0].lower() not in _OF_THE_HOST)
 
 
 def _delta(seconds: float) -> str:
@@ -106,10 +119,10 @@ class HitLines:
         return encode_lines(status, ()) + kept + _encoded((("Cache-Status", word), ("Age", _delta(age_s))))
 
 
-def hit_lines(representation: Representation, *, via: str, lifetime_s: float) -> HitLines:
+def hit_lines(representation: Representation, *, form: Form, via: str, lifetime_s: float) -> HitLines:
     """The lines of a hit on ``representation``."""
     arrived_s = representation.response_time_s
-    kept = (*_kept(representation), ("Via", append_via(representation.fields.value("Via"), via)))
+    kept = (*_kept(representation, form), ("Via", append_via(representation.fields.value("Via"), via)))
     return HitLines(
         kept=_encoded(kept),
         kept_of_part=_encoded(without_message_digests(kept)),
@@ -144,11 +157,11 @@ def without_message_digests(lines: Lines) -> Lines:
     return tuple(line for line in lines if line[0].lower() not in OF_THE_MESSAGE)
 
 
-def relayed_lines(fields: Fields, *, via: str, cache_status: str) -> Lines:
+def relayed_lines(fields: Fields, *, form: Form, via: str, cache_status: str) -> Lines:
     """Field lines of an origin's answer that passes through, without those that hold control characters."""
     kept = (
         (name, value)
-        for name, value in end_to_end(fields)
+        for name, value in _meant(end_to_end(fields), form)
         if name.title() not in ("Via", "Cache-Status", "Content-Length") and is_token(name) and is_field_value(value)
     )
     member = fields.value("Cache-Status")

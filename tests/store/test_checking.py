@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -14,7 +17,7 @@ from cacheserver.store import checking
 from cacheserver.store.checking import Verdict
 from cacheserver.store.object.file import ObjectFile
 from tests.support.meter import CountingMeter
-from tests.support.stored import PIECE, put, representation, running_store
+from tests.support.stored import PIECE, put, representation, running_store, settled
 
 REP = representation()
 
@@ -61,3 +64,22 @@ async def test_only_a_check_before_a_delivery_leaves_bytes_in_memory(
         assert left == []
         await store.checker.recheck(obj, 1, store.executor)
         assert left == [(PIECE, 2 * PIECE)]
+
+
+async def test_who_is_cancelled_waits_for_the_thread_that_reads(tmp_path: Path) -> None:
+    go_on = Event()
+    async with running_store(tmp_path) as store:
+        obj = await put(store, REP)
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(go_on.wait, 10)
+            check = asyncio.create_task(store.checker.recheck(obj, 1, executor))
+            await settled()
+            check.cancel()
+            await settled()
+            assert not check.done()
+            await store.forget(obj.object_id, reason="purged")
+            assert obj.file.fd >= 0, "nobody works on a file that is closed"
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await check
+        assert obj.file.fd < 0

@@ -46,14 +46,14 @@ class Disk:
         self._unlink = os.unlink
         monkeypatch.setattr(os, "unlink", self._removed)
 
-    def _removed(self, path: str) -> None:
+    def _removed(self, path: str, *, dir_fd: int | None = None) -> None:
         if "/objects/" in str(path):
             code = errno.EPERM if os.path.basename(path) in self.stuck else errno.EIO if self.refuses else 0
             self.asked.set()
             self.gate.wait(10)
             if code:
                 raise OSError(code, os.strerror(code))
-        self._unlink(path)
+        self._unlink(path, dir_fd=dir_fd)
 
 
 @pytest.fixture

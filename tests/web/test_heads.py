@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.request.target import Form
 from cacheserver.web.heads import (
     Head,
     Lines,
@@ -23,7 +24,7 @@ STATUS = "cacheserver; hit"
 
 
 def object_head(*fields: tuple[str, str], age_s: float = 3.9) -> Lines:
-    return object_lines(representation(fields=fields), age_s=age_s, via=VIA, cache_status=STATUS)
+    return object_lines(representation(fields=fields), form=Form.HOST, age_s=age_s, via=VIA, cache_status=STATUS)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
             ("Cache-Status", "parent; hit"),
         )
     )
-    assert relayed_lines(fields, via=VIA, cache_status=STATUS) == (
+    assert relayed_lines(fields, form=Form.HOST, via=VIA, cache_status=STATUS) == (
         ("Set-Cookie", "a=b"),
         ("Set-Cookie", "c=d"),
         ("Via", f"1.1 parent, {VIA}"),
@@ -110,12 +111,12 @@ def test_a_relayed_answer_loses_what_belongs_to_one_hop() -> None:
     "line", [("X-A", "a\x1b[31m"), ("X-A", "a\x00"), ("X-A", "a\rB: c"), ("X\x01A", "a"), ("X A", "a")]
 )
 def test_a_relayed_line_with_control_characters_reaches_no_client(line: tuple[str, str]) -> None:
-    lines = relayed_lines(Fields((line, ("X-B", "\xe4\tb"))), via=VIA, cache_status=STATUS)
+    lines = relayed_lines(Fields((line, ("X-B", "\xe4\tb"))), form=Form.HOST, via=VIA, cache_status=STATUS)
     assert [name for name, _ in lines] == ["X-B", "Via", "Cache-Status"]
 
 
 def test_a_relayed_content_range_is_spelled_as_clients_look_it_up() -> None:
-    lines = relayed_lines(Fields((("content-range", "bytes 0-1/2"),)), via=VIA, cache_status=STATUS)
+    lines = relayed_lines(Fields((("content-range", "bytes 0-1/2"),)), form=Form.HOST, via=VIA, cache_status=STATUS)
     assert lines[0] == ("Content-Range", "bytes 0-1/2")
 
 
@@ -125,12 +126,31 @@ def test_the_nodes_own_texts_are_not_cached() -> None:
 
 
 def test_no_head_names_a_server_version() -> None:
-    data = Head(200, object_lines(replace(representation()), age_s=0, via=VIA, cache_status=STATUS), 1)
+    data = Head(200, object_lines(replace(representation()), form=Form.HOST, age_s=0, via=VIA, cache_status=STATUS), 1)
     assert b"Server" not in data.encode(close=False, http_10=False)
 
 
 def test_a_warm_part_carries_no_digest_of_the_whole_message() -> None:
-    lines = hit_lines(representation(fields=(("Content-MD5", "x"), ("ETag", '"1"'))), via=VIA, lifetime_s=60.0)
+    lines = hit_lines(
+        representation(fields=(("Content-MD5", "x"), ("ETag", '"1"'))), form=Form.HOST, via=VIA, lifetime_s=60.0
+    )
     whole, part = lines.encode(200, 0.0), lines.encode(206, 0.0)
     assert (b"Content-MD5" in whole, b"Content-MD5" in part) == (True, False)
     assert b"ETag" in part
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize(
+    "name",
+    ["Strict-Transport-Security", "alt-svc", "Clear-Site-Data", "Set-Cookie", "NEL", "Report-To", "Public-Key-Pins"],
+)
+def test_what_an_origin_says_of_its_host_is_not_said_of_the_node(name: str, form: Form) -> None:
+    rep = representation(fields=((name, "x"), ("ETag", '"1"')))
+    kept = [name, "ETag"] if form is not Form.CACHE_HOST else ["ETag"]
+    for lines in (
+        object_lines(rep, form=form, age_s=0, via=VIA, cache_status=STATUS),
+        relayed_lines(rep.fields, form=form, via=VIA, cache_status=STATUS),
+    ):
+        assert [each for each, _ in lines if each in (name, "ETag")] == kept
+    head = hit_lines(rep, form=form, via=VIA, lifetime_s=60.0).encode(200, 0.0).decode()
+    assert (f"{name}: x" in head, "ETag" in head) == (len(kept) == 2, True)

@@ -41,8 +41,8 @@ class SourceHealth:
         """Monotonic time at which each ban ends."""
         self._failed: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
         self._demoted: BoundedMemory[str, bool] = BoundedMemory(MAX_SOURCES)
-        self._wrong: BoundedMemory[str, frozenset[str]] = BoundedMemory(MAX_OBJECTS)
-        """Sources of wrong bytes by object."""
+        self._wrong: BoundedMemory[str, tuple[str, ...]] = BoundedMemory(MAX_OBJECTS)
+        """Sources of wrong bytes by object, the latest last."""
 
     def strike(self, source: str, object_id: str, now_s: float) -> bool:
         """Note bad bytes of an object; True when the source is banned by it."""
@@ -61,8 +61,8 @@ class SourceHealth:
 
     def contradicted(self, source: str, object_id: str, now_s: float) -> None:
         """Note wrong bytes of one object: for this object others come first for as long as a ban lasts."""
-        known = self._wrong.get(object_id, now_s) or frozenset()
-        self._wrong.keep(object_id, known | {source}, now_s + self._ban_s)
+        known = self._wrong.get(object_id, now_s) or ()
+        self._wrong.keep(object_id, (*(name for name in known if name != source), source), now_s + self._ban_s)
 
     def failed(self, source: str, now_s: float) -> None:
         """Note that the source did not answer as asked: others come first for a while."""
@@ -84,18 +84,19 @@ class SourceHealth:
     ) -> list[str]:
         """The sources that may be asked for an object, best first.
 
-        Banned ones are left out; those that failed, gave wrong bytes of this object or are in ``avoid`` come last.
+        Banned ones are left out; those that failed, gave wrong bytes of this object or are in ``avoid`` come last, of
+        several that gave wrong bytes the latest: what is wrong can change with what is said.
 
         The source that the client ``named`` is never demoted for bytes, and is left out only for content that is
         ``verified``; otherwise a ban has it come after those that are not banned.
         """
         banned = {source for source in sources if self.is_banned(source, now_s)}
-        wrong = self._wrong.get(object_id, now_s) or frozenset()
+        wrong = self._wrong.get(object_id, now_s) or ()
 
-        def rank(source: str) -> tuple[bool, bool, bool, bool]:
+        def rank(source: str) -> tuple[bool, int, bool, bool]:
             demoted = source != named and self._demoted.get(source, now_s)
             failed = bool(demoted or self._failed.get(source, now_s))
-            return source in avoid, source in wrong, source in banned, failed
+            return source in avoid, wrong.index(source) + 1 if source in wrong else 0, source in banned, failed
 
         spared = named if not verified else None
         return sorted((source for source in sources if source not in banned or source == spared), key=rank)

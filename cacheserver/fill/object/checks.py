@@ -249,15 +249,19 @@ class PieceChecks:
     async def _lose_trust(self, metadata: Metadata) -> None:
         """What comes now is checked against nothing: no label, and no place here if the service demands one.
 
-        Nothing is lost where every missing piece is to have the digest that it had when it was judged.
+        Nor beside pieces that a statement has let through which is made no more: another source may have others under
+        the same tag. Nothing is lost where every missing piece is to have the digest that it had when it was judged.
         """
         count, kept = len(self._obj.pieces), self._obj.kept_digests
         if all(piece in kept for piece in self._obj.pieces.pieces_in_state(0, count, ABSENT)):
             return
+        known = self._obj.representation
         rule = decide(Facts(require=self._service.require, authentic=metadata.anchored))
         if rule.verdict is Verdict.REFUSE:
             note_refused(self._meter, rule.reason, object_id=self._obj.object_id)
             await self._abandon(GenerationChanged("the content is anchored no more"))
+        elif known.trust is Trust.ANCHORED and known.statements and not (metadata.anchored or metadata.unknown):
+            await self._abandon(GenerationChanged("what was said of the content is said no more"))
         await self._note_trust(Trust.SIMPLE, None)
 
     async def _recheck(self, metadata: Metadata, manifest: Manifest) -> None:

@@ -184,7 +184,13 @@ class Answerer:
             freshness = freshness or self._assess(want, obj)
             left_s = freshness.lifetime_s - freshness.age_s
             exchange.cache_status = object_cache_status(left_s, rep.trust, outcome, collapsed=collapsed)
-            lines = object_lines(rep, age_s=current_age_s(rep, now_s), via=self.via, cache_status=exchange.cache_status)
+            lines = object_lines(
+                rep,
+                form=want.target.form,
+                age_s=current_age_s(rep, now_s),
+                via=self.via,
+                cache_status=exchange.cache_status,
+            )
             reply = reply.with_lines(lines)
             for start, stop in spans:
                 self.store.touch(obj, *obj.pieces.covering(start, stop))
@@ -208,7 +214,7 @@ class Answerer:
             length_bytes=rep.length_bytes,
             label=exchange.label(),
             fresh_until_s=self.clock.monotonic_s() + freshness.lifetime_s - freshness.age_s,
-            lines=hit_lines(rep, via=self.via, lifetime_s=freshness.lifetime_s),
+            lines=hit_lines(rep, form=want.target.form, via=self.via, lifetime_s=freshness.lifetime_s),
         )
 
     async def _unstored(self, want: Want, outcome: Answered | Relayed, first: bool, exchange: Exchange) -> None:

@@ -81,7 +81,7 @@ class Passing:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
             fields = dated(answer.fields, answer.response_time_s)
-            lines = relayed_lines(fields, via=self.via, cache_status=exchange.cache_status)
+            lines = relayed_lines(fields, form=want.target.form, via=self.via, cache_status=exchange.cache_status)
             joinable = self._joinable(want, answer)
             plan = plan_pass(answer, want, method, lines, wider=wider, joinable=joinable)
             if method == "HEAD" or answer.status in (204, 304):
@@ -101,7 +101,7 @@ class Passing:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
         channel = exchange.channel
         self._refuse_status(answered, want)
-        lines = relayed_lines(answered.fields, via=self.via, cache_status=exchange.cache_status)
+        lines = relayed_lines(answered.fields, form=want.target.form, via=self.via, cache_status=exchange.cache_status)
         await channel.start(Head(answered.status, lines, len(answered.body)))
         await channel.write(answered.body)
         await channel.finish()

@@ -121,7 +121,8 @@ class RebuiltManifests:
         exchange.cache_status = cache_status(
             NODE_NAME, hit=False, fwd="uri-miss", stored=False, detail=f"rebuilt:{trust.word}"
         )
-        reply = reply.with_lines(object_lines(rep, age_s=0.0, via=self.via, cache_status=exchange.cache_status))
+        lines = object_lines(rep, form=want.target.form, age_s=0.0, via=self.via, cache_status=exchange.cache_status)
+        reply = reply.with_lines(lines)
         await channel.start(reply.head)
         for part in reply.parts:
             await channel.write(part.prefix + body[part.start : part.stop])

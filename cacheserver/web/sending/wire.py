@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
+from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
 from cacheserver.web.sending import tcp
@@ -90,7 +91,7 @@ class Wire:
         while start < stop:
             until = min(start + self._turn_bytes, stop)
             if until > warm_until and not resident(fd, start, until):
-                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                await self._warm(fd, start, until)
                 warm_until = until
                 await self._turn()  # else ``out`` may be another client's by now
             if not still(start, until):
@@ -110,12 +111,16 @@ class Wire:
             if start < stop:
                 await self._turn()
 
+    async def _warm(self, fd: int, start: int, stop: int) -> None:
+        """Have a thread bring cold bytes in. A caller that is cancelled waits for it: the file stays open."""
+        await to_the_end(self._loop.run_in_executor(self._executor, read_through, fd, start, stop))
+
     async def _send_read(self, fd: int, start: int, stop: int, still: Still) -> None:
         """The same through TLS: large reads, since the transport encrypts them anyway."""
         while start < stop:
             until = min(start + self._turn_bytes, stop)
             if not resident(fd, start, until):
-                await self._loop.run_in_executor(self._executor, read_through, fd, start, until)
+                await self._warm(fd, start, until)
                 await self._turn()
             while start < until:
                 if not still(start, until):

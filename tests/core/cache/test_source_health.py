@@ -116,6 +116,15 @@ def test_a_source_of_wrong_bytes_comes_last_for_that_object_alone_and_for_a_whil
     assert health.order((BAD, GOOD), 100.0, object_id="a") == [BAD, GOOD]
 
 
+def test_of_several_sources_of_wrong_bytes_the_latest_comes_last() -> None:
+    health = SourceHealth()
+    for source in (BAD, GOOD, BAD):
+        health.contradicted(source, "a", 0.0)
+    assert health.order((BAD, GOOD), 1.0, object_id="a") == [GOOD, BAD]
+    health.contradicted(GOOD, "a", 2.0)
+    assert health.order((GOOD, BAD), 3.0, object_id="a") == [BAD, GOOD]
+
+
 def test_wrong_bytes_are_forgotten_for_the_objects_of_a_source_whose_ban_is_lifted() -> None:
     health = SourceHealth()
     health.contradicted(BAD, "a", 0.0)

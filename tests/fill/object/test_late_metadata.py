@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cacheserver.core.errors import BadPiece, NoSource
+from cacheserver.core.errors import BadPiece, GenerationChanged, NoSource
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.fill.metadata import NOTHING, Metadata
@@ -168,6 +168,28 @@ async def test_what_is_stored_is_held_against_a_manifest_that_is_asked_for_again
             await rig.coordinator.recheck(obj, WANT)
         assert (len(asked), named) == (2, [obj])
         await rig.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("told", "gone"),
+    [(Statements(), True), (Statements.of((), ("content_policy",)), False), (Statements.of((RIGHT,)), False)],
+)
+async def test_pieces_are_not_mixed_with_others_once_what_let_them_through_is_said_no_more(
+    tmp_path: Path, told: Statements, gone: bool
+) -> None:
+    anchor = SayingAnchor()
+    anchor.told = told
+    anchored = replace(REP, trust=Trust.ANCHORED, statements="0" * 16)
+    async with filling(tmp_path, ScriptedUpstream(BODY), anchor=anchor) as rig:
+        obj = await rig.store.create(anchored)
+        await put_pieces(rig.store, obj, range(2), BODY)
+        if gone:
+            with pytest.raises(GenerationChanged):
+                await rig.read(obj, WANT)
+        else:
+            assert await rig.read(obj, WANT) == BODY
+        await rig.assert_clean()
+        assert obj.obsolete is gone
 
 
 @pytest.mark.parametrize("demands", [True, False])

@@ -154,6 +154,28 @@ async def test_a_connection_that_goes_while_a_cold_file_is_read_is_not_written_t
     os.close(file)
 
 
+async def test_who_is_cancelled_while_a_cold_file_is_read_waits_for_the_thread(
+    peer: Peer, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_fd: int, _start: int, _stop: int) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(room, "resident", lambda _fd, _start, _stop: False)
+    monkeypatch.setattr(room, "read_through", slow)
+    sending = asyncio.create_task(wire_of(peer).send_file(file, 0, 10))
+    await asyncio.to_thread(begun.wait, 10)
+    sending.cancel()
+    await settled()
+    assert not sending.done(), "its caller would close the file under the thread"
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    os.close(file)
+
+
 async def test_nothing_is_sent_to_a_client_that_has_gone(peer: Peer, file: int) -> None:
     wire = wire_of(peer)
     wire.abort()
