@@ -29,6 +29,11 @@ class BoundedMemory(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def weight(self) -> int:
+        """Sum of the weights."""
+        return self._weight
+
     def get(self, key: K, now_s: float = 0.0) -> V | None:
         """The value of ``key``, if it is kept and ``now_s`` is before its end."""
         entry = self._entries.get(key)

@@ -274,6 +274,10 @@ class NoSource(UpstreamError, code="no_source", retryable=False):
     """Every source of this content is banned for bad bytes."""
 
 
+class NoMemory(UpstreamError, code="no_memory", own_status=503, retryable=False):
+    """There is no room for what has to be compared before it goes out."""
+
+
 class GenerationChanged(UpstreamError, code="generation_changed", retryable=False):
     """The source now holds another representation than the one being filled (I5)."""
 
@@ -365,10 +369,7 @@ class PinRefused(CacheserverError, code="pin_refused"):
 
 
 class AdminFailed(CacheserverError, code="admin_failed"):
-    """A running node could not be reached on its admin listener, or refused what was asked of it there.
-
-    ``heard``: it answered, so that another question makes sense.
-    """
+    """A node was not reached on its admin listener, or refused. ``heard``: it answered, so asking again can help."""
 
     def __init__(self, message: str, *, heard: bool = False) -> None:
         super().__init__(message)

@@ -31,7 +31,7 @@ from cacheserver.fill.metadata import Metadata, MetadataFetcher
 from cacheserver.fill.outcome import CODING, OF_THE_REQUEST, Answered, Opening, Relayed, Stored
 from cacheserver.fill.refreshing import refresh
 from cacheserver.fill.refused_content import note_refused
-from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
+from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.unmeasured import Unmeasured
 from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.stored_object import StoredObject, VaryMarker
@@ -83,22 +83,25 @@ class Opener:
     async def _open(self, want: Want, asked: Asked) -> Opening:
         answer, answered = await self._asker.ask(want, asked)
         if answer.status not in (200, 206, 304):
-            return await self.refusal(answer, answered)
+            return await self.refusal(want, answer, answered)
         if _free_coding(want, answer):
             return Relayed(answer, answered, CODING, remember=True)
         opened = self._asker.checked(want, answer, answered)
         return await self.take(want, replace(opened, undivided=answer.status == 200 and not asked.whole), answered)
 
-    async def refusal(self, answer: UpstreamAnswer, asked: Asked) -> Opening:
+    async def refusal(self, want: Want, answer: UpstreamAnswer, asked: Asked) -> Opening:
         """Read what the origin says instead of the representation; an answer that is too long is for one client."""
         try:
-            body = await self._buffer.collect(answer, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
+            body = await self._buffer.collect(answer, want.client, limit_s=2.0, limit_bytes=_BODY_LIMIT_BYTES)
         except UpstreamError:
-            body = Collected(b"", True)
-        if not body.complete:
-            return Relayed(answer, asked, "refusal", remember=False, prefix=body.data)
+            said, complete = b"", True
+        else:
+            said, complete = body.data, body.complete
+            body.lease.close()  # what is remembered of it has a bound of its own
+        if not complete:
+            return Relayed(answer, asked, "refusal", remember=False, prefix=said)
         answer.close()
-        return Answered(answer.status, dated(answer.fields, answer.response_time_s), body.data, answer.source)
+        return Answered(answer.status, dated(answer.fields, answer.response_time_s), said, answer.source)
 
     async def take(self, want: Want, opened: Opened, asked: Asked) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""

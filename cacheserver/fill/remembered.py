@@ -35,6 +35,11 @@ class Remembered:
         )
         context.store.notifications.purged.append(self._flapping.forget)
 
+    @property
+    def refusals_bytes(self) -> int:
+        """Memory of the refusals that are kept."""
+        return self._refusals.weight
+
     def question(self, want: Want) -> bytes:
         """What stands for the request upstream that a want leads to."""
         return question(want.target, self._context.asker.upstream_fields(want))

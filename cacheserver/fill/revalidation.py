@@ -116,7 +116,7 @@ class Revalidation:
                 raise OriginStatus(answer.status, answer.fields, source=answer.source)
             if meaning.ends_object:
                 await self._end(obj, want)
-            return await self._opener.refusal(answer, WHOLE)
+            return await self._opener.refusal(want, answer, WHOLE)
         opened = self._context.asker.checked(want, answer, WHOLE)
         if is_same(known, opened):  # the origin does not do 304
             answer.close()

@@ -14,7 +14,7 @@ from cacheserver.core.errors import BadAnswer
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Asker, Opened, Want
 from cacheserver.fill.outcome import Relayed
-from cacheserver.fill.relay.body_buffer import BodyBuffer
+from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.ports import UpstreamAnswer
 
 
@@ -32,10 +32,11 @@ class Unmeasured:
         if "Transfer-Encoding" not in answer.fields:
             return Relayed(answer, asked, "close_delimited", remember=True)
         began_s = asyncio.get_running_loop().time()
-        body = await self._buffer.collect(answer, limit_s=self._first_byte_s / 2)
+        body = await self._buffer.collect(answer, want.client, limit_s=self._first_byte_s / 2)
         if body.complete:
             whole = AcceptedAnswer(0, len(body.data), len(body.data), opened.accepted.validators)
-            return replace(opened, answer=_BufferedAnswer(answer, body.data), accepted=whole)
+            return replace(opened, answer=_BufferedAnswer(answer, body), accepted=whole)
+        body.lease.close()
         if want.target.form is not Form.CACHE_HOST:
             return Relayed(answer, asked, "no_length", remember=True, prefix=body.data)
         length = len(body.data) + await _counted(answer, began_s + self._first_byte_s * 3 / 4)
@@ -67,21 +68,26 @@ async def _counted(answer: UpstreamAnswer, until_s: float) -> int:
 class _BufferedAnswer:
     """An answer whose body is in memory already."""
 
-    def __init__(self, answer: UpstreamAnswer, body: bytes) -> None:
+    def __init__(self, answer: UpstreamAnswer, body: Collected) -> None:
         self.status = 200
-        self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body)))
+        self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body.data)))
         self.source = answer.source
         self.asked = answer.asked
         self.source_class = answer.source_class
         self.secure = answer.secure
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
-        self._body = body
+        self._body = body.data
+        self._lease = body.lease
 
     async def read(self) -> bytes:
         """The whole body, then nothing."""
         body, self._body = self._body, b""
+        if not body:
+            self._lease.close()
         return body
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Let the body go."""
+        self._body = b""
+        self._lease.close()

@@ -144,6 +144,10 @@ class PrometheusMeter(Collector):
         """Ask ``source`` for the state ``name`` of the table, without prefix, at each exposition; same hazard."""
         self._states[name] = lambda: [((), source())]
 
+    def set_memory_source(self, source: Callable[[], Rows]) -> None:
+        """Ask ``source`` for bytes by use at each exposition; same hazard."""
+        self._states["body_memory_bytes"] = source
+
     def certificate(self, name: str, not_after_s: float) -> None:
         """Show the end of the certificate that is served now, in place of the one before."""
         self._states["certificate_not_after_timestamp_seconds"] = lambda: [((name,), not_after_s)]

@@ -80,6 +80,7 @@ STATES: Final = (
     _doc("lane_passed_total", "counter", "", "Plain warm hits that missed the fast lane."),
     _doc("fills_in_flight", "gauge", "", "Running upstream requests of fills."),
     _doc("fill_readers", "gauge", "", "Running answers that read from fills."),
+    _doc("body_memory_bytes", "gauge", "use", "Memory that holds bodies of answers, by use."),
     _doc("sources_banned", "gauge", "", "Sources that are banned now."),
     _doc("log_lines_dropped_total", "counter", "", "Log lines dropped because stderr or the file was too slow."),
     _doc("scrub_period_seconds", "gauge", "", "Period in which the scrubber reads every stored piece; 0: off."),

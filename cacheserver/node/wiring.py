@@ -12,6 +12,7 @@ import cacheserver
 from cacheserver.core.cache.back_off import BackOff
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.via import via_token
+from cacheserver.core.memory_budget import MemoryBudget, Use
 from cacheserver.core.turns.origin import Limits
 from cacheserver.core.units import parse_listen
 from cacheserver.fill.asking import Asker
@@ -20,7 +21,7 @@ from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.judging import Judge
 from cacheserver.fill.metadata import MetadataFetcher
 from cacheserver.fill.opening import Opener
-from cacheserver.fill.relay.body_buffer import BodyBuffer
+from cacheserver.fill.relay.body_buffer import TOTAL_FACTOR, BodyBuffer
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.fill.relay.relayed_body import Relay
 from cacheserver.fill.revalidation import Revalidation
@@ -117,7 +118,10 @@ def build_components(
     )
     basis = Basis(settings, admitted, store, meter, clock, node_id)
     sources = _sources(basis)
-    buffer = BodyBuffer(limit_bytes=settings.fill.spool_bytes.bytes)
+    spool_bytes = settings.fill.spool_bytes.bytes
+    budget = MemoryBudget(TOTAL_FACTOR * spool_bytes, weight=basis.clients_at)
+    meter.set_memory_source(budget.rows)
+    buffer = BodyBuffer(limit_bytes=spool_bytes, budget=budget)
     coordinator, judge, revalidation = _fills(basis, sources, buffer)
     relay = Relay(
         asker=sources.asker,
@@ -127,6 +131,8 @@ def build_components(
         piece_size_bytes=settings.store.piece_size.bytes,
     )
     passing = _passing(basis, sources.fetcher, relay, buffer)
+    budget.watch(Use.REFUSALS, lambda: coordinator.remembered.refusals_bytes)
+    budget.watch(Use.MANIFESTS, lambda: passing.metadata.held_bytes)
     logs = build_logs(settings.log, stderr)
     web = build_web_side(
         basis,
@@ -201,7 +207,7 @@ def _sources(basis: Basis) -> Sources:
 def _slots(basis: Basis) -> Slots:
     fill, piece_bytes = basis.settings.fill, basis.settings.store.piece_size.bytes
     limits = Limits(fill.per_origin, fill.total, piece_bytes=piece_bytes, span_pieces=fill.span_pieces)
-    return Slots(limits, weight=lambda client: basis.admitted.shared.clients_at(client.partition("/")[0]))
+    return Slots(limits, weight=basis.clients_at)
 
 
 def _fills(basis: Basis, sources: Sources, buffer: BodyBuffer) -> tuple[Coordinator, Judge, Revalidation]:

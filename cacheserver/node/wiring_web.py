@@ -45,6 +45,10 @@ class Basis:
     clock: SystemClock
     node_id: str
 
+    def clients_at(self, client: str) -> int:
+        """As how many clients one of ``core.request.client_shares`` counts."""
+        return self.admitted.shared.clients_at(client.partition("/")[0])
+
 
 @dataclass(frozen=True, slots=True)
 class WebSide:

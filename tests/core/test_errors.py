@@ -54,11 +54,13 @@ OWN_STATUS = {
     "loop": 508,
     "draining": 503,
     "timeout": 504,
+    "no_memory": 503,
 }
 NOT_RETRIED = {
     "address_refused",
     "certificate",
     "generation_changed",
+    "no_memory",
     "no_source",
     "redirects",
     "wrong_content",

@@ -13,6 +13,7 @@ from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, NoSource, TruncatedBody, WrongContent
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
+from cacheserver.core.memory_budget import MemoryBudget
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.outcome import Answered, Relayed, Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -239,7 +240,11 @@ async def test_an_answer_that_is_too_long_to_collect_is_relayed_with_what_was_re
 ) -> None:
     upstream.script.append(Turn(ignore_range=True, chunked=True))
     async with filling(tmp_path, upstream) as rig:
-        monkeypatch.setattr(rig.coordinator._opener._unmeasured, "_buffer", BodyBuffer(limit_bytes=2 * PIECE))
+        monkeypatch.setattr(
+            rig.coordinator._opener._unmeasured,
+            "_buffer",
+            BodyBuffer(limit_bytes=2 * PIECE, budget=MemoryBudget(8 * PIECE)),
+        )
         outcome = await relayed(rig, "no_length")
         rest = b"".join([data async for data in _rest(outcome)])
         assert outcome.prefix + rest == BODY

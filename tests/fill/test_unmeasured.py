@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cacheserver.core.errors import BadAnswer, TruncatedBody
+from cacheserver.core.memory_budget import MemoryBudget
 from cacheserver.core.request.target import Form
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from tests.support.content import blob
@@ -25,7 +26,11 @@ def upstream() -> ScriptedUpstream:
 
 
 def with_little_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rig.coordinator._opener._unmeasured, "_buffer", BodyBuffer(limit_bytes=2 * PIECE))
+    monkeypatch.setattr(
+        rig.coordinator._opener._unmeasured,
+        "_buffer",
+        BodyBuffer(limit_bytes=2 * PIECE, budget=MemoryBudget(8 * PIECE)),
+    )
 
 
 async def test_a_long_answer_is_counted_and_a_second_one_stored(

@@ -56,6 +56,7 @@ def exercised() -> PrometheusMeter:
     meter.set_store_source(lambda: [VolumeGauges("/a", 1, 2, 3, True)])
     meter.set_state_source("connections", lambda: 7)
     meter.certificate("node.pem", 2e9)
+    meter.set_memory_source(lambda: [(("collected",), 5.0)])
     return meter
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from cacheserver.core.cache.source_health import SourceHealth
 from cacheserver.core.http.fields import Fields
+from cacheserver.core.memory_budget import MemoryBudget
 from cacheserver.core.request.keys import object_id
 from cacheserver.core.request.service import Service
 from cacheserver.core.request.target import Form, Target
@@ -173,7 +174,7 @@ async def filling(
             asker=asker, anchor=anchor or NoAnchor(), admit=admit, meter=meter, clock=clock, negative_s=3
         )
         context = FillContext(store, asker, options, meter)
-        buffer = BodyBuffer(limit_bytes=1 << 20)
+        buffer = BodyBuffer(limit_bytes=1 << 20, budget=MemoryBudget(4 << 20))
         opener = Opener(context, fetcher=fetcher, piece_size_bytes=PIECE, buffer=buffer)
         coordinator = Coordinator(context, opener=opener, fetcher=fetcher, clock=clock)
         revalidation = Revalidation(context, opener=opener, begin=coordinator.begin, remembered=coordinator.remembered)

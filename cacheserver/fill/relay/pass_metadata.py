@@ -32,6 +32,11 @@ class PassMetadata:
         self._era = 0
         self._kept = BoundedMemory[_Key, Metadata](_ENTRIES, weigh=_size, weight_limit=_BYTES)
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the manifests that are kept."""
+        return self._kept.weight
+
     def expects_manifest(self, target: Target) -> bool:
         """Whether the service says that there is a manifest for this target."""
         return self._fetcher.expects_manifest(target)

@@ -138,6 +138,11 @@ class RelayedBody:
         """Whether what is read has been checked, so that a failure can come before the first byte."""
         return self._gate is not None
 
+    @property
+    def holds_back_bytes(self) -> int:
+        """How much of it is in memory at the most before any of it may go out."""
+        return 0 if self._gate is None else self._gate.piece_size_bytes
+
     async def read(self) -> bytes:
         """The next bytes of the span; empty at its end. UpstreamError: the client must not be told that it is whole."""
         self._waits_since_s = asyncio.get_running_loop().time()

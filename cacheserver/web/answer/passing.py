@@ -12,8 +12,9 @@ from functools import partial
 
 from cacheserver.core.cache.generation import ExpectedGeneration, combinable, validators_of
 from cacheserver.core.cache.updating import dated
-from cacheserver.core.errors import BadAnswer, BadPiece, OriginStatus, WrongContent
+from cacheserver.core.errors import BadAnswer, BadPiece, NoMemory, OriginStatus, WrongContent
 from cacheserver.core.http.codings import content_codings
+from cacheserver.core.memory_budget import Lease, Use
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Want
 from cacheserver.fill.metadata import NOTHING, Metadata
@@ -77,6 +78,8 @@ class Passing:
     ) -> None:
         """Send an open answer on; ``prefix`` was read of its body already, ``wider`` replaced the client's range."""
         method, channel = exchange.method, exchange.channel
+        lease = self.buffer.budget.lease(Use.COLLECTED, want.client)
+        lease.grow(len(prefix))
         try:
             self._refuse_status(answer, want)
             self._refuse_contradiction(want, answer, wider)
@@ -88,14 +91,16 @@ class Passing:
                 await channel.start(plan.head)
                 return
             if plan.head.length_bytes is None and needs_length(want, answer.status):
+                lease.close()
                 body = await self._buffered(want, answer, prefix)
-                prefix = body.data
+                prefix, lease = body.data, body.lease
                 if body.complete:
                     plan = plan_pass(answer, want, method, lines, wider=wider, collected=len(prefix))
             await self._send(channel, want, answer, plan, prefix)
             await channel.finish()
         finally:
             answer.close()
+            lease.close()
 
     async def answered(self, want: Want, answered: Answered, exchange: Exchange) -> None:
         """Give a client the origin's small refusal, or a 502 that names it (protocol of cache-host form)."""
@@ -127,8 +132,9 @@ class Passing:
 
     async def _buffered(self, want: Want, answer: UpstreamAnswer, prefix: bytes) -> Collected:
         """The body of an answer without a length; what there is of a long one, where the client may get all of it."""
-        body = await self.buffer.collect(answer, limit_s=self.first_byte_s, prefix=prefix)
+        body = await self.buffer.collect(answer, want.client, limit_s=self.first_byte_s, prefix=prefix)
         if not body.complete and want.target.form is Form.CACHE_HOST:
+            body.lease.close()
             raise BadAnswer("origin names no length, and the answer is too long to collect", source=answer.source)
         return body
 
@@ -141,13 +147,32 @@ class Passing:
 
         UpstreamError where it is wrong, before the head where it is known by then.
         """
+        with self.buffer.budget.lease(Use.HELD_BACK, want.client) as lease:
+            body = await self._body(want, answer, plan, prefix, lease)
+            try:
+                _make_room(lease, body.holds_back_bytes, answer)
+                checked = await body.read() if body.verified else b""
+                await channel.start(plan.head)
+                await channel.write(checked)
+                while data := await body.read():
+                    await channel.write(data)
+            except (BadPiece, WrongContent):
+                self.metadata.forget(want, answer.fields, plan.total)
+                raise
+            finally:
+                body.close()
+
+    async def _body(
+        self, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes, lease: Lease
+    ) -> RelayedBody:
         metadata = NOTHING
         expected = self.metadata.expects_manifest(want.target)
         if plan.whole or (expected and plan.head.status in (200, 206)):
+            _make_room(lease, self.metadata.piece_size_bytes if expected else 0, answer)
             prefix, metadata = await self._meanwhile(want, answer, plan, prefix)
             metadata.refuse_blocked(self.relay.meter, want.target.object_id)
         stated = plan.whole or metadata.manifest is not None
-        body = RelayedBody(
+        return RelayedBody(
             self.relay,
             want,
             metadata if stated else NOTHING,
@@ -156,17 +181,6 @@ class Passing:
             ask=self._same_again(want, answer, plan),
             by_now=(lambda known: self.metadata.by_now(known, want, answer, plan.total)) if stated else None,
         )
-        try:
-            checked = await body.read() if body.verified else b""
-            await channel.start(plan.head)
-            await channel.write(checked)
-            while data := await body.read():
-                await channel.write(data)
-        except (BadPiece, WrongContent):
-            self.metadata.forget(want, answer.fields, plan.total)
-            raise
-        finally:
-            body.close()
 
     async def _meanwhile(
         self, want: Want, answer: UpstreamAnswer, plan: PassPlan, prefix: bytes
@@ -201,3 +215,11 @@ class Passing:
     def _joinable(self, want: Want, answer: UpstreamAnswer) -> bool:
         immutable = want.target.service.lifetime == "immutable"
         return combinable(validators_of(answer.fields), answer.fields.value("Date"), immutable)
+
+
+def _make_room(lease: Lease, needed_bytes: int, answer: UpstreamAnswer) -> None:
+    """Have a lease hold so much, and none where nothing is held back. NoMemory."""
+    if not needed_bytes:
+        lease.close()
+    elif not lease.grow(max(0, needed_bytes - lease.held_bytes)):
+        raise NoMemory("no room in memory to compare the content before it goes out", source=answer.source)

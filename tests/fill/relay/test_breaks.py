@@ -10,6 +10,7 @@ import pytest
 
 from cacheserver.core.errors import BadAnswer, UpstreamTimeout, WrongContent
 from cacheserver.core.integrity.trust import Claim, Trust
+from cacheserver.core.memory_budget import MemoryBudget
 from cacheserver.fill.metadata import Metadata
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, RelayedBody
@@ -63,7 +64,7 @@ async def test_an_answer_that_breaks_while_it_is_collected_is_closed(tmp_path: P
     async with filling(tmp_path, upstream) as rig:
         answer = await rig.asker.send(WANT)
         with pytest.raises(UpstreamTimeout):
-            await BodyBuffer(limit_bytes=1000).collect(answer, limit_s=5.0)
+            await BodyBuffer(limit_bytes=1000, budget=MemoryBudget(4000)).collect(answer, "", limit_s=5.0)
         assert upstream.unclosed == 0
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.core.errors import OriginStatus, TruncatedBody, WrongContent
+from cacheserver.core.errors import NoMemory, OriginStatus, TruncatedBody, WrongContent
 from cacheserver.core.http.http_date import format_http_date
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
+from cacheserver.core.memory_budget import MemoryBudget, Use
 from cacheserver.core.request.client import Client
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Want
@@ -57,16 +58,22 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    directory: Path, upstream: ScriptedUpstream, *, anchor: SayingAnchor | None = None
+    directory: Path,
+    upstream: ScriptedUpstream,
+    *,
+    anchor: SayingAnchor | None = None,
+    budget: MemoryBudget | None = None,
 ) -> AsyncIterator[Room]:
     async with filling(directory, upstream, anchor=anchor) as rig, connected(buffer_bytes=1 << 20) as peer:
-        buffer = BodyBuffer(limit_bytes=1 << 20)
+        budget = MemoryBudget(4 << 20) if budget is None else budget
+        buffer = BodyBuffer(limit_bytes=budget.limit_bytes // 4, budget=budget)
         metadata = PassMetadata(fetcher=rig.fetcher, clock=rig.clock, piece_size_bytes=PIECE, keep_s=60.0)
         passing = Passing(
             options=ServerOptions(), relay=rig.relay, metadata=metadata, via="1.1 v", buffer=buffer, first_byte_s=5.0
         )
         yield Room(rig, passing, peer)
         assert upstream.unclosed == 0
+        assert buffer.budget.held_bytes == 0
 
 
 async def test_a_verified_pass_cancelled_at_any_await_gives_every_answer_back(
@@ -219,3 +226,40 @@ async def test_a_catalogue_that_comes_while_content_passes_holds_for_its_end(
         else:
             with pytest.raises(WrongContent):
                 await passing
+
+
+async def test_memory_of_a_collected_body_is_held_until_it_is_sent(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script.append(Turn(chunked=True))
+    budget = MemoryBudget(80_000)
+    async with room(tmp_path, upstream, budget=budget) as place:
+        held, write = [], place.channel.write
+
+        async def noted(data: bytes) -> None:
+            held.append(budget.held_bytes)
+            await write(data)
+
+        place.channel.write = noted  # type: ignore[method-assign]
+        _head, body = await place.through(want_for(service=SHIPPED, form=Form.CACHE_HOST))
+        assert (body, len(BODY) in held, budget.held_bytes) == (BODY, True, 0)
+
+
+async def test_what_there_is_no_room_to_compare_does_not_go_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = blob(9, 3 * PIECE)
+
+    async def fetch(*_args: object, **_named: object) -> Metadata:
+        return Metadata(manifest_of(long, PIECE), Trust.SELF_CONSISTENT)
+
+    monkeypatch.setattr(MetadataFetcher, "fetch", fetch)
+    budget = MemoryBudget(4 * PIECE)
+    async with room(tmp_path, ScriptedUpstream(long), budget=budget) as place:
+        others = [budget.lease(Use.COLLECTED, name) for name in "abc"]
+        assert [other.grow(size) for other, size in zip(others, (2 * PIECE, PIECE, 1), strict=True)] == [True] * 3
+        with pytest.raises(NoMemory):
+            await place.through(want_for(service=SHIPPED))
+        others[2].close()
+        _head, body = await place.through(want_for(service=SHIPPED))
+        assert body == long
+        for other in others[:2]:
+            other.close()
