@@ -118,10 +118,7 @@ def build_components(
     )
     basis = Basis(settings, admitted, store, meter, clock, node_id)
     sources = _sources(basis)
-    spool_bytes = settings.fill.spool_bytes.bytes
-    budget = MemoryBudget(TOTAL_FACTOR * spool_bytes, weight=basis.clients_at)
-    meter.set_memory_source(budget.rows)
-    buffer = BodyBuffer(limit_bytes=spool_bytes, budget=budget)
+    buffer = _body_buffer(basis)
     coordinator, judge, revalidation = _fills(basis, sources, buffer)
     relay = Relay(
         asker=sources.asker,
@@ -131,8 +128,8 @@ def build_components(
         piece_size_bytes=settings.store.piece_size.bytes,
     )
     passing = _passing(basis, sources.fetcher, relay, buffer)
-    budget.watch(Use.REFUSALS, lambda: coordinator.remembered.refusals_bytes)
-    budget.watch(Use.MANIFESTS, lambda: passing.metadata.held_bytes)
+    buffer.budget.watch(Use.REFUSALS, lambda: coordinator.remembered.refusals_bytes)
+    buffer.budget.watch(Use.MANIFESTS, lambda: passing.metadata.held_bytes)
     logs = build_logs(settings.log, stderr)
     web = build_web_side(
         basis,
@@ -202,6 +199,13 @@ def _sources(basis: Basis) -> Sources:
         negative_s=basis.settings.fill.negative_s,
     )
     return Sources(resolver, client, health, asker, anchors, fetcher)
+
+
+def _body_buffer(basis: Basis) -> BodyBuffer:
+    limit_bytes = basis.settings.fill.spool_bytes.bytes
+    budget = MemoryBudget(TOTAL_FACTOR * limit_bytes, weight=basis.clients_at)
+    basis.meter.set_memory_source(budget.rows)
+    return BodyBuffer(limit_bytes=limit_bytes, budget=budget)
 
 
 def _slots(basis: Basis) -> Slots:
