@@ -23,6 +23,7 @@ from cacheserver.core.request.service import ServiceTable
 from cacheserver.metrics.table import METRICS
 from cacheserver.settings.schema import Settings
 from cacheserver.web.admin.app import ROUTES
+from cacheserver.web.answer.health import ALIVE, READY
 
 EXAMPLE_PATH: Final = "config/cacheserver.toml"
 REFERENCE_PATH: Final = "docs/reference.md"
@@ -286,6 +287,9 @@ def _routes_part() -> Iterator[str]:
             same = tuple(group)
             requests = ", ".join(f"`{route.method} {route.path}`" for route in same)
             yield f"| {requests} | {'yes' if same[0].needs_token else 'no'} | {_cell(_summary(handler))} |"
+    yield ""
+    yield f"On the content listeners, where no served host is named: `GET {ALIVE}` is 200 while the node answers,"
+    yield f"`GET {READY}` 503 with the reasons where it should get no clients."
     yield ""
 
 

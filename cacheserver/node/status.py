@@ -33,12 +33,7 @@ class NodeStatus:
 
     def not_ready(self) -> list[str]:
         """Why the node cannot do its work; empty where it can."""
-        reasons = []
-        if self._parts.web.answerer.draining:
-            reasons.append("draining")
-        if not any(volume.online for volume in self._parts.store.volumes):
-            reasons.append("no volume is online; requests pass through")
-        return reasons
+        return self._parts.web.answerer.not_ready()
 
     def status(self) -> dict[str, Any]:
         """The body of ``/api/v1/status``."""

@@ -54,6 +54,8 @@ class AnswerAccounting:
     def close(self, exchange: Exchange) -> None:
         """Account for one answer of the full path."""
         self.under_way.ended(exchange)
+        if exchange.aside:
+            return
         answer = exchange.record(self._clock.monotonic_s())
         self._count(answer)
         if exchange.error is not None:

@@ -35,6 +35,8 @@ class Exchange:
     """Set when the fast lane may answer the same head again."""
     wants_page: bool = False
     """Whether a browser asks: it accepts HTML."""
+    aside: bool = False
+    """Whether it is no answer to a client of the cache: it is neither counted nor logged."""
     cut: str | None = None
     """Error code when the connection was cut inside the body."""
     booked_bytes: int = 0

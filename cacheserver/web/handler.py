@@ -37,6 +37,7 @@ from cacheserver.fill.asking import Want
 from cacheserver.ports import Clock
 from cacheserver.web.aiohttp_adapter import SentResponse
 from cacheserver.web.answer.answering import Answerer
+from cacheserver.web.answer.health import asks_for_health, health
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.answer.refusals import refusal_for
 from cacheserver.web.connection import ClientConnection
@@ -109,6 +110,8 @@ class ContentHandler:
             if channel.head_sent:
                 exchange.cut = exc.code
                 channel.cut()
+            elif asks_for_health(request.raw_path, exc):
+                await self._tell_health(request.raw_path, exchange)
             else:
                 await self._refuse(exc, exchange)
 
@@ -144,19 +147,29 @@ class ContentHandler:
             raise LoopDetected("this request has passed here before; DNS may point the origin at this node")
         return Want(target, fields, client=client_of(exchange.client.address))
 
+    async def _tell_health(self, raw_target: str, exchange: Exchange) -> None:
+        exchange.error, exchange.aside = None, True
+        status, text = health(raw_target, self.answerer.not_ready())
+        await self._say(exchange, status, text)
+
+    async def _say(
+        self, exchange: Exchange, status: int, text: str, *extra: tuple[str, str], close: bool = False
+    ) -> None:
+        channel, body = exchange.channel, text.encode("ascii", "backslashreplace")
+        lines = text_lines(format_http_date(self.clock.wall_s()), *extra)
+        await channel.start(Head(status, lines, len(body)), close=close)
+        await channel.write(body)
+        await channel.finish()
+
     async def _refuse(self, error: CacheserverError, exchange: Exchange) -> None:
-        refusal, channel = refusal_for(error), exchange.channel
+        refusal = refusal_for(error)
         requested = isinstance(error, RequestError)
         exchange.outcome = Outcome.REFUSED.value if requested else Outcome.ERROR.value
         text = refusal.text
         if isinstance(error, HostNotAllowed) and exchange.wants_page:
             text = f"{_WHAT_IT_IS}\n\n{text}"
-        body = text.encode("ascii", "backslashreplace")
         extra = refusal.extra
         if isinstance(error, OriginStatus):  # a node that asked this one tells the origin's word from this node's
             word = cache_status(NODE_NAME, hit=False, fwd="miss", fwd_status=error.status)
             extra = (*extra, ("Cache-Status", word))
-        lines = text_lines(format_http_date(self.clock.wall_s()), *extra)
-        await channel.start(Head(refusal.status, lines, len(body)), close=refusal.close)
-        await channel.write(body)
-        await channel.finish()
+        await self._say(exchange, refusal.status, text, *extra, close=refusal.close)

@@ -55,6 +55,13 @@ class Answerer:
     draining: bool = field(default=False, init=False)
     """Whether the node is going down: nothing new is fetched, connections end with their answers."""
 
+    def not_ready(self) -> list[str]:
+        """Why the node cannot do its work, one short line each; none: it can."""
+        reasons = ["draining"] if self.draining else []
+        if not any(volume.online for volume in self.store.volumes):
+            reasons.append("no volume is online; requests pass through")
+        return reasons
+
     def drain(self) -> None:
         """Fetch nothing new, and end each connection with its answer."""
         self.draining = True
