@@ -26,6 +26,9 @@ HEURISTIC_SHARE = 0.1
 HEURISTIC_MAX_S = 86_400.0
 """Most that is guessed; a longer lifetime needs the origin's word."""
 
+_CLOCKS_S = 60.0
+"""Seconds by which a clock is set right in passing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
@@ -136,6 +139,8 @@ def assess(rep: Representation, service: Service, path: str, request: CacheContr
     asked = request if service.lifetime == "rfc" else CacheControl()
     directives = response_cache_control(rep.fields)
     age, lifetime = current_age_s(rep, now_s), lifetime_s(rep, service, path)
+    if rep.response_time_s - now_s > _CLOCKS_S and lifetime < math.inf:
+        age = max(age, lifetime)  # it came when the machine's clock ran ahead: nobody knows how long ago
     usable = not rep.invalidated and asked.no_cache is not True
     young_enough = asked.max_age is None or age <= asked.max_age
     fresh_enough = asked.min_fresh is None or lifetime - age >= asked.min_fresh

@@ -261,6 +261,16 @@ def test_windows_of_zero_allow_nothing_stale() -> None:
     assert states(strict, "", "", 300) == DEAD
 
 
+@pytest.mark.parametrize(("ahead_s", "fresh"), [(-10, True), (30, True), (61, False), (365 * 86_400, False)])
+def test_what_came_when_the_clock_ran_ahead_is_asked_about_again(ahead_s: float, fresh: bool) -> None:
+    stored = rep(cc("max-age=600"), asked_s=T + ahead_s, came_s=T + ahead_s)
+    found = assess(stored, RFC, "/x", NOTHING, T)
+    assert (found.fresh, found.lifetime_s) == (fresh, 600)
+    assert assess(stored, SHIPPED, "/x.cab", NOTHING, T).fresh is fresh
+    unchanging = rep(asked_s=T + ahead_s, came_s=T + ahead_s)
+    assert assess(unchanging, SHIPPED, "/x.exe", NOTHING, T).fresh, "what never changes has no age that counts"
+
+
 @pytest.mark.parametrize("service", [RFC, SHIPPED], ids=lambda service: service.name)
 def test_invalidated_is_neither_fresh_nor_usable_stale(service: Service) -> None:
     response = "max-age=60, stale-while-revalidate=99, stale-if-error=99"
