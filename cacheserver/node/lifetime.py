@@ -19,6 +19,7 @@ from typing import Any
 
 import uvloop
 
+from cacheserver.concurrency.awake import awake_s, unwatch, watch
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import CacheserverError, ConfigError
 from cacheserver.logs.events import configure, event, get_logger
@@ -135,8 +136,9 @@ class Node:
 
     async def _sweep_slow_readers(self) -> None:
         while True:
+            began_s = awake_s()
             await asyncio.sleep(RATE_WINDOW_S)
-            self._parts.web.listener.sweep(RATE_WINDOW_S)
+            self._parts.web.listener.sweep(awake_s() - began_s)
 
     def reload(self) -> None:
         """Take up changed services, limits, certificates and log settings; a bad file changes nothing."""
@@ -238,6 +240,7 @@ async def _run(
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    watch()
     descriptors.raise_limit()
     node = Node(settings, load, supervisor=supervisor, inherited=inherited, stderr=stderr)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
@@ -245,6 +248,7 @@ async def _run(
     await stopping.wait()
     _give_up_after(node.stops_within_s, stderr)
     await node.stop()
+    unwatch()
 
 
 def _give_up_after(within_s: float, stderr: LineWriter) -> None:

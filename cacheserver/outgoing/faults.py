@@ -5,7 +5,6 @@ Owns: which error a failed request becomes, and its words. Messages carry no pat
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
+from cacheserver.concurrency.awake import awake_timeout
 from cacheserver.core.errors import BadAnswer, ConnectFailed, UntrustedSource, UpstreamError, UpstreamTimeout
 
 
@@ -26,7 +26,7 @@ async def translated(
     through.
     """
     try:
-        async with asyncio.timeout(within_s):
+        async with awake_timeout(within_s):
             yield
     except TimeoutError as exc:
         raise UpstreamTimeout(f"{what} did not answer in time", source=source) from exc

@@ -5,13 +5,13 @@ Owns: connections to sources, and a second try where a kept one proved dead. Mus
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 
 import aiohttp
 from yarl import URL
 
+from cacheserver.concurrency.awake import awake_s, awake_timeout
 from cacheserver.core.cache.redirects import REDIRECTS, Hop, bounded
 from cacheserver.core.cache.sources import NODE, Source
 from cacheserver.core.cache.stand_in import is_stand_in
@@ -95,13 +95,13 @@ class Answer:
 
     async def _next(self) -> bytes:
         """What comes next; UpstreamTimeout where this body is silent, and not for want of room on the line."""
-        since_s = asyncio.get_running_loop().time()
+        since_s = awake_s()
         for stall in range(1, _STALLS + 1):
             try:
-                async with asyncio.timeout(self._options.stall_timeout_s):
+                async with awake_timeout(self._options.stall_timeout_s):
                     return await self._response.content.readany()
             except TimeoutError as exc:
-                now_s, least_bps = asyncio.get_running_loop().time(), self._options.min_rate_bps
+                now_s, least_bps = awake_s(), self._options.min_rate_bps
                 stalled = is_stalled(0, self._traffic, since_s=since_s, now_s=now_s, min_rate_bps=least_bps)
                 if stalled or stall == _STALLS:
                     raise UpstreamTimeout("source went silent inside the body", source=self.source) from exc
@@ -117,7 +117,7 @@ class Answer:
         return bytes(body)
 
     def _check_rate(self, got_bytes: int) -> None:
-        now = asyncio.get_running_loop().time()
+        now = awake_s()
         if not self._window_start_s:
             self._window_start_s = now
         self._window_bytes += got_bytes

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
+from cacheserver.concurrency.awake import awake_s, awake_timeout
 from cacheserver.core.errors import CacheserverError, GenerationChanged, StoreError, UpstreamError, UpstreamTimeout
 from cacheserver.core.fetch_plan import plan_spans
 from cacheserver.core.http.fields import Fields
@@ -380,12 +381,13 @@ class ObjectFill:
         if self.obj.pieces.state(piece) != ABSENT:
             return
         held = self.progress.holds(piece) and not self.progress.guards(piece)
-        options, now_s = self.context.options, asyncio.get_running_loop().time()
+        options, now_s = self.context.options, awake_s()
         end_s = min(since_s + options.first_byte_s, now_s + patience_s)
         try:
-            async with asyncio.timeout_at(min(end_s, since_s + options.hold_timeout_s) if held else end_s):
+            until_s = min(end_s, since_s + options.hold_timeout_s) if held else end_s
+            async with awake_timeout(until_s - now_s):
                 await self.progress.wait(piece)
         except TimeoutError as exc:
-            if not held or asyncio.get_running_loop().time() >= end_s:
+            if until_s == end_s:
                 raise UpstreamTimeout("no byte came in time", source=self.want.target.origin) from exc
             self.progress.expose(piece)

@@ -6,9 +6,9 @@ Must not fetch or send.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
+from cacheserver.concurrency.awake import awake_s
 from cacheserver.core.errors import BadPiece, UpstreamError
 from cacheserver.core.fetch_plan import Window
 from cacheserver.core.piece_map import ABSENT, STORED
@@ -82,7 +82,7 @@ class Reader:
         """Byte up to which ``[offset, …)`` may be sent now; waits where nothing may. Raises what made it impossible."""
         fill = self._fill
         self._offset = offset
-        since_s = asyncio.get_running_loop().time()
+        since_s = awake_s()
         failures = fill.progress.failures(fill.obj.pieces.piece_at(offset))
         while True:
             self._refuse_mixture()
@@ -101,7 +101,7 @@ class Reader:
             older = self._is_older(fill.progress.claims.get(piece))
             self._note_collapse(older)
             self._waiting = True
-            began_s = asyncio.get_running_loop().time()
+            began_s = awake_s()
             try:
                 await fill.wait(piece, since_s, self.want.client, self._feed.patience_s)
             except UpstreamError as exc:
@@ -111,7 +111,7 @@ class Reader:
                 failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
-                self._feed.waited(asyncio.get_running_loop().time() - began_s, offset)
+                self._feed.waited(awake_s() - began_s, offset)
 
     def still(self, start: int, stop: int) -> bool:
         """Whether bytes that were readable may be sent now. BadPiece where some that were sent have proved bad."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from cacheserver.concurrency.awake import awake_s
 from cacheserver.core.cache.sources import candidates
 from cacheserver.core.errors import BadAnswer, BadPiece, TruncatedBody, UpstreamError, WrongContent
 from cacheserver.core.integrity.blame import Evidence, piece_evidence, whole_evidence
@@ -145,7 +146,7 @@ class RelayedBody:
 
     async def read(self) -> bytes:
         """The next bytes of the span; empty at its end. UpstreamError: the client must not be told that it is whole."""
-        self._waits_since_s = asyncio.get_running_loop().time()
+        self._waits_since_s = awake_s()
         while not self._is_done():
             try:
                 data = await (self._arrived() if self._gate is None else self._checked(self._gate))
@@ -284,7 +285,7 @@ class RelayedBody:
         """Whether the reader has waited too long for this piece; the last one of a whole is never shown early."""
         if gate.claims and gate.last:
             return False
-        waited_s = asyncio.get_running_loop().time() - self._waits_since_s
+        waited_s = awake_s() - self._waits_since_s
         return self._shown > gate.start or waited_s >= self._relay.hold_timeout_s
 
     async def _released(self, gate: PieceGate, answer: UpstreamAnswer) -> bytes:

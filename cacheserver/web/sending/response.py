@@ -5,10 +5,10 @@ Owns: framing (Content-Length, chunked, HEAD) and the rule that an incomplete bo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from cacheserver.concurrency.awake import awake_timeout
 from cacheserver.ports import Clock
 from cacheserver.web.heads import Head
 from cacheserver.web.sending.wire import Still, Wire, always
@@ -26,7 +26,7 @@ class ResponseWriter:
         """What the wire had sent when the file began that is being sent."""
         self.started_s: float | None = None
         """Monotonic time at which the head went out inside ``starting_within``."""
-        self._deadline: tuple[asyncio.Timeout, Clock] | None = None
+        self._deadline: tuple[awake_timeout, Clock] | None = None
         self._wire = wire
         self._bodiless = method == "HEAD"
         self._remaining: int | None = 0
@@ -46,7 +46,7 @@ class ResponseWriter:
     async def starting_within(self, limit_s: float, clock: Clock) -> AsyncIterator[None]:
         """Cancel the block, with TimeoutError, unless the head goes out within ``limit_s``."""
         try:
-            async with asyncio.timeout(limit_s) as deadline:
+            async with awake_timeout(limit_s) as deadline:
                 self._deadline = deadline, clock
                 yield
         finally:
@@ -61,7 +61,7 @@ class ResponseWriter:
         self.status = head.status
         if self._deadline is not None:
             deadline, clock = self._deadline
-            deadline.reschedule(None)
+            deadline.lift()
             self.started_s = clock.monotonic_s()
         self._remaining = head.length_bytes
         self._chunked = head.length_bytes is None and not delimited_by_close and not self._bodiless

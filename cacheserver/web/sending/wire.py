@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
+from cacheserver.concurrency.awake import awake_s, awake_timeout
 from cacheserver.concurrency.uninterrupted import to_the_end
 from cacheserver.core.errors import DiskError
 from cacheserver.store.object.residency import read_through, resident
@@ -172,14 +173,14 @@ class Wire:
     async def _within_rate(self, waiting: Callable[[], Awaitable[None]]) -> None:
         """Wait for the client, judging it by that time alone: a slow source or a pause is not its fault."""
         while True:
-            began_s, taken_bytes = self._loop.time(), self._taken_bytes()
+            began_s, taken_bytes = awake_s(), self._taken_bytes()
             try:
-                async with asyncio.timeout(RATE_WINDOW_S if self._min_rate_bps else None):
+                async with awake_timeout(RATE_WINDOW_S if self._min_rate_bps else None):
                     await waiting()
             except TimeoutError:
                 self._judge(self._taken_bytes() - taken_bytes, RATE_WINDOW_S)
                 continue
-            self._waited_s += self._loop.time() - began_s
+            self._waited_s += awake_s() - began_s
             if self._waited_s >= RATE_WINDOW_S:
                 self._judge(self._taken_bytes() - self._window_from_bytes, self._waited_s)
                 self._waited_s, self._window_from_bytes = 0.0, self._taken_bytes()

@@ -201,9 +201,9 @@ async def test_a_client_that_takes_nothing_is_cut_after_the_window(
 class Ticking:
     """The loop's time, moved by hand."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, wire: Wire) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0
-        monkeypatch.setattr(wire, "_loop", self)
+        monkeypatch.setattr(room, "awake_s", self.time)
 
     def time(self) -> float:
         """See ``asyncio.AbstractEventLoop.time``."""
@@ -221,7 +221,7 @@ async def wait_for_client(wire: Wire, clock: Ticking, seconds: float) -> None:
 
 async def test_a_client_that_takes_too_little_is_cut(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = wire_of(peer, min_rate_bps=1000)
-    clock = Ticking(monkeypatch, wire)
+    clock = Ticking(monkeypatch)
     for _ in range(29):
         await wait_for_client(wire, clock, 1.0)
         wire.sent_bytes += 900
@@ -256,7 +256,7 @@ async def test_a_client_is_judged_by_what_it_takes_of_what_the_kernel_holds_for_
 
 async def test_a_client_that_takes_enough_is_not_cut(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = wire_of(peer, min_rate_bps=1000)
-    clock = Ticking(monkeypatch, wire)
+    clock = Ticking(monkeypatch)
     for _ in range(100):
         await wait_for_client(wire, clock, 1.0)
         wire.sent_bytes += 1100
@@ -266,7 +266,7 @@ async def test_a_client_is_not_cut_for_a_slow_source_or_for_its_own_silence(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = wire_of(peer, min_rate_bps=1000)
-    clock = Ticking(monkeypatch, wire)
+    clock = Ticking(monkeypatch)
     for _ in range(50):
         clock.now_s += 3.0  # a small answer every three seconds, taken at once
         await wire.write(b"x" * 300)
