@@ -32,6 +32,8 @@ from cacheserver.system.atomic_file import write_atomically
 
 _log = get_logger(__name__)
 _OF_ITS_LENGTH = (errno.EFBIG, errno.EINVAL, errno.EOVERFLOW)
+_SHOWN_S = 600.0
+"""Seconds after its last sign for which a fault counts as one that lasts: an idle node may not meet it again."""
 _RECENCY = "recency"
 _CLEAN = "clean"
 _MOST_OF_CLEAN = 1 << 20
@@ -105,6 +107,17 @@ class Volume:
     def writable(self) -> bool:
         """Whether writes may be tried."""
         return self.online and self._clock.monotonic_s() >= self._full_until
+
+    @property
+    def well(self) -> bool:
+        """``online`` as operators see it: a fault that lasts is no other one at each new try."""
+        untold = self._clock.monotonic_s() >= self._offline_until + _SHOWN_S
+        return self._catalogue is not None and (not self._times_offline or untold)
+
+    @property
+    def takes_content(self) -> bool:
+        """``writable`` as operators see it."""
+        return self.well and (not self._full or self._clock.monotonic_s() >= self._well_from + _SHOWN_S)
 
     @property
     def ailing(self) -> bool:

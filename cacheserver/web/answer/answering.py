@@ -58,7 +58,7 @@ class Answerer:
     def not_ready(self) -> list[str]:
         """Why the node cannot do its work, one short line each; none: it can."""
         reasons = ["draining"] if self.draining else []
-        if not any(volume.online for volume in self.store.volumes):
+        if not any(volume.well for volume in self.store.volumes):
             reasons.append("no volume is online; requests pass through")
         return reasons
 
