@@ -36,6 +36,7 @@ from cacheserver.settings.schema import Settings
 from cacheserver.store.volume import Volume
 from cacheserver.system import descriptors
 from cacheserver.system.clock import SystemClock
+from cacheserver.system.first_process import take_leave_of_orphans
 from cacheserver.system.socket_activation import Inherited, take_inherited
 from cacheserver.system.systemd import Supervisor, take_supervisor
 from cacheserver.tls.current import CurrentCertificate
@@ -241,6 +242,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     watch()
+    take_leave_of_orphans(process_id=os.getpid())
     descriptors.raise_limit()
     node = Node(settings, load, supervisor=supervisor, inherited=inherited, stderr=stderr)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
