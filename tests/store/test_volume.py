@@ -340,37 +340,6 @@ def test_a_full_and_an_offline_drive_are_told_once_and_again_when_they_are_well(
     assert [record.message for record in caplog.records] == told
 
 
-READ_ONLY = DiskError("write", errno=errno.EROFS)
-QUOTA = DiskError("write", errno=errno.EDQUOT)
-
-
-@pytest.mark.parametrize("error", [FULL, READ_ONLY, QUOTA])
-def test_a_drive_that_takes_nothing_for_long_is_shown_so_all_the_time(
-    tmp_path: Path, clock: HandClock, error: DiskError
-) -> None:
-    with opened(tmp_path, clock, errors=2) as volume:
-        for _ in range(100):
-            volume.failed(error)
-            assert (volume.well, volume.takes_content) == (True, False)
-            clock.now_s += volume._retry_s + 1
-            assert volume.writable, "it is tried again"
-            assert not volume.takes_content, "and is no better for that"
-        clock.now_s += 600
-        assert volume.takes_content, "nobody knows of a fault any more"
-
-
-def test_a_drive_that_fails_for_long_is_shown_so_all_the_time(tmp_path: Path, clock: HandClock) -> None:
-    with opened(tmp_path, clock, errors=2) as volume:
-        volume.failed(IO_ERROR)
-        assert volume.well
-        for _ in range(100):
-            volume.failed(IO_ERROR)
-            clock.now_s += volume._retry_s + 1
-            assert (volume.online, volume.well, volume.takes_content) == (True, False, False)
-        volume.succeeded()
-        assert (volume.well, volume.takes_content) == (True, True)
-
-
 def test_an_eviction_frees_what_lies_between_the_low_water_mark_and_the_capacity(tmp_path: Path) -> None:
     volume = Volume(
         path=str(tmp_path),
