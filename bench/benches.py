@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from bench import churn, cold, cold_disk, crowd, fill, herd, hits, policy, profile, restart, tls, waiters
+from bench import churn, cold, cold_disk, crowd, fill, herd, hits, neighbours, policy, profile, restart, tls, waiters
 from bench.content import MIB
 from bench.lab import Lab
 from bench.servers import Kind
@@ -47,6 +47,7 @@ BENCHES: dict[str, Bench] = {
     "cold": _with(cold.run_cold, cold.ColdPlan(), cold.QUICK),
     "cold-disk": _with(cold_disk.run_cold_disk, cold_disk.ColdDiskPlan(), cold_disk.QUICK),
     "crowd": _with(crowd.run_crowd, crowd.CrowdPlan(), crowd.QUICK),
+    "neighbours": _with(neighbours.run_neighbours, neighbours.NeighboursPlan(), neighbours.QUICK),
     "restart": _with(restart.run_restart, restart.RestartPlan(), restart.QUICK),
     "churn": _with(churn.run_churn, churn.ChurnPlan(), churn.QUICK),
     "policy": _with(policy.run_policy, policy.PolicyPlan(), policy.QUICK),

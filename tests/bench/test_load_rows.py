@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import crowd, hits, process, tls
+from bench import crowd, hits, neighbours, process, tls
 from bench.content import MIB, object_path
 from bench.hits import CASES, QUICK, HitsPlan
 from bench.lab import AUTHORITY, Lab
@@ -115,6 +115,16 @@ def test_crowd_stays_connected_and_its_weight_and_the_fast_clients_are_measured(
     (row,) = found["rows"]
     assert (row["lost_connections"], row["faults"]) == (0, [])
     assert [(measured["unit"], measured["bar"]) for measured in found["measures"]] == [("MiB", 300.0), ("×", 1.5)]
+
+
+def test_clients_beside_each_flood_are_measured(lab: Lab) -> None:
+    plan = neighbours.NeighboursPlan(
+        object_bytes=8 * MIB, connections=2, runs=1, seconds=0.1, warmup_s=0.01, flooding=(1,)
+    )
+    found = neighbours.run_neighbours(lab, [node_kind()], plan)
+    assert [row["flood"] for row in found["rows"]] == [*neighbours.FLOODS, neighbours.HELLOS]
+    assert all(row["sent_mb_s"] > 0 for row in found["rows"])
+    assert {(measured["unit"], measured["sense"]) for measured in found["measures"]} == {("ms", "≤")}
 
 
 def test_crowd_is_made_to_fit_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
