@@ -16,6 +16,10 @@ from cacheserver.core.turns.shares import Priority, State, Turn
 from cacheserver.ports import UpstreamAnswer
 
 QUIET_S = 1.0
+LEFT_S = 60.0
+"""How long the piece in hand is fetched for nobody."""
+CROWDED_S = 1.0
+"""The same while clients wait for a slot of the same origin."""
 
 
 class Errand:
@@ -53,9 +57,12 @@ class Errand:
             self.slot.set_orphan(orphan)
 
     @property
-    def left_for_s(self) -> float:
-        """For how long nobody has waited for what it brings."""
-        return 0.0 if self._left_s is None else asyncio.get_running_loop().time() - self._left_s
+    def is_given_up(self) -> bool:
+        """Whether nobody has waited for what it brings for so long that its request may end: what has come stays."""
+        if self._left_s is None:
+            return False
+        left_s = asyncio.get_running_loop().time() - self._left_s
+        return left_s > LEFT_S or (left_s > CROWDED_S and self.slot is not None and self.slot.is_missed)
 
 
 class Slots:
@@ -149,6 +156,11 @@ class Slot:
     def is_held(self) -> bool:
         """Whether it is not given back yet."""
         return self._turn.state is State.HELD
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether clients wait for a slot of the same origin."""
+        return self._slots.turns.origin(self._turn.origin).waiting[Priority.DEMANDED] > 0
 
     def answered(self) -> None:
         """The head has come."""

@@ -243,3 +243,20 @@ async def test_a_fill_that_nobody_reads_counts_as_left(tmp_path: Path) -> None:
         gate.set()
         await rig.assert_clean()
         assert flow.orphans == 0
+
+
+async def test_what_nobody_waits_for_is_given_up_sooner_where_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CROWDED_S", -1.0)
+    crowd = Crowd(per_origin=1, total=9)
+    await crowd.add("left")
+    crowd.errands["left"].set_orphan(True)
+    assert not crowd.errands["left"].is_given_up
+    await crowd.add("elsewhere", origin="other")
+    assert not crowd.errands["left"].is_given_up
+    await crowd.add("waits")
+    assert crowd.errands["left"].is_given_up
+    crowd.errands["left"].set_orphan(False)
+    assert not crowd.errands["left"].is_given_up
+    for task in crowd.tasks.values():
+        task.cancel()
+    await asyncio.gather(*crowd.tasks.values(), return_exceptions=True)

@@ -30,8 +30,6 @@ Ask: TypeAlias = "Callable[[Flight, int, int, frozenset[str]], Awaitable[Opened 
 
 _GAIN_BYTES = 1 << 16
 """What a try must have brought so that the next one is a first one again."""
-_LEFT_S = 60.0
-"""How long the piece in hand is fetched for nobody."""
 
 
 class Flight:
@@ -182,7 +180,7 @@ class Flight:
             if not await self._keep(data, position, goes_on=opened.undivided):
                 return False
             position += len(data)
-            if self.errand.left_for_s > _LEFT_S and not self._wanted(*self.span):
+            if self.errand.is_given_up and not self._wanted(*self.span):
                 return False  # too slow for what nobody waits for
         return False
 

@@ -23,6 +23,7 @@ from cacheserver.core.errors import (
 )
 from cacheserver.core.piece_map import PRESENT
 from cacheserver.core.turns import feed
+from cacheserver.fill import slots
 from cacheserver.fill.object import flight
 from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.store.object.file import ObjectFile
@@ -140,7 +141,7 @@ async def test_bytes_that_came_make_the_next_try_a_first_one(
 async def test_a_piece_that_comes_too_slowly_for_nobody_is_given_up(
     tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flight, "_LEFT_S", -1.0)
+    monkeypatch.setattr(slots, "LEFT_S", -1.0)
     gate = asyncio.Event()
     upstream.script.append(Turn(gate=gate))
     async with filling(tmp_path, upstream, options=quick(parallel=1, tries=1)) as rig:
