@@ -69,8 +69,9 @@ def drawn_form(draw: random.Random, path: str) -> tuple[str, str]:
 
 
 def shown(record: RequestRecord) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """All that an origin can see of a request."""
-    return record.method, record.target, tuple(record.fields)
+    """All that an origin can see of a request, but how much it asks for: that follows from the line."""
+    fields = tuple((name, value.partition("-")[0] if name == "Range" else value) for name, value in record.fields)
+    return record.method, record.target, fields
 
 
 async def forget(client: RawClient, path: str) -> None:
