@@ -23,6 +23,7 @@ from tests.node.verified_scene import (
 )
 from tests.support.client import RawClient
 from tests.support.content import Fault
+from tests.support.flow import eventually
 from tests.support.ground import DO_HOST, was_hit
 from tests.support.manifests import b64, phf, phf_path
 
