@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -35,6 +36,10 @@ class Line:
         self._over = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, len(_CHUNK)
+        )  # the line is behind
+        writer.transport.set_write_buffer_limits(len(_CHUNK))
         with suppress(OSError, asyncio.IncompleteReadError):
             while head := (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"):
                 await self._answer(head, writer)
@@ -179,7 +184,7 @@ async def measure(scene: Scene) -> Figure:
             attacking.cancel()
             await asyncio.wait((attacking,))
         ratio = beside_s / quiet_s
-        parts.append(f"{attack.__name__} {ratio:.1f}")
+        parts.append(f"{attack.__name__} {ratio:.1f} ({quiet_s * 1000:.0f} → {beside_s * 1000:.0f} ms)")
         if lost or failed:
             faults.append(f"{attack.__name__}: {failed} of {8 * rounds} not served, {lost} when it was quiet")
         if ratio > 2 and scene.full:
