@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from itertools import count
+from operator import itemgetter
 
 LEAST_COST_BYTES = 1 << 14
 """What a request is charged at the least."""
@@ -140,8 +141,7 @@ class Flow:
     """One client at one origin: what it holds there, and what of it waits."""
 
     __slots__ = (
-        "backlogs", "client", "entries", "finish", "kept", "level", "objects", "origin", "orphans", "parked", "quiet",
-        "used",
+        "backlogs", "client", "entries", "finish", "level", "objects", "origin", "orphans", "parked", "quiet", "used",
     )  # fmt: skip
 
     def __init__(self, client: Client, origin: str, start: float) -> None:
@@ -151,7 +151,6 @@ class Flow:
         self.finish = start
         """When it is due again, in bytes by weight."""
         self.level = 0.0
-        self.kept = _OBJECTS_KEPT
         self.objects: dict[str, float] = {}
         """When its objects are due again."""
         self.backlogs = tuple(Backlog() for _ in Priority)
@@ -174,9 +173,8 @@ class Flow:
         self.finish = start + turn.cost_bytes / self.client.weight
         self.level = self.due(turn.object_id)
         self.objects[turn.object_id] = self.level + turn.cost_bytes
-        if len(self.objects) > self.kept:
-            self.objects = {name: due for name, due in self.objects.items() if due > self.level}
-            self.kept = max(_OBJECTS_KEPT, 2 * len(self.objects))
+        if len(self.objects) > 2 * _OBJECTS_KEPT:  # those that had least are as good as new
+            self.objects = dict(heapq.nlargest(_OBJECTS_KEPT, self.objects.items(), key=itemgetter(1)))
         return start
 
     def settle(self, turn: Turn) -> None:

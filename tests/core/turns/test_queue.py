@@ -372,3 +372,16 @@ def test_twenty_thousand_that_wait_cost_no_more_each_than_a_few() -> None:
 
     few, many = min(seconds(1000) for _ in range(3)), seconds(20_000)
     assert many < 5 * few
+
+
+def test_what_is_remembered_of_a_client_has_a_bound_however_many_objects_it_asks_for() -> None:
+    turns = Turns(Limits(4, 4))
+    heavy = Turn("o", "heavy", cost_bytes=1 << 30)
+    turns.ask(heavy, "a", Priority.DEMANDED, 0.0)
+    for number in range(5000):
+        turn = Turn("o", f"object {number}")
+        turns.ask(turn, "a", Priority.DEMANDED, 0.0)
+        turns.end(turn, 0.0)
+    flow = turns.origin("o").flows["a"]
+    assert len(flow.objects) <= 512
+    assert "heavy" in flow.objects, "what has had most waits longest"
