@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from bench import hits, process
 from bench.content import MIB, object_path
 from bench.first_answer import compare_first
 from bench.lab import AUTHORITY, Lab
-from bench.load import run_load
 from bench.nginx import start_file_origin
 from bench.node import with_settings
 from bench.report import Table, outcome
@@ -198,12 +196,12 @@ def _fitting(plan: CrowdPlan) -> tuple[CrowdPlan, str]:
 
 
 def _measure(lab: Lab, server: Running, targets: Sequence[str], plan: CrowdPlan) -> dict[str, Any]:
-    alone_ms = _p99_ms(lab, server, targets, plan)
+    alone_ms = hits.p99_ms(lab, server, targets, _CASE, plan)
     before = process.memory(server.pids())
     began = time.monotonic()
     with Crowd(lab, server, slow=plan.slow, idle=plan.idle, object_bytes=plan.object_bytes) as crowd:
         opened_s = time.monotonic() - began
-        crowded_ms = _p99_ms(lab, server, targets, plan)
+        crowded_ms = hits.p99_ms(lab, server, targets, _CASE, plan)
         after = process.memory(server.pids())
         left = crowd.left()
     lost = plan.slow + plan.idle - left
@@ -217,11 +215,6 @@ def _measure(lab: Lab, server: Running, targets: Sequence[str], plan: CrowdPlan)
         "lost_connections": lost,
         "faults": crowd.faults + ([f"{lost} connections were closed"] if lost else []),
     }
-
-
-def _p99_ms(lab: Lab, server: Running, targets: Sequence[str], plan: CrowdPlan) -> float:
-    runs = [run_load(hits.job(lab, server, targets, _CASE, plan, seed=plan.seed + run)) for run in range(plan.runs)]
-    return statistics.median((run.first_byte_p99_s or 0.0) * 1000 for run in runs)
 
 
 def _measures(rows: Sequence[dict[str, Any]], plan: CrowdPlan, note: str) -> list[Row]:

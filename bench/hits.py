@@ -166,6 +166,12 @@ def job(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: Hit
     )
 
 
+def p99_ms(lab: Lab, server: Running, targets: Sequence[str], case: Case, plan: HitsPlan) -> float:
+    """Time to the first byte that 99 of 100 answers keep: the median of all runs of one case."""
+    runs = [run_load(job(lab, server, targets, case, plan, seed=plan.seed + run)) for run in range(plan.runs)]
+    return statistics.median((run.first_byte_p99_s or 0.0) * 1000 for run in runs)
+
+
 def _port(server: Running, case: Case) -> int:
     if not case.tls:
         return server.port

@@ -10,7 +10,6 @@ import contextlib
 import select
 import socket
 import ssl
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from typing import Any, Self
 from bench import hits
 from bench.content import object_path
 from bench.lab import AUTHORITY, Lab
-from bench.load import run_load
 from bench.load_drivers import tls_context
 from bench.nginx import start_file_origin
 from bench.node import tls_settings, with_settings
@@ -158,17 +156,12 @@ def _beside_all(lab: Lab, server: Running, targets: Sequence[str], plan: Neighbo
 
 
 def _beside(lab: Lab, server: Running, targets: Sequence[str], plan: NeighboursPlan, flood: Flood) -> dict[str, Any]:
-    quiet_ms = _p99_ms(lab, server, targets, plan)
+    quiet_ms = hits.p99_ms(lab, server, targets, _CASE, plan)
     began_s = time.monotonic()
     with flood:
-        beside_ms = _p99_ms(lab, server, targets, plan)
+        beside_ms = hits.p99_ms(lab, server, targets, _CASE, plan)
     rate = flood.sent_bytes / (time.monotonic() - began_s) / 1e6
     return {"server": server.name, "p99_quiet_ms": quiet_ms, "p99_beside_ms": beside_ms, "sent_mb_s": rate}
-
-
-def _p99_ms(lab: Lab, server: Running, targets: Sequence[str], plan: NeighboursPlan) -> float:
-    runs = [run_load(hits.job(lab, server, targets, _CASE, plan, seed=plan.seed + run)) for run in range(plan.runs)]
-    return statistics.median((run.first_byte_p99_s or 0.0) * 1000 for run in runs)
 
 
 def _measures(rows: Sequence[dict[str, Any]]) -> list[Row]:

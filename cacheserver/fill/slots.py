@@ -13,6 +13,7 @@ from typing import Any
 from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
+from cacheserver.fill.answer_facts import AnswerFacts
 from cacheserver.ports import UpstreamAnswer
 
 QUIET_S = 1.0
@@ -204,18 +205,11 @@ class Slot:
         self._slots.deliver()
 
 
-class AnswerInSlot:
+class AnswerInSlot(AnswerFacts):
     """An answer with the slot that it came by; see ``ports.UpstreamAnswer``."""
 
     def __init__(self, answer: UpstreamAnswer, slot: Slot) -> None:
-        self.status = answer.status
-        self.fields = answer.fields
-        self.source = answer.source
-        self.asked = answer.asked
-        self.source_class = answer.source_class
-        self.secure = answer.secure
-        self.request_time_s = answer.request_time_s
-        self.response_time_s = answer.response_time_s
+        super().__init__(answer)
         self._answer = answer
         self.slot = slot
         slot.answered()

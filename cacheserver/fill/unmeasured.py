@@ -12,6 +12,7 @@ from cacheserver.core.cache.answer import WHOLE, AcceptedAnswer, Asked
 from cacheserver.core.cache.generation import ExpectedGeneration
 from cacheserver.core.errors import BadAnswer
 from cacheserver.core.request.target import Form
+from cacheserver.fill.answer_facts import AnswerFacts
 from cacheserver.fill.asking import Asker, Opened, Want
 from cacheserver.fill.outcome import Relayed
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
@@ -65,18 +66,13 @@ async def _counted(answer: UpstreamAnswer, until_s: float) -> int:
     return size
 
 
-class _BufferedAnswer:
+class _BufferedAnswer(AnswerFacts):
     """An answer whose body is in memory already."""
 
     def __init__(self, answer: UpstreamAnswer, body: Collected) -> None:
+        super().__init__(answer)
         self.status = 200
         self.fields = answer.fields.without("Transfer-Encoding").with_line("Content-Length", str(len(body.data)))
-        self.source = answer.source
-        self.asked = answer.asked
-        self.source_class = answer.source_class
-        self.secure = answer.secure
-        self.request_time_s = answer.request_time_s
-        self.response_time_s = answer.response_time_s
         self._body = body.data
         self._lease = body.lease
 
