@@ -32,6 +32,8 @@ class Turn:
     ignore_range: bool = False
     gate: asyncio.Event | None = None
     """The body waits for it, the head does not."""
+    end: asyncio.Event | None = None
+    """Where the body breaks, it waits for it before."""
     head_gate: asyncio.Event | None = None
     fields: tuple[tuple[str, str], ...] = ()
     """Further field lines of this answer."""
@@ -72,6 +74,8 @@ class ScriptedAnswer:
         limit = len(self._body) if self._turn.break_after is None else min(len(self._body), self._turn.break_after)
         data = self._body[self.read_bytes : min(self.read_bytes + CHUNK, limit)]
         self.read_bytes += len(data)
+        if not data and self._turn.end is not None:
+            await self._turn.end.wait()
         if not data and self._turn.failure is not None:
             raise self._turn.failure
         return data

@@ -28,15 +28,17 @@ class Begun:
 
 
 class BegunPieces:
-    """Those of one object; ``note`` hears why a piece that is dropped is condemned, ``on_gone`` when time drops one."""
+    """Those of one object; ``note`` hears why a piece that is dropped is condemned, ``on_late`` when time is up."""
 
     def __init__(
-        self, progress: Progress, *, note: Callable[[list[Reason]], object], on_gone: Callable[[], object]
+        self, progress: Progress, *, note: Callable[[list[Reason]], object], on_late: Callable[[], object]
     ) -> None:
         self._progress = progress
         self._note = note
-        self._on_gone = on_gone
+        self._on_late = on_late
         self._begun: dict[int, Begun] = {}
+        self._late: set[int] = set()
+        """Pieces that are kept only as long as somebody reads, who may have been given some of them."""
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -45,7 +47,16 @@ class BegunPieces:
     def keep(self, begun: Begun, *, linger_s: float) -> None:
         """Its flight has ended in the middle, and its claim is released."""
         self._begun[begun.piece] = begun
-        asyncio.get_running_loop().call_later(_LINGERS * linger_s, self._nobody_came, begun)
+        self._late.discard(begun.piece)
+        if linger_s > 0:
+            asyncio.get_running_loop().call_later(_LINGERS * linger_s, self._nobody_came, begun)
+        else:
+            self._late.add(begun.piece)
+
+    def drop_late(self) -> None:
+        """Nobody reads: forget those for which no client has come back in time."""
+        for piece in self._late & self._begun.keys():
+            self._drop(piece)
 
     def take(self, first: int, stop: int, *, anew: bool) -> Begun | None:
         """What is there of the piece ``first``, unless it comes ``anew``, as begun pieces behind it do."""
@@ -61,8 +72,8 @@ class BegunPieces:
 
     def _nobody_came(self, begun: Begun) -> None:
         if self._begun.get(begun.piece) is begun:
-            self._drop(begun.piece)
-            self._on_gone()
+            self._late.add(begun.piece)
+            self._on_late()
 
     def _drop(self, piece: int) -> None:
         del self._begun[piece]

@@ -78,7 +78,7 @@ class ObjectFill:
         self.demand = Demand(obj.pieces, context.options, on_gone=self.rest)
         self.flights: dict[Flight, asyncio.Task[CacheserverError | None]] = {}
         """Upstream requests under way or queued."""
-        self.begun = BegunPieces(self.progress, note=self._note_condemned, on_gone=self.rest)
+        self.begun = BegunPieces(self.progress, note=self._note_condemned, on_late=self.rest)
         self._spans = Spans(self)
         self._numbers = count()
         self._on_idle = on_idle
@@ -137,6 +137,8 @@ class ObjectFill:
 
     def rest(self) -> None:
         """End unless a client reads or is expected back, or a flight, a completion or a check is under way."""
+        if not self.demand.readers:
+            self.begun.drop_late()
         goes_on = self.begun and not self.obj.obsolete
         busy = self.demand or self.flights or goes_on or self._completions or self.checks.whole.busy
         busy = busy or self._verifying
@@ -304,7 +306,8 @@ class ObjectFill:
 
     @property
     def _keeps_begun(self) -> bool:
-        return self.takes_spans and self.context.options.linger_s > 0 and not self.obj.obsolete
+        """Whether a client is expected back for what is begun, or a reader may have been given some of it."""
+        return bool(self.context.options.linger_s > 0 or self.demand.readers) and not self.obj.obsolete
 
     def _note_condemned(self, reasons: Iterable[Reason]) -> None:
         for reason in () if self.obj.obsolete else reasons:

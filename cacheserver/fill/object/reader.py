@@ -51,11 +51,6 @@ class Reader:
         self.want = fill.want
         self._number = number
         self._collapsed = fill.want.collapsed
-        self._forgiving = False
-        """Set once a request that began before this reader came has failed: the source may have healed since.
-
-        Not for the one that its own client has caused: three tries are all that it gets.
-        """
         self._planned_piece = -1
         self._tasted: dict[int, int] = {}
         """Piece → its epoch when bytes of it were served that were not checked yet: too early, or before a manifest."""
@@ -105,9 +100,8 @@ class Reader:
             try:
                 await fill.wait(piece, since_s, self.want.client, self._feed.patience_s)
             except UpstreamError as exc:
-                if not exc.retryable or not older or self._forgiving:
+                if not exc.retryable or not older:
                     raise
-                self._forgiving = True
                 failures = fill.progress.failures(piece)
             finally:
                 self._waiting = False
@@ -134,7 +128,10 @@ class Reader:
             self._fill.plan_ahead()
 
     def _is_older(self, claimant: object) -> bool:
-        """Whether a piece is being fetched by a flight that began before this reader, and not for its own client."""
+        """Whether a piece is being fetched by a flight that began before this reader, and not for its own client.
+
+        Its failure is forgiven, as the source may have healed since; that of the reader's own flights is not.
+        """
         return isinstance(claimant, Flight) and claimant.number < self._number and claimant.cause is not self.want
 
     def _note_collapse(self, older: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from cacheserver.core.errors import TruncatedBody
+from cacheserver.core.integrity.trust import Claim
 from cacheserver.fill import asking
+from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn
@@ -90,6 +93,39 @@ async def test_what_was_begun_of_an_object_that_has_gone_does_not_keep_it(
         await settled()
         assert not rig.fills
         assert not obj.held
+        await rig.assert_clean()
+
+
+@pytest.mark.parametrize("linger_s", [0, 0.01])
+@pytest.mark.parametrize("slow", [False, True], ids=["waits", "still sends"])
+async def test_who_was_given_some_of_a_piece_gets_the_rest_when_its_flight_fails_for_another(
+    tmp_path: Path, upstream: ScriptedUpstream, slow: bool, linger_s: float
+) -> None:
+    gate, end = asyncio.Event(), asyncio.Event()
+    upstream.script.append(Turn(gate=gate, break_after=1000, end=end))
+    said = SayingAnchor(Claim("name", authentic=True, sha1=hashlib.sha1(BODY).digest()))
+    options = quick(parallel=1, tries=1, linger_s=linger_s)
+    async with filling(tmp_path, upstream, options=options, anchor=said) as rig:
+        obj = await rig.opened(WANT, (0, PIECE))
+        with obj.holding():
+            cause = rig.coordinator.reader(obj, WANT, 0, PIECE, whole=False)
+            waiting = asyncio.create_task(cause.readable(0))
+            later = rig.coordinator.reader(obj, want_for(service=OWN), 0, PIECE, whole=False)
+            gate.set()
+            given = await later.readable(0)
+            assert 0 < given <= 1000
+            reading = None if slow else asyncio.create_task(later.readable(1000))
+            await waiting
+            end.set()
+            with pytest.raises(TruncatedBody):
+                await cause.readable(1000)
+            cause.close(reached=1000)
+            await asyncio.sleep(30 * linger_s)
+            while given < PIECE - 1:
+                given = await (reading or later.readable(given))
+                reading = None
+            later.close(reached=given)
+        assert upstream.requests[-1].fields.value("Range") == f"bytes=1000-{PIECE - 1}", "the rest, and no more"
         await rig.assert_clean()
 
 

@@ -158,13 +158,13 @@ async def test_what_a_client_waits_for_comes_before_what_is_read_ahead_for_it(
     assert started[:2] == [(0, 1, Priority.DEMANDED), (1, 2, Priority.READ_AHEAD)]
 
 
-async def test_a_reader_survives_the_failure_of_one_older_flight_and_not_of_a_second(tmp_path: Path) -> None:
+async def test_a_reader_survives_the_failures_of_all_older_flights_and_not_of_its_own(tmp_path: Path) -> None:
     gates = [asyncio.Event(), asyncio.Event()]
     upstream = ScriptedUpstream(BODY)
-    upstream.script.extend([Turn(break_after=10, gate=gates[0]), Turn(break_after=10, gate=gates[1])])
+    upstream.script.extend([*(Turn(break_after=10, gate=gate) for gate in gates), Turn(), Turn(), Turn(break_after=10)])
     async with filling(tmp_path, upstream, options=quick(**{**FEW, "parallel": 3})) as rig:
         obj = await rig.store.create(REP)
-        spans = [(0, PIECE), (PIECE, 2 * PIECE), (0, 2 * PIECE)]
+        spans = [(0, PIECE), (PIECE, 2 * PIECE), (0, 3 * PIECE)]
         readers = []
         for start, stop in spans:
             readers.append(asyncio.create_task(rig.read(obj, WANT, start, stop, whole=False)))
@@ -177,5 +177,6 @@ async def test_a_reader_survives_the_failure_of_one_older_flight_and_not_of_a_se
         gates[1].set()
         ends = await asyncio.gather(*readers, return_exceptions=True)
         assert [type(end) for end in ends] == [TruncatedBody] * 3
-        assert len(upstream.requests) == 3, "the first piece was asked for again, and the second one was not"
+        assert obj.pieces.state(1) != ABSENT
+        assert len(upstream.requests) == 5, "the first and the second piece were asked for again, the third was not"
         await rig.assert_clean()
