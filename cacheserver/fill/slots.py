@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from cacheserver.concurrency.awake import awake_s
 from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
@@ -19,7 +20,7 @@ from cacheserver.ports import UpstreamAnswer
 QUIET_S = 1.0
 LEFT_S = 60.0
 """How long the piece in hand is fetched for nobody."""
-CROWDED_S = 1.0
+CROWDED_S = 0.25
 """The same while clients wait for a slot of the same origin."""
 
 
@@ -53,7 +54,7 @@ class Errand:
     def set_orphan(self, orphan: bool) -> None:
         """Whether nobody waits for what it brings."""
         if orphan is not (self._left_s is not None):
-            self._left_s = asyncio.get_running_loop().time() if orphan else None
+            self._left_s = awake_s() if orphan else None
         if self.slot is not None:
             self.slot.set_orphan(orphan)
 
@@ -62,7 +63,7 @@ class Errand:
         """Whether nobody has waited for what it brings for so long that its request may end: what has come stays."""
         if self._left_s is None:
             return False
-        left_s = asyncio.get_running_loop().time() - self._left_s
+        left_s = awake_s() - self._left_s
         return left_s > LEFT_S or (left_s > CROWDED_S and self.slot is not None and self.slot.is_missed)
 
 
@@ -137,8 +138,8 @@ class Slots:
                 waiter.set_result(None)
 
     def now_s(self) -> float:
-        """The time of the loop."""
-        return asyncio.get_running_loop().time()
+        """The time in which the node was awake: what it slept through is nobody's silence."""
+        return awake_s()
 
 
 class Slot:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cacheserver.concurrency.awake import unwatch, watch
 from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.shares import Priority
 from cacheserver.fill import slots as module
@@ -261,3 +263,25 @@ async def test_what_nobody_waits_for_is_given_up_sooner_where_others_wait(monkey
     for task in crowd.tasks.values():
         task.cancel()
     await asyncio.gather(*crowd.tasks.values(), return_exceptions=True)
+
+
+async def test_what_the_node_slept_through_is_neither_silence_nor_a_client_that_left() -> None:
+    watch()
+    try:
+        crowd = Crowd(per_origin=1, total=9)
+        await crowd.add("asks")
+        await crowd.add("waits")
+        errand = crowd.errands["asks"]
+        errand.set_orphan(True)
+        slot = errand.slot
+        assert slot is not None
+        asyncio.get_running_loop().call_soon(time.sleep, 2.1)
+        await asyncio.sleep(0)
+        slot._look()
+        assert not slot._turn.quiet
+        assert not errand.is_given_up
+    finally:
+        unwatch()
+        for task in crowd.tasks.values():
+            task.cancel()
+        await asyncio.gather(*crowd.tasks.values(), return_exceptions=True)

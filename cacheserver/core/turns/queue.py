@@ -166,8 +166,7 @@ class Turns:
         if turn.state is State.HELD and turn.orphan is not orphan and turn.holder is not None:
             turn.orphan = orphan
             turn.holder.orphans += 1 if orphan else -1
-            if not orphan:
-                self._again(self.origins[turn.origin], turn.holder)
+            self._again(self.origins[turn.origin], turn.holder)
 
     def origin(self, name: str) -> Origin:
         """What is known of an origin; of a thousand idle ones, those used last."""
@@ -191,7 +190,9 @@ class Turns:
     def _flow_admits(self, origin: Origin, flow: Flow) -> bool:
         share = origin.share(flow)
         active = flow.used - min(flow.quiet, max(share, most_of(self.limits.per_origin)))
-        return active < share and flow.orphans <= ORPHANS * flow.client.weight
+        if flow.orphans:  # a client that leaves what it asked for may leave the next one, too
+            return flow.orphans <= ORPHANS * flow.client.weight and active - flow.orphans < flow.client.weight
+        return active < share
 
     def _client_admits(self, client: Client) -> bool:
         most = most_of(self.limits.total) * client.weight
