@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from cacheserver.concurrency.single_flight import SingleFlight
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.errors import GenerationChanged, StoreError, UpstreamError
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.turns.shares import Priority
@@ -23,7 +24,7 @@ from cacheserver.fill.object.fill import ObjectFill
 from cacheserver.fill.object.metadata_state import MetadataState
 from cacheserver.fill.object.reader import Reader
 from cacheserver.fill.opening import Opener
-from cacheserver.fill.outcome import OF_THE_REQUEST, Answered, Opening, Stored, close_relayed
+from cacheserver.fill.outcome import OF_THE_REQUEST, Opening, Stored, close_relayed
 from cacheserver.fill.remembered import Remembered
 from cacheserver.fill.slots import Errand
 from cacheserver.fill.snapshots import FillSnapshot, snapshots

@@ -13,13 +13,14 @@ from dataclasses import replace
 from cacheserver.core.cache.answer import WHOLE, Asked
 from cacheserver.core.cache.freshness import received_age_s
 from cacheserver.core.cache.generation import combinable
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.origin_status import StatusMeaning
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.cache.storable import NotStorable, Storable, storability
 from cacheserver.core.cache.updating import dated
 from cacheserver.core.errors import StoreError, UpstreamError, WrongContent
 from cacheserver.core.http.codings import content_codings
-from cacheserver.core.http.field_rules import OF_THE_MESSAGE, storable_fields
+from cacheserver.core.http.field_rules import OF_THE_MESSAGE, end_to_end, storable_fields
 from cacheserver.core.http.vary import variant_key, vary_names
 from cacheserver.core.integrity.blame import whole_evidence
 from cacheserver.core.integrity.piece_gate import PieceGate
@@ -28,7 +29,7 @@ from cacheserver.core.request.keys import object_id
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.metadata import Metadata, MetadataFetcher
-from cacheserver.fill.outcome import CODING, OF_THE_REQUEST, Answered, Opening, Relayed, Stored
+from cacheserver.fill.outcome import CODING, OF_THE_REQUEST, Opening, Relayed, Stored
 from cacheserver.fill.refreshing import refresh
 from cacheserver.fill.refused_content import note_refused
 from cacheserver.fill.relay.body_buffer import BodyBuffer
@@ -101,7 +102,14 @@ class Opener:
         if not complete:
             return Relayed(answer, asked, "refusal", remember=False, prefix=said)
         answer.close()
-        return Answered(answer.status, dated(answer.fields, answer.response_time_s), said, answer.source)
+        return Answered(
+            answer.status,
+            dated(end_to_end(answer.fields), answer.response_time_s),
+            said,
+            answer.source,
+            answer.request_time_s,
+            answer.response_time_s,
+        )
 
     async def take(self, want: Want, opened: Opened, asked: Asked) -> Opening:
         """Make an object of a checked 200 or 206 if it may be stored."""

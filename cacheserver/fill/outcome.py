@@ -9,8 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from cacheserver.core.cache.answer import Asked
-from cacheserver.core.cache.origin_status import StatusMeaning, meaning_of
-from cacheserver.core.http.fields import Fields
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.http.ranges import ContentRange, parse_content_range
 from cacheserver.fill.asking import Opened
 from cacheserver.fill.metadata import Metadata
@@ -49,22 +48,6 @@ class Relayed:
         """Whether a 206 holds the whole representation."""
         span = parse_content_range(self.answer.fields.first("Content-Range") or "")
         return isinstance(span, ContentRange) and (span.start, span.stop) == (0, span.total)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The origin's own small final answer that is no representation: an error page, an unsatisfied range."""
-
-    status: int
-    fields: Fields
-    body: bytes
-    source: str
-    """``scheme://host:port`` that gave it."""
-
-    @property
-    def meaning(self) -> StatusMeaning:
-        """Whom the status concerns, and whether asking again can help."""
-        return meaning_of(self.status)
 
 
 Opening = Stored | Relayed | Answered

@@ -13,6 +13,7 @@ from dataclasses import replace
 from cacheserver.concurrency.single_flight import SingleFlight
 from cacheserver.core.cache.answer import WHOLE
 from cacheserver.core.cache.generation import confirms, is_other, validators_of
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.origin_status import meaning_of
 from cacheserver.core.cache.question import is_private, speaks_for_all
 from cacheserver.core.cache.representation import Representation
@@ -20,7 +21,7 @@ from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus, 
 from cacheserver.fill.asking import Opened, Want
 from cacheserver.fill.context import FillContext
 from cacheserver.fill.opening import Opener, is_same
-from cacheserver.fill.outcome import Answered, Opening, Relayed, Stored, close_relayed
+from cacheserver.fill.outcome import Opening, Relayed, Stored, close_relayed
 from cacheserver.fill.remembered import Remembered
 from cacheserver.store.stored_object import StoredObject
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.errors import (
     AddressRefused,
     GenerationChanged,
@@ -19,7 +20,7 @@ from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.target import Target
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
-from cacheserver.fill.outcome import Answered, Opening, Relayed
+from cacheserver.fill.outcome import Opening, Relayed
 from cacheserver.store.store import Store
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 

@@ -86,6 +86,11 @@ def _meant(fields: Fields, form: Form) -> Iterator[tuple[str, str]]:
     return (line for line in fields if form is not Form.CACHE_HOST or line[0].lower() not in _OF_THE_HOST)
 
 
+def with_age(fields: Fields, age_s: float) -> Fields:
+    """The fields of a kept answer, with its age."""
+    return fields.with_line("Age", _delta(age_s))
+
+
 def _delta(seconds: float) -> str:
     return str(min(int(seconds), 2**31))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.errors import Draining
 from cacheserver.fill.metadata import MetadataFetcher
-from cacheserver.fill.outcome import Answered
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, quick, want_for
 from tests.support.scripted import ScriptedUpstream, Turn

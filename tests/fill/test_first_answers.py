@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from cacheserver.core.cache.answer import Asked
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.errors import BadAnswer
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Trust
-from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Relayed, Stored
 from tests.support.anchors import SayingAnchor
 from tests.support.content import blob
 from tests.support.filling import OWN, SHIPPED, filling, want_for

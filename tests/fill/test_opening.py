@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import BadAnswer, ConnectFailed, DiskError, NoSource, TruncatedBody, WrongContent
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.integrity.trust import Claim, Statements, Trust
 from cacheserver.core.memory_budget import MemoryBudget
 from cacheserver.fill.metadata import Metadata
-from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Relayed, Stored
 from cacheserver.fill.relay.body_buffer import BodyBuffer
 from cacheserver.store.object.file import ObjectFile
 from tests.support.anchors import SayingAnchor

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.upstream_request import UpstreamRequest
-from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Relayed, Stored
 from cacheserver.maintenance.purging import purge
 from cacheserver.store.stored_object import StoredObject, VaryMarker
 from tests.support.content import blob

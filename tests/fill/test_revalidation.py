@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import BadAnswer, GenerationChanged, OriginStatus
-from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Relayed, Stored
 from cacheserver.fill.refreshing import part_with
 from cacheserver.store.object.file import ObjectFile
 from cacheserver.store.stored_object import StoredObject

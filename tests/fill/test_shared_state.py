@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.errors import GenerationChanged, UpstreamTimeout
 from cacheserver.core.request.service import Service
 from cacheserver.fill.asking import Want
-from cacheserver.fill.outcome import Answered, Relayed, Stored
+from cacheserver.fill.outcome import Relayed, Stored
 from cacheserver.store.stored_object import StoredObject
 from tests.support.content import blob
 from tests.support.filling import Rig, filling, want_for

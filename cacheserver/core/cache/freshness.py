@@ -89,7 +89,8 @@ def lifetime_s(rep: Representation, service: Service, path: str) -> float:
     directives = response_cache_control(rep.fields)
     explicit = directives.max_age if directives.s_maxage is None else directives.s_maxage
     if service.lifetime == "rfc":
-        return fields_lifetime_s(rep.fields, rep.response_time_s, rep.validators.last_modified) or 0.0
+        modified, floor_s = rep.validators.last_modified, service.heuristic_min_s
+        return fields_lifetime_s(rep.fields, rep.response_time_s, modified, floor_s=floor_s) or 0.0
     short = explicit is not None and explicit < SHORT_MAX_AGE_S
     if not (short or directives.no_cache is True or is_mutable(service, path)):
         return math.inf
@@ -112,8 +113,13 @@ def explicit_lifetime_s(fields: Fields, response_time_s: float) -> float | None:
     return max(0.0, min(0.0 if expiry is None else expiry - date_s for expiry in expiries))
 
 
-def fields_lifetime_s(fields: Fields, response_time_s: float, modified: str | None = None) -> float | None:
-    """The same, else a guess by Last-Modified (§4.2.2), never from a prohibition; None where nothing is to go by."""
+def fields_lifetime_s(
+    fields: Fields, response_time_s: float, modified: str | None = None, *, floor_s: float = 0.0
+) -> float | None:
+    """The same, else a guess by Last-Modified (§4.2.2), never from a prohibition; None where nothing is to go by.
+
+    ``floor_s``: the least that is guessed, with or without Last-Modified.
+    """
     explicit_s = explicit_lifetime_s(fields, response_time_s)
     if explicit_s is not None:
         return explicit_s
@@ -123,9 +129,9 @@ def fields_lifetime_s(fields: Fields, response_time_s: float, modified: str | No
     text = fields.last("Last-Modified") or modified
     modified_s = None if text is None else parse_http_date(text, now_s=response_time_s)
     if modified_s is None:
-        return None
+        return floor_s or None
     share_s = (_date_s(fields, response_time_s) - modified_s) * HEURISTIC_SHARE
-    return min(max(0.0, share_s), HEURISTIC_MAX_S)
+    return max(floor_s, min(share_s, HEURISTIC_MAX_S))
 
 
 def assess(rep: Representation, service: Service, path: str, request: CacheControl, now_s: float) -> Freshness:

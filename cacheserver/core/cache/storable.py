@@ -7,13 +7,20 @@ Owns: the storing rules. Must not judge the answer's framing (``core.cache.answe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cacheserver.core.http.cache_control import CacheControl, request_cache_control, response_cache_control
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.vary import vary_names
 from cacheserver.core.request.service import Service
 
-_STORED_STATUSES = frozenset({200, 206})
+REPRESENTATION: Final = frozenset({200, 206})
+"""Statuses of answers with the content, or a part of it."""
+_UNDERSTOOD: Final = frozenset({
+    200, 203, 204, 206, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 409, 410, 411, 412, 413, 414, 415,
+    422, 429, 431, 451, 500, 501, 502, 503, 504, 505,
+})  # fmt: skip
+"""Statuses of which the node knows what follows from them for storing: nothing but what these rules say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ def storability(
 ) -> Storable | NotStorable:
     """Judge one answer. ``response`` carries the origin's fields as they came.
 
-    Reasons: ``service``, ``method``, ``status``, ``no-store``, ``request-no-store``, ``private``, ``vary``,
+    Reasons: ``service``, ``method``, ``no-store``, ``request-no-store``, ``private``, ``must-understand``, ``vary``,
     ``authorization``, ``set-cookie``, ``no-lifetime``.
 
     An own service's answer with Set-Cookie is stored, cookie included, only when public or s-maxage says that it is
@@ -44,8 +51,8 @@ def storability(
     """
     directives = response_cache_control(response)
     reason = (
-        _refused_by_rule(method, status, service)
-        or _refused_by_origin(directives, response)
+        _refused_by_rule(method, service)
+        or _refused_by_origin(directives, status, response)
         or _refused_by_request(directives, request, service)
         or _refused_as_useless(directives, response, service)
     )
@@ -70,16 +77,16 @@ def _for_everyone(directives: CacheControl) -> bool:
     return directives.public or directives.s_maxage is not None
 
 
-def _refused_by_rule(method: str, status: int, service: Service) -> str | None:
+def _refused_by_rule(method: str, service: Service) -> str | None:
     if not service.cacheable:
         return "service"
-    if method != "GET":
-        return "method"
-    return None if status in _STORED_STATUSES else "status"
+    return None if method == "GET" else "method"
 
 
-def _refused_by_origin(directives: CacheControl, response: Fields) -> str | None:
-    # RFC 9111 §5.2.2.3: must-understand overrides no-store for a status that the cache understands; both are.
+def _refused_by_origin(directives: CacheControl, status: int, response: Fields) -> str | None:
+    # RFC 9111 §5.2.2.3: must-understand overrides no-store for a status that the cache understands.
+    if directives.must_understand and status not in _UNDERSTOOD:
+        return "must-understand"
     if directives.no_store and not directives.must_understand:
         return "no-store"
     if directives.private is True:
@@ -97,7 +104,9 @@ def _refused_by_request(directives: CacheControl, request: Fields, service: Serv
 
 def _refused_as_useless(directives: CacheControl, response: Fields, service: Service) -> str | None:
     """An answer with neither a lifetime nor anything to revalidate by could never be used again."""
-    if service.lifetime == "immutable" or directives.max_age is not None or directives.s_maxage is not None:
+    if service.lifetime == "immutable" or service.heuristic_min_s:
+        return None
+    if directives.max_age is not None or directives.s_maxage is not None:
         return None
     useful = any(name in response for name in ("Expires", "Last-Modified", "ETag"))
     return None if useful else "no-lifetime"

@@ -21,9 +21,9 @@ _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE | re.ASCII)
     for form in (
-        rf"(?P<name>{_DAY}), (?P<day>[0-9]{{2}}) (?P<month>{_MON}) (?P<year>[0-9]{{4}}) {_TIME} GMT",
-        rf"(?P<name>{_LONG_DAY}), (?P<day>[0-9]{{2}})-(?P<month>{_MON})-(?P<year>[0-9]{{2}}) {_TIME} GMT",
-        rf"(?P<name>{_DAY}) (?P<month>{_MON}) (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",
+        rf"(?:{_DAY}), (?P<day>[0-9]{{2}}) (?P<month>{_MON}) (?P<year>[0-9]{{4}}) {_TIME} GMT",
+        rf"(?:{_LONG_DAY}), (?P<day>[0-9]{{2}})-(?P<month>{_MON})-(?P<year>[0-9]{{2}}) {_TIME} GMT",
+        rf"(?:{_DAY}) (?P<month>{_MON}) (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",
     )
 )
 
@@ -31,7 +31,8 @@ _FORMS = tuple(
 def parse_http_date(value: str, *, now_s: float | None = None) -> float | None:
     """Unix seconds of an HTTP-date, or None where the text is none; never raises.
 
-    Strict in form: no other zone, no missing digit, no date that does not exist, no weekday of another date.
+    Strict in form: no other zone, no missing digit, no date that does not exist. A weekday of another date is read
+    over: it adds nothing, and a date that is not read makes an answer stale, or a validator useless.
     ``now_s`` decides the century of the obsolete two-digit year: never more than 50 years ahead of it. Without it,
     69 to 99 are taken as 19xx.
     """
@@ -53,8 +54,6 @@ def parse_http_date(value: str, *, now_s: float | None = None) -> float | None:
         if len(found["year"]) == 2 and now_s is not None:
             moment = _within_fifty_years(moment, now_s)
     except (ValueError, OverflowError):
-        return None
-    if _DAYS[moment.weekday()] != found["name"][:3].title():
         return None
     return (moment - _EPOCH).total_seconds() + second
 

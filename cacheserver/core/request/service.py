@@ -61,6 +61,10 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Annotated[int, Meta(ge=1, le=65_535)] | None, Meta(description="Origin port; unset: 80 or 443.")
     ] = None
     lifetime: Annotated[LifetimeRule, Meta(description="rfc, or immutable: fresh until evicted.")] = "rfc"
+    heuristic_min_s: Annotated[
+        int, Meta(ge=0, description="Seconds for which an answer is fresh at least whose origin says nothing of it.")
+    ] = 0
+    """Of ``rfc`` services. RFC 9111 §4.2.2 guesses by Last-Modified alone: 0 is what it says."""
     mutable: Annotated[tuple[str, ...], Meta(description="Globs over decoded paths that immutable leaves out.")] = ()
     mutable_lifetime_s: Annotated[int, Meta(ge=0, description="Seconds for which a mutable path is fresh.")] = 300
     stale_while_revalidate_s: Annotated[int, Meta(ge=0, description="Seconds of staleness served meanwhile.")] = 0

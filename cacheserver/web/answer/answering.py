@@ -13,13 +13,15 @@ from typing import Any
 
 from cacheserver.core.cache.decision import Facts, Outcome, Step, decide
 from cacheserver.core.cache.freshness import Freshness, assess, current_age_s
+from cacheserver.core.cache.kept_answer import Answered
+from cacheserver.core.cache.representation import Representation
 from cacheserver.core.errors import Draining, GenerationChanged, OriginStatus, UpstreamError, UpstreamTimeout
 from cacheserver.core.http.cache_control import request_cache_control
 from cacheserver.core.http.cache_status import cache_status
 from cacheserver.fill.asking import Want
 from cacheserver.fill.coordinator import Coordinator
 from cacheserver.fill.lookup import Lookup
-from cacheserver.fill.outcome import CODING, Answered, Relayed, Stored
+from cacheserver.fill.outcome import CODING, Relayed, Stored
 from cacheserver.fill.refreshing import part_with
 from cacheserver.fill.revalidation import Revalidation
 from cacheserver.ports import Clock
@@ -31,7 +33,7 @@ from cacheserver.web.answer.pass_plan import CONDITIONS
 from cacheserver.web.answer.passing import Passing
 from cacheserver.web.answer.rebuilt_manifest import RebuiltManifests
 from cacheserver.web.exchange import Exchange
-from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines
+from cacheserver.web.heads import NODE_NAME, hit_lines, object_cache_status, object_lines, with_age
 from cacheserver.web.lane.hot_table import HotEntry, is_plain
 
 _LOOKUPS = 4
@@ -72,7 +74,9 @@ class Answerer:
         """Serve, fetch or pass on; CacheserverError, before the head where ``exchange.channel.head_sent`` says so."""
         for _lookup in range(_LOOKUPS):
             obj = self.lookup.peek(want) or await self.lookup.find(want)
-            freshness = None if obj is None else self._assess(want, obj)
+            if obj is None and await self._answer_kept(want, exchange):
+                return
+            freshness = None if obj is None else self._assess(want, obj.representation)
             facts = Facts(
                 method=exchange.method,
                 service=want.target.service,
@@ -90,9 +94,22 @@ class Answerer:
                 want = replace(want, collapsed=True)
         await self._pass(want, exchange, detail="contended")
 
-    def _assess(self, want: Want, obj: StoredObject) -> Freshness:
+    def _assess(self, want: Want, rep: Representation) -> Freshness:
         asked, now_s = request_cache_control(want.fields), self.clock.wall_s()
-        return assess(obj.representation, want.target.service, want.target.path_and_query, asked, now_s)
+        return assess(rep, want.target.service, want.target.path_and_query, asked, now_s)
+
+    async def _answer_kept(self, want: Want, exchange: Exchange) -> bool:
+        """Give an answer of another status that the origin allowed to keep, if it is fresh for this client."""
+        kept = self.coordinator.remembered.answer(want)
+        freshness = None if kept is None else self._assess(want, kept.head)
+        if kept is None or freshness is None or not freshness.fresh:
+            return False
+        exchange.outcome = Outcome.HIT.value
+        left_s = freshness.lifetime_s - freshness.age_s
+        exchange.cache_status = object_cache_status(left_s, kept.head.trust, Outcome.HIT)
+        fields = with_age(kept.answered.fields, freshness.age_s)
+        await self.passing.answered(want, replace(kept.answered, fields=fields), exchange)
+        return True
 
     # -- act ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +205,7 @@ class Answerer:
             if outcome is Outcome.HIT and not there:
                 outcome = Outcome.PARTIAL
             exchange.outcome = outcome.value
-            freshness = freshness or self._assess(want, obj)
+            freshness = freshness or self._assess(want, rep)
             left_s = freshness.lifetime_s - freshness.age_s
             exchange.cache_status = object_cache_status(left_s, rep.trust, outcome, collapsed=collapsed)
             lines = object_lines(
@@ -212,7 +229,7 @@ class Answerer:
     def _hot_entry(self, want: Want, obj: StoredObject, exchange: Exchange) -> HotEntry | None:
         """What the fast lane needs to answer the same head again; None where the answer could differ."""
         rep = obj.representation
-        freshness = self._assess(want, obj)
+        freshness = self._assess(want, rep)
         if not freshness.fresh or rep.vary or not is_plain(want.fields):
             return None
         return HotEntry(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cacheserver.core.cache.generation import ExpectedGeneration, combinable, validators_of
+from cacheserver.core.cache.kept_answer import Answered
 from cacheserver.core.cache.updating import dated
 from cacheserver.core.errors import BadAnswer, BadPiece, NoMemory, OriginStatus, WrongContent
 from cacheserver.core.http.codings import content_codings
@@ -18,7 +19,6 @@ from cacheserver.core.memory_budget import Lease, Use
 from cacheserver.core.request.target import Form
 from cacheserver.fill.asking import Ask, Want
 from cacheserver.fill.metadata import NOTHING, Metadata
-from cacheserver.fill.outcome import Answered
 from cacheserver.fill.relay.body_buffer import BodyBuffer, Collected
 from cacheserver.fill.relay.pass_metadata import PassMetadata
 from cacheserver.fill.relay.relayed_body import BodySpan, OpenBody, Relay, RelayedBody
@@ -39,8 +39,8 @@ from cacheserver.web.heads import Head, relayed_lines
 from cacheserver.web.options import ServerOptions
 from cacheserver.web.sending.response import ResponseWriter
 
-_NO_CONTENT = (201, 203, 204, 300, 301, 302, 303, 307, 308)
-"""What clients of cache-host form take for the file itself, or for a fault of this node."""
+_OF_THE_FILE = (200, 206, 304)
+"""What may go to clients of cache-host form below 400: they take any other for the file itself, or for a fault here."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class Passing:
 
     def _refuse_status(self, answer: UpstreamAnswer | Answered, want: Want) -> None:
         status, form = answer.status, want.target.form
-        odd = status < 200 or status in _NO_CONTENT or (status == 416 and "Range" not in want.fields)
+        odd = (status < 400 and status not in _OF_THE_FILE) or (status == 416 and "Range" not in want.fields)
         useless = form is Form.CACHE_HOST and odd
         if useless or not relays_status(
             status, form, cache_host_errors=self.options.cache_host_errors, host_errors=self.options.host_errors

@@ -284,6 +284,16 @@ def test_immutable_content_stays_fresh_for_years() -> None:
     assert found.lifetime_s == math.inf
 
 
+def test_a_service_may_have_a_least_lifetime_where_the_origin_says_nothing() -> None:
+    floored = replace(RFC, heuristic_min_s=60)
+    assert lifetime_s(rep(), RFC, "/f") == 0
+    assert lifetime_s(rep(), floored, "/f") == 60
+    assert lifetime_s(rep(("Last-Modified", date(-100))), floored, "/f") == 60
+    assert lifetime_s(rep(("Last-Modified", date(-1000)), ("Date", date(0))), floored, "/f") == 100
+    for said in (cc("max-age=9"), cc("no-cache"), cc("no-store"), cc("private"), ("Expires", "0")):
+        assert lifetime_s(rep(said), floored, "/f") == lifetime_s(rep(said), RFC, "/f")
+
+
 @pytest.mark.parametrize("word", ["no-store", "private"])
 def test_nothing_is_guessed_from_a_prohibition(word: str) -> None:
     old = ("Last-Modified", date(-1_000_000))
