@@ -154,4 +154,4 @@ def test_a_generation_that_is_removed_in_place_of_another_is_found_by_simulation
         await store.forget(obj.object_id, reason=reason)
 
     monkeypatch.setattr(Store, "retire", whatever_is_there)
-    assert "not meant" in first_failure(range(120, 220))
+    assert "not meant" in first_failure(range(50, 350))
