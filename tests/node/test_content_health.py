@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,10 +61,19 @@ async def test_all_else_is_refused_as_before(ground: Ground, target: str) -> Non
     assert line == b"HTTP/1.1 403 Forbidden"
 
 
+def put_file_in_place_of(directory: Path) -> None:
+    """The node makes a directory anew whenever it misses it."""
+    for number in itertools.count():
+        directory.rename(f"{directory}.{number}")
+        with suppress(IsADirectoryError):
+            directory.write_bytes(b"")
+            return
+
+
 async def test_a_node_that_cannot_do_its_work_says_so(tmp_path: Path) -> None:
     async with running_ground(tmp_path, GroundOptions()) as ground:
         (ground.node.cache_dir / "objects").rename(tmp_path / "away")
-        ground.node.cache_dir.rename(tmp_path / "gone")
+        put_file_in_place_of(ground.node.cache_dir)
 
         async def refused() -> bool:
             return await first_line(ground, "GET /readyz HTTP/1.0\r\n\r\n") == b"HTTP/1.1 503 Service Unavailable"
