@@ -6,7 +6,8 @@ them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from cacheserver.core.cache.upstream_request import UpstreamRequest
@@ -74,6 +75,11 @@ class Meter(Protocol):
         """Space given back on a volume, named by its path; ``reason``: see ``metrics.table``."""
 
 
+Take = Callable[[socket.socket, int], Awaitable[int]]
+"""Receives body bytes from a non-blocking socket, so many at the most: how many, 0 where none are there yet, EOFError
+at the end of the connection."""
+
+
 class UpstreamAnswer(Protocol):
     """A source's answer whose head has come and whose body is still on the wire."""
 
@@ -95,6 +101,12 @@ class UpstreamAnswer(Protocol):
 
     async def read(self) -> bytes:
         """The next body bytes as they come; empty at the end. TruncatedBody, UpstreamTimeout."""
+
+    async def receive(self, take: Take, most: int) -> int | None:
+        """Have ``take`` receive the next body bytes, at most so many; how many. TruncatedBody, UpstreamTimeout.
+
+        None, at any time, where ``read`` has to give them. Once it gave a number, ``read`` gives nothing more.
+        """
 
     def close(self) -> None:
         """Done with it; the connection is kept only when the body was read to its end. Idempotent."""

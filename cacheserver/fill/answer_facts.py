@@ -5,7 +5,7 @@ Owns: these facts. Must not read or close anything.
 
 from __future__ import annotations
 
-from cacheserver.ports import UpstreamAnswer
+from cacheserver.ports import Take, UpstreamAnswer
 
 
 class AnswerFacts:
@@ -20,3 +20,7 @@ class AnswerFacts:
         self.secure = answer.secure
         self.request_time_s = answer.request_time_s
         self.response_time_s = answer.response_time_s
+
+    async def receive(self, _take: Take, _most: int) -> int | None:
+        """Not from here."""
+        return None

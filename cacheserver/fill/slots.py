@@ -15,7 +15,7 @@ from cacheserver.core.turns.origin import Limits
 from cacheserver.core.turns.queue import Turns
 from cacheserver.core.turns.shares import Priority, State, Turn
 from cacheserver.fill.answer_facts import AnswerFacts
-from cacheserver.ports import UpstreamAnswer
+from cacheserver.ports import Take, UpstreamAnswer
 
 QUIET_S = 1.0
 LEFT_S = 60.0
@@ -223,6 +223,14 @@ class AnswerInSlot(AnswerFacts):
         if not data:
             self.slot.give_back()
         return data
+
+    async def receive(self, take: Take, most: int) -> int | None:
+        """Have the next body bytes received; the slot is free when the answer is closed."""
+        self.slot.reads()
+        count = await self._answer.receive(take, most)
+        if count is not None:
+            self.slot.has_read(count)
+        return count
 
     def close(self) -> None:
         """Give back answer and slot."""

@@ -22,6 +22,9 @@ from yarl import URL
 RELIED_ON: Final = {
     (aiohttp.ClientSession, "_retry_connection"): "false: a request on a reused connection is not sent a second time",
     (aiohttp.StreamReader, "_read_nowait"): "bytes that have come, also after an error",
+    (aiohttp.StreamReader, "_size"): "bytes that have come and were not read",
+    (ResponseHandler, "_reading_paused"): "whether the reader has more than it wants, so that the parser may have some",
+    (ResponseHandler, "_buffer_paused"): "the same, for bytes that are not parsed",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
     (aiohttp.BaseConnector, "_conns"): "idle connections with their times, by a key that has host and port",
     (ResponseHandler, "should_close"): "whether a connection is closed with its answer",
@@ -75,6 +78,28 @@ def drop_idle(session: aiohttp.ClientSession, url: URL) -> None:
 def received_bytes(content: aiohttp.StreamReader) -> bytes:
     """Bytes that came before a body broke off: aiohttp's reader raises without giving them out."""
     return content._read_nowait(-1) if isinstance(content, aiohttp.StreamReader) else b""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainBody:
+    """The rest of a body that is delimited by its length, none of which was received."""
+
+    transport: asyncio.Transport
+    left_bytes: int
+
+
+def plain_body(response: aiohttp.ClientResponse) -> PlainBody | None:
+    """What of a body is still in the socket; None where some of it waits here, for TLS, and for any other framing."""
+    content, connection, length = response.content, response.connection, response.headers.get("Content-Length", "")
+    if connection is None or not isinstance(content, aiohttp.StreamReader) or "Transfer-Encoding" in response.headers:
+        return None
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing() or transport.get_extra_info("sslcontext"):
+        return None
+    waits = content._size or content.is_eof() or content.exception() is not None
+    if waits or protocol._reading_paused or protocol._buffer_paused or not length.isdecimal():
+        return None
+    return PlainBody(transport, int(length) - content.total_bytes)
 
 
 def demand_proper_ends(connector: aiohttp.BaseConnector) -> None:

@@ -7,7 +7,7 @@ remove: ``reclaim`` and ``Store.forget`` do.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -117,3 +117,9 @@ def _unlink(path: str, written_s: list[float]) -> None:
         found_s = os.stat(path, follow_symlinks=False).st_mtime
         os.unlink(path)
         written_s.append(found_s)
+
+
+def inspected(volume: Volume, objects: Sequence[StoredObject]) -> tuple[str | None, list[StoredObject]]:
+    """Why a volume is not what was opened, or None; and those of its objects whose files others have removed."""
+    reason = volume.inspect()
+    return reason, [obj for obj in objects if not obj.file.stands()] if reason is None else []

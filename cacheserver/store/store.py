@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,9 +36,10 @@ from cacheserver.store.object.residency import reading_threads
 from cacheserver.store.open_objects import OpenObjects
 from cacheserver.store.placement import preferred_order
 from cacheserver.store.reclaim import Reclaimer
-from cacheserver.store.removal import Remover
+from cacheserver.store.removal import Remover, inspected
 from cacheserver.store.stored_object import StoredObject, VaryMarker, unit_key
 from cacheserver.store.volume import Volume
+from cacheserver.store.writing import receive_and_hash, write_and_hash
 
 T = TypeVar("T")
 _PURGES_REMEMBERED = 4096
@@ -198,7 +200,13 @@ class Store:
 
     async def write(self, obj: StoredObject, offset: int, data: bytes, digest: hashlib._Hash) -> None:
         """Write body bytes and feed them to the piece's running SHA-256, in one trip to a thread."""
-        await self.run(obj.volume, _write_and_hash, obj.file, offset, data, digest)
+        await self.run(obj.volume, write_and_hash, obj.file, offset, data, digest)
+
+    async def receive(
+        self, obj: StoredObject, offset: int, sock: socket.socket, most: int, digest: hashlib._Hash
+    ) -> int:
+        """The same with what a socket has; see ``receive_and_hash``."""
+        return await self.run(obj.volume, receive_and_hash, obj.file, offset, sock, most, digest)
 
     async def commit(self, obj: StoredObject, piece: int, digest: bytes, reservation: Reservation) -> None:
         """Mark a written piece PRESENT, on disk first; its bytes move from reserved to stored."""
@@ -332,7 +340,7 @@ class Store:
         DiskError where the drive cannot tell.
         """
         try:
-            work = partial(_inspect, volume, self._objects.on(volume))
+            work = partial(inspected, volume, self._objects.on(volume))
             reason, gone = await asyncio.get_running_loop().run_in_executor(self.executor, work)
         except DiskError as exc:
             self._objects.note_failure(volume, exc)
@@ -386,13 +394,3 @@ def _granted(volume: Volume, amount_bytes: int) -> Reservation:
     if not volume.opened:
         raise VolumeOffline("the volume was lost meanwhile")
     return volume.ledger.reserve(amount_bytes)
-
-
-def _inspect(volume: Volume, objects: Sequence[StoredObject]) -> tuple[str | None, list[StoredObject]]:
-    reason = volume.inspect()
-    return reason, [obj for obj in objects if not obj.file.stands()] if reason is None else []
-
-
-def _write_and_hash(file: ObjectFile, offset: int, data: bytes, digest: hashlib._Hash) -> None:
-    file.write_at(offset, data)
-    digest.update(data)

@@ -15,7 +15,7 @@ from cacheserver.core.errors import UpstreamTimeout
 from cacheserver.core.http.cache_status import forwarded_status
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.http.http_date import format_http_date
-from cacheserver.ports import Clock, UpstreamAnswer
+from cacheserver.ports import Clock, Take, UpstreamAnswer
 from cacheserver.upstream.client import UpstreamClient
 
 _SILENT_S = 1.5
@@ -75,6 +75,10 @@ class RepeatedRefusal:
         self.secure = False
         self.request_time_s = self.response_time_s = now_s
         self._body = b"" if request.method == "HEAD" else _TEXT
+
+    async def receive(self, _take: Take, _most: int) -> int | None:
+        """Not from here."""
+        return None
 
     async def read(self) -> bytes:
         """The whole body, then nothing."""

@@ -6,7 +6,9 @@ Owns: connections to sources, and a second try where a kept one proved dead. Mus
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import aiohttp
 from yarl import URL
@@ -31,9 +33,11 @@ from cacheserver.outgoing.aiohttp_parts import Connected, disable_retries, drop_
 from cacheserver.outgoing.faults import translated
 from cacheserver.outgoing.resolver import Resolver
 from cacheserver.outgoing.session import client_context, open_session
-from cacheserver.ports import Clock
+from cacheserver.ports import Clock, Take
 from cacheserver.upstream.options import UpstreamOptions
+from cacheserver.upstream.taken_body import TakenBody
 
+T = TypeVar("T")
 Redirect = Callable[[UpstreamRequest, str], UpstreamRequest | None]
 """The request for a redirect's target, or None when the client may not go there."""
 Count = Callable[[str, str, str], object]
@@ -78,6 +82,9 @@ class Answer:
         self._options = options
         self._traffic = traffic
         traffic.bodies += 1
+        self._takes = False
+        """Whether somebody would rather receive the body."""
+        self._taken: TakenBody | None = None
         self._closed = False
         self._window_start_s = 0.0
         self._window_bytes = 0
@@ -85,21 +92,42 @@ class Answer:
     async def read(self) -> bytes:
         """The next body bytes; see ``ports.UpstreamAnswer.read``."""
         try:
-            data = await self._next()
+            data = await self._in_time(self._response.content.readany)
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
             data = received_bytes(self._response.content)
             if not data:
                 raise TruncatedBody("source broke off inside the body", source=self.source) from exc
+        if self._takes and self._taken is None:  # nothing waits here at this moment
+            self._taken = TakenBody.of(self._response)
         self._check_rate(len(data))
         return data
 
-    async def _next(self) -> bytes:
+    async def receive(self, take: Take, most: int) -> int | None:
+        """See ``ports.UpstreamAnswer.receive``."""
+        taken = self._taken
+        if taken is None or not taken.left_bytes:
+            self._takes = self._options.threads_receive
+            return None
+        most, count = min(most, taken.left_bytes), 0
+        try:
+            while not count:
+                if taken.is_drained:
+                    await self._in_time(partial(taken.ready, most))
+                count = await take(taken.sock, most)
+                taken.is_drained = count < most
+        except (EOFError, OSError) as exc:
+            raise TruncatedBody("source broke off inside the body", source=self.source) from exc
+        taken.took(count)
+        self._check_rate(count)
+        return count
+
+    async def _in_time(self, come: Callable[[], Awaitable[T]]) -> T:
         """What comes next; UpstreamTimeout where this body is silent, and not for want of room on the line."""
         since_s = awake_s()
         for stall in range(1, _STALLS + 1):
             try:
                 async with awake_timeout(self._options.stall_timeout_s):
-                    return await self._response.content.readany()
+                    return await come()
             except TimeoutError as exc:
                 now_s, least_bps = awake_s(), self._options.min_rate_bps
                 stalled = is_stalled(0, self._traffic, since_s=since_s, now_s=now_s, min_rate_bps=least_bps)
@@ -134,6 +162,8 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back when the body was read, else cut it."""
+        if self._taken is not None:
+            self._taken.close()
         self._response.close()
         self._traffic.bodies -= not self._closed
         self._closed = True

@@ -24,6 +24,9 @@ class UpstreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=0, description="A body slower than this many bytes per second over 10 s counts as stalled; 0: off."),
     ] = 4096
+    threads_receive: Annotated[
+        bool, Meta(description="Bodies on plain TCP are received by the store's threads, not by the event loop.")
+    ] = True
     redirects: Annotated[
         int, Meta(ge=0, le=20, description="Redirect hops followed, each checked against the allow-list.")
     ] = 5

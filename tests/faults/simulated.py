@@ -20,6 +20,7 @@ from cacheserver.core.cache.sources import ORIGIN
 from cacheserver.core.cache.upstream_request import UpstreamRequest
 from cacheserver.core.errors import ConnectFailed, DiskError, TruncatedBody, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
+from cacheserver.ports import Take
 from cacheserver.web.sending.wire import ClientGone, Still
 from tests.support.content import blob
 from tests.support.stored import NOW_S
@@ -258,6 +259,10 @@ class SimulatedAnswer:
         self._body = body
         self._at = 0
         self._breaks_at = breaks_at
+
+    async def receive(self, _take: Take, _most: int) -> int | None:
+        """Never: there are no threads in a simulation."""
+        return None
 
     async def read(self) -> bytes:
         """The next bytes, after a while."""

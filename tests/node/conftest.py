@@ -38,7 +38,8 @@ async def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     options = getattr(request.module, "GROUND", GroundOptions())
     lane = getattr(request, "param", None)
     if lane is not None:
-        options = replace(options, config=f"[server]\nfast_lane = {str(lane == 'on').lower()}\n{options.config}")
+        config = f"[server]\nfast_lane = {str(lane == 'on').lower()}\n{options.config}"
+        options = replace(options, config=config if lane == "on" else _by_the_loop(config))
     async with running_ground(tmp_path_factory.mktemp("node"), options) as ground:
         if lane is None:
             yield ground
@@ -49,6 +50,14 @@ async def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             await _check_lane(ground, ground.repeats, request.module.__name__.rpartition(".test_")[2])
         else:
             assert await lane_answers(ground.node) == 0, "the fast lane is off"
+
+
+def _by_the_loop(config: str) -> str:
+    """The same settings, with bodies that the event loop receives."""
+    lines = ["[upstream]", "threads_receive = false"]
+    tables = config.splitlines()
+    at = tables.index(lines[0]) if lines[0] in tables else len(tables)
+    return "\n".join((*tables[:at], *lines, *tables[at + 1 :], ""))
 
 
 async def _check_lane(ground: Ground, repeats: Repeats, module: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cacheserver.core.cache.sources import ORIGIN
 from cacheserver.core.cache.upstream_request import UpstreamRequest
-from cacheserver.core.errors import UpstreamError
+from cacheserver.core.errors import TruncatedBody, UpstreamError
 from cacheserver.core.http.fields import Fields
+from cacheserver.ports import Take
 from tests.support.stored import NOW_S
 
 CHUNK = 1500
@@ -62,11 +64,32 @@ class ScriptedAnswer:
         self.response_time_s = NOW_S + 1
         self.closed = False
         self.read_bytes = 0
+        self.receives = False
+        """Whether threads get the body from a socket."""
+        self._left = b""
         self._body = body
         self._turn = turn
 
+    async def receive(self, take: Take, most: int) -> int | None:
+        """The next bytes out of a socket, where the upstream ``receives``."""
+        if not self.receives:
+            return None
+        self._left = self._left or await self.read()
+        if not self._left:
+            raise TruncatedBody("the script ends the body", source=self.source)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            ours.sendall(self._left)
+            count = await take(theirs, min(most, len(self._left)))
+        self._left = self._left[count:]
+        return count
+
     async def read(self) -> bytes:
         """The next bytes; a turn of the loop passes for each."""
+        if left := self._left:
+            self._left = b""
+            return left
         assert not self.closed, "read after close"
         if self._turn.gate is not None:
             await self._turn.gate.wait()
@@ -88,12 +111,17 @@ class ScriptedAnswer:
 class ScriptedUpstream:
     """See ``ports.Upstream``. ``script`` holds the turns of the next requests; after them all is well."""
 
+    all_receive = False
+    """What ``receives`` begins with."""
+
     def __init__(self, body: bytes, *, etag: str | None = '"1"', fields: tuple[tuple[str, str], ...] = ()) -> None:
         self.body = body
         self.etag = etag
         self.fields = fields
         self.ignore_conditions = False
         """Never a 304."""
+        self.receives = self.all_receive
+        """Whether threads get the bodies from a socket."""
         self.script: deque[Turn] = deque()
         self.opened: Callable[[], object] = lambda: None
         """Called at every request."""
@@ -111,6 +139,7 @@ class ScriptedUpstream:
         if turn.refuse is not None:
             raise turn.refuse
         answer = self._answer(request, turn)
+        answer.receives = self.receives
         self.answers.append(answer)
         return answer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -22,6 +23,7 @@ from cacheserver.fill.object.checks import PieceChecks
 from cacheserver.fill.object.claims import Progress
 from cacheserver.fill.object.repeated import Repeated
 from cacheserver.fill.slots import Errand
+from cacheserver.ports import UpstreamAnswer
 from cacheserver.store.ledger import Reservation
 from cacheserver.store.stored_object import StoredObject
 
@@ -168,44 +170,79 @@ class Flight:
         while self._piece < self._stop:
             if position == end:
                 return True
-            data = await answer.read()
-            if not data:
-                raise TruncatedBody("source ended the body early", source=answer.source)
-            self._context.meter.upstream_bytes(self._obj.representation.service, answer.source_class, len(data))
-            if end is not None and position + len(data) > end:
-                raise BadAnswer("source sent more than it announced", source=answer.source)
-            if opened.same is not None and repeated is not None and await repeated.is_over(data, position):
-                repeated = None
-                await opened.same()
-            if not await self._keep(data, position, goes_on=opened.undivided):
+            received = None
+            if repeated is None and position == self._offset and end is not None:
+                received = await self._received(answer, end)
+            if received is None:
+                data = await self._read(answer, position, end)
+                if opened.same is not None and repeated is not None and await repeated.is_over(data, position):
+                    repeated = None
+                    await opened.same()
+                goes_on = await self._keep(data, position, goes_on=opened.undivided)
+                position += len(data)
+            else:
+                position += received
+                goes_on = await self._kept(received, goes_on=opened.undivided)
+            if not goes_on:
                 return False
-            position += len(data)
             if self.errand.is_given_up and not self._wanted(*self.span):
                 return False  # too slow for what nobody waits for
         return False
+
+    async def _read(self, answer: UpstreamAnswer, position: int, end: int | None) -> bytes:
+        data = await answer.read()
+        if not data:
+            raise TruncatedBody("source ended the body early", source=answer.source)
+        self._count(answer, len(data))
+        if end is not None and position + len(data) > end:
+            raise BadAnswer("source sent more than it announced", source=answer.source)
+        return data
+
+    async def _received(self, answer: UpstreamAnswer, end: int) -> int | None:
+        """Have a thread receive bytes of the piece in hand, to its end at most; None where they have to be read."""
+        self._obj.refuse_gone()
+        await self._reserve()
+        wanted = min(end, self._obj.pieces.bounds(self._piece)[1]) - self._offset
+
+        async def take(sock: socket.socket, most: int) -> int:
+            self._contributors.add(self._source)
+            self._torn = True
+            return await self._context.store.receive(self._obj, self._offset, sock, most, self._digest)
+
+        count = await answer.receive(take, wanted)
+        if count is not None:
+            self._count(answer, count)
+        return count
+
+    def _count(self, answer: UpstreamAnswer, count_bytes: int) -> None:
+        self._context.meter.upstream_bytes(self._obj.representation.service, answer.source_class, count_bytes)
 
     async def _keep(self, data: bytes, position: int, *, goes_on: bool) -> bool:
         """Write bytes from ``position`` on and finish the pieces that they complete; False when none wants the rest."""
         stop = position + len(data)
         while self._offset < stop and self._piece < self._stop:
             self._obj.refuse_gone()
-            reservation = await self._reserve()
+            await self._reserve()
             piece_stop = self._obj.pieces.bounds(self._piece)[1]
             part = data[self._offset - position : piece_stop - position]
             self._contributors.add(self._source)
             self._torn = True
             await self._context.store.write(self._obj, self._offset, part, self._digest)
-            self._offset += len(part)
-            if self._offset < piece_stop:
-                self._progress.advance(self._piece, self._offset)
-                continue
-            await self._finish_piece(reservation)
-            if self._piece == self._stop and goes_on:
-                self._piece, self._stop = self._extend(self, self._stop)
-                self._offset = self._obj.pieces.bounds(self._piece)[0] if self._piece < self._stop else self._offset
-            if self._piece < self._stop and not self._wanted(self._piece, self._stop):
+            if not await self._kept(len(part), goes_on=goes_on):
                 return False
         return True
+
+    async def _kept(self, count_bytes: int, *, goes_on: bool) -> bool:
+        """Bytes of the piece in hand were written; False when none wants what follows."""
+        self._offset += count_bytes
+        if self._offset < self._obj.pieces.bounds(self._piece)[1]:
+            self._progress.advance(self._piece, self._offset)
+            return True
+        await self._finish_piece(await self._reserve())
+        if self._piece == self._stop and goes_on:
+            self._piece, self._stop = self._extend(self, self._stop)
+            self._offset = self._obj.pieces.bounds(self._piece)[0] if self._piece < self._stop else self._offset
+        return self._piece == self._stop or self._wanted(self._piece, self._stop)
 
     async def _reserve(self) -> Reservation:
         """Room for the piece in hand, before its bytes are asked for."""

@@ -203,6 +203,7 @@ async def test_a_source_that_sends_more_than_it_announced_is_at_fault(
         return made
 
     monkeypatch.setattr(upstream, "_answer", longer)
+    upstream.receives = False  # no more is received than was announced
     async with filling(tmp_path, upstream, options=quick(parallel=1, span_pieces=8, read_ahead_pieces=8)) as rig:
         obj = await rig.store.create(REP)
         with pytest.raises(BadAnswer):
