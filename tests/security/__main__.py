@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.security import (
     test_admin,
+    test_descriptors,
     test_disk_filling,
     test_keys,
     test_logs,
@@ -25,6 +26,7 @@ from tests.security import (
     test_planted,
     test_poisoning,
     test_ranges,
+    test_shared_content,
     test_slow_clients,
     test_smuggling,
     test_ssrf,
@@ -44,6 +46,9 @@ ROWS: tuple[Row, ...] = (
     test_disk_filling.ROW,
     test_memory.ROW,
     test_neighbours.ROW,
+    test_descriptors.ROW,
+    test_shared_content.PRIVATE,
+    test_shared_content.SPELLINGS,
     test_planted.ROW,
     test_logs.ROW,
     test_admin.ROW,
