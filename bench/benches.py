@@ -7,7 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from bench import churn, cold, cold_disk, crowd, fill, herd, hits, neighbours, policy, profile, restart, tls, waiters
+from bench import (
+    churn,
+    cold,
+    cold_disk,
+    coldrate,
+    crowd,
+    fill,
+    herd,
+    hits,
+    neighbours,
+    policy,
+    profile,
+    restart,
+    tls,
+    waiters,
+)
 from bench.content import MIB
 from bench.lab import Lab
 from bench.servers import Kind
@@ -45,6 +60,7 @@ BENCHES: dict[str, Bench] = {
     "tls": _with(tls.run_tls, hits.HitsPlan(), hits.QUICK, sized=True),
     "waiters": _with(waiters.run_waiters, waiters.WaitersPlan(), waiters.QUICK),
     "cold": _with(cold.run_cold, cold.ColdPlan(), cold.QUICK),
+    "coldrate": _with(coldrate.run_coldrate, coldrate.ColdRatePlan(), coldrate.QUICK),
     "cold-disk": _with(cold_disk.run_cold_disk, cold_disk.ColdDiskPlan(), cold_disk.QUICK),
     "crowd": _with(crowd.run_crowd, crowd.CrowdPlan(), crowd.QUICK),
     "neighbours": _with(neighbours.run_neighbours, neighbours.NeighboursPlan(), neighbours.QUICK),

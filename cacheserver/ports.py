@@ -105,7 +105,7 @@ class UpstreamAnswer(Protocol):
     async def receive(self, take: Take, most: int) -> int | None:
         """Have ``take`` receive the next body bytes, at most so many; how many. TruncatedBody, UpstreamTimeout.
 
-        None, at any time, where ``read`` has to give them. Once it gave a number, ``read`` gives nothing more.
+        None, at any time, where ``read`` has to give them.
         """
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ RELIED_ON: Final = {
     (ResponseHandler, "_buffer_paused"): "the same, for bytes that are not parsed",
     (aiohttp.BaseConnector, "_factory"): "makes the protocol of each connection",
     (aiohttp.BaseConnector, "_conns"): "idle connections with their times, by a key that has host and port",
+    (ResponseHandler, "_resume_transport_reading"): "called when a reader wants more, of an earlier body too",
     (ResponseHandler, "should_close"): "whether a connection is closed with its answer",
     (ResponseHandler, "set_response_params"): "called before each request is sent",
     (ResponseHandler, "data_received"): "called with what has come",
@@ -84,8 +86,15 @@ def received_bytes(content: aiohttp.StreamReader) -> bytes:
 class PlainBody:
     """The rest of a body that is delimited by its length, none of which was received."""
 
-    transport: asyncio.Transport
+    protocol: StrictEnds
     left_bytes: int
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connection's."""
+        assert self.protocol.transport is not None
+        found: socket.socket = self.protocol.transport.get_extra_info("socket")
+        return found
 
 
 def plain_body(response: aiohttp.ClientResponse) -> PlainBody | None:
@@ -94,12 +103,12 @@ def plain_body(response: aiohttp.ClientResponse) -> PlainBody | None:
     if connection is None or not isinstance(content, aiohttp.StreamReader) or "Transfer-Encoding" in response.headers:
         return None
     protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing() or transport.get_extra_info("sslcontext"):
+    if not isinstance(protocol, StrictEnds) or transport is None or transport.get_extra_info("sslcontext"):
         return None
     waits = content._size or content.is_eof() or content.exception() is not None
-    if waits or protocol._reading_paused or protocol._buffer_paused or not length.isdecimal():
+    if waits or protocol._reading_paused or protocol._buffer_paused or transport.is_closing() or not length.isdecimal():
         return None
-    return PlainBody(transport, int(length) - content.total_bytes)
+    return PlainBody(protocol, int(length) - content.total_bytes)
 
 
 def demand_proper_ends(connector: aiohttp.BaseConnector) -> None:
@@ -148,12 +157,32 @@ class StrictEnds(ResponseHandler):
         self._head = b""
         """What has come of a head that is not complete."""
         self._proper_end = False
+        self._taken = False
         self._body: aiohttp.StreamReader | None = None
 
     @property
     def should_close(self) -> bool:
         """Whether it is closed with its answer."""
         return super().should_close or self._era != self._made_by.era
+
+    def take(self) -> None:
+        """Receive nothing: another has the socket.
+
+        Whoever still reads an earlier body on this connection, which came whole, makes aiohttp receive again.
+        """
+        self._taken = True
+        assert self.transport is not None
+        self.transport.pause_reading()
+
+    def give(self) -> None:
+        """The body that was taken has come to its end: receive what follows."""
+        self._taken = False
+        if self._body is not None:
+            self._body.feed_eof()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._taken:
+            super()._resume_transport_reading()
 
     def set_response_params(self, **params: Any) -> None:
         """Await an answer."""

@@ -6,7 +6,8 @@ Owns: connections to sources, and a second try where a kept one proved dead. Mus
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -91,6 +92,12 @@ class Answer:
 
     async def read(self) -> bytes:
         """The next body bytes; see ``ports.UpstreamAnswer.read``."""
+        taken = self._taken
+        if taken is not None and taken.left_bytes:
+            with self._broken_off():
+                data = await self._in_time(taken.read)
+            self._check_rate(len(data))
+            return data
         try:
             data = await self._in_time(self._response.content.readany)
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # RuntimeError: its reader was closed
@@ -109,17 +116,23 @@ class Answer:
             self._takes = self._options.threads_receive
             return None
         most, count = min(most, taken.left_bytes), 0
-        try:
+        with self._broken_off():
             while not count:
                 if taken.is_drained:
                     await self._in_time(partial(taken.ready, most))
                 count = await take(taken.sock, most)
                 taken.is_drained = count < most
-        except (EOFError, OSError) as exc:
-            raise TruncatedBody("source broke off inside the body", source=self.source) from exc
         taken.took(count)
         self._check_rate(count)
         return count
+
+    @contextmanager
+    def _broken_off(self) -> Iterator[None]:
+        """Raise TruncatedBody where the connection ends."""
+        try:
+            yield
+        except (EOFError, OSError) as exc:
+            raise TruncatedBody("source broke off inside the body", source=self.source) from exc
 
     async def _in_time(self, come: Callable[[], Awaitable[T]]) -> T:
         """What comes next; UpstreamTimeout where this body is silent, and not for want of room on the line."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from cacheserver.outgoing.aiohttp_parts import plain_body
+from cacheserver.outgoing.aiohttp_parts import PlainBody, plain_body
 
 LEAST_BYTES = 1 << 17
 """Less of a body is not worth a descriptor of its own."""
@@ -23,14 +23,13 @@ _GATHER_S = 0.03
 
 
 class TakenBody:
-    """What is left of one body that has a length, on a plain TCP connection; ``close`` gives nothing back."""
+    """What is left of one body that has a length, on a plain TCP connection."""
 
-    def __init__(self, response: aiohttp.ClientResponse, transport: asyncio.Transport, left_bytes: int) -> None:
-        self.left_bytes = left_bytes
-        self._response = response
-        self._transport = transport
-        transport.pause_reading()
-        self.sock: socket.socket = transport.get_extra_info("socket").dup()
+    def __init__(self, found: PlainBody) -> None:
+        found.protocol.take()
+        self.left_bytes = found.left_bytes
+        self._protocol = found.protocol
+        self.sock: socket.socket = found.socket.dup()
         """Non-blocking."""
         self._noticed_bytes = 1
         self.is_drained = False
@@ -40,9 +39,7 @@ class TakenBody:
     def of(cls, response: aiohttp.ClientResponse) -> TakenBody | None:
         """The body of ``response``, none of which waits in aiohttp's reader; None where it has to be read."""
         found = plain_body(response)
-        if found is None or found.left_bytes < LEAST_BYTES:
-            return None
-        return cls(response, found.transport, found.left_bytes)
+        return None if found is None or found.left_bytes < LEAST_BYTES else cls(found)
 
     def took(self, count_bytes: int) -> None:
         """So much was received; at the end of the body aiohttp has its connection again, if nothing follows."""
@@ -52,10 +49,20 @@ class TakenBody:
         self._notice_from(1)
         with suppress(OSError):
             if self.sock.recv(1, socket.MSG_PEEK):  # it would be taken for the next answer
-                self._transport.abort()
+                self._protocol.force_close()
         self.close()
-        self._response.content.feed_eof()
-        self._transport.resume_reading()
+        self._protocol.give()
+
+    async def read(self) -> bytes:
+        """The next bytes, for one who cannot have a thread receive them. EOFError, OSError."""
+        while True:
+            await self.ready(1)
+            with suppress(BlockingIOError):
+                data = self.sock.recv(min(self.left_bytes, LEAST_BYTES))
+                if not data:
+                    raise EOFError
+                self.took(len(data))
+                return data
 
     async def ready(self, most: int) -> None:
         """Until so many bytes, or enough of them, can be received, or the connection has ended."""
@@ -80,7 +87,7 @@ class TakenBody:
             self._noticed_bytes = least_bytes
 
     def close(self) -> None:
-        """Receive no more."""
+        """Receive no more; before the end of the body the connection is of no use to anybody."""
         self.sock.close()
 
 

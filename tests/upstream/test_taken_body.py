@@ -17,9 +17,8 @@ from cacheserver.core.errors import TruncatedBody, UpstreamTimeout
 from cacheserver.core.http.fields import Fields
 from cacheserver.core.request.service import Service
 from cacheserver.outgoing.resolver import Resolver
-from cacheserver.ports import UpstreamAnswer
 from cacheserver.system.clock import SystemClock
-from cacheserver.upstream.client import UpstreamClient
+from cacheserver.upstream.client import Answer, UpstreamClient
 from cacheserver.upstream.options import UpstreamOptions
 from cacheserver.upstream.taken_body import LEAST_BYTES
 from tests.support.content import Content, Fault, blob
@@ -72,7 +71,7 @@ class Asking:
         self.received = 0
         """Bytes that ``take`` had."""
 
-    async def open(self) -> UpstreamAnswer:
+    async def open(self) -> Answer:
         return await self.client.open(UpstreamRequest("GET", self.place, Fields(), SERVICE))
 
     async def take(self, sock: socket.socket, most: int) -> int:
@@ -122,6 +121,42 @@ async def test_a_short_answer_comes_at_once_on_a_connection_whose_body_was_waite
         answer.close()
         (long,), (short,) = ask.origin.asked("/x"), ask.origin.asked("/short")
         assert long.connection == short.connection
+
+
+async def test_who_still_reads_an_earlier_body_of_the_connection_takes_nothing_of_the_one_that_is_received() -> None:
+    """aiohttp has a connection used again once a body has come, read or not, and has it receive as that one is read."""
+    earlier = blob(8, 60_000)
+    async with asking(Fault(rate_bps=20_000_000)) as ask:
+        ask.origin.add("/earlier", Content(earlier))
+        first = await ask.client.open(
+            UpstreamRequest("GET", replace(ask.place, path_and_query="/earlier"), Fields(), SERVICE)
+        )
+        await asyncio.sleep(0.05)  # it has come whole then
+        second = await ask.open()
+        assert await second.receive(ask.take, 1 << 20) is None
+        ask.got += await second.read()
+        assert await second.receive(ask.take, 1 << 16)
+        assert await first.read_all(len(earlier)) == earlier
+        while len(ask.got) < len(BODY):
+            assert await second.receive(ask.take, 1 << 20)
+        assert bytes(ask.got) == BODY
+        (old,), (new,) = ask.origin.asked("/earlier"), ask.origin.asked("/x")
+        assert old.connection == new.connection
+        first.close()
+        second.close()
+
+
+async def test_what_was_begun_to_be_received_can_be_read_and_received_again() -> None:
+    async with asking() as ask:
+        answer = await ask.open()
+        assert await answer.receive(ask.take, 1 << 20) is None
+        while len(ask.got) < len(BODY):
+            ask.got += await answer.read()
+            await answer.receive(ask.take, 1 << 16)
+        assert bytes(ask.got) == BODY
+        assert ask.received
+        assert not await answer.read()
+        answer.close()
 
 
 @pytest.mark.parametrize(
