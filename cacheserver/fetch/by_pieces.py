@@ -86,8 +86,8 @@ class PieceFetch:
         unsaved = len(self.workflow.done) != self._noted
         timeout_s = _NOTE_EVERY_S if unsaved and (rest_s is None or rest_s > _NOTE_EVERY_S) else rest_s
         done, _ = await asyncio.wait(self._tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        self._tasks -= done
         for task in done:
+            self._tasks.remove(task)  # those behind one that has failed are gathered with the rest
             task.result()
         if len(self.workflow.done) != self._noted and time.monotonic() - self._noted_s >= _NOTE_EVERY_S:
             self._noted_s, self._noted = time.monotonic(), len(self.workflow.done)
