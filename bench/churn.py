@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bench import process
 from bench.content import MIB
@@ -50,31 +48,12 @@ class ChurnPlan:
 QUICK = ChurnPlan(capacity_bytes=32 * MIB, object_bytes=4 * MIB, clients=2, rounds=1)
 
 
-class Watch:
-    """The most bytes that a server's cache has occupied, looked at every 30 ms by a thread."""
-
-    def __init__(self, server: Running) -> None:
-        assert server.store is not None
-        objects = server.store / "objects"
-        self.peak_bytes = 0
-        self._root = objects if objects.is_dir() else server.store
-        self._pids = server.pids()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ending.wait(_WATCH_EVERY_S):
-            self.peak_bytes = max(self.peak_bytes, occupied_bytes(self._root, self._pids))
+def watch(server: Running) -> process.Peak:
+    """The most bytes that a server's cache has occupied."""
+    assert server.store is not None
+    objects = server.store / "objects"
+    root, pids = objects if objects.is_dir() else server.store, server.pids()
+    return process.Peak(lambda: occupied_bytes(root, pids), every_s=_WATCH_EVERY_S)
 
 
 def occupied_bytes(root: Path, pids: Sequence[int]) -> int:
@@ -123,17 +102,17 @@ def _measure(lab: Lab, server: Running, origin: Running, plan: ChurnPlan) -> dic
         random.Random(plan.seed * 1000 + client).shuffle(asks)
         plans.append(asks)
     sent_before, began = _sent_bytes(origin), time.monotonic()
-    with Watch(server) as watch:
+    with watch(server) as watched:
         records = fetch(server.port, AUTHORITY, plans, lab.truth, timeout_s=plan.timeout_s)
     took_s = time.monotonic() - began
     filled_bytes = _sent_bytes(origin) - sent_before
     got_bytes = sum(got.body_bytes for client in records for got in client)
     fill_bytes_per_s = filled_bytes / took_s
-    over_bytes = max(0, watch.peak_bytes - plan.capacity_bytes)
+    over_bytes = max(0, watched.most - plan.capacity_bytes)
     return {
         "server": server.name,
         "took_s": took_s,
-        "peak_bytes": watch.peak_bytes,
+        "peak_bytes": watched.most,
         "capacity_bytes": plan.capacity_bytes,
         "fill_bytes_per_s": fill_bytes_per_s,
         "overshoot_bytes": over_bytes,

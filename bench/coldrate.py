@@ -6,17 +6,16 @@ with a manifest, so that each piece is held against its hash before it goes out,
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bench import process
 from bench.cold_servers import of_server
 from bench.content import MIB, MOST_OBJECTS
 from bench.fetch import FIRST_CONTACT_BYTES, Ask, faults, fetch, first_contact, pieces, whole
+from bench.fill import VERIFIED, verified_pieces, verified_service
 from bench.lab import AUTHORITY, Lab
 from bench.nginx import start_file_origin
 from bench.node import with_settings
@@ -25,7 +24,7 @@ from bench.report import Table, outcome
 from bench.rows import Row, as_facts, at_least, at_most, stated
 from bench.servers import NODE, SLICE, Kind, Running, running
 
-VERIFIED, VERIFYING = "verified.example", f"{NODE}, verifying"
+VERIFYING = f"{NODE}, verifying"
 GIB = 1 << 30
 _SAMPLE_S = 0.05
 
@@ -44,20 +43,16 @@ QUICK = ColdRatePlan(objects=4, object_bytes=2 * MIB, cases=((2, False), (2, Tru
 
 def run_coldrate(lab: Lab, kinds: Sequence[Kind], plan: ColdRatePlan) -> dict[str, Any]:
     """Measure every kind that caches, each case from an empty cache; plain data."""
-    for path, number in zip(lab.write_objects(plan.objects, plan.object_bytes), range(plan.objects), strict=True):
+    for number, path in enumerate(lab.write_objects(plan.objects, plan.object_bytes)):
         (lab.docroot / f"{path[1:]}{MANIFEST_SUFFIX}").write_bytes(lab.truth.manifest(number, plan.object_bytes))
     lab.truth.write_object(lab.docroot, MOST_OBJECTS - 1, FIRST_CONTACT_BYTES)
     origin = start_file_origin(lab)
-    manifests = [{"path": "/o/*.bin", "url": f"{{base}}{MANIFEST_SUFFIX}"}]
-    settings: dict[str, dict[str, Any]] = {
-        "services": {"verified": {"hosts": [f"http://{VERIFIED}"], "manifests": manifests}},
-        "upstream": {"connect_to": {VERIFIED: f"127.0.0.1:{origin.port}"}},
-    }
+    chosen = with_settings([kind for kind in kinds if kind.caches], verified_service(origin.port))
     rows = []
     for clients, by_pieces in plan.cases:
         case = f"{clients} clients, {'ranges of 1 MiB' if by_pieces else 'whole objects'}"
         plans = plans_of(clients, plan, by_pieces=by_pieces)
-        for kind in with_settings([kind for kind in kinds if kind.caches], settings):
+        for kind in chosen:
             for name, host in ((VERIFYING, VERIFIED), (NODE, AUTHORITY)) if kind.name == NODE else ((kind.name, ""),):
                 with running(kind, lab, origin.port) as server:
                     rows.append({"case": case, "server": name} | _measured(lab, server, plan, plans, host))
@@ -78,30 +73,6 @@ def _asks(number: int, length_bytes: int, by_pieces: bool) -> list[Ask]:
     return pieces(number, length_bytes, MIB) if by_pieces else [whole(number, length_bytes)]
 
 
-class _Peak:
-    """The most memory that a server has within the block, looked at 20 times a second."""
-
-    def __init__(self, server: Running) -> None:
-        self._server = server
-        self.rss_bytes = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="memory")
-
-    def _look(self) -> None:
-        while not self._over.wait(_SAMPLE_S):
-            self.rss_bytes = max(self.rss_bytes, process.memory(self._server.pids()).rss_bytes)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-
 def _measured(
     lab: Lab, server: Running, plan: ColdRatePlan, plans: Sequence[Sequence[Ask]], host: str
 ) -> dict[str, Any]:
@@ -111,18 +82,20 @@ def _measured(
     idle, before = process.memory(server.pids()).rss_bytes, process.cpu_seconds(server.pids())
     main = process.thread_cpu_seconds(server.popen.pid).get(server.popen.pid, 0.0)
     began_s = time.monotonic()
-    with _Peak(server) as peak:
+    with process.Peak(lambda: process.memory(server.pids()).rss_bytes, every_s=_SAMPLE_S) as peak:
         records = fetch(server.port, AUTHORITY, plans, lab.truth, suffix=suffix, timeout_s=180)
     took_s = time.monotonic() - began_s
     cpu_s = process.cpu_seconds(server.pids()) - before
     main_s = process.thread_cpu_seconds(server.popen.pid).get(server.popen.pid, 0.0) - main
-    gib = plan.objects * plan.object_bytes / GIB
+    gib, found = plan.objects * plan.object_bytes / GIB, faults(records)
+    if host == VERIFIED and verified_pieces(server) < plan.objects * plan.object_bytes // MIB:
+        found.append(f"{verified_pieces(server)} pieces verified")
     return {
         "gib_per_s": gib / took_s,
         "cpu_s_per_gib": cpu_s / gib,
         "beside_main": 1 - main_s / cpu_s if cpu_s else 0.0,
-        "peak_mib": (peak.rss_bytes - idle) / MIB,
-        "faults": faults(records),
+        "peak_mib": (peak.most - idle) / MIB,
+        "faults": found,
     }
 
 

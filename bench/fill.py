@@ -60,7 +60,7 @@ def _at_rate(lab: Lab, plan: FillPlan, rate_mbps: float) -> list[dict[str, Any]]
     rounds: list[dict[bool, dict[str, Any]]] = []
     with (
         lab.origin(OriginLimits(total_mbps=rate_mbps)) as origin,
-        running(node_kind(_service(origin)), lab, origin.port) as server,
+        running(node_kind(verified_service(origin.port)), lab, origin.port) as server,
     ):
         for host in (AUTHORITY, VERIFIED):
             first_contact(server.port, AUTHORITY, lab.truth, suffix=f"?cacheHostOrigin={host}")
@@ -70,12 +70,12 @@ def _at_rate(lab: Lab, plan: FillPlan, rate_mbps: float) -> list[dict[str, Any]]
     return [_row(rounds, rate_mbps, with_manifest) for with_manifest in (False, True)]
 
 
-def _service(origin: CountingOrigin) -> dict[str, dict[str, Any]]:
+def verified_service(origin_port: int) -> dict[str, dict[str, Any]]:
     """Settings with one more service, whose objects have manifests."""
     manifests = [{"path": "/o/*.bin", "url": f"{{base}}{MANIFEST_SUFFIX}"}]
     return {
         "services": {"verified": {"hosts": [VERIFIED], "manifests": manifests}},
-        "upstream": {"connect_to": {VERIFIED: f"127.0.0.1:{origin.port}"}},
+        "upstream": {"connect_to": {VERIFIED: f"127.0.0.1:{origin_port}"}},
     }
 
 
@@ -86,15 +86,15 @@ def _one(
     ask = whole(2 * turn + with_manifest, plan.object_bytes)
     _make_manifest(origin, ask.path)
     suffix = f"?cacheHostOrigin={VERIFIED if with_manifest else AUTHORITY}"
-    verified, before = _verified_pieces(server), thread_cpu_seconds(server.popen.pid)
+    verified, before = verified_pieces(server), thread_cpu_seconds(server.popen.pid)
     records = fetch(server.port, AUTHORITY, [[ask]], lab.truth, suffix=suffix, timeout_s=120)
     after = thread_cpu_seconds(server.popen.pid)
     used = {thread: seconds - before.get(thread, 0.0) for thread, seconds in after.items()}
     main_s = used.pop(server.popen.pid, 0.0)
     found = faults(records)
     expected = -(-plan.object_bytes // MIB) if with_manifest else 0
-    if _verified_pieces(server) - verified != expected:
-        found.append(f"{ask.path}: {_verified_pieces(server) - verified} pieces verified, not {expected}")
+    if verified_pieces(server) - verified != expected:
+        found.append(f"{ask.path}: {verified_pieces(server) - verified} pieces verified, not {expected}")
     got, mib = records[0][0], plan.object_bytes / MIB
     return {
         "mib_per_s": mib / (got.done_at - got.sent_at) if not found else 0.0,
@@ -110,7 +110,7 @@ def _make_manifest(origin: CountingOrigin, path: str) -> None:
         answer.read()
 
 
-def _verified_pieces(server: Running) -> int:
+def verified_pieces(server: Running) -> int:
     """What the node says that it has verified so far."""
     return int(metric(server, _COUNTER))
 

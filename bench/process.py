@@ -11,10 +11,13 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 10.0
@@ -128,6 +131,31 @@ def memory(pids: Sequence[int]) -> Memory:
                 elif name == "Pss:":
                     pss += int(rest[0]) * 1024
     return Memory(rss, pss)
+
+
+class Peak:
+    """A context: the most that ``look`` gives within the block, asked every ``every_s`` seconds by a thread."""
+
+    def __init__(self, look: Callable[[], int], *, every_s: float) -> None:
+        self.most = 0
+        self._look = look
+        self._every_s = every_s
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ending.wait(self._every_s):
+            self.most = max(self.most, self._look())
 
 
 def io_counters(pid: int) -> dict[str, int]:

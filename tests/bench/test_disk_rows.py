@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import churn, cold_disk, policy, profile
+from bench import churn, cold_disk, coldrate, policy, profile
 from bench.content import MIB
 from bench.eviction_trace import hits_belady, hits_lru, hits_s3fifo, make_trace
 from bench.lab import Lab
@@ -45,6 +45,18 @@ def test_cold_disk_row_proves_that_its_ranges_were_cold(lab: Lab) -> None:
     (measured,) = found["measures"]
     assert measured["bar"] == 5.0
     assert (measured["figure"] is None) == (row["cold_share"] < 0.95)
+
+
+@needs_nginx
+def test_cold_rate_has_a_row_with_every_piece_verified_and_one_without(lab: Lab) -> None:
+    plan = coldrate.ColdRatePlan(objects=2, object_bytes=2 * MIB, cases=((4, True),))
+    found = coldrate.run_coldrate(lab, [node_kind()], plan)
+    assert [(row["server"], row["faults"]) for row in found["rows"]] == [
+        ("cacheserver, verifying", []),
+        ("cacheserver", []),
+    ]
+    assert all(row["gib_per_s"] > 0 and row["cpu_s_per_gib"] > 0 for row in found["rows"])
+    assert {measure["bar"] for measure in found["measures"]} == {None, 192.0}
 
 
 @needs_nginx

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.security.figures import Figure, Row, Scene
+from tests.security.test_neighbours import opened
 from tests.support.client import RawClient
 from tests.support.content import blob
 from tests.support.ground import HOST, Ground, GroundOptions, running_ground
@@ -21,9 +22,8 @@ async def served(ground: Ground, path: str, source: str) -> str:
     """What another address gets; empty where it is right."""
     try:
         async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection(*ground.node.content, local_addr=(source, 0))
+            reader, writer = await opened(ground.node, source, path, HOST, ask="Connection: close\r\n")
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
                 got = await reader.read(-1)
             finally:
                 writer.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+from tests.node.test_spellings import BODY, CONFIG, REFUSALS, is_right, picky
 from tests.security.figures import Figure, Row, Scene
 from tests.support.content import Content, blob
 from tests.support.flow import eventually
@@ -14,13 +15,7 @@ from tests.support.ground import DO_HOST, FRESH, HOST, THIRD_HOST, Ground, Groun
 from tests.support.operator import post
 from tests.support.record import RequestRecord
 
-_CONFIG = f"""
-[services.tokens]
-hosts = ["{THIRD_HOST}"]
-query = "ignore"
-forward_fields = ["X-Key"]
-"""
-_BODY = blob(151, 20_000)
+_SECOND = (("Cache-Control", "max-age=1"),)
 _NO_STORE = ("Cache-Control", "no-cache, no-store")
 _AGAIN = ("Cache-Control", "no-cache")
 _ASKED = ([_NO_STORE], [_AGAIN, ("Authorization", "Basic eDp5")], [_AGAIN, ("Cookie", "who=me")])
@@ -28,10 +23,9 @@ _TOLD = (
     *(Content(b"no", status=status) for status in (400, 401, 403, 404, 410, 500, 503)),
     Content(b"", status=302, headers=(("Location", "/elsewhere"),)),
     Content(blob(152, 20_000), etag='"v2"', headers=(("Cache-Control", "private"),)),
-    Content(_BODY, etag='"v1"', headers=(("Cache-Control", "no-store"), ("Vary", "*"))),
+    Content(BODY, etag='"v1"', headers=(("Cache-Control", "no-store"), ("Vary", "*"))),
 )
 _BAD_PER_S = 2
-_REFUSED = (404, 410, 403, 400, 500)
 
 
 def is_private(record: RequestRecord) -> bool:
@@ -61,7 +55,7 @@ async def measure_private(scene: Scene) -> Figure:
     async with running_ground(scene.directory, GroundOptions()) as ground:
         for number, (told, pin) in enumerate(product(_TOLD, (False, True))):
             path = ground.new_path()
-            ground.origin.add(path, answering(Content(_BODY, etag='"v1"', headers=FRESH), told))  # type: ignore[arg-type]
+            ground.origin.add(path, answering(Content(BODY, etag='"v1"', headers=FRESH), told))  # type: ignore[arg-type]
             await (pinned(ground, path) if pin else ground.get(path))
             for _ in range(scene.size(5, 1)):
                 for lines in _ASKED:
@@ -69,7 +63,7 @@ async def measure_private(scene: Scene) -> Figure:
                     asked += 1
                     before = len(ground.origin.asked(path))
                     after = await ground.get(path)
-                    if not was_hit(after) or after.body != _BODY or len(ground.origin.asked(path)) != before:
+                    if not was_hit(after) or after.body != BODY or len(ground.origin.asked(path)) != before:
                         kind = "pinned" if pin else "stored"
                         faults.append(f"{kind} content, answer {number // 2}, {lines}: {after.status}, fetched again")
     return Figure(f"{asked} private requests, {len(faults)} contents removed or fetched again", faults)
@@ -82,18 +76,6 @@ PRIVATE = Row(
 )
 
 
-def spellings(ground: Ground, status: int) -> str:
-    """A path whose origin wants ``P1=good``, and no ``X-Key`` but ``good``."""
-    path, right = ground.new_path(), Content(_BODY, etag='"v1"', headers=(("Cache-Control", "max-age=1"),))
-
-    def respond(record: RequestRecord) -> Content:
-        fits = "P1=good" in record.target and record.fields.value("X-Key") in (None, "good")
-        return right if fits else Content(b"no", status=status)
-
-    ground.origin.add(path, respond)
-    return path
-
-
 def bad(path: str) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:
     """Requests that share the healthy one's key and are refused, for ever."""
     while True:
@@ -104,11 +86,11 @@ def bad(path: str) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:
 async def measure_spellings(scene: Scene) -> Figure:
     """Two a second of bad spellings of each content, which is fresh for a second, while others ask for it."""
     failed, asked = list[str](), 0
-    async with running_ground(scene.directory, GroundOptions(config=_CONFIG)) as ground:
+    async with running_ground(scene.directory, GroundOptions(config=CONFIG)) as ground:
 
         async def one(host: str, status: int) -> None:
             nonlocal asked
-            path = spellings(ground, status)
+            path = picky(ground, Content(b"no", status=status), headers=_SECOND)
             attack = bad(path)
             for _ in range(scene.size(60, 2) * _BAD_PER_S):
                 target, lines = next(attack)
@@ -116,11 +98,11 @@ async def measure_spellings(scene: Scene) -> Figure:
                 for get in (ground.get, ground.get_as_client):
                     got = await get(f"{path}?P1=good", host=host)
                     asked += 1
-                    if (got.status, got.body) != (200, _BODY):
+                    if not is_right(got):
                         failed.append(f"{host}, origin says {status}: {got.status} {got.body[:60]!r}")
                 await asyncio.sleep(1 / _BAD_PER_S)
 
-        await asyncio.gather(*(one(host, status) for host in (THIRD_HOST, DO_HOST) for status in _REFUSED))
+        await asyncio.gather(*(one(host, status) for host in (THIRD_HOST, DO_HOST) for status in REFUSALS))
     return Figure(f"{len(failed)} of {asked} requests for the healthy URL failed", failed)
 
 
